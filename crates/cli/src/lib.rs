@@ -1,0 +1,1 @@
+//! The command line: definitions, client of the control API, output.

@@ -1,0 +1,1 @@
+//! The use cases of people who run it, each an Ask.

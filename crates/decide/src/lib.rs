@@ -1,0 +1,1 @@
+//! Cedar schema and sets, remedies, explanation; the only maker of a Permit.

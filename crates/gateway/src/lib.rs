@@ -1,0 +1,1 @@
+//! Listeners and routes of the data plane.

@@ -1,0 +1,1 @@
+//! Verified keys and tokens become a Caller; the only maker of one.

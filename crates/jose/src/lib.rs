@@ -1,0 +1,1 @@
+//! JWS, JWT and JWKS verification on aws-lc-rs; pure.

@@ -1,0 +1,1 @@
+//! Merkle tree, tiles, notes, checkpoints, proofs after the C2SP specifications; pure.

@@ -1,0 +1,1 @@
+//! Detectors and redaction over text, JSON and streams.

@@ -1,0 +1,138 @@
+//! Actions (`noun:verb`) and the operations that a recorded permit unlocks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+macro_rules! actions {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $resource:literal,)+) => {
+        /// What can be asked for. The list is closed; each action names the kind of resource it applies to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Action { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Action {
+            /// Every action, in the order of the reference page.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in policies, records and answers.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The entity type it applies to.
+            #[must_use]
+            pub const fn resource_type(self) -> &'static str {
+                match self { $(Self::$variant => $resource,)+ }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+actions! {
+    /// Generate text with a model: chat, messages, responses.
+    ModelInvoke "model:invoke" "Model",
+    /// Turn text into vectors with a model.
+    ModelEmbed "model:embed" "Model",
+    /// See that a model exists and what it is called.
+    ModelList "model:list" "Model",
+    /// Prove an identity. Only failures are asks of their own.
+    SessionAuthenticate "session:authenticate" "System",
+    /// Create, declare or change an entry of the directory or a route.
+    ResourceApply "resource:apply" "System",
+    /// Read entries of the directory and routes.
+    ResourceRead "resource:read" "System",
+    /// Create an API key.
+    KeyCreate "key:create" "System",
+    /// See keys, never their secrets.
+    KeyList "key:list" "System",
+    /// Replace a key, the old one ending after an overlap.
+    KeyRotate "key:rotate" "System",
+    /// End a key now.
+    KeyRevoke "key:revoke" "System",
+    /// Declare that everything issued earlier to somebody is dead.
+    EpochAdvance "epoch:advance" "System",
+    /// Try an upstream with a harmless request.
+    UpstreamTest "upstream:test" "System",
+    /// Put a policy bundle in force.
+    PolicyApply "policy:apply" "System",
+    /// Read policies and the rules behind decisions.
+    PolicyRead "policy:read" "System",
+    /// Evaluate an ask without doing it.
+    PolicyTest "policy:test" "System",
+    /// Read recorded decisions.
+    DecisionRead "decision:read" "System",
+    /// Read the ledger: checkpoints, tiles, entries, proofs.
+    LedgerRead "ledger:read" "System",
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// No action has that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown action")]
+pub struct UnknownAction;
+
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+        Self::ALL.iter().copied().find(|a| a.name() == text).ok_or(UnknownAction)
+    }
+}
+
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What kind of effect a recorded permit unlocks. A permit for one kind cannot be spent on another: the types differ.
+pub trait Operation: fmt::Debug + Send + Sync + 'static {
+    /// The kind's name in records.
+    const NAME: &'static str;
+}
+
+/// A call that leaves the house towards a model provider.
+#[derive(Debug)]
+pub enum ModelCall {}
+/// An answer from our own state to a caller of the data plane, such as the list of models.
+#[derive(Debug)]
+pub enum ReadState {}
+/// A change of our own state.
+#[derive(Debug)]
+pub enum ChangeState {}
+/// Reading the ledger.
+#[derive(Debug)]
+pub enum ReadLedger {}
+
+impl Operation for ModelCall {
+    const NAME: &'static str = "model_call";
+}
+impl Operation for ReadState {
+    const NAME: &'static str = "read_state";
+}
+impl Operation for ChangeState {
+    const NAME: &'static str = "change_state";
+}
+impl Operation for ReadLedger {
+    const NAME: &'static str = "read_ledger";
+}

@@ -1,0 +1,87 @@
+//! What is asked, and under which conditions.
+
+use std::marker::PhantomData;
+use std::net::IpAddr;
+
+use bartizan_base::{Digest, Name, Text, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Action, DecisionId, EntityRef, Label, Operation};
+
+/// One operation on one resource, with the facts of the request. `O` says what a permit for it unlocks.
+#[derive(Debug)]
+pub struct Ask<O: Operation> {
+    /// The id of the ask and of the decision that answers it.
+    pub id: DecisionId,
+    /// What.
+    pub action: Action,
+    /// On what.
+    pub resource: EntityRef,
+    /// How.
+    pub facts: AskFacts,
+    /// SHA-256 of the body as it came in.
+    pub body: Digest,
+    operation: PhantomData<fn() -> O>,
+}
+
+impl<O: Operation> Ask<O> {
+    /// An ask for `action` on `resource`.
+    #[must_use]
+    pub const fn new(
+        id: DecisionId,
+        action: Action,
+        resource: EntityRef,
+        facts: AskFacts,
+        body: Digest,
+    ) -> Self {
+        Self { id, action, resource, facts, body, operation: PhantomData }
+    }
+}
+
+/// Facts of a request that policies may use under `context.request`. They are what the caller claims or sends, so
+/// they never overwrite anything about who the caller is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskFacts {
+    /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
+    pub dialect: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// The body's size in bytes.
+    pub bytes: u64,
+    /// How many messages or inputs it holds.
+    pub messages: u64,
+    /// How many tools it defines.
+    pub tools: u64,
+    /// The output tokens asked for, if said.
+    pub output_tokens_max: Option<u64>,
+}
+
+/// The conditions of an ask.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// When.
+    pub now: Timestamp,
+    /// From which address the connection came.
+    pub network: Option<IpAddr>,
+    /// The purpose the caller stated.
+    pub purpose: Option<Text<500>>,
+    /// The join of what entered the session.
+    pub session: Label,
+}
+
+/// Where a permitted effect goes. Part of what an intent is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "target")]
+pub enum Target {
+    /// A request to a provider.
+    Upstream {
+        /// The upstream's name.
+        upstream: Name,
+        /// The path asked of it.
+        path: String,
+        /// SHA-256 of the body as it leaves, obligations applied.
+        body: Digest,
+    },
+    /// Our own state or ledger.
+    House,
+}

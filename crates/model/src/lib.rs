@@ -1,0 +1,37 @@
+//! The nouns of the product, as DESIGN names them. Data only: who may make a `Caller`, a `Permit` or an
+//! `IntentRecorded` is decided by the crates that own those types.
+
+pub mod action;
+pub mod ask;
+pub mod caller;
+pub mod label;
+pub mod obligation;
+pub mod problem;
+pub mod reason;
+pub mod record;
+pub mod remedy;
+pub mod resource;
+
+pub use action::{Action, Operation};
+pub use ask::{Ask, AskFacts, Situation, Target};
+pub use caller::{
+    Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
+    RiskLevel, Tenant,
+};
+pub use label::{Confidentiality, Integrity, Label};
+pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
+pub use problem::Problem;
+pub use reason::ReasonCode;
+pub use remedy::{Offer, Remedy};
+pub use resource::EntityRef;
+
+use bartizan_base::id::kinds;
+
+/// One decision and the ask it answers.
+pub type DecisionId = bartizan_base::Id<kinds::Decision>;
+/// An API key.
+pub type KeyId = bartizan_base::Id<kinds::Key>;
+/// A running process.
+pub type NodeId = bartizan_base::Id<kinds::Node>;
+/// The pseudonym of a principal in records.
+pub type PrincipalId = bartizan_base::Id<kinds::Principal>;

@@ -1,0 +1,195 @@
+//! What enforcement must do for a permit to stand.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a detector looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detector {
+    /// E-mail addresses.
+    Email,
+    /// Telephone numbers.
+    Phone,
+    /// Payment card numbers whose check digit holds (ISO/IEC 7812).
+    Card,
+}
+
+impl Detector {
+    /// Every detector; `pii` in a policy means all of them.
+    pub const ALL: &[Self] = &[Self::Email, Self::Phone, Self::Card];
+
+    /// The name in policies and in what replaces a match.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::Card => "card",
+        }
+    }
+}
+
+/// The kinds of obligations, for what a door says it can apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObligationKind {
+    /// [`Obligation::Cap`].
+    Cap,
+    /// [`Obligation::DoNotKeep`].
+    DoNotKeep,
+    /// [`Obligation::Redact`].
+    Redact,
+    /// [`Obligation::StripTools`].
+    StripTools,
+}
+
+/// One duty of enforcement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum Obligation {
+    /// At most this many output tokens may be asked of the model.
+    Cap {
+        /// The bound, at least one.
+        output_tokens_max: u64,
+    },
+    /// Neither prompt nor answer may be kept.
+    DoNotKeep,
+    /// Matches are replaced, on the way in and on the way out, also across the chunks of a stream.
+    Redact {
+        /// What to look for.
+        detectors: BTreeSet<Detector>,
+    },
+    /// Tool definitions are taken out of the request.
+    StripTools,
+}
+
+impl Obligation {
+    /// The obligation's kind.
+    #[must_use]
+    pub const fn kind(&self) -> ObligationKind {
+        match self {
+            Self::Cap { .. } => ObligationKind::Cap,
+            Self::DoNotKeep => ObligationKind::DoNotKeep,
+            Self::Redact { .. } => ObligationKind::Redact,
+            Self::StripTools => ObligationKind::StripTools,
+        }
+    }
+}
+
+impl fmt::Display for Obligation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cap { output_tokens_max } => write!(f, "cap:output_tokens:{output_tokens_max}"),
+            Self::DoNotKeep => f.write_str("do_not_keep"),
+            Self::Redact { detectors } => {
+                f.write_str("redact:")?;
+                for (i, detector) in detectors.iter().enumerate() {
+                    write!(f, "{}{}", if i == 0 { "" } else { "," }, detector.name())?;
+                }
+                Ok(())
+            }
+            Self::StripTools => f.write_str("strip_tools"),
+        }
+    }
+}
+
+/// A set of obligations in which equal kinds have been united: detectors joined, caps at their minimum.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Obligations(BTreeSet<Obligation>);
+
+impl Obligations {
+    /// No obligations.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// Adds one, uniting it with what is there: the result never demands less than before.
+    pub fn add(&mut self, obligation: Obligation) {
+        let united = match (self.0.iter().find(|o| o.kind() == obligation.kind()).cloned(), obligation) {
+            (Some(Obligation::Cap { output_tokens_max: a }), Obligation::Cap { output_tokens_max: b }) => {
+                Obligation::Cap { output_tokens_max: a.min(b) }
+            }
+            (Some(Obligation::Redact { detectors: a }), Obligation::Redact { detectors: b }) => {
+                Obligation::Redact { detectors: a.union(&b).copied().collect() }
+            }
+            (_, new) => new,
+        };
+        self.0.retain(|o| o.kind() != united.kind());
+        self.0.insert(united);
+    }
+
+    /// The smallest output cap, if any.
+    #[must_use]
+    pub fn output_tokens_max(&self) -> Option<u64> {
+        self.0.iter().find_map(|o| match o {
+            Obligation::Cap { output_tokens_max } => Some(*output_tokens_max),
+            _ => None,
+        })
+    }
+
+    /// What to redact; empty for nothing.
+    #[must_use]
+    pub fn detectors(&self) -> BTreeSet<Detector> {
+        self.0
+            .iter()
+            .find_map(|o| match o {
+                Obligation::Redact { detectors } => Some(detectors.clone()),
+                _ => None,
+            })
+            .unwrap_or_default()
+    }
+
+    /// Whether an obligation of this kind is among them.
+    #[must_use]
+    pub fn contains(&self, kind: ObligationKind) -> bool {
+        self.0.iter().any(|o| o.kind() == kind)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The obligations in a stable order.
+    pub fn iter(&self) -> impl Iterator<Item = &Obligation> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Obligation> for Obligations {
+    fn from_iter<I: IntoIterator<Item = Obligation>>(items: I) -> Self {
+        let mut all = Self::none();
+        items.into_iter().for_each(|o| all.add(o));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uniting_keeps_the_stricter_of_each_kind() {
+        let all: Obligations = [
+            Obligation::Cap { output_tokens_max: 100 },
+            Obligation::Redact { detectors: [Detector::Email].into() },
+            Obligation::Cap { output_tokens_max: 50 },
+            Obligation::Redact { detectors: [Detector::Card].into() },
+            Obligation::Cap { output_tokens_max: 70 },
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(all.output_tokens_max(), Some(50));
+        assert_eq!(all.detectors(), [Detector::Email, Detector::Card].into());
+        assert_eq!(
+            all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["cap:output_tokens:50", "redact:email,card"]
+        );
+    }
+}

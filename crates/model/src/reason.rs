@@ -1,0 +1,226 @@
+//! The closed registry of reason codes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bartizan_base::Name;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident $code:literal $status:literal $way:literal,)+) => {
+        /// Why something was refused or went wrong. Stable: codes are never reused and never change meaning.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum ReasonCode {
+            $($(#[doc = $doc])+ $variant,)+
+            /// `custom:NAME`: a code that the tenant's policy bundle declares.
+            Custom(Name),
+        }
+
+        impl ReasonCode {
+            /// Every code of the engine's own, in the order of the reference page.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The code as it stands in answers, records and metrics.
+            #[must_use]
+            pub fn code(&self) -> std::borrow::Cow<'static, str> {
+                match self {
+                    $(Self::$variant => $code.into(),)+
+                    Self::Custom(name) => format!("custom:{name}").into(),
+                }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub const fn status(&self) -> u16 {
+                match self { $(Self::$variant => $status,)+ Self::Custom(_) => 403 }
+            }
+
+            /// What it means, in one sentence.
+            #[must_use]
+            pub const fn meaning(&self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ Self::Custom(_) => "A rule of your organisation forbids it." }
+            }
+
+            /// What the reader can do about it.
+            #[must_use]
+            pub const fn way_forward(&self) -> &'static str {
+                match self { $(Self::$variant => $way,)+ Self::Custom(_) => "Ask those who own the policy." }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Who asks.
+    /// No credential was presented.
+    CredentialMissing "credential_missing" 401 "Send an API key or access token as `Authorization: Bearer …` (or `x-api-key`).",
+    /// The credential is not well-formed.
+    CredentialMalformed "credential_malformed" 401 "Check that the whole credential was copied.",
+    /// More than one credential was presented, and they are not the same.
+    CredentialAmbiguous "credential_ambiguous" 401 "Send one credential only.",
+    /// Nobody knows this credential.
+    CredentialUnknown "credential_unknown" 401 "Create a new key, or ask its owner.",
+    /// The credential is past its end.
+    CredentialExpired "credential_expired" 401 "Create a new key or get a fresh token.",
+    /// The credential is not valid yet.
+    CredentialNotYetValid "credential_not_yet_valid" 401 "Check the clock of the issuer.",
+    /// The credential was revoked.
+    CredentialRevoked "credential_revoked" 401 "Create a new key, or ask whoever revoked it.",
+    /// The principal behind the credential is disabled or gone.
+    PrincipalDisabled "principal_disabled" 401 "Ask an administrator.",
+    /// No configured issuer has issued this token.
+    TokenIssuerUnknown "token_issuer_unknown" 401 "Use a token of an issuer that this installation trusts.",
+    /// The token is for somebody else.
+    TokenAudienceMismatch "token_audience_mismatch" 401 "Ask the issuer for a token with this service as audience.",
+    /// The token is of another kind than an access token.
+    TokenTypeRefused "token_type_refused" 401 "Send the access token, not the ID token.",
+    /// The token's algorithm does not fit its key, or is not accepted.
+    TokenAlgorithmRefused "token_algorithm_refused" 401 "Sign with EdDSA, ES256 or RS256 and the key's own algorithm.",
+    /// The token's signature does not hold.
+    TokenSignatureInvalid "token_signature_invalid" 401 "Get a fresh token from the issuer.",
+    /// The issuer's keys could not be had.
+    IssuerKeysUnavailable "issuer_keys_unavailable" 503 "Try again shortly; operators: check the issuer's `jwks_url`.",
+    /// The credential's scopes do not cover this.
+    ScopeInsufficient "scope_insufficient" 403 "Use a credential with the scope named in the answer.",
+
+    // What policy says.
+    /// No rule permits it.
+    NoMatchingPermit "no_matching_permit" 403 "Ask those who own the policy for access.",
+    /// A rule forbids it.
+    Forbidden "forbidden" 403 "Ask those who own the policy.",
+    /// A rule could not be evaluated, so the ask is denied.
+    PolicyError "policy_error" 403 "Policy authors: run `bartizan policy check`.",
+    /// No policy is in force, so everything is denied.
+    PolicyMissing "policy_missing" 403 "Administrators: apply a policy bundle.",
+    /// The rules that guard the house itself forbid it.
+    Constitution "constitution" 403 "Only the offline recovery keys can change this.",
+    /// A stronger or more recent login is needed.
+    AssuranceTooLow "assurance_too_low" 401 "Log in again as the remedy says.",
+    /// A stated purpose is needed.
+    JustificationRequired "justification_required" 403 "State the purpose in `x-bartizan-purpose` and ask again.",
+    /// Others have to approve.
+    ApprovalRequired "approval_required" 403 "Wait for the approval named in the remedy, then ask again.",
+    /// Personal data may not be seen in clear.
+    PersonalData "personal_data" 403 "Ask for access to personal data.",
+    /// The request is larger than policy lets this caller send.
+    TooMuch "too_much" 403 "Ask for less.",
+    /// This door cannot apply what the permit demands.
+    ObligationUnsupported "obligation_unsupported" 403 "Use a door that can, or ask those who own the policy.",
+    /// Applying what the permit demands failed, so nothing was released.
+    ObligationFailed "obligation_failed" 502 "Try again; operators: see the log.",
+    /// What is known of the directory or policy is older than its bound.
+    SnapshotStale "snapshot_stale" 503 "Try again shortly; operators: check the state database.",
+
+    // What was sent.
+    /// The body is longer than the limit.
+    BodyTooLarge "body_too_large" 413 "Send less.",
+    /// The body did not arrive in time.
+    BodyTimeout "body_timeout" 408 "Send the whole body at once.",
+    /// The body is not what this path takes.
+    BodyMalformed "body_malformed" 400 "See the message for the place.",
+    /// A member stands twice in one JSON object.
+    JsonDuplicateKey "json_duplicate_key" 400 "Send each member once.",
+    /// The JSON is nested too deeply or holds too many values.
+    JsonTooComplex "json_too_complex" 400 "Send a simpler document.",
+    /// The media type is not taken here.
+    MediaTypeUnsupported "media_type_unsupported" 415 "Send `content-type: application/json` without content encoding.",
+    /// A header is missing or not acceptable.
+    HeaderInvalid "header_invalid" 400 "See the message for the header.",
+    /// There is nothing at this path, or nothing that you may know of.
+    NotFound "not_found" 404 "Check the path and the name.",
+    /// The path takes another method.
+    MethodNotAllowed "method_not_allowed" 405 "See the `allow` header.",
+    /// No such model, or none that you may know of.
+    ModelNotFound "model_not_found" 404 "List what you may use with `GET /v1/models`.",
+    /// The model does not speak this dialect.
+    DialectUnsupported "dialect_unsupported" 400 "Use the path of the model's own dialect.",
+    /// What is to be changed has changed since it was read.
+    Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
+    /// What is declared is not valid.
+    Invalid "invalid" 422 "See the message for the place.",
+
+    // What the house can do.
+    /// The record could not be made durable, so nothing was done.
+    RecordUnavailable "record_unavailable" 503 "Try again; operators: check the disk of the data folder.",
+    /// More is waiting to be recorded than the queue holds.
+    RecordQueueFull "record_queue_full" 503 "Slow down and try again.",
+    /// The state database does not answer.
+    StateUnavailable "state_unavailable" 503 "Try again; operators: check the state database.",
+    /// Too much is going on at once.
+    Busy "busy" 503 "Try again shortly.",
+    /// The process is ending.
+    ShuttingDown "shutting_down" 503 "Try again; another node answers.",
+    /// Something of ours is broken.
+    Internal "internal" 500 "Report it with the decision id.",
+
+    // What the other side did.
+    /// The upstream could not be reached.
+    UpstreamUnreachable "upstream_unreachable" 502 "Try again; operators: `bartizan upstream test`.",
+    /// The upstream did not answer in time.
+    UpstreamTimeout "upstream_timeout" 504 "Try again.",
+    /// The upstream's answer is not what the dialect says.
+    UpstreamInvalid "upstream_invalid" 502 "Try again; operators: check the upstream's dialect.",
+    /// The upstream answered with a redirect, which is never followed.
+    UpstreamRedirect "upstream_redirect" 502 "Operators: configure the final address.",
+    /// The upstream's address is not one that calls may go to.
+    EgressForbidden "egress_forbidden" 502 "Operators: check `allow_private` and the upstream's address.",
+    /// The upstream broke off in the middle of its answer.
+    UpstreamTruncated "upstream_truncated" 502 "Try again.",
+    /// The stream was ended because what permitted it was revoked or ran out.
+    StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.code())
+    }
+}
+
+/// No reason has that code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown reason code; a bundle's own codes start with `custom:`")]
+pub struct UnknownReason;
+
+impl FromStr for ReasonCode {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, UnknownReason> {
+        if let Some(name) = text.strip_prefix("custom:") {
+            return name.parse().map(Self::Custom).map_err(|_| UnknownReason);
+        }
+        Self::ALL.iter().find(|r| r.code() == text).cloned().ok_or(UnknownReason)
+    }
+}
+
+impl Serialize for ReasonCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for ReasonCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_snake_case_and_round_trip() {
+        let mut seen = std::collections::BTreeSet::new();
+        for reason in ReasonCode::ALL {
+            let code = reason.code();
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code}");
+            assert!(seen.insert(code.clone()), "{code} stands twice");
+            assert_eq!(code.parse(), Ok(reason.clone()));
+            assert!((400..600).contains(&reason.status()));
+            assert!(reason.way_forward().ends_with('.') && reason.meaning().trim().ends_with('.'));
+        }
+        assert_eq!("custom:red-zone".parse::<ReasonCode>().unwrap().code(), "custom:red-zone");
+        assert!("red-zone".parse::<ReasonCode>().is_err());
+    }
+}

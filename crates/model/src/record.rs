@@ -1,0 +1,239 @@
+//! What the ledger holds: one record an entry, in canonical JSON (RFC 8785), version 1.
+//!
+//! No secrets and no direct personal data: principals appear as random pseudonyms, credentials by id. Unknown
+//! fields are refused when written and tolerated when read.
+
+use bartizan_base::{Digest, Name, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Action, CredentialKind, DecisionId, EntityRef, KeyId, NodeId, Obligations, Offer, PrincipalId,
+    PrincipalKind, ReasonCode, Target, Tenant,
+};
+
+/// The version of the schema below.
+pub const VERSION: u32 = 1;
+
+/// The longest encoded record, in bytes: well below the 65,535 of an entry bundle (tlog-tiles).
+pub const ENCODED_MAX: usize = 16 * 1024;
+
+/// One entry of the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The schema's version.
+    pub v: u32,
+    /// Whose log it belongs to.
+    pub tenant: Tenant,
+    /// Which process wrote it.
+    pub node: NodeId,
+    /// The node's own running number, without gaps: a lost disk shows as one.
+    pub seq: u64,
+    /// When it was written.
+    pub time_us: Timestamp,
+    /// What it says.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Body {
+    /// Something was permitted and is about to happen.
+    Intent(Intent),
+    /// Something was asked and not permitted.
+    Refusal(Refusal),
+    /// How a permitted thing ended.
+    Outcome(Outcome),
+    /// The house speaks about itself.
+    System(System),
+}
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// The one responsible.
+    pub subject: PrincipalId,
+    /// What kind of being.
+    pub subject_kind: PrincipalKind,
+    /// Those in between, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<PrincipalId>,
+    /// What was presented.
+    pub credential: CredentialKind,
+    /// Which key, where it was one of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
+    /// Who issued it, where somebody else did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Name>,
+    /// How surely, 0 to 4.
+    pub assurance: u8,
+}
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct What {
+    /// The action.
+    pub action: Action,
+    /// The resource.
+    pub resource: EntityRef,
+    /// The dialect spoken.
+    pub dialect: String,
+    /// The body's size as it came in.
+    pub bytes: u64,
+    /// SHA-256 of the body as it came in.
+    pub body: Digest,
+}
+
+/// Why it was decided so, and everything needed to decide it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grounds {
+    /// The rules that decided, by id, sorted.
+    pub rules: Vec<Name>,
+    /// Digest of the policy bundle in force.
+    pub policy: Digest,
+    /// Digest of the entity slice the engine saw.
+    pub slice: Digest,
+    /// Digest of the context the engine saw.
+    pub context: Digest,
+    /// Version of the engine.
+    pub engine: Name,
+}
+
+/// A permitted ask, before its effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The decision.
+    pub id: DecisionId,
+    /// Who asked.
+    pub who: Who,
+    /// What was asked.
+    pub what: What,
+    /// Why it was permitted.
+    pub grounds: Grounds,
+    /// Under which obligations.
+    #[serde(default, skip_serializing_if = "Obligations::is_empty")]
+    pub obligations: Obligations,
+    /// Where the effect goes.
+    pub target: Target,
+}
+
+/// An ask that was not permitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The decision.
+    pub id: DecisionId,
+    /// Who asked.
+    pub who: Who,
+    /// What was asked; absent when it was refused before that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<What>,
+    /// `step_up`, `justify`, `hold` or `deny`.
+    pub verdict: VerdictKind,
+    /// Why, strongest first.
+    pub reasons: Vec<ReasonCode>,
+    /// What would help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
+    /// On which grounds; absent when it never came to a decision by policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grounds: Option<Grounds>,
+    /// How many further refusals of the same kind this one stands for; a flood is counted, not written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeated: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The kinds of verdicts, in order of strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictKind {
+    /// It may happen, under obligations.
+    Permit,
+    /// Log in more surely first.
+    StepUp,
+    /// State a purpose first.
+    Justify,
+    /// Others approve first.
+    Hold,
+    /// No.
+    Deny,
+}
+
+/// How a permitted thing ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The decision it belongs to.
+    pub of: DecisionId,
+    /// How it ended.
+    pub end: End,
+    /// The upstream's HTTP status, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Bytes released to the caller.
+    pub bytes: u64,
+    /// Input tokens the upstream counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    /// Output tokens the upstream counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    /// How many matches were redacted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub redacted: u64,
+    /// From intent to end, in microseconds.
+    pub took_us: u64,
+}
+
+/// How a permitted thing ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how")]
+pub enum End {
+    /// As it should.
+    Done,
+    /// The caller went away.
+    Abandoned,
+    /// It failed or was ended.
+    Failed {
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// The process ended before it could say how; found at the next start.
+    Unknown,
+}
+
+/// The house about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum System {
+    /// A process began to write.
+    Started {
+        /// Its version.
+        version: String,
+    },
+    /// A process ended in order.
+    Stopped,
+    /// A part of the write-ahead log that held no acknowledged record was cut off after a crash.
+    TailCut {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The state was changed by the offline recovery keys.
+    Recovered {
+        /// What was done.
+        what: String,
+    },
+    /// The installation was created.
+    Initialised,
+    /// A policy bundle could not be loaded; the last good one stays in force.
+    PolicyRejected {
+        /// The bundle's digest, where it could be read at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bundle: Option<Digest>,
+    },
+}

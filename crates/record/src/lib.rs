@@ -1,0 +1,1 @@
+//! Write-ahead log, group commit and sealing; the only maker of an IntentRecorded.

@@ -1,0 +1,1 @@
+//! A simulated model: speaks the OpenAI and Anthropic APIs, knows nothing.

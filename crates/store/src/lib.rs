@@ -1,0 +1,1 @@
+//! Ports of the state by noun, and the conformance suite every backend passes; no driver.

@@ -1,0 +1,1 @@
+//! Verifies a log offline; links nothing of the writer.

@@ -1,0 +1,1 @@
+//! Sans-IO parsers: OpenAI, Anthropic, SSE to asks.
