@@ -1,1 +1,5 @@
-//! Cedar schema and sets, remedies, explanation; the only maker of a Permit.
+//! One central policy decides every ask. This crate is the only maker of a [`Permit`].
+
+mod verdict;
+
+pub use verdict::{Decision, Permit, PermitParts, Refused, Verdict};

@@ -1,1 +1,5 @@
-//! Verified keys and tokens become a Caller; the only maker of one.
+//! Verified keys and tokens become a [`Caller`]. This crate is the only maker of one.
+
+mod caller;
+
+pub use caller::{Caller, Scopes};

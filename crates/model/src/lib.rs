@@ -4,6 +4,7 @@
 pub mod action;
 pub mod ask;
 pub mod caller;
+pub mod directory;
 pub mod label;
 pub mod obligation;
 pub mod problem;
@@ -18,6 +19,7 @@ pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
+pub use directory::{Dialect, Document, Spec, Status};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use problem::Problem;

@@ -1,0 +1,120 @@
+//! The decision, in types that cannot be forged or forgotten.
+
+use std::marker::PhantomData;
+
+use bartizan_base::Timestamp;
+use bartizan_model::record::{Grounds, VerdictKind, What, Who};
+use bartizan_model::{DecisionId, Obligations, Offer, Operation, Problem, ReasonCode, Tenant};
+
+/// What was decided.
+#[must_use = "a decision that is not enforced is a hole"]
+#[derive(Debug)]
+pub enum Verdict<O: Operation> {
+    /// It may happen, under the permit's obligations.
+    Permit(Permit<O>),
+    /// The caller must authenticate more surely or more recently first.
+    StepUp(Refused),
+    /// The caller must state a purpose first.
+    Justify(Refused),
+    /// Others must approve first.
+    Hold(Refused),
+    /// No.
+    Deny(Refused),
+}
+
+/// A verdict with the evidence it rests on.
+#[must_use = "a decision that is not enforced is a hole"]
+#[derive(Debug)]
+pub struct Decision<O: Operation> {
+    /// What was decided.
+    pub verdict: Verdict<O>,
+}
+
+/// Leave for one effect of kind `O`: not cloneable, spent by recording it.
+#[must_use = "a permit does nothing until it is recorded"]
+#[derive(Debug)]
+pub struct Permit<O: Operation> {
+    pub(crate) parts: PermitParts,
+    pub(crate) operation: PhantomData<fn() -> O>,
+}
+
+/// What a spent permit says, for the record. It cannot be turned back into a permit.
+#[derive(Clone, Debug)]
+pub struct PermitParts {
+    /// The decision.
+    pub id: DecisionId,
+    /// Whose house.
+    pub tenant: Tenant,
+    /// Who asked.
+    pub who: Who,
+    /// What was asked.
+    pub what: What,
+    /// Why it was permitted.
+    pub grounds: Grounds,
+    /// What enforcement must do.
+    pub obligations: Obligations,
+    /// Until when the permit may be used.
+    pub expires: Timestamp,
+}
+
+impl<O: Operation> Permit<O> {
+    /// The decision.
+    #[must_use]
+    pub const fn id(&self) -> DecisionId {
+        self.parts.id
+    }
+
+    /// What enforcement must do for the permit to stand.
+    #[must_use]
+    pub const fn obligations(&self) -> &Obligations {
+        &self.parts.obligations
+    }
+
+    /// Until when it may be used.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.parts.expires
+    }
+
+    /// Spends the permit. Only `record` has a use for this: it writes the parts down and makes the
+    /// `IntentRecorded` that an effect demands.
+    #[must_use]
+    pub fn spend(self) -> PermitParts {
+        self.parts
+    }
+}
+
+/// An ask that may not happen now.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The decision.
+    pub id: DecisionId,
+    /// Whose house.
+    pub tenant: Tenant,
+    /// Who asked.
+    pub who: Who,
+    /// What was asked; absent when it was refused before that was known.
+    pub what: Option<What>,
+    /// The kind of refusal.
+    pub verdict: VerdictKind,
+    /// Why, the strongest first; never empty.
+    pub reasons: Vec<ReasonCode>,
+    /// What would help.
+    pub offers: Vec<Offer>,
+    /// On which grounds; absent when policy was never asked.
+    pub grounds: Option<Grounds>,
+    /// Whether the caller may know that the resource exists. If not, the answer is the one for a thing that does not.
+    pub discoverable: bool,
+}
+
+impl Refused {
+    /// The refusal as it is told to the caller.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        if !self.discoverable {
+            return Problem::new(ReasonCode::ModelNotFound).of(self.id);
+        }
+        let reason = self.reasons.first().cloned().unwrap_or(ReasonCode::NoMatchingPermit);
+        Problem { reason, detail: String::new(), decision: Some(self.id), offers: self.offers.clone() }
+    }
+}

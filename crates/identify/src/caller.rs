@@ -1,0 +1,155 @@
+//! Who is asking, verified.
+
+use std::collections::BTreeSet;
+
+use bartizan_base::{Name, Timestamp};
+use bartizan_model::record::Who;
+use bartizan_model::{
+    Action, Assurance, Binding, CredentialKind, KeyId, Member, Principal, PrincipalId, PrincipalKind, Risk,
+    Tenant,
+};
+
+/// Who is asking: the subject responsible, the actors in between, and what they presented. Made only by this crate
+/// after verification, never deserialised from anything.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub(crate) tenant: Tenant,
+    pub(crate) subject: Member,
+    pub(crate) actors: Vec<Member>,
+    pub(crate) client: Option<Name>,
+    pub(crate) credential: CredentialKind,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) issuer: Option<Name>,
+    pub(crate) scopes: Scopes,
+    pub(crate) issued: Timestamp,
+    pub(crate) expires: Timestamp,
+}
+
+/// What a credential may be used for. Scopes only shrink what policy grants; they never add to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scopes {
+    /// No limit of its own.
+    All,
+    /// Only these actions.
+    Only(BTreeSet<Action>),
+}
+
+impl Scopes {
+    /// Whether `action` is covered.
+    #[must_use]
+    pub fn cover(&self, action: Action) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(actions) => actions.contains(&action),
+        }
+    }
+}
+
+impl Caller {
+    /// Nobody proven, in `tenant`'s house.
+    #[must_use]
+    pub fn anonymous(tenant: Tenant) -> Self {
+        let nobody = PrincipalId::from_parts(Timestamp::from_micros(0), [0; 10]);
+        Self {
+            tenant,
+            subject: Member {
+                principal: Principal {
+                    kind: PrincipalKind::Anonymous,
+                    name: Name::literal("anonymous"),
+                    id: nobody,
+                },
+                assurance: Assurance::default(),
+                binding: Binding::None,
+                device: None,
+                risk: Risk::default(),
+            },
+            actors: Vec::new(),
+            client: None,
+            credential: CredentialKind::None,
+            key: None,
+            issuer: None,
+            scopes: Scopes::Only(BTreeSet::new()),
+            issued: Timestamp::default(),
+            expires: Timestamp::MAX,
+        }
+    }
+
+    /// The organisation.
+    #[must_use]
+    pub const fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The one responsible.
+    #[must_use]
+    pub const fn subject(&self) -> &Member {
+        &self.subject
+    }
+
+    /// Those in between, outermost first.
+    #[must_use]
+    pub fn actors(&self) -> &[Member] {
+        &self.actors
+    }
+
+    /// Everybody whose rights count: the subject, then the actors.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.subject).chain(&self.actors)
+    }
+
+    /// The client program as it names itself: context, not a member.
+    #[must_use]
+    pub const fn client(&self) -> Option<&Name> {
+        self.client.as_ref()
+    }
+
+    /// What was presented.
+    #[must_use]
+    pub const fn credential(&self) -> CredentialKind {
+        self.credential
+    }
+
+    /// Which key was presented, where it was one of ours.
+    #[must_use]
+    pub const fn key(&self) -> Option<KeyId> {
+        self.key
+    }
+
+    /// What the credential may be used for.
+    #[must_use]
+    pub const fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// When the credential was issued.
+    #[must_use]
+    pub const fn issued(&self) -> Timestamp {
+        self.issued
+    }
+
+    /// When the credential ends.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Whether nobody was proven.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.subject.principal.kind == PrincipalKind::Anonymous
+    }
+
+    /// The caller as records name them: by pseudonyms.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        Who {
+            subject: self.subject.principal.id,
+            subject_kind: self.subject.principal.kind,
+            actors: self.actors.iter().map(|m| m.principal.id).collect(),
+            credential: self.credential,
+            key: self.key,
+            issuer: self.issuer.clone(),
+            assurance: self.subject.assurance.level.into(),
+        }
+    }
+}

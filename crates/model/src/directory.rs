@@ -1,0 +1,335 @@
+//! Declarative resources: what people write in files, plan and apply. The directory, the routes and the trusted
+//! issuers are all documents of these kinds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bartizan_base::{Name, Text, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind};
+
+/// One declared thing, as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// The name, unique within its kind and tenant.
+    pub name: Name,
+    /// The pseudonym in records; set for principals, made when the document is first applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<PrincipalId>,
+    /// What is declared.
+    pub spec: Spec,
+}
+
+impl Document {
+    /// The entity that policies see, where the kind has one.
+    #[must_use]
+    pub fn entity(&self) -> EntityRef {
+        EntityRef::new(Name::literal(self.spec.entity_type()), self.name.clone())
+    }
+}
+
+/// Where something stands in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// In use.
+    #[default]
+    Active,
+    /// Not to be let in or used, effective at once.
+    Disabled,
+}
+
+/// What is declared, by kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Spec {
+    /// A person.
+    User(PrincipalSpec),
+    /// A program that acts with a model.
+    Agent(AgentSpec),
+    /// A program without a will of its own.
+    Workload(AgentSpec),
+    /// A group of principals.
+    Group(NodeSpec),
+    /// A role that principals and groups hold.
+    Role(NodeSpec),
+    /// A project or folder of projects.
+    Project(NodeSpec),
+    /// Where things run: development, staging, production.
+    Environment(NodeSpec),
+    /// Who runs models.
+    Provider(NodeSpec),
+    /// An address that model calls are sent to.
+    Upstream(UpstreamSpec),
+    /// A model that callers can ask for by name.
+    Model(ModelSpec),
+    /// An issuer of access tokens.
+    Issuer(IssuerSpec),
+}
+
+/// A person.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrincipalSpec {
+    /// Whether they may come in.
+    pub status: Status,
+    /// Groups they belong to.
+    pub groups: BTreeSet<Name>,
+    /// Roles they hold.
+    pub roles: BTreeSet<Name>,
+}
+
+/// An agent or workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// Whether it may come in.
+    #[serde(default)]
+    pub status: Status,
+    /// The person who answers for it.
+    pub owner: Name,
+    /// What it is for.
+    pub purpose: Text<500>,
+    /// When it ends; none for until further notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_us: Option<Timestamp>,
+    /// Groups it belongs to.
+    #[serde(default)]
+    pub groups: BTreeSet<Name>,
+    /// Roles it holds.
+    #[serde(default)]
+    pub roles: BTreeSet<Name>,
+}
+
+/// Something that only has parents of its own kind: a group in groups, a project in projects.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeSpec {
+    /// The parents, all of the same kind.
+    pub parents: BTreeSet<Name>,
+    /// For groups: the roles every member holds.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub roles: BTreeSet<Name>,
+    /// What it is, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<Text<500>>,
+}
+
+/// The wire formats a model is asked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Dialect {
+    /// `POST /v1/chat/completions` (OpenAI).
+    #[serde(rename = "openai.chat")]
+    OpenAiChat,
+    /// `POST /v1/responses` (OpenAI).
+    #[serde(rename = "openai.responses")]
+    OpenAiResponses,
+    /// `POST /v1/embeddings` (OpenAI).
+    #[serde(rename = "openai.embeddings")]
+    OpenAiEmbeddings,
+    /// `POST /v1/messages` (Anthropic).
+    #[serde(rename = "anthropic.messages")]
+    AnthropicMessages,
+}
+
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: &[Self] =
+        &[Self::OpenAiChat, Self::OpenAiResponses, Self::OpenAiEmbeddings, Self::AnthropicMessages];
+
+    /// The name in configuration, policies and records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai.chat",
+            Self::OpenAiResponses => "openai.responses",
+            Self::OpenAiEmbeddings => "openai.embeddings",
+            Self::AnthropicMessages => "anthropic.messages",
+        }
+    }
+
+    /// The path it is spoken at, here and at the upstream (below its base URL's origin and prefix).
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "/v1/chat/completions",
+            Self::OpenAiResponses => "/v1/responses",
+            Self::OpenAiEmbeddings => "/v1/embeddings",
+            Self::AnthropicMessages => "/v1/messages",
+        }
+    }
+}
+
+/// An address that model calls are sent to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSpec {
+    /// Whether it may be used.
+    #[serde(default)]
+    pub status: Status,
+    /// Scheme, host, port and an optional path prefix, such as `https://api.openai.com`; the dialect's path follows.
+    pub base_url: String,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Name>,
+    /// Which sealed credential to present; none for an upstream that needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Name>,
+    /// How the credential is presented.
+    #[serde(default)]
+    pub auth: UpstreamAuth,
+    /// Whether its address may be private or loopback. Off by default: the egress guard refuses such addresses.
+    #[serde(default)]
+    pub allow_private: bool,
+    /// Milliseconds until the answer's head must be here.
+    #[serde(default = "default_head_timeout_ms")]
+    pub head_timeout_ms: u64,
+    /// Milliseconds that may pass between two pieces of the answer.
+    #[serde(default = "default_idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
+}
+
+const fn default_head_timeout_ms() -> u64 {
+    120_000
+}
+const fn default_idle_timeout_ms() -> u64 {
+    60_000
+}
+
+/// How a credential is presented to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamAuth {
+    /// `authorization: Bearer …`.
+    #[default]
+    Bearer,
+    /// `x-api-key: …` (Anthropic).
+    XApiKey,
+}
+
+/// A model that callers can ask for by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Whether it may be used.
+    #[serde(default)]
+    pub status: Status,
+    /// Where calls go.
+    pub upstream: Name,
+    /// What the upstream calls it; the same name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_model: Option<Name>,
+    /// The dialects it speaks.
+    pub dialects: BTreeSet<Dialect>,
+    /// The project it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Name>,
+    /// The environment it belongs to.
+    pub environment: Name,
+    /// How sensitive it is to use: `low`, `medium`, `high`.
+    #[serde(default = "default_sensitivity")]
+    pub sensitivity: Name,
+}
+
+fn default_sensitivity() -> Name {
+    Name::literal("medium")
+}
+
+/// An issuer of access tokens (RFC 9068) that is trusted for some audience.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerSpec {
+    /// Whether its tokens are accepted.
+    #[serde(default)]
+    pub status: Status,
+    /// The exact `iss`.
+    pub issuer: String,
+    /// The exact `aud` a token must name.
+    pub audience: String,
+    /// Where its keys are.
+    pub jwks_url: String,
+    /// Whether that address may be private or loopback.
+    #[serde(default)]
+    pub allow_private: bool,
+    /// The claim that names the subject in our directory.
+    #[serde(default = "default_subject_claim")]
+    pub subject_claim: String,
+    /// What kind of principal its subjects are.
+    #[serde(default = "default_subject_kind")]
+    pub subject_kind: PrincipalKind,
+    /// What its `acr` values are worth, as levels 0 to 4. A value not listed is worth AAL1.
+    #[serde(default)]
+    pub acr: BTreeMap<String, u8>,
+    /// The most its word is worth, 0 to 4.
+    #[serde(default = "default_acr_cap")]
+    pub assurance_cap: u8,
+}
+
+impl IssuerSpec {
+    /// What `acr` is worth from this issuer.
+    #[must_use]
+    pub fn assurance(&self, acr: Option<&str>) -> AssuranceLevel {
+        let claimed = acr.and_then(|a| self.acr.get(a)).copied().unwrap_or(1);
+        AssuranceLevel::from_number(claimed.min(self.assurance_cap)).unwrap_or(AssuranceLevel::None)
+    }
+}
+
+fn default_subject_claim() -> String {
+    "sub".to_owned()
+}
+const fn default_subject_kind() -> PrincipalKind {
+    PrincipalKind::User
+}
+const fn default_acr_cap() -> u8 {
+    2
+}
+
+impl Spec {
+    /// The kind's name in files and paths.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::User(_) => "user",
+            Self::Agent(_) => "agent",
+            Self::Workload(_) => "workload",
+            Self::Group(_) => "group",
+            Self::Role(_) => "role",
+            Self::Project(_) => "project",
+            Self::Environment(_) => "environment",
+            Self::Provider(_) => "provider",
+            Self::Upstream(_) => "upstream",
+            Self::Model(_) => "model",
+            Self::Issuer(_) => "issuer",
+        }
+    }
+
+    /// The entity type in policies.
+    #[must_use]
+    pub const fn entity_type(&self) -> &'static str {
+        match self {
+            Self::User(_) => "User",
+            Self::Agent(_) => "Agent",
+            Self::Workload(_) => "Workload",
+            Self::Group(_) => "Group",
+            Self::Role(_) => "Role",
+            Self::Project(_) => "Project",
+            Self::Environment(_) => "Environment",
+            Self::Provider(_) => "Provider",
+            Self::Upstream(_) => "Upstream",
+            Self::Model(_) => "Model",
+            Self::Issuer(_) => "Issuer",
+        }
+    }
+
+    /// The kind of principal it declares, if it declares one.
+    #[must_use]
+    pub const fn principal_kind(&self) -> Option<PrincipalKind> {
+        match self {
+            Self::User(_) => Some(PrincipalKind::User),
+            Self::Agent(_) => Some(PrincipalKind::Agent),
+            Self::Workload(_) => Some(PrincipalKind::Workload),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The questions the house asks of its state.
+
+use std::fmt::Debug;
+
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::{DecisionId, KeyId, ReasonCode, Tenant};
+use futures_util::future::BoxFuture;
+
+use crate::{Change, Founding, State};
+
+/// Proof that a change was decided and recorded. `record` implements it for its `IntentRecorded`, and only the
+/// wiring of the binary chooses which type a store accepts, so no use case can change state without one.
+pub trait Warrant: Debug + Send + Sync {
+    /// Whose state may be changed.
+    fn tenant(&self) -> &Tenant;
+    /// The decision behind it.
+    fn decision(&self) -> DecisionId;
+}
+
+/// The state database. `W` is the proof that changing it demands.
+///
+/// Contract: what an `Ok` acknowledges is durable; a set of changes is applied whole or not at all and serially;
+/// `load` sees one revision; a change never touches another tenant than the warrant's.
+pub trait Store<W: Warrant>: Debug + Send + Sync {
+    /// Creates the installation.
+    ///
+    /// Errors with `Conflict` when there is one already.
+    fn found(&self, founding: Founding) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Everything, at one revision.
+    fn load(&self) -> BoxFuture<'_, Result<State, StoreError>>;
+
+    /// The present revision; cheap.
+    fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Applies a set of changes to the warrant's tenant and returns the new revision.
+    fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Notes when keys were last used. Advisory: does not move the revision.
+    fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// The lock store of checkpoints: the small, trusted place that says what was signed last (Sunlight's lesson).
+///
+/// Contract: serialisable per log, durable on return.
+pub trait Checkpoints: Debug + Send + Sync {
+    /// The latest checkpoint of `log`: size and root.
+    fn latest(&self, log: &str) -> BoxFuture<'_, Result<Option<(u64, Digest)>, StoreError>>;
+
+    /// Replaces the latest checkpoint of `log` if it still is `old`; says whether it was.
+    fn swap(
+        &self,
+        log: &str,
+        old: Option<(u64, Digest)>,
+        new: (u64, Digest),
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+}
+
+/// Why the state database did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Something has changed since it was read, exists already, or is gone.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// The database does not answer, or not in time. Whether a change was applied is unknown.
+    #[error("the state database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What it holds cannot be read: written by a newer version, or damaged.
+    #[error("the state database holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// The reason code it is told by.
+    #[must_use]
+    pub const fn reason(&self) -> ReasonCode {
+        match self {
+            Self::Conflict(_) => ReasonCode::Conflict,
+            Self::Unavailable(_) | Self::Corrupt(_) => ReasonCode::StateUnavailable,
+        }
+    }
+}

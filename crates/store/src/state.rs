@@ -1,0 +1,175 @@
+//! What is kept, and what can happen to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bartizan_base::{Digest, Name, Timestamp};
+use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
+use serde::{Deserialize, Serialize};
+
+/// The whole state at one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// Grows by one with every applied set of changes; 0 before the founding.
+    pub revision: u64,
+    /// Declared things with the revision of their last change.
+    pub documents: Vec<(Tenant, Document, u64)>,
+    /// API keys, also revoked and expired ones.
+    pub keys: Vec<KeyRow>,
+    /// "Not before" marks.
+    pub epochs: Vec<EpochRow>,
+    /// Sealed credentials of upstreams: ciphertext only.
+    pub sealed: Vec<SealedRow>,
+    /// The bundle in force, by tenant.
+    pub bundles: Vec<BundleRow>,
+    /// Public halves of the offline recovery keys, and how many of them are needed.
+    pub recovery: Option<(u32, Vec<String>)>,
+    /// The claim of the first administrator, while it is open.
+    pub claim: Option<ClaimRow>,
+}
+
+/// An API key as it is kept: never its text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose house.
+    pub tenant: Tenant,
+    /// The public part of its text.
+    pub handle: String,
+    /// SHA-256 of its text.
+    pub digest: Digest,
+    /// Whom it stands for.
+    pub principal: Principal,
+    /// What it is for, for people.
+    pub label: String,
+    /// The actions it may be used for; none for no limit of its own.
+    pub scopes: Option<BTreeSet<Action>>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+    /// When it was last used, within a minute; advisory.
+    pub last_used: Option<Timestamp>,
+}
+
+/// What an epoch is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpochKind {
+    /// A principal, by name with its kind: `user/alice`.
+    Principal,
+    /// An issuer, by name.
+    Issuer,
+    /// Everything of the tenant.
+    Tenant,
+}
+
+/// Everything issued to this before the mark is dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// Whose house.
+    pub tenant: Tenant,
+    /// About what kind of thing.
+    pub kind: EpochKind,
+    /// Which.
+    pub name: Name,
+    /// The mark. It never goes back.
+    pub not_before: Timestamp,
+}
+
+/// A credential for an upstream, under envelope encryption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedRow {
+    /// Whose house.
+    pub tenant: Tenant,
+    /// Its name in upstream documents.
+    pub name: Name,
+    /// The ciphertext with everything needed to open it but the key-encryption key.
+    pub sealed: Vec<u8>,
+}
+
+/// A policy bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleRow {
+    /// Whose house.
+    pub tenant: Tenant,
+    /// Grows with every applied bundle.
+    pub version: u64,
+    /// Digest of its canonical form.
+    pub digest: Digest,
+    /// Its files by relative path.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A single-use claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    /// SHA-256 of its text.
+    pub digest: Digest,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+/// One change. A set of changes is applied whole or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Declares a thing, or declares it anew.
+    PutDocument {
+        /// The thing.
+        document: Document,
+        /// The revision of its last change as the author knew it; none to demand that it is new.
+        expect: Option<u64>,
+    },
+    /// Removes a declared thing.
+    DeleteDocument {
+        /// Its kind's name.
+        kind: String,
+        /// Its name.
+        name: Name,
+        /// The revision of its last change as the author knew it.
+        expect: u64,
+    },
+    /// Adds a key.
+    AddKey(KeyRow),
+    /// Ends a key: from `at` on it is dead. An earlier end is kept.
+    RevokeKey {
+        /// Which.
+        id: KeyId,
+        /// From when.
+        at: Timestamp,
+    },
+    /// Moves a key's end to an earlier moment (rotation with overlap).
+    ShortenKey {
+        /// Which.
+        id: KeyId,
+        /// The new end; a later one than before is a conflict.
+        expires: Timestamp,
+    },
+    /// Moves an epoch forward; an earlier mark than the present one changes nothing.
+    AdvanceEpoch(EpochRow),
+    /// Keeps a sealed credential, replacing one of the same name.
+    PutSealed(SealedRow),
+    /// Puts a bundle in force.
+    PutBundle {
+        /// The bundle; its version must be the present one plus one.
+        bundle: BundleRow,
+    },
+    /// Uses up the first administrator's claim; a claim that is absent, other or expired is a conflict.
+    UseClaim {
+        /// SHA-256 of its text.
+        digest: Digest,
+        /// The present moment.
+        now: Timestamp,
+    },
+}
+
+/// What an installation begins with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Founding {
+    /// Public halves of the recovery keys, and how many are needed.
+    pub recovery: (u32, Vec<String>),
+    /// The claim of the first administrator.
+    pub claim: ClaimRow,
+}
