@@ -3,8 +3,6 @@
 //! [`serve`] is the one accept loop of the house: the control API and the operations listener use it too, so bounds
 //! on connections, heads and time hold everywhere.
 
-
 mod server;
-
 
 pub use server::{ServeError, Served, ServerLimits, serve};
