@@ -1,8 +1,7 @@
 //! What comes from others: banned crates, licences, sources; by the lists of `deny.toml`.
 
 use std::collections::BTreeSet;
-
-use serde_json::Value;
+use std::process::Command;
 
 use crate::floors::{items, metadata, text};
 use crate::{Failure, root};
@@ -24,8 +23,8 @@ pub(crate) fn check() -> Result<(), Failure> {
         list("bans", "deny").iter().filter_map(|v| v.get("name")?.as_str().map(str::to_owned)).collect();
     let metadata = metadata()?;
     let mut wrong = Vec::new();
-    let used = used(&metadata);
-    for package in items(&metadata, "packages").iter().filter(|p| used.contains(text(p, "id"))) {
+    let used = used()?;
+    for package in items(&metadata, "packages").iter().filter(|p| used.contains(text(p, "name"))) {
         let name = text(package, "name");
         if banned.contains(name) {
             wrong.push(format!("`{name}` is banned"));
@@ -42,21 +41,34 @@ pub(crate) fn check() -> Result<(), Failure> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n  ")) }
 }
 
-/// What is really built: the lock file also names what optional features would bring.
-fn used(metadata: &Value) -> BTreeSet<&str> {
-    let nodes = metadata.get("resolve").map(|r| items(r, "nodes")).unwrap_or_default();
-    let mut seen: BTreeSet<&str> =
-        items(metadata, "workspace_members").iter().filter_map(Value::as_str).collect();
-    let mut queue: Vec<&str> = seen.iter().copied().collect();
-    while let Some(next) = queue.pop() {
-        let deps = nodes
-            .iter()
-            .find(|n| text(n, "id") == next)
-            .map(|n| items(n, "dependencies"))
-            .unwrap_or_default();
-        queue.extend(deps.iter().filter_map(Value::as_str).filter(|d| seen.insert(d)));
+/// The names of what is really built: the lock file also names what optional features would bring.
+fn used() -> Result<BTreeSet<String>, Failure> {
+    let arguments = [
+        "tree",
+        "--workspace",
+        "--locked",
+        "--target",
+        "all",
+        "--edges",
+        "all",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ];
+    let output = Command::new("cargo")
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .map_err(|e| format!("cargo tree: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names: BTreeSet<String> =
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    if names.len() < 50 {
+        Err(format!("cargo tree: {}", String::from_utf8_lossy(&output.stderr)))
+    } else {
+        Ok(names)
     }
-    seen
 }
 
 /// An SPDX expression of AND and OR: some alternative must be allowed whole.
