@@ -1,1 +1,3 @@
-//! The binary: configuration, roles, wiring, signals.
+//! The binary as a library: configuration, wiring, roles, signals.
+
+pub mod config;

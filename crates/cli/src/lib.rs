@@ -1,1 +1,17 @@
-//! The command line: definitions, client of the control API, output.
+//! The command line: definitions, the client of the control API, output.
+//!
+//! Definitions are apart from what carries them out, so that help, completions, man pages and the reference page are
+//! made without the rest of the product.
+
+mod args;
+mod client;
+mod exit;
+mod output;
+
+pub use args::{
+    Cli, Command, ConfigCommand, DecisionCommand, EpochCommand, Global, KeyCommand, LogCommand, OutputFormat,
+    PolicyCommand, ResourceCommand, UpstreamCommand, command,
+};
+pub use client::{Client, ClientError};
+pub use exit::ExitCode;
+pub use output::{Output, Table};

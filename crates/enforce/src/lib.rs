@@ -1,1 +1,17 @@
-//! The request path as one readable stack.
+//! The request path as one readable stack: identify, assess, decide, record, enforce.
+//!
+//! Start at [`Gate::call_model`](path::Gate::call_model) in `path.rs`; each step there is one line, and each line names the
+//! module that does it.
+
+mod assess;
+mod metrics;
+mod path;
+mod receive;
+mod release;
+mod reply;
+mod world;
+
+pub use metrics::Metrics;
+pub use path::{Bounds, Gate, Parts};
+pub use reply::{Reply, ReplyBody};
+pub use world::{Keeper, TenantWorld, World};

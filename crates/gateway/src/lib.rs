@@ -1,1 +1,8 @@
 //! Listeners and routes of the data plane.
+//!
+//! [`serve`] is the one accept loop of the house: the control API and the operations listener use it too, so bounds
+//! on connections, heads and time hold everywhere.
+
+mod server;
+
+pub use server::{ServeError, Served, ServerLimits, serve};

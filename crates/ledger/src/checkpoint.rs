@@ -1,94 +1,70 @@
-//! Checkpoints (C2SP tlog-checkpoint v1): origin, size and root of a log, signed.
-
-use std::fmt;
-use std::str::FromStr;
+//! Checkpoints after C2SP tlog-checkpoint.
 
 use bartizan_base::Digest;
-use base64::Engine;
+use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::note::{self, NoteError};
-use crate::tree::empty_root;
-use crate::{KeyName, Signer, VerifierKey};
+use crate::note::{Note, NoteError, NoteSigner, VerifierKey};
 
-/// What a log says of itself at one moment.
-///
-/// Printed as the three lines of a checkpoint's text. Extension lines are neither written nor read: ours carry none,
-/// and what stands under a signature and is not understood is not passed over.
+/// What a log says about itself: its name, its size and its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which log: the prefix it is served under, without scheme; also the name of its key.
-    pub origin: KeyName,
-    /// How many entries it has.
+    /// The log's name: a URL without scheme.
+    pub origin: String,
+    /// How many entries.
     pub size: u64,
-    /// The root over them (RFC 6962).
+    /// The root over them.
     pub root: Digest,
 }
 
 /// Why a checkpoint is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// The signed note around it.
+    /// The note around it.
     #[error(transparent)]
     Note(#[from] NoteError),
-    /// Not exactly origin, size and root, each on its line and spelled in the one right way.
-    #[error("the checkpoint is malformed: {0}")]
-    Malformed(&'static str),
-    /// Known keys have signed, but not the log whose origin it claims.
-    #[error("the checkpoint of `{0}` is not signed by a known key of that name")]
-    NotByItsLog(KeyName),
+    /// The text is not a checkpoint.
+    #[error("the note is not a checkpoint")]
+    Shape,
+    /// It is of another log.
+    #[error("the checkpoint is of another log")]
+    Origin,
 }
 
 impl Checkpoint {
-    /// Signs size and root as the checkpoint of the log that bears the signer's name, and returns the whole note.
-    /// The caller must never let two roots for one size, or a size below an earlier one, be signed.
-    ///
-    /// # Errors
-    /// [`NoteError::SigningFailed`].
-    pub fn sign(signer: &Signer, size: u64, root: Digest) -> Result<String, NoteError> {
-        let checkpoint = Self { origin: signer.verifier_key().name().clone(), size, root };
-        note::sign_note(&checkpoint.to_string(), &[signer])
+    /// The text that is signed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.as_bytes()))
     }
 
-    /// Reads a signed checkpoint and checks it against the known keys: the log itself, which is the key that bears
-    /// the origin as its name, must have signed; no known key's signature may fail.
+    /// Signs it.
+    #[must_use]
+    pub fn sign(&self, signer: &NoteSigner) -> String {
+        signer.sign(&self.text())
+    }
+
+    /// Reads and verifies a signed checkpoint whose origin is the key's name.
     ///
     /// # Errors
     /// [`CheckpointError`].
-    pub fn open(note: &[u8], known: &[VerifierKey]) -> Result<Self, CheckpointError> {
-        let opened = note::open_note(note, known)?;
-        let checkpoint: Self = opened.text().parse()?;
-        if !opened.signers().iter().any(|key| *key.name() == checkpoint.origin) {
-            return Err(CheckpointError::NotByItsLog(checkpoint.origin));
-        }
-        Ok(checkpoint)
+    pub fn open(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
+        let checkpoint = Self::parse(&Note::open(note, std::slice::from_ref(key))?.text)?;
+        if checkpoint.origin == key.name() { Ok(checkpoint) } else { Err(CheckpointError::Origin) }
     }
-}
 
-impl fmt::Display for Checkpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n{}\n{}", self.origin, self.size, STANDARD.encode(self.root.as_bytes()))
-    }
-}
-
-impl FromStr for Checkpoint {
-    type Err = CheckpointError;
-
-    /// Reads the text of a checkpoint, without signatures.
-    fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let mut lines = text.strip_suffix('\n').ok_or(CheckpointError::Malformed("cut"))?.split('\n');
-        let (Some(origin), Some(size), Some(root), None) =
-            (lines.next(), lines.next(), lines.next(), lines.next())
-        else {
-            return Err(CheckpointError::Malformed("not three lines"));
+    fn parse(text: &str) -> Result<Self, CheckpointError> {
+        let mut lines = text.split_terminator('\n');
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
+            return Err(CheckpointError::Shape);
         };
-        let origin = origin.parse().map_err(|_| CheckpointError::Malformed("origin"))?;
-        let size = parse_decimal(size).ok_or(CheckpointError::Malformed("size"))?;
-        let root = parse_hash(root).ok_or(CheckpointError::Malformed("root"))?;
-        if size == 0 && root != empty_root() {
-            return Err(CheckpointError::Malformed("a root other than the empty tree's for size 0"));
+        let size = parse_decimal(size).ok_or(CheckpointError::Shape)?;
+        let root = parse_hash(root).ok_or(CheckpointError::Shape)?;
+        // Extension lines may follow but may not be empty.
+        if origin.is_empty() || lines.any(str::is_empty) {
+            return Err(CheckpointError::Shape);
         }
-        Ok(Self { origin, size, root })
+        Ok(Self { origin: origin.to_owned(), size, root })
     }
 }
 
@@ -102,4 +78,37 @@ pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
 pub(crate) fn parse_hash(text: &str) -> Option<Digest> {
     let bytes = STANDARD.decode(text).ok()?;
     Some(Digest::from_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_round_trips_and_other_origins_are_refused() {
+        let signer = NoteSigner::from_seed("example.org/log", &[3; 32]).unwrap();
+        let checkpoint = Checkpoint { origin: "example.org/log".to_owned(), size: 7, root: Digest::of(b"x") };
+        assert_eq!(
+            Checkpoint::open(checkpoint.sign(&signer).as_bytes(), signer.verifier()),
+            Ok(checkpoint.clone())
+        );
+        let other = Checkpoint { origin: "example.org/other".to_owned(), ..checkpoint };
+        assert_eq!(
+            Checkpoint::open(other.sign(&signer).as_bytes(), signer.verifier()),
+            Err(CheckpointError::Origin)
+        );
+    }
+
+    #[test]
+    fn sizes_with_leading_zeroes_and_empty_extensions_are_refused() {
+        let root = STANDARD.encode(Digest::of(b"x").as_bytes());
+        for text in [
+            format!("o\n07\n{root}\n"),
+            format!("o\n7\n{root}\n\n"),
+            "o\n7\n".to_owned(),
+            format!("\n7\n{root}\n"),
+        ] {
+            assert_eq!(Checkpoint::parse(&text), Err(CheckpointError::Shape), "{text:?}");
+        }
+    }
 }

@@ -1,29 +1,24 @@
-//! The transparency log as pure functions: Merkle tree, tiles, entry bundles, signed notes, checkpoints, proofs.
+//! The transparency log without I/O: RFC 6962 hashing, tlog-tiles, signed notes, checkpoints and proofs (C2SP).
 //!
-//! Follows the C2SP specifications signed-note, tlog-checkpoint, tlog-tiles and tlog-proof, over the tree of
-//! RFC 6962. Reads and writes no files: [`Appender`] says which files a growing log needs, [`Source`] asks for
-//! those it must see.
+//! Reads and writes no files: [`Appender`] says which files a growing log needs, [`TileSource`] asks for those that must
+//! be seen.
 
 mod append;
-mod bundle;
 mod checkpoint;
-mod key;
 mod note;
 mod proof;
+mod prove;
 mod source;
 mod tile;
-mod tlog_proof;
 mod tree;
 
-pub use append::{Appender, File, ResumeError};
-pub use bundle::{BundleError, ENTRY_MAX, EntryTooLong, encode_entry, entries};
+pub use append::{Appender, EntryTooLong, File, ResumeError};
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use key::{KeyError, KeyName, Signer, VerifierKey};
-pub use note::{NOTE_MAX, NoteError, OpenedNote, open_note, sign_note};
-pub use proof::{
-    InvalidProof, ProveError, prove_consistency, prove_inclusion, verify_consistency, verify_inclusion,
+pub use note::{NOTE_MAX, Note, NoteError, NoteSigner, VerifierKey};
+pub use proof::{ProofError, Receipt, inclusion_proof, verify_consistency, verify_inclusion};
+pub use prove::{ProveError, prove_consistency, prove_inclusion};
+pub use source::{ReadError, TileSource};
+pub use tile::{
+    ENTRIES_PER_BUNDLE, ENTRY_MAX, PathError, Tile, bundle_entries, encode_bundle, tiles_added, tiles_for,
 };
-pub use source::{ReadError, Source};
-pub use tile::{Bundle, PathError, Resource, TILE_WIDTH, Tile};
-pub use tlog_proof::{TLOG_PROOF_MAX, TlogProof, TlogProofError};
-pub use tree::{RightEdge, empty_root, leaf_hash, node_hash};
+pub use tree::{RightEdge, empty_root, leaf_hash, node_hash, root_of};

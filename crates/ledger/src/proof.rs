@@ -1,213 +1,278 @@
-//! Inclusion and consistency proofs (RFC 6962, 2.1.1 and 2.1.2; verification after RFC 9162, 2.1.3.2 and 2.1.4.2).
-
-use std::collections::BTreeMap;
+//! Inclusion and consistency proofs (RFC 6962, 2.1.1 and 2.1.2; verification after RFC 9162, 2.1.3.2 and 2.1.4.2), and
+//! receipts after C2SP tlog-proof.
 
 use bartizan_base::Digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-use crate::source::{ReadError, Source, read_hashes};
-use crate::tile::{TILE_WIDTH, Tile};
-use crate::tree::{empty_root, fold_right, node_hash, root_of, split_point};
+use crate::checkpoint::{Checkpoint, CheckpointError, parse_decimal, parse_hash};
+use crate::note::VerifierKey;
+use crate::tree::{empty_root, node_hash, root_of};
 
-/// Why a proof could not be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProveError<E> {
-    /// A tile is missing or unusable.
-    #[error(transparent)]
-    Read(#[from] ReadError<E>),
-    /// There is no such entry, or the older size is the larger one.
-    #[error("the log has no such entry or size")]
-    OutOfRange,
-}
-
-/// The proof does not show what it should.
+/// Why a proof does not prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the proof does not lead to the root")]
-pub struct InvalidProof;
-
-/// Proves that entry `index` is in the log of `size` entries: the sibling hashes from the leaf to the root.
-///
-/// The tiles are not checked against a root here; [`verify_inclusion`] does that for the result.
-///
-/// # Errors
-/// [`ProveError`].
-pub fn prove_inclusion<S: Source>(
-    source: &S,
-    size: u64,
-    index: u64,
-) -> Result<Vec<Digest>, ProveError<S::Error>> {
-    if index >= size {
-        return Err(ProveError::OutOfRange);
-    }
-    let mut tree = Tree::new(source, size);
-    let (mut start, mut end, mut proof) = (0, size, Vec::new());
-    while end - start > 1 {
-        let middle = start + split_point(end - start);
-        if index < middle {
-            proof.push(tree.root(middle, end)?);
-            end = middle;
-        } else {
-            proof.push(tree.root(start, middle)?);
-            start = middle;
-        }
-    }
-    proof.reverse();
-    Ok(proof)
+pub enum ProofError {
+    /// The entry asked about is beyond the tree.
+    #[error("the index is beyond the size of the tree")]
+    Index,
+    /// Too few or too many hashes.
+    #[error("the proof has a wrong number of hashes")]
+    Length,
+    /// The hashes do not lead to the root.
+    #[error("the proof does not lead to the root")]
+    Root,
+    /// Not a receipt.
+    #[error("not a tlog-proof")]
+    Shape,
+    /// The checkpoint of a receipt.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
 }
 
-/// Proves that the log of `old` entries is the beginning of that of `new` entries. Empty when `old` is zero or
-/// `new`.
-///
-/// The tiles are not checked against a root here; [`verify_consistency`] does that for the result.
+/// The hashes that prove that `leaves[index]` is in the tree over `leaves`, from the leaf upwards.
 ///
 /// # Errors
-/// [`ProveError`].
-pub fn prove_consistency<S: Source>(
-    source: &S,
-    old: u64,
-    new: u64,
-) -> Result<Vec<Digest>, ProveError<S::Error>> {
-    if old > new {
-        return Err(ProveError::OutOfRange);
+/// When there is no such leaf.
+pub fn inclusion_proof(leaves: &[Digest], index: usize) -> Result<Vec<Digest>, ProofError> {
+    if index >= leaves.len() {
+        return Err(ProofError::Index);
     }
-    if old == 0 || old == new {
+    if leaves.len() == 1 {
         return Ok(Vec::new());
     }
-    let mut tree = Tree::new(source, new);
-    let (mut start, mut end, mut proof) = (0, new, Vec::new());
-    while end != old {
-        let middle = start + split_point(end - start);
-        if old <= middle {
-            proof.push(tree.root(middle, end)?);
-            end = middle;
-        } else {
-            proof.push(tree.root(start, middle)?);
-            start = middle;
-        }
-    }
-    // A subtree that begins at the first leaf is the old tree itself, whose root the verifier has.
-    if start > 0 {
-        proof.push(tree.root(start, end)?);
-    }
-    proof.reverse();
+    let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+    let (mut proof, sibling) = match index.checked_sub(left.len()) {
+        None => (inclusion_proof(left, index)?, root_of(right)),
+        Some(index) => (inclusion_proof(right, index)?, root_of(left)),
+    };
+    proof.push(sibling);
     Ok(proof)
 }
 
-/// Checks that the entry with hash `leaf` stands at `index` in the tree of `size` leaves with this `root`.
+/// Verifies that `leaf` is the entry `index` of the tree of `size` entries under `root`.
 ///
 /// # Errors
-/// [`InvalidProof`]; also when the proof is longer or shorter than it must be.
+/// [`ProofError`].
 pub fn verify_inclusion(
-    leaf: &Digest,
+    leaf: Digest,
     index: u64,
     size: u64,
-    root: &Digest,
     proof: &[Digest],
-) -> Result<(), InvalidProof> {
+    root: &Digest,
+) -> Result<(), ProofError> {
     if index >= size {
-        return Err(InvalidProof);
+        return Err(ProofError::Index);
     }
-    let (mut node, mut last, mut hash) = (index, size - 1, *leaf);
+    let (mut place, mut last, mut hash) = (index, size - 1, leaf);
     for sibling in proof {
         if last == 0 {
-            return Err(InvalidProof);
+            return Err(ProofError::Length);
         }
-        if node % 2 == 1 || node == last {
+        if place & 1 == 1 || place == last {
             hash = node_hash(sibling, &hash);
-            (node, last) = climb(node, last);
+            if place & 1 == 0 {
+                while place & 1 == 0 && place != 0 {
+                    place >>= 1;
+                    last >>= 1;
+                }
+            }
         } else {
             hash = node_hash(&hash, sibling);
         }
-        (node, last) = (node / 2, last / 2);
+        place >>= 1;
+        last >>= 1;
     }
-    if last == 0 && hash == *root { Ok(()) } else { Err(InvalidProof) }
+    match (last, hash == *root) {
+        (0, true) => Ok(()),
+        (0, false) => Err(ProofError::Root),
+        _ => Err(ProofError::Length),
+    }
 }
 
-/// Checks that the tree of `old.0` leaves with root `old.1` is the beginning of that of `new.0` with `new.1`.
+/// Verifies that the tree of `new` extends the tree of `old` (sizes and roots).
 ///
 /// # Errors
-/// [`InvalidProof`]; also when the proof is longer or shorter than it must be, or `old` is larger than `new`.
+/// [`ProofError`].
 pub fn verify_consistency(
-    old: (u64, &Digest),
-    new: (u64, &Digest),
+    old: (u64, Digest),
+    new: (u64, Digest),
     proof: &[Digest],
-) -> Result<(), InvalidProof> {
+) -> Result<(), ProofError> {
     let ((old_size, old_root), (new_size, new_root)) = (old, new);
-    if old_size == 0 || old_size == new_size {
-        let same = if old_size == 0 { *old_root == empty_root() } else { old_root == new_root };
-        return if same && proof.is_empty() { Ok(()) } else { Err(InvalidProof) };
+    if old_size > new_size {
+        return Err(ProofError::Index);
     }
-    if old_size > new_size || proof.is_empty() {
-        return Err(InvalidProof);
-    }
-    // A perfect old tree is itself the first node of the path, and left out of the proof.
-    let known = old_size.is_power_of_two().then_some(old_root);
-    let mut path = known.into_iter().chain(proof);
-    let first = path.next().ok_or(InvalidProof)?;
-    let shift = (old_size - 1).trailing_ones();
-    let (mut node, mut last) = ((old_size - 1).unbounded_shr(shift), (new_size - 1).unbounded_shr(shift));
-    let (mut old_hash, mut new_hash) = (*first, *first);
-    for sibling in path {
-        if last == 0 {
-            return Err(InvalidProof);
-        }
-        if node % 2 == 1 || node == last {
-            old_hash = node_hash(sibling, &old_hash);
-            new_hash = node_hash(sibling, &new_hash);
-            (node, last) = climb(node, last);
-        } else {
-            new_hash = node_hash(&new_hash, sibling);
-        }
-        (node, last) = (node / 2, last / 2);
-    }
-    if last == 0 && old_hash == *old_root && new_hash == *new_root { Ok(()) } else { Err(InvalidProof) }
-}
-
-/// Skips the levels on which an even last node has no sibling and simply moves up.
-const fn climb(node: u64, last: u64) -> (u64, u64) {
-    if node == 0 {
-        return (node, last);
-    }
-    let levels = node.trailing_zeros();
-    (node >> levels, last >> levels)
-}
-
-/// The roots of parts of a tree, computed from its tiles. Each tile is read once.
-struct Tree<'a, S> {
-    source: &'a S,
-    size: u64,
-    tiles: BTreeMap<Tile, Vec<Digest>>,
-}
-
-impl<'a, S: Source> Tree<'a, S> {
-    const fn new(source: &'a S, size: u64) -> Self {
-        Self { source, size, tiles: BTreeMap::new() }
-    }
-
-    /// The root over the leaves from `start` to before `end`. `start` is a multiple of a power of two not below
-    /// `end - start`, so the perfect subtrees below are aligned.
-    fn root(&mut self, start: u64, end: u64) -> Result<Digest, ProveError<S::Error>> {
-        let (mut at, mut subtrees) = (start, Vec::new());
-        while at < end {
-            let height = (end - at).ilog2();
-            subtrees.push(self.perfect(height, at)?);
-            at += 1 << height;
-        }
-        Ok(fold_right(subtrees.into_iter()).unwrap_or_else(empty_root))
-    }
-
-    /// The root of the perfect subtree of `2^height` leaves that begins at leaf `start`.
-    fn perfect(&mut self, height: u32, start: u64) -> Result<Digest, ProveError<S::Error>> {
-        let level = u8::try_from(height / 8).map_err(|_| ProveError::OutOfRange)?;
-        let first = start >> (8 * level);
-        let tile = Tile::at(level, first / u64::from(TILE_WIDTH), self.size).ok_or(ProveError::OutOfRange)?;
-        let hashes = match self.tiles.entry(tile) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(read_hashes(self.source, tile)?)
-            }
+    if old_size == new_size || old_size == 0 {
+        // The empty tree has its one root too; whoever claims another has signed nonsense.
+        let expected = if old_size == 0 { empty_root() } else { new_root };
+        return match (proof.is_empty(), old_root == expected) {
+            (true, true) => Ok(()),
+            (true, false) => Err(ProofError::Root),
+            (false, _) => Err(ProofError::Length),
         };
-        let from = usize::try_from(first % u64::from(TILE_WIDTH)).map_err(|_| ProveError::OutOfRange)?;
-        let covered = hashes.get(from..from + (1 << (height % 8))).ok_or(ProveError::OutOfRange)?;
-        Ok(root_of(covered))
+    }
+    let mut path = proof.iter();
+    let first = if old_size.is_power_of_two() { Some(&old_root) } else { path.next() };
+    let Some(first) = first else { return Err(ProofError::Length) };
+    let (mut place, mut last) = (old_size - 1, new_size - 1);
+    while place & 1 == 1 {
+        place >>= 1;
+        last >>= 1;
+    }
+    let (mut from_old, mut from_new) = (*first, *first);
+    for hash in path {
+        if last == 0 {
+            return Err(ProofError::Length);
+        }
+        if place & 1 == 1 || place == last {
+            from_old = node_hash(hash, &from_old);
+            from_new = node_hash(hash, &from_new);
+            while place & 1 == 0 && place != 0 {
+                place >>= 1;
+                last >>= 1;
+            }
+        } else {
+            from_new = node_hash(&from_new, hash);
+        }
+        place >>= 1;
+        last >>= 1;
+    }
+    match (last, from_old == old_root && from_new == new_root) {
+        (0, true) => Ok(()),
+        (0, false) => Err(ProofError::Root),
+        _ => Err(ProofError::Length),
+    }
+}
+
+/// A proof that one entry is in a log, to be verified offline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which entry.
+    pub index: u64,
+    /// From the leaf upwards.
+    pub proof: Vec<Digest>,
+    /// The signed checkpoint.
+    pub checkpoint: String,
+}
+
+const HEADER: &str = "c2sp.org/tlog-proof@v1";
+
+/// No tree of at most 2^64 leaves needs more hashes.
+const HASHES_MAX: usize = 64;
+
+impl Receipt {
+    /// The text of a `.tlog-proof` file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let hashes: String = self.proof.iter().map(|h| STANDARD.encode(h.as_bytes()) + "\n").collect();
+        format!("{HEADER}\nindex {}\n{hashes}\n{}", self.index, self.checkpoint)
+    }
+
+    /// Reads a `.tlog-proof` file.
+    ///
+    /// # Errors
+    /// `Shape`.
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        let (head, checkpoint) = text.split_once("\n\n").ok_or(ProofError::Shape)?;
+        let mut lines = head.split('\n').peekable();
+        if lines.next() != Some(HEADER) {
+            return Err(ProofError::Shape);
+        }
+        // Data of an application, authenticated by nothing: ours has none and it is not kept.
+        if let Some(line) = lines.next_if(|line| line.starts_with("extra ")) {
+            let extra = line.strip_prefix("extra ").map(|extra| STANDARD.decode(extra));
+            extra.ok_or(ProofError::Shape)?.map_err(|_| ProofError::Shape)?;
+        }
+        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(parse_decimal);
+        let index = index.ok_or(ProofError::Shape)?;
+        // One more than any tree needs is enough to refuse.
+        let proof: Option<Vec<_>> = lines.take(HASHES_MAX + 1).map(parse_hash).collect();
+        let proof = proof.filter(|p| p.len() <= HASHES_MAX).ok_or(ProofError::Shape)?;
+        Ok(Self { index, proof, checkpoint: checkpoint.to_owned() })
+    }
+
+    /// Verifies that the entry with this leaf hash is in the log of `key`.
+    ///
+    /// # Errors
+    /// [`ProofError`].
+    pub fn verify(&self, leaf: Digest, key: &VerifierKey) -> Result<Checkpoint, ProofError> {
+        let checkpoint = Checkpoint::open(self.checkpoint.as_bytes(), key)?;
+        verify_inclusion(leaf, self.index, checkpoint.size, &self.proof, &checkpoint.root)?;
+        Ok(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::note::NoteSigner;
+    use crate::tree::leaf_hash;
+
+    fn leaves(n: u32) -> Vec<Digest> {
+        (0..n).map(|i| leaf_hash(&i.to_be_bytes())).collect()
+    }
+
+    #[test]
+    fn every_entry_of_every_small_tree_is_proven_and_nothing_else() {
+        for n in 1..=70_u32 {
+            let leaves = leaves(n);
+            let root = root_of(&leaves);
+            for index in 0..n {
+                let proof = inclusion_proof(&leaves, index as usize).unwrap();
+                let leaf = leaves[index as usize];
+                assert_eq!(verify_inclusion(leaf, index.into(), n.into(), &proof, &root), Ok(()));
+                assert!(
+                    verify_inclusion(leaf_hash(b"other"), index.into(), n.into(), &proof, &root).is_err()
+                );
+                assert!(verify_inclusion(leaf, u64::from(index) + 1, n.into(), &proof, &root).is_err());
+                let mut longer = proof.clone();
+                longer.push(root);
+                assert!(verify_inclusion(leaf, index.into(), n.into(), &longer, &root).is_err());
+                if let Some((_, shorter)) = proof.split_last() {
+                    assert!(verify_inclusion(leaf, index.into(), n.into(), shorter, &root).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn proofs_of_a_foreign_implementation_hold_here() {
+        use ct_merkle::mem_backed_tree::MemoryBackedTree;
+        let mut tree = MemoryBackedTree::<sha2::Sha256, Vec<u8>>::new();
+        let entries: Vec<Vec<u8>> = (0_u32..65).map(|i| i.to_be_bytes().to_vec()).collect();
+        for (i, entry) in entries.iter().enumerate() {
+            tree.push(entry.clone());
+            let size = i as u64 + 1;
+            let root = root_of(&leaves(u32::try_from(size).unwrap()));
+            assert_eq!(tree.root().as_bytes().as_slice(), root.as_bytes());
+            for old in 1..size {
+                let theirs = tree.prove_consistency(usize::try_from(size - old).unwrap());
+                let hashes: Vec<Digest> =
+                    theirs.as_bytes().chunks(32).map(|c| Digest::from_bytes(c.try_into().unwrap())).collect();
+                let old_root = root_of(&leaves(u32::try_from(old).unwrap()));
+                assert_eq!(
+                    verify_consistency((old, old_root), (size, root), &hashes),
+                    Ok(()),
+                    "{old} to {size}"
+                );
+                let forged = leaf_hash(b"fork");
+                assert!(verify_consistency((old, forged), (size, root), &hashes).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_receipt_round_trips_and_proves_its_entry_only() {
+        let signer = NoteSigner::from_seed("example.org/log", &[9; 32]).unwrap();
+        let leaves = leaves(11);
+        let checkpoint =
+            Checkpoint { origin: "example.org/log".to_owned(), size: 11, root: root_of(&leaves) }
+                .sign(&signer);
+        let receipt = Receipt { index: 4, proof: inclusion_proof(&leaves, 4).unwrap(), checkpoint };
+        let read = Receipt::parse(&receipt.text()).unwrap();
+        assert_eq!(read, receipt);
+        assert!(read.verify(leaves[4], signer.verifier()).is_ok());
+        assert_eq!(read.verify(leaves[5], signer.verifier()), Err(ProofError::Root));
+        assert!(Receipt::parse("c2sp.org/tlog-proof@v1\nindex x\n\n").is_err());
     }
 }

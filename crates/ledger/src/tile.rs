@@ -1,271 +1,189 @@
-//! Tiles and entry bundles of tlog-tiles: what there is at which size, and its path.
+//! Tiles and entry bundles after C2SP tlog-tiles.
 
-use std::fmt;
 use std::str::FromStr;
 
 use bartizan_base::Digest;
 
-/// How many hashes a full tile holds, and how many entries a full bundle.
-pub const TILE_WIDTH: u16 = 256;
+/// Hashes in a full tile, and entries in a full bundle.
+pub const ENTRIES_PER_BUNDLE: u64 = 256;
 
-/// The size of a hash in a tile, in bytes.
-pub(crate) const HASH_LEN: usize = 32;
+/// The longest entry that a bundle can hold, in bytes.
+pub const ENTRY_MAX: usize = u16::MAX as usize;
 
-/// Levels above this one would need more than 2^64 leaves.
+const FULL: u16 = 256;
+
+/// Levels above this one would need more than 2^64 entries.
 const LEVEL_MAX: u8 = 7;
 
-/// A tile of hashes: 256 of them (or fewer, at the right edge) of one level of the tree.
+/// A resource of the log: a tile of hashes at a level, or a bundle of entries.
 ///
-/// Hash `i` of level 0 is the leaf hash of entry `i`; hash `i` of level `l` is the root over full tile `i` of level
-/// `l - 1`.
+/// Hash `i` of level 0 is the leaf hash of entry `i`; hash `i` of the level above is the root over the full tile `i`
+/// below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tile {
-    level: u8,
-    index: u64,
-    width: u16,
+    /// The level of a tile of hashes; none for a bundle of entries.
+    pub level: Option<u8>,
+    /// Which of its level.
+    pub index: u64,
+    /// How many hashes or entries it holds, 1 to 256.
+    pub width: u16,
 }
 
-/// A bundle of entries: 256 of them, or fewer at the right edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bundle {
-    index: u64,
-    width: u16,
-}
-
-/// A file of a log, named by its path under the log's prefix, as it is served and as it lies on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Resource {
-    /// `checkpoint`
-    Checkpoint,
-    /// `tile/<L>/<N>[.p/<W>]`
-    Tile(Tile),
-    /// `tile/entries/<N>[.p/<W>]`
-    Entries(Bundle),
-}
-
-/// The text is not the path of a file of a log, or not its only spelling.
+/// The text is not the path of a tile or bundle, or not its only spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a path of a log: `checkpoint`, `tile/<L>/<N>[.p/<W>]` or `tile/entries/<N>[.p/<W>]`")]
+#[error("not the path of a tile: `tile/<L>/<N>[.p/<W>]` or `tile/entries/<N>[.p/<W>]`")]
 pub struct PathError;
 
-// === impl Tile ===
-
 impl Tile {
-    /// The tile `index` of `level` as it is in a tree of `size` leaves; nothing if that tree has none.
+    /// The tile or bundle `index` as a log of `size` entries has it; nothing if it has none.
     #[must_use]
-    pub fn at(level: u8, index: u64, size: u64) -> Option<Self> {
-        let hashes = hashes_at(level, size)?;
-        Some(Self { level, index, width: width_at(index, hashes)? })
+    pub fn at(level: Option<u8>, index: u64, size: u64) -> Option<Self> {
+        let start = index.checked_mul(ENTRIES_PER_BUNDLE)?;
+        let inside = count_at(level, size).checked_sub(start).filter(|n| *n > 0)?.min(ENTRIES_PER_BUNDLE);
+        Some(Self { level, index, width: u16::try_from(inside).ok()? })
     }
 
-    /// The level, 0 to 7; 0 holds leaf hashes.
-    #[must_use]
-    pub const fn level(self) -> u8 {
-        self.level
-    }
-
-    /// The place in the level, from the left.
-    #[must_use]
-    pub const fn index(self) -> u64 {
-        self.index
-    }
-
-    /// How many hashes it holds, 1 to 256.
-    #[must_use]
-    pub const fn width(self) -> u16 {
-        self.width
-    }
-
-    /// Whether it holds all its 256 hashes and never changes again.
+    /// Whether it is full and never changes again.
     #[must_use]
     pub const fn is_full(self) -> bool {
-        self.width == TILE_WIDTH
+        self.width == FULL
     }
 
-    /// Every tile of a tree of `size` leaves, level by level; the last of a level may be partial.
-    pub fn all(size: u64) -> impl Iterator<Item = Self> {
-        Self::added(0, size)
-    }
-
-    /// The tiles that a tree of `new` leaves has and one of `old` leaves has not, level by level: what must be
-    /// written when a log grows.
-    pub fn added(old: u64, new: u64) -> impl Iterator<Item = Self> {
-        (0..=LEVEL_MAX).flat_map(move |level| {
-            let (before, after) = (hashes_at(level, old).unwrap_or(0), hashes_at(level, new).unwrap_or(0));
-            added_blocks(before, after).map(move |(index, width)| Self { level, index, width })
-        })
-    }
-
-    /// Reads the hashes of this tile from the bytes of its file, or of that of the full tile in its place. Nothing
-    /// if there are not as many as that.
+    /// The full one that replaces it once the log has grown.
     #[must_use]
-    pub fn hashes(self, bytes: &[u8]) -> Option<Vec<Digest>> {
-        let (hashes, rest) = bytes.as_chunks::<HASH_LEN>();
-        let fits = hashes.len() == usize::from(self.width) || hashes.len() == usize::from(TILE_WIDTH);
-        if !fits || !rest.is_empty() {
+    pub const fn full(self) -> Self {
+        Self { width: FULL, ..self }
+    }
+
+    /// The path below the log's prefix.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let mut groups = vec![format!("{:03}", self.index % 1_000)];
+        let mut rest = self.index / 1_000;
+        while rest > 0 {
+            groups.push(format!("x{:03}", rest % 1_000));
+            rest /= 1_000;
+        }
+        groups.reverse();
+        let level = self.level.map_or_else(|| "entries".to_owned(), |l| l.to_string());
+        let partial = if self.is_full() { String::new() } else { format!(".p/{}", self.width) };
+        format!("tile/{level}/{}{partial}", groups.join("/"))
+    }
+
+    /// Reads the hashes of a tile from the bytes of its file, or of that of the full tile in its place. Nothing if
+    /// there are not exactly as many as that.
+    #[must_use]
+    pub fn hashes(&self, bytes: &[u8]) -> Option<Vec<Digest>> {
+        let (hashes, rest) = bytes.as_chunks::<32>();
+        if ![self.width, FULL].map(usize::from).contains(&hashes.len()) || !rest.is_empty() {
             return None;
         }
-        Some(hashes.iter().take(usize::from(self.width)).map(|hash| Digest::from_bytes(*hash)).collect())
+        Some(hashes.iter().take(self.width.into()).map(|hash| Digest::from_bytes(*hash)).collect())
     }
 }
 
-// === impl Bundle ===
-
-impl Bundle {
-    /// The bundle `index` as it is in a log of `size` entries; nothing if that log has none.
-    #[must_use]
-    pub fn at(index: u64, size: u64) -> Option<Self> {
-        Some(Self { index, width: width_at(index, size)? })
-    }
-
-    /// The place, from the left: the bundle holds the entries from `256 * index` on.
-    #[must_use]
-    pub const fn index(self) -> u64 {
-        self.index
-    }
-
-    /// How many entries it holds, 1 to 256.
-    #[must_use]
-    pub const fn width(self) -> u16 {
-        self.width
-    }
-
-    /// Whether it holds all its 256 entries and never changes again.
-    #[must_use]
-    pub const fn is_full(self) -> bool {
-        self.width == TILE_WIDTH
-    }
-
-    /// Every bundle of a log of `size` entries; the last may be partial.
-    pub fn all(size: u64) -> impl Iterator<Item = Self> {
-        Self::added(0, size)
-    }
-
-    /// The bundles that a log of `new` entries has and one of `old` entries has not.
-    pub fn added(old: u64, new: u64) -> impl Iterator<Item = Self> {
-        added_blocks(old, new).map(|(index, width)| Self { index, width })
-    }
-
-    /// The tile of level 0 that holds the leaf hashes of these entries.
-    #[must_use]
-    pub const fn leaves(self) -> Tile {
-        Tile { level: 0, index: self.index, width: self.width }
-    }
-}
-
-// === impl Resource ===
-
-impl Resource {
-    /// The full file that may stand in this one's place once the log has grown; nothing for those that are whole.
-    #[must_use]
-    pub const fn full(self) -> Option<Self> {
-        match self {
-            Self::Tile(tile) if !tile.is_full() => Some(Self::Tile(Tile { width: TILE_WIDTH, ..tile })),
-            Self::Entries(bundle) if !bundle.is_full() => {
-                Some(Self::Entries(Bundle { width: TILE_WIDTH, ..bundle }))
-            }
-            Self::Checkpoint | Self::Tile(_) | Self::Entries(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Checkpoint => f.write_str("checkpoint"),
-            Self::Tile(tile) => {
-                write!(f, "tile/{}/", tile.level)?;
-                write_block(f, tile.index, tile.width)
-            }
-            Self::Entries(bundle) => {
-                f.write_str("tile/entries/")?;
-                write_block(f, bundle.index, bundle.width)
-            }
-        }
-    }
-}
-
-impl FromStr for Resource {
+impl FromStr for Tile {
     type Err = PathError;
 
     /// Reads a path without leading slash. Each file has exactly one spelling; every other is refused.
     fn from_str(path: &str) -> Result<Self, PathError> {
-        let resource = match path.strip_prefix("tile/").and_then(|rest| rest.split_once('/')) {
-            None if path == "checkpoint" => Self::Checkpoint,
-            None => return Err(PathError),
-            Some(("entries", block)) => {
-                let (index, width) = parse_block(block)?;
-                Self::Entries(Bundle { index, width })
-            }
-            Some((level, block)) => {
-                let level = level.parse().ok().filter(|level| *level <= LEVEL_MAX).ok_or(PathError)?;
-                let (index, width) = parse_block(block)?;
-                Self::Tile(Tile { level, index, width })
-            }
+        let parse = || {
+            let (level, rest) = path.strip_prefix("tile/")?.split_once('/')?;
+            let level = match level {
+                "entries" => None,
+                level => Some(level.parse().ok().filter(|level| *level <= LEVEL_MAX)?),
+            };
+            let (groups, width) = match rest.split_once(".p/") {
+                None => (rest, FULL),
+                Some((groups, width)) => (groups, width.parse().ok().filter(|w| (1..FULL).contains(w))?),
+            };
+            let index = groups.split('/').try_fold(0_u64, |index, group| {
+                index.checked_mul(1_000)?.checked_add(group.trim_start_matches('x').parse().ok()?)
+            })?;
+            Some(Self { level, index, width })
         };
-        // Leading zeros, plus signs, superfluous groups: whatever is not our own spelling.
-        if resource.to_string() == path { Ok(resource) } else { Err(PathError) }
+        // Leading zeros, signs, superfluous groups: whatever is not our own spelling.
+        parse().filter(|tile| tile.path() == path).ok_or(PathError)
     }
 }
 
-impl fmt::Display for Tile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Resource::Tile(*self).fmt(f)
+/// Every resource that a log of `size` entries serves in its last state: full tiles and the last partial one of each
+/// level, then the bundles.
+#[must_use]
+pub fn tiles_for(size: u64) -> Vec<Tile> {
+    tiles_added(0, size).collect()
+}
+
+/// The resources that a log of `new` entries has and one of `old` entries has not: what must be written when it grows.
+/// In the order of [`tiles_for`].
+pub fn tiles_added(old: u64, new: u64) -> impl Iterator<Item = Tile> {
+    (0..=LEVEL_MAX).map(Some).chain([None]).flat_map(move |level| {
+        let (before, after) = (count_at(level, old), count_at(level, new));
+        let first = before / ENTRIES_PER_BUNDLE;
+        let end = if after > before { after.div_ceil(ENTRIES_PER_BUNDLE) } else { first };
+        (first..end).filter_map(move |index| Tile::at(level, index, new))
+    })
+}
+
+/// How many hashes a level has, or how many entries there are, in a log of `size` entries.
+pub(crate) fn count_at(level: Option<u8>, size: u64) -> u64 {
+    size.checked_shr(8 * u32::from(level.unwrap_or(0))).unwrap_or(0)
+}
+
+/// Encodes entries as a bundle: each with its length as two bytes, big-endian. Nothing if one is longer than
+/// [`ENTRY_MAX`].
+#[must_use]
+pub fn encode_bundle<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for entry in entries {
+        out.extend_from_slice(&u16::try_from(entry.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(entry);
     }
+    Some(out)
 }
 
-impl fmt::Display for Bundle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Resource::Entries(*self).fmt(f)
-    }
-}
-
-// === arithmetic ===
-
-/// How many hashes level `level` has in a tree of `size` leaves; nothing for levels no tree has.
-pub(crate) const fn hashes_at(level: u8, size: u64) -> Option<u64> {
-    if level > LEVEL_MAX { None } else { Some(size >> (8 * level)) }
-}
-
-/// How many of `count` items lie in block `index`; nothing if none.
-fn width_at(index: u64, count: u64) -> Option<u16> {
-    let start = index.checked_mul(u64::from(TILE_WIDTH))?;
-    let inside = count.checked_sub(start).filter(|n| *n > 0)?.min(u64::from(TILE_WIDTH));
-    u16::try_from(inside).ok()
-}
-
-/// The blocks, by index and width, that are there with `after` items and were not with `before`.
-fn added_blocks(before: u64, after: u64) -> impl Iterator<Item = (u64, u16)> {
-    let block = u64::from(TILE_WIDTH);
-    let blocks = if after > before { before / block..after.div_ceil(block) } else { 0..0 };
-    blocks.filter_map(move |index| Some((index, width_at(index, after)?)))
-}
-
-fn write_block(f: &mut fmt::Formatter<'_>, index: u64, width: u16) -> fmt::Result {
-    write_index(f, index / 1000)?;
-    write!(f, "{:03}", index % 1000)?;
-    if width < TILE_WIDTH { write!(f, ".p/{width}") } else { Ok(()) }
-}
-
-fn write_index(f: &mut fmt::Formatter<'_>, rest: u64) -> fmt::Result {
-    if rest == 0 {
-        return Ok(());
-    }
-    write_index(f, rest / 1000)?;
-    write!(f, "x{:03}/", rest % 1000)
-}
-
-fn parse_block(text: &str) -> Result<(u64, u16), PathError> {
-    let (groups, width) = match text.split_once(".p/") {
-        None => (text, TILE_WIDTH),
-        Some((groups, width)) => {
-            let width = width.parse().ok().filter(|w| (1..TILE_WIDTH).contains(w)).ok_or(PathError)?;
-            (groups, width)
+/// The entries of a bundle; none when it is cut, has bytes left over or holds more than a full one.
+#[must_use]
+pub fn bundle_entries(mut bundle: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut out = Vec::new();
+    while !bundle.is_empty() {
+        let (length, rest) = bundle.split_first_chunk::<2>()?;
+        let (entry, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        if out.len() == usize::from(FULL) {
+            return None;
         }
-    };
-    let index = groups.split('/').try_fold(0_u64, |index, group| {
-        let digits: u64 = group.trim_start_matches('x').parse().ok()?;
-        index.checked_mul(1000)?.checked_add(digits)
-    });
-    Ok((index.ok_or(PathError)?, width))
+        out.push(entry);
+        bundle = rest;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specifications_vector_of_70_000_entries() {
+        let tiles = tiles_for(70_000);
+        let count = |level| tiles.iter().filter(|t| t.level == Some(level)).count();
+        assert_eq!([count(0), count(1), count(2), count(3)], [274, 2, 1, 0]);
+        let last = |level| tiles.iter().rfind(|t| t.level == Some(level)).unwrap().width;
+        assert_eq!([last(0), last(1), last(2)], [112, 17, 1]);
+    }
+
+    #[test]
+    fn paths_follow_the_specification() {
+        let path = |index, width| Tile { level: Some(2), index, width }.path();
+        assert_eq!(path(1_234_067, 256), "tile/2/x001/x234/067");
+        assert_eq!(path(5, 112), "tile/2/005.p/112");
+        assert_eq!(Tile { level: None, index: 1_000, width: 256 }.path(), "tile/entries/x001/000");
+    }
+
+    #[test]
+    fn bundles_round_trip_and_cut_ones_are_refused() {
+        let bundle = encode_bundle([&b"one"[..], b"", b"three"]).unwrap();
+        assert_eq!(bundle_entries(&bundle).unwrap(), [&b"one"[..], b"", b"three"]);
+        assert!(bundle_entries(&bundle[..bundle.len() - 1]).is_none());
+        assert!(encode_bundle([&vec![0; 65_536][..]]).is_none());
+    }
 }

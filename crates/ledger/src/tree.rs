@@ -1,91 +1,115 @@
-//! The Merkle tree of RFC 6962: leaf and node hashes, and the right edge from which the root follows.
+//! Hashing after RFC 6962, section 2.1.
 
 use bartizan_base::Digest;
 
-/// The hash of a leaf, `SHA-256(0x00 || entry)` (RFC 6962, 2.1).
+/// The hash of one entry.
 #[must_use]
 pub fn leaf_hash(entry: &[u8]) -> Digest {
     Digest::of_parts(&[&[0], entry])
 }
 
-/// The hash of an inner node, `SHA-256(0x01 || left || right)` (RFC 6962, 2.1).
+/// The hash of two subtrees.
 #[must_use]
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     Digest::of_parts(&[&[1], left.as_bytes(), right.as_bytes()])
 }
 
-/// The root of the tree without leaves, `SHA-256("")` (RFC 6962, 2.1).
+/// The root of a tree without entries.
 #[must_use]
 pub fn empty_root() -> Digest {
-    Digest::of(&[])
+    Digest::of(b"")
 }
 
-/// What must be kept of a tree to append to it: the roots of the perfect subtrees it consists of, largest first.
-/// At most 64 digests, whatever the size.
+/// The tree seen from its end: the roots of the perfect subtrees that make it up. Enough to append and to know the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RightEdge {
     size: u64,
-    stack: Vec<Digest>,
+    /// Roots of perfect subtrees with their heights, the largest first.
+    peaks: Vec<(u32, Digest)>,
 }
 
 impl RightEdge {
-    /// The edge of the empty tree.
+    /// The tree without entries.
     #[must_use]
     pub const fn new() -> Self {
-        Self { size: 0, stack: Vec::new() }
+        Self { size: 0, peaks: Vec::new() }
     }
 
-    /// How many leaves the tree has.
+    /// How many entries the tree has.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Appends the leaf whose hash is `leaf`.
+    /// Appends an entry by its leaf hash.
     pub fn append(&mut self, leaf: Digest) {
-        let mut hash = leaf;
-        for _ in 0..self.size.trailing_ones() {
-            if let Some(left) = self.stack.pop() {
-                hash = node_hash(&left, &hash);
-            }
-        }
-        self.stack.push(hash);
-        self.size += 1;
+        self.append_subtree(0, leaf);
     }
 
-    /// The root of the tree as it stands.
+    /// Appends 2^`height` entries by the root over them, as tiles of higher levels keep it. The size so far must be a
+    /// multiple of 2^`height`; heights from 64 on change nothing.
+    pub fn append_subtree(&mut self, mut height: u32, mut hash: Digest) {
+        let Some(added) = 1_u64.checked_shl(height) else { return };
+        while let Some((_, left)) = self.peaks.pop_if(|(h, _)| *h == height) {
+            hash = node_hash(&left, &hash);
+            height += 1;
+        }
+        self.peaks.push((height, hash));
+        self.size = self.size.saturating_add(added);
+    }
+
+    /// The tree's root.
     #[must_use]
     pub fn root(&self) -> Digest {
-        fold_right(self.stack.iter().copied()).unwrap_or_else(empty_root)
-    }
-
-    /// The roots of the perfect subtrees, largest first.
-    pub(crate) fn into_subtrees(self) -> Vec<Digest> {
-        self.stack
+        let mut peaks = self.peaks.iter().rev().map(|(_, hash)| *hash);
+        let Some(last) = peaks.next() else { return empty_root() };
+        peaks.fold(last, |right, left| node_hash(&left, &right))
     }
 }
 
-impl Extend<Digest> for RightEdge {
-    fn extend<I: IntoIterator<Item = Digest>>(&mut self, leaves: I) {
-        for leaf in leaves {
-            self.append(leaf);
-        }
-    }
-}
-
-/// The root over hashes of nodes of one height, first to last.
-pub(crate) fn root_of(nodes: &[Digest]) -> Digest {
+/// The root over `leaves`.
+#[must_use]
+pub fn root_of(leaves: &[Digest]) -> Digest {
     let mut edge = RightEdge::new();
-    edge.extend(nodes.iter().copied());
+    leaves.iter().for_each(|leaf| edge.append(*leaf));
     edge.root()
 }
 
-/// Joins neighbouring subtrees, given from left to right, each at least as large as the next.
-pub(crate) fn fold_right(subtrees: impl DoubleEndedIterator<Item = Digest>) -> Option<Digest> {
-    subtrees.rev().reduce(|right, left| node_hash(&left, &right))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The largest power of two below `n`: where RFC 6962 splits a tree of `n` leaves. Zero for trees not to be split.
-pub(crate) const fn split_point(n: u64) -> u64 {
-    if n < 2 { 0 } else { 1 << (u64::BITS - 1 - (n - 1).leading_zeros()) }
+    /// MTH as RFC 6962 writes it.
+    fn mth(leaves: &[Digest]) -> Digest {
+        match leaves.len() {
+            0 => empty_root(),
+            1 => leaves[0],
+            n => {
+                let k = n.next_power_of_two() / 2;
+                node_hash(&mth(&leaves[..k]), &mth(&leaves[k..]))
+            }
+        }
+    }
+
+    #[test]
+    fn the_right_edge_agrees_with_the_definition_at_every_small_size() {
+        let leaves: Vec<_> = (0_u32..300).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+        for n in 0..=leaves.len() {
+            assert_eq!(root_of(&leaves[..n]), mth(&leaves[..n]), "size {n}");
+        }
+    }
+
+    #[test]
+    fn whole_subtrees_append_like_their_entries() {
+        let leaves: Vec<_> = (0_u32..300).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+        for n in 0..leaves.len() {
+            let mut edge = RightEdge::new();
+            let (full, rest) = leaves[..n].split_at(n / 32 * 32);
+            full.chunks(32).for_each(|chunk| edge.append_subtree(5, root_of(chunk)));
+            rest.iter().for_each(|leaf| edge.append(*leaf));
+            let mut one_by_one = RightEdge::new();
+            leaves[..n].iter().for_each(|leaf| one_by_one.append(*leaf));
+            assert_eq!(edge, one_by_one, "size {n}");
+        }
+    }
 }

@@ -1,11 +1,14 @@
 //! What a recorded intent unlocks, and how its end is told.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::action::ChangeState;
-use bartizan_model::record::End;
+use bartizan_model::record::{End, Outcome};
 use bartizan_model::{DecisionId, NodeId, Obligations, Operation, ReasonCode, Target, Tenant};
+
+use crate::Recorder;
 
 /// Proof that a permit is durable in the write-ahead log. An effect of kind `O` demands one by value; it cannot be
 /// cloned, and it is bound to its tenant, target and expiry.
@@ -87,11 +90,57 @@ pub struct Receipt {
     pub leaf: Digest,
 }
 
+impl fmt::Display for Receipt {
+    /// The value of the `bartizan-receipt` header.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};{};{};{}", self.tenant, self.node, self.seq, self.leaf)
+    }
+}
+
 /// An effect that has begun. Exactly one outcome is recorded for it: by [`Running::finish`], or `Abandoned` on drop.
 #[derive(Debug)]
 pub struct Running {
     pub(crate) decision: DecisionId,
     pub(crate) receipt: Receipt,
+    pub(crate) began_us: u64,
+    /// Gone once the outcome was told.
+    pub(crate) recorder: Option<Recorder>,
+}
+
+impl Running {
+    /// The decision.
+    #[must_use]
+    pub const fn decision(&self) -> DecisionId {
+        self.decision
+    }
+
+    /// Tells how the effect ended. Does not wait for the disk: the intent is durable already, and an outcome that a
+    /// crash swallows is told as `Unknown` at the next start.
+    pub fn finish(mut self, ended: Ended) {
+        self.tell(ended);
+    }
+
+    fn tell(&mut self, ended: Ended) {
+        if let Some(recorder) = self.recorder.take() {
+            let outcome = Outcome {
+                of: self.decision,
+                end: ended.end,
+                status: ended.status,
+                bytes: ended.bytes,
+                input_tokens: ended.input_tokens,
+                output_tokens: ended.output_tokens,
+                redacted: ended.redacted,
+                took_us: recorder.monotonic_us().saturating_sub(self.began_us),
+            };
+            recorder.outcome(&self.receipt.tenant, outcome);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tell(Ended { end: End::Abandoned, ..Ended::default() });
+    }
 }
 
 /// How an effect ended, with what it cost.
@@ -111,12 +160,21 @@ pub struct Ended {
     pub redacted: u64,
 }
 
+impl Default for Ended {
+    fn default() -> Self {
+        Self { end: End::Done, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+    }
+}
+
 /// Why nothing could be recorded, so that nothing may happen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Writing or syncing failed; the writer has stopped for good.
     #[error("the write-ahead log failed: {0}")]
     Failed(String),
+    /// There is no room for the next segment. Tried again with the next record.
+    #[error("no room on the disk for the write-ahead log: {0}")]
+    NoRoom(String),
     /// More is waiting than the queue holds.
     #[error("the queue of records is full")]
     QueueFull,
@@ -138,7 +196,7 @@ impl RecordError {
         match self {
             Self::QueueFull => ReasonCode::RecordQueueFull,
             Self::Closed => ReasonCode::ShuttingDown,
-            Self::Failed(_) | Self::TooLarge => ReasonCode::RecordUnavailable,
+            Self::Failed(_) | Self::NoRoom(_) | Self::TooLarge => ReasonCode::RecordUnavailable,
             Self::PermitExpired => ReasonCode::StreamEnded,
         }
     }

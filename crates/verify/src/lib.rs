@@ -1,1 +1,5 @@
-//! Verifies a log offline; links nothing of the writer.
+//! Verifies a log offline. Links nothing of the writer: only hashing, notes and proofs.
+
+mod directory;
+
+pub use directory::{Check, Fault, Report, verify_directory};

@@ -7,10 +7,10 @@ mod note;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]
+mod receipt;
+#[cfg(test)]
 mod resume;
 #[cfg(test)]
 mod tile;
-#[cfg(test)]
-mod tlog_proof;
 #[cfg(test)]
 mod world;

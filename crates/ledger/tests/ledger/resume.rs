@@ -1,4 +1,4 @@
-use bartizan_ledger::{Appender, ReadError, Resource, ResumeError, empty_root};
+use bartizan_ledger::{Appender, ReadError, ResumeError, Tile, empty_root};
 
 use crate::world::MemoryLog;
 
@@ -40,16 +40,16 @@ fn every_flipped_bit_and_every_missing_file_that_resuming_reads_is_noticed() {
     let log = MemoryLog::of(600);
     let root = log.appender.root();
     for path in ["tile/0/002.p/88", "tile/1/000.p/2", "tile/entries/002.p/88"] {
-        let resource: Resource = path.parse().unwrap();
+        let tile: Tile = path.parse().unwrap();
         let mut missing = log.clone();
-        missing.files.remove(&resource);
+        missing.files.remove(&tile);
         assert_eq!(
             Appender::resume(600, &root, &missing).unwrap_err(),
-            ResumeError::Read(ReadError::Missing(resource))
+            ResumeError::Read(ReadError::Missing(tile))
         );
-        for at in (0..log.files[&resource].len()).step_by(13) {
+        for at in (0..log.files[&tile].len()).step_by(13) {
             let mut flipped = log.clone();
-            flipped.files.get_mut(&resource).unwrap()[at] ^= 1 << (at % 8);
+            flipped.files.get_mut(&tile).unwrap()[at] ^= 1 << (at % 8);
             assert!(Appender::resume(600, &root, &flipped).is_err(), "{path} at {at}");
         }
     }

@@ -1,54 +1,59 @@
 use std::collections::BTreeSet;
 
 use bartizan_ledger::{
-    Appender, Bundle, BundleError, ENTRY_MAX, EntryTooLong, PathError, Resource, Tile, encode_entry, entries,
+    Appender, ENTRY_MAX, EntryTooLong, PathError, Tile, bundle_entries, encode_bundle, tiles_added, tiles_for,
 };
 use proptest::prelude::*;
 
 use crate::world::{MemoryLog, entry, leaves, mth};
 
-fn paths(tiles: impl Iterator<Item = Tile>) -> Vec<String> {
-    tiles.map(|tile| tile.to_string()).collect()
+fn paths(tiles: impl IntoIterator<Item = Tile>) -> Vec<String> {
+    tiles.into_iter().map(|tile| tile.path()).collect()
 }
 
 #[test]
 fn a_tree_of_70_000_has_the_tiles_of_the_specification() {
-    let all: Vec<Tile> = Tile::all(70_000).collect();
-    let count = |level: u8, full: bool| {
-        all.iter().filter(|tile| tile.level() == level && tile.is_full() == full).count()
-    };
-    assert_eq!((count(0, true), count(1, true), count(2, true)), (273, 1, 0));
+    let all = tiles_for(70_000);
+    let count = |level, full| all.iter().filter(|tile| tile.level == level && tile.is_full() == full).count();
+    assert_eq!((count(Some(0), true), count(Some(1), true), count(Some(2), true)), (273, 1, 0));
+    assert_eq!(count(None, true), 273);
     let partial = all.iter().filter(|tile| !tile.is_full()).copied();
-    assert_eq!(paths(partial), ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]);
-    assert_eq!(Bundle::all(70_000).last().unwrap().to_string(), "tile/entries/273.p/112");
+    assert_eq!(
+        paths(partial),
+        ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1", "tile/entries/273.p/112"]
+    );
 }
 
 #[test]
 fn a_tree_of_256_has_a_full_tile_and_one_hash_above() {
-    assert_eq!(paths(Tile::all(256)), ["tile/0/000", "tile/1/000.p/1"]);
-    assert_eq!(paths(Tile::all(0)), [] as [&str; 0]);
-    assert_eq!(paths(Tile::added(255, 257)), ["tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1"]);
-    assert_eq!(paths(Tile::added(300, 300)), [] as [&str; 0]);
-    assert_eq!(paths(Tile::added(300, 299)), [] as [&str; 0]);
+    assert_eq!(paths(tiles_for(256)), ["tile/0/000", "tile/1/000.p/1", "tile/entries/000"]);
+    assert_eq!(paths(tiles_for(0)), [] as [&str; 0]);
+    assert_eq!(
+        paths(tiles_added(255, 257)),
+        ["tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1", "tile/entries/000", "tile/entries/001.p/1"]
+    );
+    assert_eq!(paths(tiles_added(300, 300)), [] as [&str; 0]);
+    assert_eq!(paths(tiles_added(300, 299)), [] as [&str; 0]);
+    assert_eq!(Tile::at(Some(0), 1, 256), None);
+    assert_eq!(Tile::at(Some(40), 0, u64::MAX), None);
+    assert_eq!(Tile::at(Some(7), u64::MAX, u64::MAX), None);
 }
 
 #[test]
 fn paths_print_in_groups_of_three_digits() {
-    let tile = Tile::at(3, 1_234_067, u64::MAX).unwrap();
-    assert_eq!(tile.to_string(), "tile/3/x001/x234/067");
-    assert_eq!(
-        "tile/entries/x001/000.p/8".parse::<Resource>().unwrap().to_string(),
-        "tile/entries/x001/000.p/8"
-    );
-    assert_eq!("checkpoint".parse(), Ok(Resource::Checkpoint));
+    let tile = Tile::at(Some(3), 1_234_067, u64::MAX).unwrap();
+    assert_eq!(tile.path(), "tile/3/x001/x234/067");
+    assert_eq!("tile/3/x001/x234/067".parse(), Ok(tile));
+    let bundle = Tile { level: None, index: 1_000, width: 8 };
+    assert_eq!("tile/entries/x001/000.p/8".parse(), Ok(bundle));
 }
 
 #[test]
 fn every_other_spelling_of_a_path_is_refused() {
     for path in [
         "",
-        "/checkpoint",
-        "checkpoint/",
+        "checkpoint",
+        "/tile/0/000",
         "tile",
         "tile/",
         "tile/0",
@@ -86,22 +91,24 @@ fn every_other_spelling_of_a_path_is_refused() {
         "tile/0/000\0",
         "TILE/0/000",
     ] {
-        assert_eq!(path.parse::<Resource>(), Err(PathError), "{path}");
+        assert_eq!(path.parse::<Tile>(), Err(PathError), "{path}");
     }
 }
 
 #[test]
 fn bundles_that_break_off_are_refused_at_every_byte() {
-    let mut bundle = Vec::new();
-    for text in ["", "a", "bc"] {
-        encode_entry(&mut bundle, text.as_bytes()).unwrap();
-    }
+    let bundle = encode_bundle([&b""[..], b"a", b"bc"]).unwrap();
     assert_eq!(bundle, b"\0\0\0\x01a\0\x02bc");
-    let read = |bytes: &[u8]| entries(bytes).map(|e| e.map(<[u8]>::to_vec)).collect::<Result<Vec<_>, _>>();
-    assert_eq!(read(&bundle).unwrap(), [&b""[..], b"a", b"bc"]);
+    assert_eq!(bundle_entries(&bundle).unwrap(), [&b""[..], b"a", b"bc"]);
     for end in (0..bundle.len()).filter(|end| ![0, 2, 5].contains(end)) {
-        assert_eq!(read(&bundle[..end]), Err(BundleError), "cut at {end}");
+        assert_eq!(bundle_entries(&bundle[..end]), None, "cut at {end}");
     }
+}
+
+#[test]
+fn bundles_of_more_entries_than_a_full_one_are_refused() {
+    assert_eq!(bundle_entries(&vec![0; 2 * 256]).unwrap().len(), 256);
+    assert_eq!(bundle_entries(&vec![0; 2 * 257]), None);
 }
 
 #[test]
@@ -112,41 +119,36 @@ fn an_entry_too_long_leaves_the_log_as_it_was() {
     assert_eq!(log.append(&vec![b'x'; ENTRY_MAX + 1]), Err(EntryTooLong));
     assert_eq!((log.size(), log.root()), before);
     let files = log.take_files();
-    assert_eq!(files[0].bytes.len(), 2 + ENTRY_MAX);
+    assert_eq!(files.last().unwrap().bytes.len(), 2 + ENTRY_MAX);
 }
 
 #[test]
 fn files_hold_the_hashes_and_entries_of_the_specification() {
     let size = 66_000;
     let (log, leaves) = (MemoryLog::of(size), leaves(size));
-    for tile in Tile::all(size) {
-        let hashes = tile.hashes(&log.files[&Resource::Tile(tile)]).unwrap();
-        assert_eq!(hashes.len(), usize::from(tile.width()));
-        for (offset, hash) in hashes.iter().enumerate() {
-            let span = 1 << (8 * usize::from(tile.level()));
-            let start = (usize::try_from(tile.index()).unwrap() * 256 + offset) * span;
-            assert_eq!(*hash, mth(&leaves[start..start + span]), "{tile} at {offset}");
+    for tile in tiles_for(size) {
+        let bytes = &log.files[&tile];
+        let first = usize::try_from(tile.index * 256).unwrap();
+        let items = first..first + usize::from(tile.width);
+        match tile.level {
+            Some(level) => {
+                let span = 1 << (8 * usize::from(level));
+                let expected: Vec<_> = items.map(|i| mth(&leaves[i * span..(i + 1) * span])).collect();
+                assert_eq!(tile.hashes(bytes).unwrap(), expected, "{}", tile.path());
+            }
+            None => {
+                let expected: Vec<_> = items.map(|i| entry(i as u64)).collect();
+                assert_eq!(bundle_entries(bytes).unwrap(), expected, "{}", tile.path());
+            }
         }
     }
-    for bundle in Bundle::all(size) {
-        let bytes = &log.files[&Resource::Entries(bundle)];
-        let found: Vec<_> = entries(bytes).map(Result::unwrap).collect();
-        let start = bundle.index() * 256;
-        assert_eq!(
-            found,
-            (start..start + u64::from(bundle.width())).map(entry).collect::<Vec<_>>(),
-            "{bundle}"
-        );
-    }
     assert_eq!(log.appender.root(), mth(&leaves));
-    let expected: BTreeSet<_> =
-        Tile::all(size).map(Resource::Tile).chain(Bundle::all(size).map(Resource::Entries)).collect();
-    assert_eq!(log.files.keys().copied().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(log.files.keys().copied().collect::<BTreeSet<_>>(), tiles_for(size).into_iter().collect());
 }
 
 #[test]
 fn a_tile_of_another_width_than_its_own_or_the_full_one_is_refused() {
-    let tile = Tile::at(0, 0, 3).unwrap();
+    let tile = Tile::at(Some(0), 0, 3).unwrap();
     let bytes = vec![7; 256 * 32];
     assert_eq!(tile.hashes(&bytes[..96]).unwrap().len(), 3);
     assert_eq!(tile.hashes(&bytes).unwrap().len(), 3);
@@ -159,30 +161,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn paths_round_trip(level in 0_u8..8, index in any::<u64>(), shift in 0_u32..64, size in any::<u64>()) {
-        let index = index >> shift;
-        if let Some(tile) = Tile::at(level, index, size) {
-            prop_assert_eq!(tile.to_string().parse(), Ok(Resource::Tile(tile)));
-            let theirs = tlog_tiles::Tile::new(8, level, index, u32::from(tile.width()), false);
-            prop_assert_eq!(tile.to_string(), theirs.path().replacen("tile/8/", "tile/", 1));
-        }
-        if let Some(bundle) = Bundle::at(index, size) {
-            prop_assert_eq!(bundle.to_string().parse(), Ok(Resource::Entries(bundle)));
+    fn paths_round_trip(level in prop::option::of(0_u8..8), index in any::<u64>(), shift in 0_u32..64, size in any::<u64>()) {
+        if let Some(tile) = Tile::at(level, index >> shift, size) {
+            prop_assert_eq!(tile.path().parse(), Ok(tile));
+            prop_assert_eq!(tile.full().path().parse(), Ok(tile.full()));
         }
     }
 
     #[test]
     fn hostile_paths_do_not_panic(path in "(tile/)?([0-9]{1,3}|entries)?/?([x0-9]{0,4}/){0,8}[0-9]{0,4}(\\.p/[0-9]{0,4})?") {
-        if let Ok(resource) = path.parse::<Resource>() {
-            prop_assert_eq!(resource.to_string(), path);
+        if let Ok(tile) = path.parse::<Tile>() {
+            prop_assert_eq!(tile.path(), path);
         }
     }
 
     #[test]
-    fn added_tiles_agree_with_tlog_tiles(old in 0_u64..200_000, more in 0_u64..2_000) {
-        let theirs = tlog_tiles::Tile::new_tiles(8, old, old + more);
-        let theirs: Vec<_> = theirs.iter().map(|tile| tile.path().replacen("tile/8/", "tile/", 1)).collect();
-        prop_assert_eq!(paths(Tile::added(old, old + more)), theirs);
+    fn what_is_added_is_what_is_new(old in 0_u64..200_000, more in 0_u64..2_000) {
+        let before: BTreeSet<Tile> = tiles_for(old).into_iter().collect();
+        let expected: Vec<Tile> =
+            tiles_for(old + more).into_iter().filter(|tile| !before.contains(tile)).collect();
+        prop_assert_eq!(tiles_added(old, old + more).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -193,8 +191,8 @@ proptest! {
         }
         let whole = MemoryLog::of(grown.appender.size());
         prop_assert_eq!(grown.appender.root(), whole.appender.root());
-        for (resource, bytes) in &whole.files {
-            prop_assert_eq!(grown.files.get(resource), Some(bytes), "{}", resource);
+        for (tile, bytes) in &whole.files {
+            prop_assert_eq!(grown.files.get(tile), Some(bytes), "{}", tile.path());
         }
     }
 }

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use bartizan_base::Digest;
-use bartizan_ledger::{Appender, Resource, Signer, Source, empty_root, leaf_hash, node_hash};
-use bartizan_secret::Secret;
+use bartizan_ledger::{Appender, NoteSigner, Tile, TileSource, empty_root, leaf_hash, node_hash};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryLog {
-    pub(crate) files: BTreeMap<Resource, Vec<u8>>,
+    pub(crate) files: BTreeMap<Tile, Vec<u8>>,
     pub(crate) appender: Appender,
 }
 
@@ -26,17 +25,17 @@ impl MemoryLog {
             self.appender.append(&entry(self.appender.size())).unwrap();
         }
         for file in self.appender.take_files() {
-            let before = self.files.insert(file.resource, file.bytes.clone());
-            assert!(before.is_none(), "{} was written twice", file.resource);
+            let before = self.files.insert(file.tile, file.bytes.clone());
+            assert!(before.is_none(), "{} was written twice", file.tile.path());
         }
     }
 }
 
-impl Source for MemoryLog {
+impl TileSource for MemoryLog {
     type Error = Infallible;
 
-    fn read(&self, resource: Resource) -> Result<Option<Vec<u8>>, Infallible> {
-        Ok(self.files.get(&resource).cloned())
+    fn read(&self, tile: Tile) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.files.get(&tile).cloned())
     }
 }
 
@@ -48,8 +47,8 @@ pub(crate) fn leaves(size: u64) -> Vec<Digest> {
     (0..size).map(|index| leaf_hash(&entry(index))).collect()
 }
 
-pub(crate) fn signer(name: &str, seed: u8) -> Signer {
-    Signer::ed25519(name.parse().unwrap(), &Secret::new([seed; 32])).unwrap()
+pub(crate) fn signer(name: &str, seed: u8) -> NoteSigner {
+    NoteSigner::from_seed(name, &[seed; 32]).unwrap()
 }
 
 /// RFC 6962, 2.1.

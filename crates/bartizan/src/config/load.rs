@@ -1,0 +1,283 @@
+//! Reading the configuration: flags before environment before file before default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::settings::{SETTINGS, Setting};
+
+/// The environment as a parameter, so that tests never touch the process's own.
+pub trait Strings {
+    /// Every variable whose name begins with `BARTIZAN_`.
+    fn variables(&self) -> Vec<(String, String)>;
+}
+
+impl Strings for Vec<(String, String)> {
+    fn variables(&self) -> Vec<(String, String)> {
+        self.clone()
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The file.
+    File(PathBuf),
+    /// A variable.
+    Environment(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// Exactly what was written, with its origin.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+/// What is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No setting has that name.
+    #[error("unknown setting `{name}` in {origin}{}", hint(.nearest))]
+    Unknown {
+        /// The name as written.
+        name: String,
+        /// Where it stands.
+        origin: String,
+        /// The nearest name there is.
+        nearest: Option<&'static str>,
+    },
+    /// A value that does not fit.
+    #[error("setting `{name}` from {origin}: {expected}")]
+    Wrong {
+        /// The setting.
+        name: String,
+        /// Where the value came from.
+        origin: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// The file cannot be read as TOML.
+    #[error("{path}: {message}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+#[expect(clippy::ref_option, reason = "the form thiserror's format arguments have")]
+fn hint(nearest: &Option<&'static str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+impl Raw {
+    /// Reads all sources. `flags` are setting paths with values, strongest last.
+    ///
+    /// # Errors
+    /// When a source names an unknown setting or the file is not TOML.
+    pub fn load(
+        file: Option<(&Path, &str)>,
+        environment: &dyn Strings,
+        flags: &[(&'static str, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut raw = Self {
+            values: SETTINGS.iter().map(|s| (s.path, (s.default.to_owned(), Origin::Default))).collect(),
+        };
+        if let Some((path, text)) = file {
+            raw.read_file(path, text)?;
+        }
+        for (variable, value) in environment.variables() {
+            // The command line's own variables are no settings; they have no double underscore.
+            if let Some(rest) = variable.strip_prefix("BARTIZAN_").filter(|rest| rest.contains("__")) {
+                let name = rest.replace("__", ".").to_lowercase();
+                raw.set(&name, value, Origin::Environment(variable.clone()))?;
+            }
+        }
+        for (path, value) in flags {
+            raw.set(path, value.clone(), Origin::Flag((*path).to_owned()))?;
+        }
+        Ok(raw)
+    }
+
+    fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let file = |message: String| ConfigError::File { path: path.display().to_string(), message };
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| file(error.to_string()))?;
+        for (section, entries) in table {
+            let toml::Value::Table(entries) = entries else {
+                return Err(unknown(&section, &Origin::File(path.to_owned())));
+            };
+            for (key, value) in entries {
+                let name = format!("{section}.{key}");
+                let value = match value {
+                    toml::Value::String(text) => text,
+                    toml::Value::Integer(number) => number.to_string(),
+                    toml::Value::Boolean(flag) => flag.to_string(),
+                    _ => return Err(file(format!("`{name}` must be text, a whole number or a boolean"))),
+                };
+                self.set(&name, value, Origin::File(path.to_owned()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: String, origin: Origin) -> Result<(), ConfigError> {
+        let Some(place) = SETTINGS.iter().find(|s| s.path == name).and_then(|s| self.values.get_mut(s.path))
+        else {
+            return Err(unknown(name, &origin));
+        };
+        *place = (value, origin);
+        Ok(())
+    }
+
+    /// Every setting with its value, secrets hidden, and origin.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, String, &Origin)> {
+        SETTINGS.iter().filter_map(|setting| {
+            let (value, origin) = self.values.get(setting.path)?;
+            let value = if setting.secret && *origin != Origin::Default {
+                "(hidden)".to_owned()
+            } else {
+                value.clone()
+            };
+            Some((setting, value, origin))
+        })
+    }
+
+    pub(super) fn text(&self, path: &str) -> &str {
+        self.values.get(path).map_or("", |(value, _)| value)
+    }
+
+    pub(super) fn optional(&self, path: &str) -> Option<&str> {
+        Some(self.text(path)).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn wrong(&self, path: &str, expected: &str) -> ConfigError {
+        let origin =
+            self.values.get(path).map_or_else(|| "nowhere".to_owned(), |(_, origin)| origin.to_string());
+        ConfigError::Wrong { name: path.to_owned(), origin, expected: expected.to_owned() }
+    }
+
+    pub(super) fn parse<T: FromStr>(&self, path: &str, expected: &str) -> Result<T, ConfigError> {
+        self.text(path).parse().map_err(|_| self.wrong(path, &format!("expected {expected}")))
+    }
+
+    pub(super) fn number<T>(&self, path: &str, min: u64, max: u64) -> Result<T, ConfigError>
+    where
+        T: TryFrom<u64>,
+    {
+        let expected = format!("expected a whole number from {min} to {max}");
+        let number: u64 = self.text(path).parse().map_err(|_| self.wrong(path, &expected))?;
+        if !(min..=max).contains(&number) {
+            return Err(self.wrong(path, &expected));
+        }
+        T::try_from(number).map_err(|_| self.wrong(path, &expected))
+    }
+}
+
+fn unknown(name: &str, origin: &Origin) -> ConfigError {
+    let nearest = SETTINGS
+        .iter()
+        .map(|s| (strsim::damerau_levenshtein(s.path, name), s.path))
+        .filter(|(distance, _)| *distance <= 6)
+        .min()
+        .map(|(_, path)| path);
+    ConfigError::Unknown { name: name.to_owned(), origin: origin.to_string(), nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, StateUrl};
+    use super::*;
+
+    fn load(
+        file: &str,
+        environment: &[(&str, &str)],
+        flags: &[(&'static str, &str)],
+    ) -> Result<Raw, ConfigError> {
+        let environment: Vec<_> =
+            environment.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let flags: Vec<_> = flags.iter().map(|(a, b)| (*a, (*b).to_owned())).collect();
+        Raw::load(Some((Path::new("b.toml"), file)), &environment, &flags)
+    }
+
+    #[test]
+    fn defaults_resolve_and_every_setting_is_used_once() {
+        Config::resolve(&load("", &[], &[]).unwrap()).unwrap();
+        assert!(SETTINGS.is_sorted_by_key(|s| s.path));
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_default() {
+        let file =
+            "[listeners]\ndata = \"127.0.0.1:1\"\ncontrol = \"127.0.0.1:2\"\noperations = \"127.0.0.1:3\"";
+        let environment = [
+            ("BARTIZAN_LISTENERS__CONTROL", "127.0.0.1:20"),
+            ("BARTIZAN_LISTENERS__OPERATIONS", "127.0.0.1:30"),
+        ];
+        let raw = load(file, &environment, &[("listeners.operations", "127.0.0.1:300")]).unwrap();
+        let config = Config::resolve(&raw).unwrap();
+        let ports = [
+            config.listeners.data.port(),
+            config.listeners.control.port(),
+            config.listeners.operations.port(),
+        ];
+        assert_eq!(ports, [1, 20, 300]);
+        let origins: Vec<_> = raw
+            .shown()
+            .filter(|(s, ..)| s.path.starts_with("listeners."))
+            .map(|(_, _, o)| o.to_string())
+            .collect();
+        assert_eq!(
+            origins,
+            [
+                "environment BARTIZAN_LISTENERS__CONTROL",
+                "file b.toml",
+                "flag listeners.operations",
+                "default",
+                "default"
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_settings_are_refused_with_the_nearest_name() {
+        let error = load("[listeners]\ndatta = \"127.0.0.1:1\"", &[], &[]).unwrap_err().to_string();
+        assert_eq!(error, "unknown setting `listeners.datta` in file b.toml; did you mean `listeners.data`?");
+        assert!(load("", &[("BARTIZAN_LISTENERS__DATTA", "x")], &[]).is_err());
+        assert!(load("role = 1", &[], &[]).is_err());
+    }
+
+    #[test]
+    fn values_that_do_not_fit_name_their_origin() {
+        let wrong = |file: &str| Config::resolve(&load(file, &[], &[]).unwrap()).unwrap_err().to_string();
+        assert_eq!(
+            wrong("[limits]\nbody_bytes_max = 0"),
+            "setting `limits.body_bytes_max` from file b.toml: expected a whole number from 1 to 1073741824"
+        );
+        assert!(wrong("[state]\nurl = \"mysql://x\"").contains("expected `embedded` or a `postgres://` URL"));
+        assert!(wrong("[listeners]\ntls_key = \"k.pem\"").contains("listeners.tls_certificate"));
+    }
+
+    #[test]
+    fn a_database_password_is_not_shown() {
+        let raw = load("[state]\nurl = \"postgres://u:hunter2@h/db\"", &[], &[]).unwrap();
+        assert!(!raw.shown().any(|(_, value, _)| value.contains("hunter2")));
+        assert!(matches!(Config::resolve(&raw).unwrap().state, StateUrl::Postgres(_)));
+    }
+}

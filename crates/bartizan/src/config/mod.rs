@@ -1,0 +1,169 @@
+//! The bootstrap configuration: one table of settings feeds reading, `config show`, did-you-mean and the reference page.
+//!
+//! Only what a process needs before it can open its state lives here. Everything else is a declarative resource.
+
+mod load;
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use load::{ConfigError, Origin, Raw, Strings};
+pub use settings::{SETTINGS, Setting};
+
+/// The resolved configuration: every value present and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which parts this process runs.
+    pub role: Role,
+    /// Where the listeners bind.
+    pub listeners: Listeners,
+    /// Where state, keys and the ledger are.
+    pub folder: PathBuf,
+    /// The state database.
+    pub state: StateUrl,
+    /// Bounds on what callers may send.
+    pub limits: Limits,
+    /// The write-ahead log and its sealing.
+    pub record: Record,
+    /// What the process says about itself.
+    pub log: Log,
+    /// Where traces go.
+    pub otlp_url: Option<String>,
+    /// A PEM file with further roots for upstream TLS.
+    pub upstream_ca: Option<PathBuf>,
+}
+
+/// Which parts a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    All,
+}
+
+/// Addresses and certificates.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// The data plane.
+    pub data: SocketAddr,
+    /// The control API.
+    pub control: SocketAddr,
+    /// Health and metrics; never reachable from outside.
+    pub operations: SocketAddr,
+    /// Certificate chain and key for the data plane and the control API; plain HTTP without.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// The state database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateUrl {
+    /// `state.db` in the data folder.
+    Embedded,
+    /// A PostgreSQL URL.
+    Postgres(String),
+}
+
+/// Bounds on what callers may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Within which time the body must be here.
+    pub body_timeout: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Nesting of JSON.
+    pub json_depth_max: usize,
+    /// Values in one JSON document.
+    pub json_nodes_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Bytes of an answer that must be held whole to be redacted.
+    pub answer_bytes_max: usize,
+}
+
+/// The write-ahead log and its sealing.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Bytes of a segment of the write-ahead log.
+    pub segment_bytes: u64,
+    /// Records that may wait for the disk.
+    pub queue_max: usize,
+    /// Between two checkpoints.
+    pub seal_interval: Duration,
+}
+
+/// What the process says about itself on standard error.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A filter such as `info` or `bartizan=debug`.
+    pub filter: String,
+    /// Whether lines are JSON.
+    pub json: bool,
+}
+
+impl Config {
+    /// Resolves what was written, checking every value.
+    ///
+    /// # Errors
+    /// Names the setting, where its value came from, and what it should be.
+    pub fn resolve(raw: &Raw) -> Result<Self, ConfigError> {
+        let tls = match (raw.optional("listeners.tls_certificate"), raw.optional("listeners.tls_key")) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(raw.wrong("listeners.tls_key", "needed beside `listeners.tls_certificate`"));
+            }
+            (None, Some(_)) => {
+                return Err(raw.wrong("listeners.tls_certificate", "needed beside `listeners.tls_key`"));
+            }
+        };
+        let state = match raw.text("state.url") {
+            "embedded" => StateUrl::Embedded,
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                StateUrl::Postgres(url.to_owned())
+            }
+            _ => return Err(raw.wrong("state.url", "expected `embedded` or a `postgres://` URL")),
+        };
+        Ok(Self {
+            role: match raw.text("server.role") {
+                "all" => Role::All,
+                _ => return Err(raw.wrong("server.role", "expected `all`")),
+            },
+            listeners: Listeners {
+                data: raw.parse("listeners.data", "an address and port such as `127.0.0.1:8080`")?,
+                control: raw.parse("listeners.control", "an address and port such as `127.0.0.1:8081`")?,
+                operations: raw
+                    .parse("listeners.operations", "an address and port such as `127.0.0.1:9090`")?,
+                tls,
+            },
+            folder: raw.text("data.folder").into(),
+            state,
+            limits: Limits {
+                body_bytes_max: raw.number("limits.body_bytes_max", 1, 1 << 30)?,
+                body_timeout: Duration::from_millis(raw.number("limits.body_timeout_ms", 1, 600_000)?),
+                head_bytes_max: raw.number("limits.head_bytes_max", 8_192, 1 << 20)?,
+                json_depth_max: raw.number("limits.json_depth_max", 1, 512)?,
+                json_nodes_max: raw.number("limits.json_nodes_max", 1, 100_000_000)?,
+                connections_max: raw.number("limits.connections_max", 1, 1_000_000)?,
+                answer_bytes_max: raw.number("limits.answer_bytes_max", 1, 1 << 30)?,
+            },
+            record: Record {
+                segment_bytes: raw.number("record.segment_bytes", 1 << 20, 1 << 30)?,
+                queue_max: raw.number("record.queue_max", 16, 1 << 20)?,
+                seal_interval: Duration::from_millis(raw.number("record.seal_interval_ms", 100, 60_000)?),
+            },
+            log: Log {
+                filter: raw.text("log.filter").to_owned(),
+                json: match raw.text("log.format") {
+                    "text" => false,
+                    "json" => true,
+                    _ => return Err(raw.wrong("log.format", "expected `text` or `json`")),
+                },
+            },
+            otlp_url: raw.optional("telemetry.otlp_url").map(str::to_owned),
+            upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! The table of settings.
+
+/// One setting of the bootstrap configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Section and key, as in the file.
+    pub path: &'static str,
+    /// The default; empty for none.
+    pub default: &'static str,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("BARTIZAN_{}", self.path.replace('.', "__").to_uppercase())
+    }
+}
+
+const fn setting(path: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { path, default, meaning, secret: false }
+}
+
+/// Every setting, by section.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "data.folder",
+        "bartizan-data",
+        "The folder of state, keys and ledger. One running process a folder.",
+    ),
+    setting(
+        "limits.answer_bytes_max",
+        "33554432",
+        "Bytes of an upstream's answer that must be held whole to be redacted.",
+    ),
+    setting("limits.body_bytes_max", "8388608", "Bytes of a request's body."),
+    setting(
+        "limits.body_timeout_ms",
+        "30000",
+        "Milliseconds within which a request's body must have arrived.",
+    ),
+    setting("limits.connections_max", "10000", "Connections to one listener at once."),
+    setting("limits.head_bytes_max", "65536", "Bytes of a request's head."),
+    setting("limits.json_depth_max", "64", "How deep JSON may nest."),
+    setting("limits.json_nodes_max", "1000000", "How many values one JSON document may hold."),
+    setting("listeners.control", "127.0.0.1:8081", "Where the control API listens."),
+    setting("listeners.data", "127.0.0.1:8080", "Where the data plane listens."),
+    setting(
+        "listeners.operations",
+        "127.0.0.1:9090",
+        "Where health and metrics are served, without authentication: keep it on loopback or a private network.",
+    ),
+    setting(
+        "listeners.tls_certificate",
+        "",
+        "PEM file with the certificate chain of the data plane and the control API. Plain HTTP without.",
+    ),
+    setting("listeners.tls_key", "", "PEM file with the private key to it."),
+    setting(
+        "log.filter",
+        "info",
+        "What is logged to standard error: a level, or `target=level` separated by commas.",
+    ),
+    setting("log.format", "text", "How lines are logged: `text` or `json`."),
+    setting("record.queue_max", "8192", "Records that may wait for the disk; more are refused."),
+    setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
+    setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
+    setting("server.role", "all", "Which parts this process runs: `all`."),
+    Setting {
+        path: "state.url",
+        default: "embedded",
+        meaning: "The state database: `embedded`, or a `postgres://` URL.",
+        secret: true,
+    },
+    setting(
+        "telemetry.otlp_url",
+        "",
+        "Where traces go, as OTLP over HTTP, such as `http://127.0.0.1:4318`. Nowhere without.",
+    ),
+    setting("upstream.ca_file", "", "PEM file with further roots that upstream TLS is checked against."),
+];

@@ -1,0 +1,387 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+/// The guard post for AI systems: who asks, may they, and proof of it.
+#[derive(Debug, Parser)]
+#[command(name = "bartizan", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 denied or different, 3 invalid, 4 authentication needed, 5 conflict, 8 pending, 64 usage."
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// The configuration file; `bartizan.toml` in this folder if present, else `/etc/bartizan/config.toml`.
+    #[arg(long, global = true, env = "BARTIZAN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How results are written to standard output.
+    #[arg(long, short, global = true, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+    /// The control API.
+    #[arg(
+        long,
+        global = true,
+        env = "BARTIZAN_CONTROL_URL",
+        default_value = "http://127.0.0.1:8081",
+        value_name = "URL"
+    )]
+    pub control_url: String,
+    /// A file that holds the API key for the control API; else the variable BARTIZAN_API_KEY.
+    #[arg(long, global = true, env = "BARTIZAN_API_KEY_FILE", value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway, the control API and the operations listener.
+    #[command(
+        after_help = "Examples:\n  bartizan serve\n  bartizan serve --upstream openai=https://api.openai.com --data-folder /var/lib/bartizan"
+    )]
+    Serve {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+        /// Declare an upstream with all its models, for trying things out on an empty data folder: creates the
+        /// installation, a user `me` and a key for it, and prints them. The credential is read from the variable
+        /// NAME_API_KEY, where there is one.
+        #[arg(long, value_name = "NAME=URL")]
+        upstream: Option<String>,
+        /// A setting, such as `listeners.data=127.0.0.1:9000`.
+        #[arg(long = "set", value_name = "SETTING=VALUE")]
+        set: Vec<String>,
+    },
+    /// Create an installation: keys, state, recovery keys, the first administrator's claim.
+    #[command(after_help = "Examples:\n  bartizan init\n  bartizan init --recovery 2/3")]
+    Init {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+        /// How many of how many recovery keys are needed.
+        #[arg(long, default_value = "2/3", value_name = "M/N")]
+        recovery: String,
+    },
+    /// Redeem the first administrator's claim: creates the administrator and prints their API key.
+    #[command(after_help = "Examples:\n  bartizan claim --name alice < claim.txt")]
+    Claim {
+        /// The administrator's name.
+        #[arg(long)]
+        name: String,
+    },
+    /// Return to an earlier bundle or enrol an administrator, with the offline recovery keys, on a stopped node.
+    #[command(
+        after_help = "Examples:\n  bartizan recover --administrator alice --keys recovery-1.txt recovery-2.txt"
+    )]
+    Recover {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+        /// The administrator to enrol: a new key for them is printed.
+        #[arg(long, value_name = "NAME")]
+        administrator: String,
+        /// Files that hold recovery keys, enough of them.
+        #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
+        keys: Vec<PathBuf>,
+    },
+    /// Play the story of an example organisation, then stay up.
+    #[command(
+        after_help = "Examples:\n  bartizan demo\n  bartizan demo --once\n  bartizan demo --env-file demo.env"
+    )]
+    Demo {
+        /// Play the story, check every scene and end; fails where a scene differs.
+        #[arg(long)]
+        once: bool,
+        /// Write addresses and example credentials as shell variables to this file.
+        #[arg(long, value_name = "FILE")]
+        env_file: Option<PathBuf>,
+    },
+    /// Check clock, disk, keys, state, ledger and listeners.
+    Doctor {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+    },
+    /// Who the control API takes you for.
+    Whoami,
+    /// API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Declared things: users, agents, models, upstreams, issuers …
+    #[command(subcommand)]
+    Resource(ResourceCommand),
+    /// Upstreams.
+    #[command(subcommand)]
+    Upstream(UpstreamCommand),
+    /// Policy bundles.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Recorded decisions.
+    #[command(subcommand)]
+    Decision(DecisionCommand),
+    /// Epochs: everything issued earlier is dead.
+    #[command(subcommand)]
+    Epoch(EpochCommand),
+    /// The ledger.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// What a reason code means and what to do about it.
+    #[command(after_help = "Examples:\n  bartizan explain assurance_too_low")]
+    Explain {
+        /// The code.
+        code: String,
+    },
+    /// Completions for a shell, on standard output.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Man pages, into a folder.
+    Man {
+        /// The folder.
+        directory: PathBuf,
+    },
+}
+
+/// API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key; its text is shown once.
+    #[command(
+        after_help = "Examples:\n  bartizan key create user/alice --label laptop\n  bartizan key create agent/reporter --scope model:invoke --life 30d"
+    )]
+    Create {
+        /// For whom: `user/NAME`, `agent/NAME` or `workload/NAME`.
+        principal: String,
+        /// What it is for.
+        #[arg(long, default_value = "")]
+        label: String,
+        /// An action it may be used for; all that policy permits if absent.
+        #[arg(long = "scope", value_name = "ACTION")]
+        scopes: Vec<String>,
+        /// How long it lives, such as `30d` or `12h`.
+        #[arg(long, default_value = "90d")]
+        life: String,
+    },
+    /// List keys, never their texts.
+    List,
+    /// End a key now.
+    Revoke {
+        /// Its id.
+        id: String,
+    },
+    /// Replace a key; the old one ends after the overlap.
+    Rotate {
+        /// Its id.
+        id: String,
+        /// How long the old one lives on, such as `1h`.
+        #[arg(long, default_value = "1h")]
+        overlap: String,
+    },
+}
+
+/// Declared things.
+#[derive(Debug, Subcommand)]
+pub enum ResourceCommand {
+    /// Declare what a TOML or JSON file says, all or nothing.
+    #[command(after_help = "Examples:\n  bartizan resource apply organisation.toml")]
+    Apply {
+        /// The file: tables `[[resource]]` with `name`, `spec.kind` and the rest of the spec.
+        file: PathBuf,
+    },
+    /// List declared things.
+    List {
+        /// Of one kind only.
+        kind: Option<String>,
+    },
+    /// Remove a declared thing.
+    Delete {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Upstreams.
+#[derive(Debug, Subcommand)]
+pub enum UpstreamCommand {
+    /// Declare an upstream; a credential is read from standard input with `--credential-stdin`.
+    #[command(
+        after_help = "Examples:\n  bartizan upstream add openai https://api.openai.com --credential-stdin < key.txt"
+    )]
+    Add {
+        /// Its name.
+        name: String,
+        /// Scheme, host, port and path prefix.
+        url: String,
+        /// Present the credential as `x-api-key` (Anthropic) instead of a bearer token.
+        #[arg(long)]
+        x_api_key: bool,
+        /// Let it lie at a private or loopback address.
+        #[arg(long)]
+        allow_private: bool,
+        /// Read its credential from standard input.
+        #[arg(long)]
+        credential_stdin: bool,
+    },
+    /// Try an upstream with a harmless request.
+    Test {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Policy bundles.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check a bundle folder: syntax, types, lints. Needs no server.
+    Check {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Run a bundle's tests (`tests/*.toml`). Needs no server.
+    Test {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Put a bundle in force.
+    Apply {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// What would be decided, and why.
+    #[command(after_help = "Examples:\n  bartizan policy explain user/alice model:invoke gpt-4o")]
+    Explain {
+        /// Who: `user/NAME`, `agent/NAME` or `workload/NAME`.
+        principal: String,
+        /// The action.
+        action: String,
+        /// The resource's name.
+        resource: String,
+        /// The assurance level to suppose, 0 to 4.
+        #[arg(long, default_value_t = 1)]
+        assurance: u8,
+    },
+}
+
+/// Recorded decisions.
+#[derive(Debug, Subcommand)]
+pub enum DecisionCommand {
+    /// Show a recorded decision and how it ended.
+    Show {
+        /// Its id, as answers carry it in `bartizan-decision`.
+        id: String,
+    },
+    /// List the latest recorded decisions.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+}
+
+/// Epochs.
+#[derive(Debug, Subcommand)]
+pub enum EpochCommand {
+    /// Everything issued up to now is dead.
+    #[command(
+        after_help = "Examples:\n  bartizan epoch advance principal user/alice\n  bartizan epoch advance issuer company"
+    )]
+    Advance {
+        /// `principal`, `issuer` or `tenant`.
+        kind: String,
+        /// Which: `user/alice`, the issuer's or the tenant's name.
+        name: String,
+    },
+}
+
+/// The ledger.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Verify a log folder offline: signature, every entry, every tile, the root.
+    #[command(
+        after_help = "Examples:\n  bartizan log verify bartizan-data/log/default/2026q4 --key \"$(cat bartizan-data/log/key.vkey)\""
+    )]
+    Verify {
+        /// The folder with `checkpoint` and `tile/`.
+        folder: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+        /// An older checkpoint that the log must extend.
+        #[arg(long, value_name = "FILE")]
+        old: Option<PathBuf>,
+    },
+    /// The latest checkpoint of the running node.
+    Checkpoint,
+    /// The proof that a recorded decision is in the ledger (`.tlog-proof`).
+    Proof {
+        /// The decision's id.
+        id: String,
+    },
+}
+
+/// The configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every setting.
+    Show {
+        /// With where each value comes from.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Check the configuration without starting anything.
+    Validate,
+}
+
+/// The definition, for help, completions, man pages and the reference page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn no_flag_takes_a_secret() {
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let id = arg.get_id().as_str();
+                assert!(!id.contains("secret") && !id.contains("password") && !id.contains("token"), "{id}");
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&command());
+    }
+}

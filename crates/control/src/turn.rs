@@ -1,0 +1,196 @@
+//! One turn: ask, decide, record, act, tell how it ended.
+
+use std::fmt;
+
+use bartizan_base::{Digest, json};
+use bartizan_decide::{Door, Verdict};
+use bartizan_identify::Caller;
+use bartizan_model::action::{ChangeState, ReadState};
+use bartizan_model::record::{End, VerdictKind};
+use bartizan_model::{
+    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Operation, Problem, ReasonCode, Situation, Target, Tenant,
+};
+use bartizan_record::{Ended, IntentRecorded, Receipt, RecordError, Running};
+use bartizan_store::{Change, StoreError};
+use serde::Serialize;
+
+use crate::{Control, View};
+
+/// A use case that was carried out.
+#[derive(Clone, Debug)]
+pub struct Done<T> {
+    /// What came of it.
+    pub value: T,
+    /// Where it is recorded.
+    pub receipt: Receipt,
+    /// The decision behind it.
+    pub decision: DecisionId,
+}
+
+/// A use case that was not carried out.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Why, for the one who asked.
+    pub problem: Problem,
+    /// Where the refusal is recorded.
+    pub receipt: Option<Receipt>,
+}
+
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self { problem, receipt: None }
+    }
+}
+
+impl From<ReasonCode> for Stopped {
+    fn from(reason: ReasonCode) -> Self {
+        Problem::new(reason).into()
+    }
+}
+
+impl From<RecordError> for Stopped {
+    fn from(error: RecordError) -> Self {
+        error.reason().into()
+    }
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Conflict(what) => Problem::with_detail(ReasonCode::Conflict, what.clone()).into(),
+            StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the state database failed");
+                error.reason().into()
+            }
+        }
+    }
+}
+
+/// An administrative ask that was permitted and recorded, about to be carried out.
+pub(crate) struct Turn<O: Operation> {
+    pub(crate) view: View,
+    pub(crate) intent: IntentRecorded<O>,
+}
+
+impl<O: Operation> fmt::Debug for Turn<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("intent", &self.intent).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Decides and records `action` on our own house; what it says is committed to by `request`'s digest.
+    pub(crate) async fn ask<O: Operation>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &(impl Serialize + Sync),
+        target: Target,
+    ) -> Result<Turn<O>, Stopped> {
+        let body = json::canonical(request).map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
+        let now = self.clock.now();
+        let view = self.house.view(caller.tenant())?;
+        let facts = AskFacts { dialect: "control".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
+        let ask = Ask::<O>::new(DecisionId::new(now, &*self.random), action, EntityRef::system(), facts, Digest::of(&body));
+        let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
+        let refused = match view.policy.decide(caller, ask, &situation, &Door::none()).verdict {
+            Verdict::Permit(permit) => {
+                let intent = self.recorder.intend(permit, target).await?;
+                return Ok(Turn { view, intent });
+            }
+            Verdict::StepUp(refused) | Verdict::Justify(refused) | Verdict::Hold(refused) | Verdict::Deny(refused) => refused,
+        };
+        let receipt = self.recorder.refused(&refused).await?;
+        Err(Stopped { problem: refused.problem(), receipt: Some(receipt) })
+    }
+
+    /// Records that somebody could not even be identified.
+    pub async fn refuse_caller(&self, caller: &Caller, reason: ReasonCode) -> Stopped {
+        let refused = bartizan_decide::Refused {
+            id: DecisionId::new(self.clock.now(), &*self.random),
+            tenant: caller.tenant().clone(),
+            who: caller.who(),
+            what: None,
+            verdict: VerdictKind::Deny,
+            reasons: vec![reason.clone()],
+            offers: Vec::new(),
+            grounds: None,
+            discoverable: true,
+        };
+        match self.recorder.refused(&refused).await {
+            Ok(receipt) => Stopped { problem: Problem::new(reason).of(refused.id), receipt: Some(receipt) },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Asks to change state, works the change out on the state as it is, applies it and puts it in force.
+    pub(crate) async fn change<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &(impl Serialize + Sync),
+        work: impl FnOnce(&View, &Tenant) -> Result<(Vec<Change>, T), Problem>,
+    ) -> Result<Done<T>, Stopped> {
+        let turn = self.ask::<ChangeState>(caller, action, request, Target::House).await?;
+        let Turn { view, intent } = turn;
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        let stop = |stopped: Stopped| Stopped {
+            problem: stopped.problem.of(decision),
+            receipt: Some(receipt.clone()),
+        };
+        let worked = work(&view, caller.tenant());
+        let result = match worked {
+            Ok((changes, value)) => self.store.apply(&intent, changes).await.map(|_| value).map_err(Stopped::from),
+            Err(problem) => Err(problem.into()),
+        };
+        let running = intent.begin();
+        match result {
+            Ok(value) => {
+                running.finish(ended(End::Done));
+                // Acknowledged only when it is in force, so that a revoked key is dead on the next call.
+                self.house.reload().await.map_err(|error| stop(error.into()))?;
+                Ok(Done { value, receipt, decision })
+            }
+            Err(stopped) => {
+                running.finish(ended(End::Failed { reason: stopped.problem.reason.clone() }));
+                Err(stop(stopped))
+            }
+        }
+    }
+
+    /// Asks to read, and reads.
+    pub(crate) async fn read<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &(impl Serialize + Sync),
+        look: impl FnOnce(&View, &Tenant) -> Result<T, Problem>,
+    ) -> Result<Done<T>, Stopped> {
+        let Turn { view, intent } = self.ask::<ReadState>(caller, action, request, Target::House).await?;
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), look(&view, caller.tenant()), receipt, decision)
+    }
+}
+
+/// Tells how a read ended and wraps its result.
+pub(crate) fn finish<T>(
+    running: Running,
+    result: Result<T, Problem>,
+    receipt: Receipt,
+    decision: DecisionId,
+) -> Result<Done<T>, Stopped> {
+    match result {
+        Ok(value) => {
+            running.finish(ended(End::Done));
+            Ok(Done { value, receipt, decision })
+        }
+        Err(problem) => {
+            running.finish(ended(End::Failed { reason: problem.reason.clone() }));
+            Err(Stopped { problem: problem.of(decision), receipt: Some(receipt) })
+        }
+    }
+}
+
+pub(crate) const fn ended(end: End) -> Ended {
+    Ended { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+}

@@ -1,0 +1,125 @@
+//! What operators see of the request path. Names are stable; the reference page is generated from [`Metrics::register`].
+
+use std::time::Duration;
+
+use bartizan_model::record::VerdictKind;
+use bartizan_model::{Action, ReasonCode};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Counters of the request path.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    asks: Family<AskLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
+    redacted: Counter,
+    open_streams: Gauge,
+    before_upstream: Histogram,
+    duration: Histogram,
+}
+
+/// A word of a closed list as a label's value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Word(std::borrow::Cow<'static, str>);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.as_ref().encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AskLabels {
+    action: Word,
+    verdict: Word,
+    reason: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    direction: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    reason: Word,
+}
+
+impl Metrics {
+    /// The counters, registered in `registry`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            asks: Family::default(),
+            tokens: Family::default(),
+            failures: Family::default(),
+            redacted: Counter::default(),
+            open_streams: Gauge::default(),
+            before_upstream: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
+            duration: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
+        };
+        registry.register("bartizan_asks", "Asks decided, by action, verdict and first reason", metrics.asks.clone());
+        registry.register("bartizan_tokens", "Tokens that upstreams counted, by direction", metrics.tokens.clone());
+        registry.register("bartizan_failures", "Permitted calls that failed, by reason", metrics.failures.clone());
+        registry.register("bartizan_redacted_matches", "Matches that were redacted", metrics.redacted.clone());
+        registry.register("bartizan_open_streams", "Answers that are being passed on", metrics.open_streams.clone());
+        registry.register_with_unit(
+            "bartizan_before_upstream",
+            "From the end of a request to its forwarding: identify, decide, record",
+            Unit::Seconds,
+            metrics.before_upstream.clone(),
+        );
+        registry.register_with_unit(
+            "bartizan_call",
+            "From the end of a request to the end of its answer",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn asked(&self, action: Option<Action>, verdict: VerdictKind, reason: Option<&ReasonCode>) {
+        let verdict = match verdict {
+            VerdictKind::Permit => "permit",
+            VerdictKind::StepUp => "step_up",
+            VerdictKind::Justify => "justify",
+            VerdictKind::Hold => "hold",
+            VerdictKind::Deny => "deny",
+        };
+        let labels = AskLabels {
+            action: Word(action.map_or("unknown", Action::name).into()),
+            verdict: Word(verdict.into()),
+            // A tenant's own codes are one value, so that a bundle cannot blow up the number of series.
+            reason: Word(match reason {
+                None => "none".into(),
+                Some(ReasonCode::Custom(_)) => "custom".into(),
+                Some(reason) => reason.code(),
+            }),
+        };
+        self.asks.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn forwarded(&self, after: Duration) {
+        self.before_upstream.observe(after.as_secs_f64());
+        self.open_streams.inc();
+    }
+
+    pub(crate) fn ended(&self, after: Duration, failure: Option<&ReasonCode>, redacted: u64, tokens: (Option<u64>, Option<u64>)) {
+        self.open_streams.dec();
+        self.duration.observe(after.as_secs_f64());
+        self.redacted.inc_by(redacted);
+        for (direction, count) in [("input", tokens.0), ("output", tokens.1)] {
+            if let Some(count) = count {
+                self.tokens.get_or_create(&TokenLabels { direction: Word(direction.into()) }).inc_by(count);
+            }
+        }
+        if let Some(reason) = failure {
+            self.failures.get_or_create(&FailureLabels { reason: Word(reason.code()) }).inc();
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The request path.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_base::{Clock, Digest, Name, Random, json};
+use bartizan_decide::{Door, Permit, Refused, Verdict};
+use bartizan_identify::{Caller, Identified, Identifier, Presented};
+use bartizan_mask::Masker;
+use bartizan_model::action::{ModelCall, ReadState};
+use bartizan_model::directory::{Dialect, ModelSpec};
+use bartizan_model::record::{End, VerdictKind, What};
+use bartizan_model::{
+    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, Situation, Target, Tenant,
+};
+use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
+use bartizan_upstream::{FetchPolicy, Outbound, Upstreams};
+use bartizan_wire::ModelRequest;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body::Body;
+
+use crate::assess::assess;
+use crate::metrics::Metrics;
+use crate::receive::receive;
+use crate::release::{self, Watch};
+use crate::reply::{self, Reply};
+use crate::world::{Keeper, TenantWorld, World};
+
+/// The enforcement point of the data plane.
+#[derive(Debug)]
+pub struct Gate {
+    pub(crate) parts: Parts,
+    door: Door,
+}
+
+/// What the gate is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// What is in force.
+    pub keeper: Arc<Keeper>,
+    /// Who is asking.
+    pub identifier: Arc<Identifier>,
+    /// The ledger's writer.
+    pub recorder: Recorder,
+    /// The only way out.
+    pub upstreams: Arc<Upstreams>,
+    /// What operators see.
+    pub metrics: Metrics,
+    /// Bounds on what callers and upstreams may send.
+    pub bounds: Bounds,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub random: Arc<dyn Random>,
+}
+
+/// Bounds on what callers and upstreams may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of a request's body.
+    pub body: json::Limits,
+    /// Within which a body must have arrived.
+    pub body_timeout: Duration,
+    /// Bytes of an answer that is held whole to be redacted.
+    pub answer_bytes_max: usize,
+}
+
+/// A request that ends here.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    pub(crate) problem: Problem,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self { problem, receipt: None }
+    }
+}
+
+impl From<ReasonCode> for Stop {
+    fn from(reason: ReasonCode) -> Self {
+        Problem::new(reason).into()
+    }
+}
+
+impl Gate {
+    /// A gate made of `parts`.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let supported: BTreeSet<_> =
+            [ObligationKind::Cap, ObligationKind::DoNotKeep, ObligationKind::Redact, ObligationKind::StripTools].into();
+        Self { parts, door: Door::new(supported) }
+    }
+
+    /// A model call, from the bytes of the request to the first byte of the answer.
+    pub async fn call_model<B>(self: &Arc<Self>, dialect: Dialect, request: Request<B>, peer: Option<IpAddr>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        match self.try_call(dialect, request, peer).await {
+            Ok(reply) => reply,
+            Err(stop) => self.answer_problem(dialect, &stop),
+        }
+    }
+
+    async fn try_call<B>(self: &Arc<Self>, dialect: Dialect, request: Request<B>, peer: Option<IpAddr>) -> Result<Reply, Stop>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let world = self.parts.keeper.current()?;
+        let presented = self.presented(&world, &head.headers).await?;
+        let caller = self.identify(&world, &presented).await?;
+        let bounds = self.parts.bounds;
+        let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
+        let body = self.or_refuse(&caller, None, body).await?;
+        let began_us = self.parts.clock.monotonic_us();
+        let request = self.or_refuse(&caller, None, bartizan_wire::parse_request(dialect, body, bounds.body)).await?;
+        let situation = self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, &head.headers)).await?;
+        let ask = self.model_ask(dialect, &request);
+        let id = ask.id;
+        let watch = Watch::new(self.clone(), presented, &ask, situation.clone(), &world);
+        let (permit, tenant) = self.decide(&world, &caller, ask, &situation).await?;
+        let (route, upstream) = self.route(tenant, &request, dialect, &permit, &caller).await?;
+        let obligations = permit.obligations().clone();
+        let (body, redacted) = self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
+        let path = dialect.path().to_owned();
+        let target = Target::Upstream { upstream, path: path.clone(), body: Digest::of(&body) };
+        let intent = self.intend(permit, target).await?;
+        let receipt = intent.receipt().clone();
+        self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
+        self.parts.metrics.forwarded(self.since(began_us));
+        let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
+        let plan = release::Plan { dialect, stream: request.stream(), obligations, redacted, began_us, decision: id };
+        let sent = self.parts.upstreams.send(intent, outbound).await;
+        release::answer(self, sent, plan, watch, receipt).await
+    }
+
+    /// The models a caller may know of.
+    pub async fn list_models(self: &Arc<Self>, headers: &HeaderMap, one: Option<&str>, peer: Option<IpAddr>) -> Reply {
+        let anthropic = headers.contains_key("anthropic-version");
+        let dialect = if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
+        match self.try_list(headers, one, peer, anthropic).await {
+            Ok(reply) => reply,
+            Err(stop) => self.answer_problem(dialect, &stop),
+        }
+    }
+
+    async fn try_list(&self, headers: &HeaderMap, one: Option<&str>, peer: Option<IpAddr>, anthropic: bool) -> Result<Reply, Stop> {
+        let world = self.parts.keeper.current()?;
+        let presented = self.presented(&world, headers).await?;
+        let caller = self.identify(&world, &presented).await?;
+        let situation = self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, headers)).await?;
+        let tenant = world.tenants.get(caller.tenant());
+        let ask = |name: &Name| {
+            let facts = bartizan_model::AskFacts { dialect: "list".to_owned(), ..Default::default() };
+            let resource = EntityRef::new(Name::literal("Model"), name.clone());
+            Ask::<ReadState>::new(self.new_id(), Action::ModelList, resource, facts, Digest::of(b""))
+        };
+        if let Some(one) = one {
+            let name: Name = one.parse().map_err(|_| ReasonCode::ModelNotFound)?;
+            let (permit, tenant) = self.decide(&world, &caller, ask(&name), &situation).await?;
+            let id = permit.id();
+            let intent = self.intend(permit, Target::House).await?;
+            let (receipt, running) = (intent.receipt().clone(), intent.begin());
+            if !tenant.models.contains_key(&name) {
+                running.finish(ended(End::Failed { reason: ReasonCode::ModelNotFound }));
+                return Err(Stop { problem: Problem::new(ReasonCode::ModelNotFound).of(id), receipt: Some(receipt) });
+            }
+            running.finish(ended(End::Done));
+            let mut answer = reply::json(200, bartizan_wire::model_body(anthropic, &name));
+            reply::mark(answer.headers_mut(), id, Some(&receipt));
+            return Ok(answer);
+        }
+        // Each model is an ask of its own; what may not be known of is left out. The list as a whole is recorded once, as
+        // the last permitted ask, or as a refusal where nothing is permitted.
+        let mut names = Vec::new();
+        let mut recorded = None;
+        let mut refused = None;
+        for name in tenant.iter().flat_map(|t| t.models.keys()) {
+            let Some(tenant) = tenant else { continue };
+            match tenant.policy.decide(&caller, ask(name), &situation, &self.door).verdict {
+                Verdict::Permit(permit) => {
+                    names.push(name.clone());
+                    recorded = Some(permit);
+                }
+                Verdict::StepUp(r) | Verdict::Justify(r) | Verdict::Hold(r) | Verdict::Deny(r) => refused = Some(r),
+            }
+        }
+        let Some(permit) = recorded else {
+            return match refused {
+                Some(refused) => Err(self.refuse(Refused { discoverable: true, ..refused }).await),
+                None => Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NoMatchingPermit)).await),
+            };
+        };
+        let id = permit.id();
+        let intent = self.intend(permit, Target::House).await?;
+        let (receipt, running) = (intent.receipt().clone(), intent.begin());
+        running.finish(ended(End::Done));
+        let mut answer = reply::json(200, bartizan_wire::models_body(anthropic, &names));
+        reply::mark(answer.headers_mut(), id, Some(&receipt));
+        Ok(answer)
+    }
+
+    /// The answer to a path there is nothing at: only for those who are known, so that paths cannot be probed for.
+    pub async fn no_such_path(&self, headers: &HeaderMap, reason: ReasonCode) -> Reply {
+        let stop = match self.try_nothing(headers, reason).await {
+            Ok(stop) | Err(stop) => stop,
+        };
+        self.answer_problem(Dialect::OpenAiChat, &stop)
+    }
+
+    async fn try_nothing(&self, headers: &HeaderMap, reason: ReasonCode) -> Result<Stop, Stop> {
+        let world = self.parts.keeper.current()?;
+        let presented = self.presented(&world, headers).await?;
+        let caller = self.identify(&world, &presented).await?;
+        Ok(self.refuse_early(&caller, None, Problem::new(reason)).await)
+    }
+
+    // --- identify ------------------------------------------------------------------------------------------------
+
+    async fn presented(&self, world: &World, headers: &HeaderMap) -> Result<Presented, Stop> {
+        let bytes = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect::<Vec<_>>();
+        match Presented::from_headers(bytes("authorization").into_iter(), bytes("x-api-key").into_iter()) {
+            Ok(presented) => Ok(presented),
+            Err(reason) => {
+                let tenant = world.state.bundles.first().map_or_else(Tenant::default_tenant, |b| b.tenant.clone());
+                Err(self.refuse_early(&Caller::anonymous(tenant), None, Problem::new(reason)).await)
+            }
+        }
+    }
+
+    /// Who is asking. An issuer's keys are fetched at most once a request.
+    async fn identify(&self, world: &World, presented: &Presented) -> Result<Caller, Stop> {
+        match self.verify(world, presented).await {
+            Ok(caller) => Ok(caller),
+            Err((caller, reason)) => Err(self.refuse_early(&caller, None, Problem::new(reason)).await),
+        }
+    }
+
+    /// Verifies what was presented, fetching an issuer's keys where they are needed. An error carries the caller as far
+    /// as known, for the record.
+    ///
+    /// # Errors
+    /// The reason the credential does not hold.
+    pub async fn verify(&self, world: &World, presented: &Presented) -> Result<Caller, (Caller, ReasonCode)> {
+        for _ in 0..2 {
+            match self.parts.identifier.identify(&world.directory, presented, self.parts.clock.now()) {
+                Identified::Caller(caller) => return Ok(caller),
+                Identified::Refused { caller, reason } => return Err((caller, reason)),
+                Identified::NeedKeys(issuer) => self.fetch_keys(world, &issuer).await,
+            }
+        }
+        Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::IssuerKeysUnavailable))
+    }
+
+    async fn fetch_keys(&self, world: &World, issuer: &Name) {
+        let Some(spec) = world.tenants.values().find_map(|t| t.issuers.get(issuer)) else { return };
+        let policy = FetchPolicy::Jwks { allow_private: spec.allow_private };
+        match self.parts.upstreams.fetch(policy, &spec.jwks_url).await {
+            Ok(bytes) => {
+                if let Err(error) = self.parts.identifier.learn_keys(issuer, &bytes, self.parts.clock.now()) {
+                    tracing::warn!(%issuer, %error, "the issuer's keys are not acceptable");
+                }
+            }
+            Err(error) => tracing::warn!(%issuer, error = &error as &dyn std::error::Error, "the issuer's keys could not be fetched"),
+        }
+    }
+
+    // --- decide --------------------------------------------------------------------------------------------------
+
+    pub(crate) fn new_id(&self) -> DecisionId {
+        DecisionId::new(self.parts.clock.now(), &*self.parts.random)
+    }
+
+    fn model_ask(&self, dialect: Dialect, request: &ModelRequest) -> Ask<ModelCall> {
+        let resource = EntityRef::new(Name::literal("Model"), request.model().clone());
+        Ask::new(self.new_id(), action_of(dialect), resource, request.facts().clone(), request.digest())
+    }
+
+    async fn decide<'w, O: bartizan_model::Operation>(
+        &self,
+        world: &'w World,
+        caller: &Caller,
+        ask: Ask<O>,
+        situation: &Situation,
+    ) -> Result<(Permit<O>, &'w TenantWorld), Stop> {
+        let Some(tenant) = world.tenants.get(caller.tenant()) else {
+            return Err(self.refuse_early(caller, Some(ask.id), Problem::new(ReasonCode::PolicyMissing)).await);
+        };
+        match tenant.policy.decide(caller, ask, situation, &self.door).verdict {
+            Verdict::Permit(permit) => Ok((permit, tenant)),
+            Verdict::StepUp(refused) | Verdict::Justify(refused) | Verdict::Hold(refused) | Verdict::Deny(refused) => {
+                Err(self.refuse(refused).await)
+            }
+        }
+    }
+
+    /// Whether what was permitted would still be permitted: for streams that are open while the world changes.
+    pub(crate) fn still_permitted(&self, world: &World, caller: &Caller, ask: Ask<ModelCall>, situation: &Situation) -> bool {
+        world.tenants.get(caller.tenant()).is_some_and(|tenant| {
+            matches!(tenant.policy.decide(caller, ask, situation, &self.door).verdict, Verdict::Permit(_))
+        })
+    }
+
+    async fn route(
+        &self,
+        tenant: &TenantWorld,
+        request: &ModelRequest,
+        dialect: Dialect,
+        permit: &Permit<ModelCall>,
+        caller: &Caller,
+    ) -> Result<(ModelSpec, Name), Stop> {
+        let found = tenant.models.get(request.model()).filter(|m| tenant.upstreams.contains_key(&m.upstream));
+        let problem = match found {
+            Some(model) if model.dialects.contains(&dialect) => return Ok((model.clone(), model.upstream.clone())),
+            Some(_) => Problem::new(ReasonCode::DialectUnsupported),
+            None => Problem::new(ReasonCode::ModelNotFound),
+        };
+        Err(self.refuse_early(caller, Some(permit.id()), problem).await)
+    }
+
+    // --- record --------------------------------------------------------------------------------------------------
+
+    async fn intend<O: bartizan_model::Operation>(&self, permit: Permit<O>, target: Target) -> Result<IntentRecorded<O>, Stop> {
+        let id = permit.id();
+        self.parts.recorder.intend(permit, target).await.map_err(|error| {
+            tracing::error!(%error, "an intent could not be recorded; nothing was forwarded");
+            Problem::new(error.reason()).of(id).into()
+        })
+    }
+
+    /// Records a refusal and words it for the caller.
+    async fn refuse(&self, refused: Refused) -> Stop {
+        let problem = refused.problem();
+        self.parts.metrics.asked(refused.what.as_ref().map(|w| w.action), refused.verdict, refused.reasons.first());
+        match self.parts.recorder.refused(&refused).await {
+            Ok(receipt) => Stop { problem, receipt: Some(receipt) },
+            Err(error) => {
+                tracing::error!(%error, "a refusal could not be recorded");
+                Problem::new(error.reason()).of(refused.id).into()
+            }
+        }
+    }
+
+    /// Refuses before or beside policy: an unknown credential, a malformed body, a route that leads nowhere.
+    pub(crate) async fn refuse_early(&self, caller: &Caller, id: Option<DecisionId>, problem: Problem) -> Stop {
+        let refused = Refused {
+            id: id.unwrap_or_else(|| self.new_id()),
+            tenant: caller.tenant().clone(),
+            who: caller.who(),
+            what: None::<What>,
+            verdict: VerdictKind::Deny,
+            reasons: vec![problem.reason.clone()],
+            offers: Vec::new(),
+            grounds: None,
+            discoverable: true,
+        };
+        let id = refused.id;
+        let stop = self.refuse(refused).await;
+        if stop.receipt.is_some() { Stop { problem: problem.of(id), ..stop } } else { stop }
+    }
+
+    async fn or_refuse<T>(&self, caller: &Caller, id: Option<DecisionId>, result: Result<T, Problem>) -> Result<T, Stop> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(problem) => Err(self.refuse_early(caller, id, problem).await),
+        }
+    }
+
+    // --- answer --------------------------------------------------------------------------------------------------
+
+    fn answer_problem(&self, dialect: Dialect, stop: &Stop) -> Reply {
+        let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);
+        let mut answer = reply::json(status, body);
+        let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
+        reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
+        reply::challenge(answer.headers_mut(), &stop.problem);
+        answer
+    }
+
+    pub(crate) fn since(&self, began_us: u64) -> Duration {
+        Duration::from_micros(self.parts.clock.monotonic_us().saturating_sub(began_us))
+    }
+}
+
+const fn action_of(dialect: Dialect) -> Action {
+    match dialect {
+        Dialect::OpenAiEmbeddings => Action::ModelEmbed,
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => Action::ModelInvoke,
+    }
+}
+
+/// Applies the obligations of a permit to the request and names the model as the upstream knows it.
+fn oblige(request: &ModelRequest, route: &ModelSpec, obligations: &Obligations) -> Result<(Bytes, u64), Problem> {
+    let mut edits = request.edits();
+    if let Some(upstream_model) = &route.upstream_model {
+        edits.set_model(upstream_model);
+    }
+    if let Some(most) = obligations.output_tokens_max() {
+        edits.cap_output(most);
+    }
+    if obligations.contains(ObligationKind::StripTools) {
+        edits.strip_tools();
+    }
+    let detectors = obligations.detectors();
+    let mut redacted = 0;
+    if !detectors.is_empty() {
+        if request.has_opaque_parts() {
+            let detail = "parts that are not text cannot be redacted";
+            return Err(Problem::with_detail(ReasonCode::ObligationFailed, detail));
+        }
+        let masker = Masker::new(&detectors);
+        for (place, text) in request.texts() {
+            let masked = masker.mask(&text);
+            if masked.count > 0 {
+                redacted += masked.count;
+                edits.replace_text(place, &masked.text);
+            }
+        }
+    }
+    Ok((edits.apply(), redacted))
+}
+
+/// The headers that pass on to an upstream: a closed list, and never a credential.
+fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> HeaderMap {
+    let names: &[&'static str] = match dialect {
+        Dialect::AnthropicMessages => &["anthropic-version", "anthropic-beta", "accept"],
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => &["openai-beta", "accept"],
+    };
+    let mut out = HeaderMap::new();
+    for name in names {
+        if let Some(value) = headers.get(*name) {
+            out.insert(*name, value.clone());
+        }
+    }
+    out
+}
+
+pub(crate) const fn ended(end: End) -> Ended {
+    Ended { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+}
