@@ -46,7 +46,7 @@ fn verify(folder: &Path, key: &VerifierKey, old: Option<&[u8]>, growing: bool) -
     let checkpoint = match opened {
         Ok(checkpoint) => checkpoint,
         Err(fault) => {
-            report.add(Check::new(CHECKPOINT, "not one of this log", Some(fault).into()));
+            report.add(Check::new(CHECKPOINT, "", Some(fault).into()));
             return report;
         }
     };
@@ -64,7 +64,7 @@ fn verify(folder: &Path, key: &VerifierKey, old: Option<&[u8]>, growing: bool) -
             report.add(history(&old, &checkpoint, replay.old_root));
         }
         Some(Ok(_)) => report.add(Check::not_made("history")),
-        Some(Err(fault)) => report.add(Check::new("history", "nothing to compare with", Some(fault).into())),
+        Some(Err(fault)) => report.add(Check::new("history", "", Some(fault).into())),
         None => {}
     }
     report
@@ -82,7 +82,7 @@ fn history(old: &Checkpoint, new: &Checkpoint, root_then: Option<Digest>) -> Che
     } else {
         Some(Reason::Rewritten)
     };
-    let what = format!("against the older checkpoint of {} entries", old.size);
+    let what = format!("extends the older checkpoint of {} entries", old.size);
     Check::new("history", what, reason.map(|reason| Fault::new(CHECKPOINT, reason)).into())
 }
 
@@ -214,15 +214,16 @@ impl<'a> Replay<'a> {
 
     fn judge(&mut self, checkpoint: &Checkpoint, whole: bool, report: &mut Report) {
         let take = std::mem::take::<Faults>;
-        let read = format!("{} read", self.edge.size());
-        report.add(Check::new("entries", &*read, take(&mut self.entry_faults)));
-        report.add(Check::new("records", format!("{read} as canonical JSON"), take(&mut self.record_faults)));
+        let size = self.edge.size();
+        report.add(Check::new("entries", format!("{size} read"), take(&mut self.entry_faults)));
+        let records = format!("{size} are canonical JSON");
+        report.add(Check::new("records", records, take(&mut self.record_faults)));
         let tiles = format!("{} compared with the entries", self.tiles);
         report.add(Check::new("tiles", tiles, take(&mut self.tile_faults)));
         if whole {
             let differs = self.edge.root() != checkpoint.root;
             let fault = differs.then(|| Fault::new(CHECKPOINT, Reason::Root));
-            report.add(Check::new("root", "the entries' against the signed one", fault.into()));
+            report.add(Check::new("root", "the entries give the signed root", fault.into()));
         } else {
             report.add(Check::not_made("root"));
         }

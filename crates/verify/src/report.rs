@@ -30,7 +30,7 @@ pub struct Check {
     pub about: &'static str,
     /// Whether it holds. One that could not be made does not.
     pub ok: bool,
-    /// What was found.
+    /// What was found, in one line: that it holds, or the first fault.
     pub what: String,
     /// What does not hold, the first ten.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -141,14 +141,17 @@ impl Report {
 }
 
 impl Check {
-    pub(crate) fn new(about: &'static str, what: impl Into<String>, faults: Faults) -> Self {
+    /// A check that was made. `holds` says what is known if there are no faults.
+    pub(crate) fn new(about: &'static str, holds: impl fmt::Display, faults: Faults) -> Self {
         let Faults { told, untold } = faults;
-        Self { about, ok: told.is_empty(), what: what.into(), faults: told, faults_untold: untold }
+        let what =
+            told.first().map_or_else(|| format!("{about}: {holds}"), |first| format!("{about}: {first}"));
+        Self { about, ok: told.is_empty(), what, faults: told, faults_untold: untold }
     }
 
     /// A check that could not be made, because of the faults of an earlier one.
     pub(crate) fn not_made(about: &'static str) -> Self {
-        let what = "not checked, since the log could not be read to its end".to_owned();
+        let what = format!("{about}: not checked, since the log could not be read to its end");
         Self { about, ok: false, what, faults: Vec::new(), faults_untold: 0 }
     }
 }
@@ -179,7 +182,7 @@ impl From<Option<Fault>> for Faults {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A file's name may be anybody's: shown so that it cannot write over the report.
-        write!(f, "{}: {}", self.file.escape_debug(), self.reason)?;
+        write!(f, "{} {}", self.file.escape_debug(), self.reason)?;
         if let Some(entry) = self.entry {
             write!(f, ", first at entry {entry}")?;
         }
@@ -193,8 +196,8 @@ impl fmt::Display for Fault {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for check in &self.checks {
-            writeln!(f, "{} {}: {}", if check.ok { "ok  " } else { "FAIL" }, check.about, check.what)?;
-            for fault in &check.faults {
+            writeln!(f, "{} {}", if check.ok { "ok  " } else { "FAIL" }, check.what)?;
+            for fault in check.faults.iter().skip(1) {
                 writeln!(f, "       {fault}")?;
             }
             if check.faults_untold > 0 {
