@@ -15,6 +15,7 @@ check; the exit code is 0 only if all agree. Python 3.11, standard library only.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -90,10 +91,6 @@ class Judges:
             print(f"{'ok   ' if right else 'WRONG'} {name:6} {verdict} {what}{': ' if shown else ''}{shown}", flush=True)
 
 
-def changed(path, change):
-    path.write_bytes(change(path.read_bytes()))
-
-
 def flip(at):
     def change(data):
         at_byte = at % len(data)
@@ -102,27 +99,38 @@ def flip(at):
     return change
 
 
-def lower_size(data):
-    lines = data.split(b"\n")
-    return b"\n".join([lines[0], str(max(int(lines[1]) - 1, 1)).encode(), *lines[2:]])
+def other_entry(data):
+    """A bundle whose first entry is another one of the same length."""
+    length = int.from_bytes(data[:2], "big")
+    return data[:2] + data[2 : 2 + length].replace(b'"alice"', b'"mally"') + data[2 + length :]
 
 
 def tamperings(log):
-    """What is done to a log: a name, a file, and what is done to it (None deletes it)."""
+    """What is done to a log: a name, and for each file concerned what is done to it (None deletes it)."""
     size = int((log / "checkpoint").read_text().split("\n")[1])
-    yield "a checkpoint with another size", "checkpoint", lower_size if size != 1 else (lambda d: d.replace(b"\n1\n", b"\n2\n"))
-    yield "a checkpoint with another root", "checkpoint", lambda d: flip(d.index(b"\n\n") - 10)(d)
-    yield "a checkpoint with another signature", "checkpoint", flip(-10)
-    yield "a checkpoint without signature", "checkpoint", lambda d: d[: d.index(b"\n\n") + 2]
-    yield "no checkpoint", "checkpoint", None
+    yield "a checkpoint with another size", {"checkpoint": lambda d: d.replace(f"\n{size}\n".encode(), b"\n3\n", 1)}
+    yield "a checkpoint with another root", {"checkpoint": lambda d: flip(d.index(b"\n\n") - 10)(d)}
+    yield "a checkpoint with another signature", {"checkpoint": flip(-10)}
+    yield "a checkpoint without signature", {"checkpoint": lambda d: d[: d.index(b"\n\n") + 2]}
+    yield "no checkpoint", {"checkpoint": None}
     bundles = sorted(now(log, "entries", size))
     levels = [sorted(now(log, str(level), size)) for level in range(8)]
-    for files in [bundles, *filter(None, levels)]:
-        for path in sorted({files[0], files[len(files) // 2], files[-1]} if files else set()):
-            yield f"{path} with its first byte flipped", path, flip(2 if "entries" in path else 0)
-            yield f"{path} with its last byte flipped", path, flip(-1)
-            yield f"{path} cut", path, lambda d: d[:-1]
-            yield f"{path} deleted", path, None
+    for files in filter(None, [bundles, *levels]):
+        for path in sorted({files[0], files[len(files) // 2], files[-1]}):
+            yield f"{path} with its first byte flipped", {path: flip(2 if "entries" in path else 0)}
+            yield f"{path} with its last byte flipped", {path: flip(-1)}
+            yield f"{path} cut", {path: lambda d: d[:-1]}
+            yield f"{path} deleted", {path: None}
+    # A bundle and the tile of its leaf hashes, made to fit each other: only what lies above them tells.
+    for bundle in sorted({bundles[0], bundles[len(bundles) // 2], bundles[-1]} if bundles else set()):
+        forged = other_entry((log / bundle).read_bytes())
+        entry = forged[2 : 2 + int.from_bytes(forged[:2], "big")]
+        leaf = hashlib.sha256(b"\0" + entry).digest()
+        tile = bundle.replace("tile/entries/", "tile/0/")
+        yield f"another entry in {bundle} with its leaf hash", {
+            bundle: lambda _, forged=forged: forged,
+            tile: lambda d, leaf=leaf: leaf + d[32:],
+        }
 
 
 def now(log, level, size):
@@ -146,13 +154,15 @@ def verify_log(judges, log, vkey, old=None, fork=None):
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "log"
         shutil.copytree(log, copy)
-        for what, name, change in tamperings(log):
-            if change is None:
-                (copy / name).unlink()
-            else:
-                changed(copy / name, change)
+        for what, changes in tamperings(log):
+            for name, change in changes.items():
+                if change is None:
+                    (copy / name).unlink()
+                else:
+                    (copy / name).write_bytes(change((log / name).read_bytes()))
             judges.check(what, False, copy, vkey)
-            shutil.copy(log / name, copy / name)
+            for name in changes:
+                shutil.copy(log / name, copy / name)
         judges.check("the copy after everything was put back", True, copy, vkey)
     if fork:
         judges.check("the fork by itself", True, fork, vkey)
