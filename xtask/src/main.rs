@@ -1,2 +1,41 @@
-//! Tasks of the repository.
-fn main() {}
+//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | tidy | generate [--check]`.
+
+#![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
+
+mod ci;
+mod floors;
+mod generate;
+mod supply;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What went wrong, in words.
+type Failure = String;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["ci"] => ci::run(),
+        ["check-floors"] => floors::check(),
+        ["check-supply"] => supply::check(),
+        ["tidy"] => tidy::check(),
+        ["generate"] => generate::run(false),
+        ["generate", "--check"] => generate::run(true),
+        _ => {
+            Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check]".to_owned())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            println!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

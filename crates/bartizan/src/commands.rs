@@ -67,7 +67,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-struct Environment;
+/// The process's environment.
+pub(crate) struct Environment;
 
 impl Strings for Environment {
     fn variables(&self) -> Vec<(String, String)> {

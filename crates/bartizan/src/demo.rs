@@ -13,7 +13,7 @@ use bartizan_secret::Secret;
 use bartizan_simulated_model::{Options, spawn};
 use serde_json::{Value, json};
 
-use crate::commands::{Failure, ended, logging, runtime};
+use crate::commands::{Environment, Failure, ended, logging, runtime};
 use crate::config::{Config, Raw};
 use crate::init;
 use crate::node::Node;
@@ -93,7 +93,7 @@ fn configuration(folder: &Path, once: bool) -> Result<Config, Failure> {
         }
     }
     let raw =
-        Raw::load(None, &Vec::new(), &flags).map_err(|e| Failure::new(ExitCode::Usage, e.to_string()))?;
+        Raw::load(None, &Environment, &flags).map_err(|e| Failure::new(ExitCode::Usage, e.to_string()))?;
     Config::resolve(&raw).map_err(|e| Failure::new(ExitCode::Usage, e.to_string()))
 }
 

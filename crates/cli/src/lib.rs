@@ -8,6 +8,8 @@ mod client;
 mod exit;
 mod output;
 
+pub use clap::Command as ClapCommand;
+
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, EpochCommand, Global, KeyCommand, LogCommand, OutputFormat,
     PolicyCommand, ResourceCommand, UpstreamCommand, command,

@@ -439,8 +439,10 @@ fn events(frames: Vec<String>, options: &Options, prompt: &str) -> Response<Body
     };
     let gap = if endless && gap.is_zero() { Duration::from_millis(50) } else { gap };
     let stream = source.then(move |item| async move {
-        if !gap.is_zero() {
-            tokio::time::sleep(gap).await;
+        // What came before a fault is sent first, as a real upstream's would be.
+        let pause = if item.is_err() { gap.max(Duration::from_millis(100)) } else { gap };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
         item.map(Frame::data)
     });

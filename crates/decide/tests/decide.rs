@@ -1,0 +1,439 @@
+//! Decisions: the rules of the design in every combination, chains, errors, and the index against the whole set.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use bartizan_base::{Digest, Name, Timestamp};
+use bartizan_decide::{Bundle, CompiledBundle, Door, Entities, Explanation, Question, Snapshot, Verdict};
+use bartizan_identify::{Caller, Directory, Identified, Identifier, KeyEntry, Presented};
+use bartizan_model::action::ModelCall;
+use bartizan_model::directory::{AgentSpec, Dialect, ModelSpec, NodeSpec, PrincipalSpec, Spec, Status};
+use bartizan_model::record::VerdictKind;
+use bartizan_model::{
+    Action, Ask, AskFacts, Assurance, AssuranceLevel, Binding, DecisionId, Document, EntityRef, KeyId, Label,
+    Member, Obligation, ObligationKind, Offer, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
+    Situation, Tenant,
+};
+use bartizan_secret::ApiKey;
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+const BASE: &str = r#"
+@id("engineers") permit (principal in Group::"engineers", action in [Action::"model:use", Action::"model:list"], resource);
+"#;
+const STRONG: &str = r#"
+@id("prod-models-need-strong-login") @reason("assurance_too_low") @remedy("step_up(level: 3, max_age: 15m)")
+forbid (principal, action == Action::"model:invoke", resource) when { resource.environment == "production" }
+unless { context.assurance.level >= 3 && context.assurance.age_s <= 900 };
+"#;
+const MASKED: &str = r#"
+@id("contractors-see-masked-data") @reason("personal_data") @remedy("redact(pii)")
+forbid (principal in Group::"contractors", action in Action::"model:use", resource)
+unless { context.obligations.contains("redact:pii") };
+"#;
+const TWO: &str = r#"
+@id("two-people-for-weights") @reason("approval_required") @remedy("approve(2, role: \"model-security\", use_within: 30m)")
+forbid (principal, action == Action::"model:invoke", resource == Model::"weights")
+unless { context.approvals.contains("two-people-for-weights") };
+"#;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn names(all: &[&str]) -> std::collections::BTreeSet<Name> {
+    all.iter().map(|n| name(n)).collect()
+}
+
+fn id(n: u8) -> PrincipalId {
+    PrincipalId::from_parts(NOW, [n; 10])
+}
+
+fn documents() -> Vec<Document> {
+    let plain = |n: &str, spec| Document { name: name(n), principal: None, spec };
+    let user = |n: &str, p: u8, groups: &[&str]| {
+        let spec = PrincipalSpec { groups: names(groups), ..PrincipalSpec::default() };
+        Document { name: name(n), principal: Some(id(p)), spec: Spec::User(spec) }
+    };
+    let agent = |n: &str, p: u8, groups: &[&str]| {
+        let spec = AgentSpec {
+            status: Status::Active,
+            owner: name("alice"),
+            purpose: "reports".parse().unwrap(),
+            expires_us: None,
+            groups: names(groups),
+            roles: names(&[]),
+        };
+        Document { name: name(n), principal: Some(id(p)), spec: Spec::Agent(spec) }
+    };
+    let model = |n: &str, environment: &str| {
+        let spec = ModelSpec {
+            status: Status::Active,
+            upstream: name("up"),
+            upstream_model: None,
+            dialects: [Dialect::OpenAiChat].into(),
+            project: None,
+            environment: name(environment),
+            sensitivity: name("low"),
+        };
+        plain(n, Spec::Model(spec))
+    };
+    vec![
+        plain("engineers", Spec::Group(NodeSpec::default())),
+        plain("contractors", Spec::Group(NodeSpec::default())),
+        plain("production", Spec::Environment(NodeSpec::default())),
+        plain("development", Spec::Environment(NodeSpec::default())),
+        model("dev", "development"),
+        model("prod", "production"),
+        model("weights", "production"),
+        user("alice", 1, &["engineers"]),
+        user("carol", 2, &["engineers", "contractors"]),
+        user("mallory", 3, &[]),
+        agent("reporter", 4, &["engineers"]),
+        agent("stranger", 5, &[]),
+    ]
+}
+
+fn snapshot(policies: &str) -> Snapshot {
+    let bundle = Bundle { files: [("p.cedar".to_owned(), policies.to_owned())].into() };
+    let compiled = CompiledBundle::compile(&bundle).unwrap();
+    Snapshot::new(Some(Arc::new(compiled)), Arc::new(Entities::build(&documents()).unwrap()))
+}
+
+fn member(kind: PrincipalKind, who: &str, level: AssuranceLevel) -> Member {
+    let principal = Principal { kind, name: name(who), id: id(9) };
+    let assurance = Assurance { level, methods: Vec::new(), at: NOW, via: None };
+    Member { principal, assurance, binding: Binding::None, device: None, risk: Risk::default() }
+}
+
+fn user(who: &str, level: AssuranceLevel) -> Caller {
+    Caller::suppose(Tenant::default_tenant(), member(PrincipalKind::User, who, level), Vec::new())
+}
+
+fn door() -> Door {
+    Door::new([ObligationKind::Cap, ObligationKind::Redact, ObligationKind::StripTools].into())
+}
+
+fn situation() -> Situation {
+    Situation { now: NOW, network: None, purpose: None, session: Label::bottom() }
+}
+
+fn explain(snapshot: &Snapshot, caller: &Caller, action: Action, model: &str, door: &Door) -> Explanation {
+    let resource = EntityRef::new(
+        name(action.resource_type()),
+        name(if action.resource_type() == "System" { "bartizan" } else { model }),
+    );
+    let facts = AskFacts::default();
+    let situation = situation();
+    snapshot.explain(
+        &Question { caller, action, resource: &resource, facts: &facts, situation: &situation },
+        door,
+        true,
+    )
+}
+
+fn invoke(snapshot: &Snapshot, caller: &Caller, model: &str) -> Explanation {
+    explain(snapshot, caller, Action::ModelInvoke, model, &door())
+}
+
+#[test]
+fn inv_deny_no_bundle_an_empty_one_and_no_matching_rule_deny_each_with_its_reason() {
+    let entities = Arc::new(Entities::build(&documents()).unwrap());
+    let alice = user("alice", AssuranceLevel::Aal1);
+    let without = invoke(&Snapshot::new(None, entities), &alice, "dev");
+    assert_eq!((without.verdict, without.reasons), (VerdictKind::Deny, vec![ReasonCode::PolicyMissing]));
+    let empty = invoke(&snapshot(""), &alice, "dev");
+    assert_eq!((empty.verdict, empty.reasons), (VerdictKind::Deny, vec![ReasonCode::PolicyMissing]));
+    let none = invoke(&snapshot(BASE), &user("mallory", AssuranceLevel::Aal3), "dev");
+    assert_eq!((none.verdict, none.reasons), (VerdictKind::Deny, vec![ReasonCode::NoMatchingPermit]));
+    let missing = invoke(&snapshot(BASE), &alice, "no-such-model");
+    assert_eq!((missing.verdict, missing.reasons), (VerdictKind::Deny, vec![ReasonCode::NoMatchingPermit]));
+}
+
+#[test]
+fn inv_deny_a_rule_that_errs_denies_although_the_engine_would_skip_it() {
+    let erring = r#"@id("erring") forbid (principal, action, resource) when { 9223372036854775807 + context.time.hour + 1 > 0 };"#;
+    let snapshot = snapshot(&format!("{BASE}{erring}"));
+    let told = invoke(&snapshot, &user("alice", AssuranceLevel::Aal1), "dev");
+    assert_eq!((told.verdict, told.reasons), (VerdictKind::Deny, vec![ReasonCode::PolicyError]));
+    assert_eq!(told.evidence.erred, [name("erring")]);
+}
+
+#[test]
+fn the_rules_of_the_design_give_their_verdicts_in_every_combination() {
+    let all = snapshot(&format!("{BASE}{STRONG}{MASKED}{TWO}"));
+    let (weak, strong) = (AssuranceLevel::Aal1, AssuranceLevel::Aal2PhishingResistant);
+    for (who, level, model, verdict, obliged) in [
+        ("alice", weak, "dev", VerdictKind::Permit, false),
+        ("alice", weak, "prod", VerdictKind::StepUp, false),
+        ("alice", strong, "prod", VerdictKind::Permit, false),
+        ("alice", strong, "weights", VerdictKind::Hold, false),
+        ("alice", weak, "weights", VerdictKind::Hold, false),
+        ("carol", weak, "dev", VerdictKind::Permit, true),
+        ("carol", weak, "prod", VerdictKind::StepUp, true),
+        ("carol", strong, "prod", VerdictKind::Permit, true),
+        ("carol", strong, "weights", VerdictKind::Hold, true),
+        ("mallory", strong, "dev", VerdictKind::Deny, false),
+        ("mallory", strong, "weights", VerdictKind::Deny, false),
+    ] {
+        let told = invoke(&all, &user(who, level), model);
+        assert_eq!((told.verdict, !told.obligations.is_empty()), (verdict, obliged), "{who} {model}: {told}");
+    }
+    // Both remedies are offered where both are needed, the strongest naming the verdict and the first reason.
+    let told = invoke(&all, &user("alice", weak), "weights");
+    assert_eq!(told.offers.len(), 2);
+    assert_eq!(told.reasons, [ReasonCode::ApprovalRequired, ReasonCode::AssuranceTooLow]);
+    assert!(told.offers.contains(&Offer::StepUp { level: 3, max_age_s: Some(900) }));
+    // Without a permit behind them remedies are not offered: they would not help.
+    let told = invoke(&all, &user("mallory", weak), "weights");
+    assert_eq!((told.offers.len(), told.reasons), (0, vec![ReasonCode::NoMatchingPermit]));
+}
+
+#[test]
+fn a_door_that_cannot_apply_an_obligation_gets_no_permit() {
+    let told = explain(
+        &snapshot(&format!("{BASE}{MASKED}")),
+        &user("carol", AssuranceLevel::Aal1),
+        Action::ModelInvoke,
+        "dev",
+        &Door::none(),
+    );
+    assert_eq!((told.verdict, told.reasons), (VerdictKind::Deny, vec![ReasonCode::ObligationUnsupported]));
+}
+
+#[test]
+fn inv_chain_a_chain_never_has_a_right_that_a_member_lacks() {
+    let all = snapshot(&format!("{BASE}{STRONG}{MASKED}{TWO}"));
+    let agent = |who| member(PrincipalKind::Agent, who, AssuranceLevel::None);
+    for person in ["alice", "carol", "mallory"] {
+        for actor in ["reporter", "stranger"] {
+            for model in ["dev", "prod", "weights"] {
+                for level in [AssuranceLevel::Aal1, AssuranceLevel::Aal2PhishingResistant] {
+                    let subject = member(PrincipalKind::User, person, level);
+                    let chain =
+                        Caller::suppose(Tenant::default_tenant(), subject.clone(), vec![agent(actor)]);
+                    let alone = [
+                        Caller::suppose(Tenant::default_tenant(), subject, Vec::new()),
+                        Caller::suppose(Tenant::default_tenant(), agent(actor), Vec::new()),
+                    ];
+                    let strongest = alone.iter().map(|c| invoke(&all, c, model).verdict).max().unwrap();
+                    let told = invoke(&all, &chain, model);
+                    assert!(
+                        told.verdict >= strongest,
+                        "{person} {actor} {model}: {:?} below {strongest:?}",
+                        told.verdict
+                    );
+                    for one in &alone {
+                        let demanded = invoke(&all, one, model).obligations;
+                        assert!(
+                            told.verdict != VerdictKind::Permit
+                                || demanded.iter().all(|o| told.obligations.iter().any(|t| t == o))
+                        );
+                    }
+                }
+            }
+        }
+    }
+    // A person's strong login is not credited to the agent, and an agent cannot log in again.
+    let chain = Caller::suppose(
+        Tenant::default_tenant(),
+        member(PrincipalKind::User, "alice", AssuranceLevel::Aal3),
+        vec![agent("reporter")],
+    );
+    assert_eq!(invoke(&all, &chain, "prod").verdict, VerdictKind::Deny);
+}
+
+#[test]
+fn the_constitution_is_above_every_bundle() {
+    let everything = snapshot(r#"@id("everything") permit (principal, action, resource);"#);
+    let agent = Caller::suppose(
+        Tenant::default_tenant(),
+        member(PrincipalKind::Agent, "reporter", AssuranceLevel::Aal3),
+        Vec::new(),
+    );
+    for action in [Action::PolicyApply, Action::KeyCreate, Action::ResourceApply, Action::EpochAdvance] {
+        let told = explain(&everything, &agent, action, "", &door());
+        assert_eq!(
+            (told.verdict, told.reasons),
+            (VerdictKind::Deny, vec![ReasonCode::Constitution]),
+            "{action}"
+        );
+    }
+    let alice = user("alice", AssuranceLevel::Aal1);
+    assert_eq!(explain(&everything, &alice, Action::PolicyApply, "", &door()).verdict, VerdictKind::Permit);
+    // The claim and the recovery keys are not a matter of policy.
+    assert_eq!(explain(&everything, &alice, Action::HouseClaim, "", &door()).verdict, VerdictKind::Deny);
+    assert_eq!(explain(&everything, &alice, Action::HouseRecover, "", &door()).verdict, VerdictKind::Deny);
+}
+
+#[test]
+fn bundles_that_would_surprise_are_refused_with_their_place() {
+    for (text, expected) in [
+        ("permit (principal, action, resource);", "unique `@id"),
+        (
+            r#"@id("a") permit (principal, action, resource); @id("a") permit (principal, action, resource);"#,
+            "stands twice",
+        ),
+        (
+            r#"@id("a") permit (principal, action, resource) when { resource.secret_level > 3 };"#,
+            "secret_level",
+        ),
+        (r#"@id("a") @reason("custom:x") forbid (principal, action, resource);"#, "not declared"),
+        (r#"@id("a") @reason("whatever") forbid (principal, action, resource);"#, "unknown reason"),
+        (r#"@id("a") @remedy("redact(pii)") forbid (principal, action, resource);"#, "does not lift it"),
+        (r#"@id("a") @remedy("justify") permit (principal, action, resource);"#, "only a forbid"),
+        (
+            r#"@id("a") permit (principal, action, resource) when { context.obligations.contains("redact:pii") };"#,
+            "may stand only",
+        ),
+        (
+            r#"@id("a") forbid (principal, action, resource) unless { !context.approvals.contains("a") };"#,
+            "may stand only",
+        ),
+        (
+            r#"@id("a") forbid (principal, action, resource) when { context.approvals.contains("a") };"#,
+            "may stand only",
+        ),
+        (
+            r#"@id("a") forbid (principal, action, resource) unless { context.obligations == ["x"] };"#,
+            "may stand only",
+        ),
+        (
+            r#"@id("a") @remedy("approve(1, use_within: 1m)") forbid (principal, action, resource) unless { context.approvals.contains("b") };"#,
+            "does not lift it",
+        ),
+        (r#"@id("constitution-x") permit (principal, action, resource);"#, "the house's own"),
+        (r#"@id("a") permit (principal == User::"x", action, resource in Rol::"y");"#, "Rol"),
+        ("permit (principal", "p.cedar"),
+    ] {
+        let bundle = Bundle { files: [("p.cedar".to_owned(), text.to_owned())].into() };
+        let errors = CompiledBundle::compile(&bundle).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{text}\n{errors}");
+    }
+}
+
+/// A real caller with a real key: only such a one can get a permit.
+fn real_alice() -> Caller {
+    let key = ApiKey::generate(&bartizan_base::random::SeededRandom::new(1));
+    let entry = KeyEntry {
+        id: KeyId::from_parts(NOW, [1; 10]),
+        tenant: Tenant::default_tenant(),
+        digest: key.digest(),
+        principal: Principal { kind: PrincipalKind::User, name: name("alice"), id: id(1) },
+        scopes: Some([Action::ModelInvoke, Action::ModelList].into()),
+        created: NOW,
+        expires: NOW.saturating_add(std::time::Duration::from_secs(10)),
+        revoked: None,
+    };
+    let all = documents().into_iter().map(|d| (Tenant::default_tenant(), d));
+    let directory = Directory::build(1, all, [entry].into_iter(), std::iter::empty());
+    let header = format!("Bearer {}", key.text().expose());
+    let presented = Presented::from_headers([header.as_bytes()].into_iter(), std::iter::empty()).unwrap();
+    match Identifier::new().identify(&directory, &presented, NOW) {
+        Identified::Caller(caller) => *caller,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(model: &str, action: Action) -> Ask<ModelCall> {
+    let resource = EntityRef::new(name("Model"), name(model));
+    Ask::new(DecisionId::from_parts(NOW, [7; 10]), action, resource, AskFacts::default(), Digest::of(b"{}"))
+}
+
+#[test]
+fn a_permit_ends_with_the_credential_and_scopes_only_shrink() {
+    let snapshot = snapshot(&format!("{BASE}{STRONG}"));
+    let alice = real_alice();
+    let decision = snapshot.decide(&alice, ask("dev", Action::ModelInvoke), &situation(), &door());
+    let Verdict::Permit(permit) = decision.verdict else { panic!() };
+    assert_eq!(permit.expires(), NOW.saturating_add(std::time::Duration::from_secs(10)));
+    let Verdict::Deny(refused) =
+        snapshot.decide(&alice, ask("dev", Action::ModelEmbed), &situation(), &door()).verdict
+    else {
+        panic!()
+    };
+    assert_eq!(refused.reasons, [ReasonCode::ScopeInsufficient]);
+}
+
+#[test]
+fn a_supposed_caller_is_explained_to_but_never_permitted() {
+    let snapshot = snapshot(BASE);
+    let supposed = user("alice", AssuranceLevel::Aal3);
+    assert_eq!(invoke(&snapshot, &supposed, "dev").verdict, VerdictKind::Permit);
+    assert!(matches!(
+        snapshot.decide(&supposed, ask("dev", Action::ModelInvoke), &situation(), &door()).verdict,
+        Verdict::Deny(_)
+    ));
+}
+
+fn rule(n: usize, (effect, principal, action, resource, tail): (bool, u8, u8, u8, u8)) -> String {
+    let principal = [
+        "principal",
+        "principal == User::\"alice\"",
+        "principal in Group::\"engineers\"",
+        "principal is User",
+        "principal is Agent in Group::\"engineers\"",
+    ][usize::from(principal % 5)];
+    let action = [
+        "action",
+        "action == Action::\"model:invoke\"",
+        "action in Action::\"model:use\"",
+        "action in [Action::\"model:list\", Action::\"model:embed\"]",
+    ][usize::from(action % 4)];
+    let resource = [
+        "resource",
+        "resource == Model::\"dev\"",
+        "resource in Environment::\"production\"",
+        "resource is Model",
+    ][usize::from(resource % 4)];
+    let tail = ["", " when { context.assurance.level >= 2 }", " unless { context.time.hour > 12 }"]
+        [usize::from(tail % 3)];
+    let resource = if tail.is_empty() || resource.contains("Model") { resource } else { "resource is Model" };
+    format!(
+        "@id(\"r{n}\") {} ({principal}, {action}, {resource}){tail};\n",
+        if effect { "permit" } else { "forbid" }
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn inv_same_the_index_and_the_whole_set_decide_alike(
+        rules in proptest::collection::vec((any::<bool>(), any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>()), 1..12),
+    ) {
+        let text: String = rules.iter().enumerate().map(|(n, r)| rule(n, *r)).collect();
+        let bundle = Bundle { files: [("p.cedar".to_owned(), text.clone())].into() };
+        // Some combinations cannot apply to anything, which validation refuses; those are not the subject here.
+        let Ok(compiled) = CompiledBundle::compile(&bundle) else { return Ok(()) };
+        let snapshot = Snapshot::new(Some(Arc::new(compiled)), Arc::new(Entities::build(&documents()).unwrap()));
+        for caller in [real_alice(), user("mallory", AssuranceLevel::Aal2)] {
+            for action in [Action::ModelInvoke, Action::ModelList] {
+                for model in ["dev", "prod"] {
+                    let indexed = snapshot.decide(&caller, ask(model, action), &situation(), &door());
+                    let whole = snapshot.decide_reference(&caller, ask(model, action), &situation(), &door());
+                    let facts = |d: &bartizan_decide::Decision<ModelCall>| {
+                        let e = &d.evidence;
+                        (std::mem::discriminant(&d.verdict), e.permits.clone(), e.forbids.clone(), e.erred.clone())
+                    };
+                    prop_assert_eq!(facts(&indexed), facts(&whole), "{}", text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn obligations_of_several_rules_are_united() {
+    let more = r#"@id("short") @remedy("cap(output_tokens: 100)") forbid (principal in Group::"contractors", action == Action::"model:invoke", resource)
+        unless { context.obligations.contains("cap:output_tokens") };
+        @id("shorter") @remedy("cap(output_tokens: 50)") forbid (principal, action == Action::"model:invoke", resource == Model::"dev")
+        unless { context.obligations.contains("cap:output_tokens") };"#;
+    let told =
+        invoke(&snapshot(&format!("{BASE}{MASKED}{more}")), &user("carol", AssuranceLevel::Aal1), "dev");
+    assert_eq!(
+        (told.verdict, told.obligations.output_tokens_max(), told.obligations.detectors().len()),
+        (VerdictKind::Permit, Some(50), 3)
+    );
+    assert!(told.obligations.iter().all(|o| !matches!(o, Obligation::StripTools)));
+}

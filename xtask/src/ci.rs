@@ -1,0 +1,91 @@
+//! The whole check: installs what is missing, then runs every step and says how long each took.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{Failure, root};
+
+struct Step {
+    name: &'static str,
+    command: &'static [&'static str],
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "formatted", command: &["cargo", "fmt", "--all", "--check"] },
+    Step {
+        name: "clippy",
+        command: &[
+            "cargo",
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    },
+    Step { name: "tests", command: &["cargo", "test", "--workspace", "--locked"] },
+    Step {
+        name: "documentation",
+        command: &["cargo", "doc", "--quiet", "--workspace", "--no-deps", "--locked"],
+    },
+    Step { name: "binaries", command: &["cargo", "build", "--quiet", "--locked"] },
+    Step { name: "the story", command: &["target/debug/bartizan", "demo", "--once"] },
+    Step {
+        name: "official client libraries and foreign log verifiers",
+        command: &["python3", "tests/outside/run.py"],
+    },
+];
+
+/// Packages of the system that the steps need, by the program each one brings.
+const SYSTEM: &[(&str, &[&str])] =
+    &[("cc", &["gcc", "libc6-dev"]), ("python3", &["python3", "python3-venv"]), ("npm", &["nodejs", "npm"])];
+
+#[expect(clippy::disallowed_methods, reason = "a developer's tool that tells how long its steps take")]
+pub(crate) fn run() -> Result<(), Failure> {
+    install()?;
+    let mut told = Vec::new();
+    for step in STEPS {
+        println!("\n=== {}: {}", step.name, step.command.join(" "));
+        let began = Instant::now();
+        let (program, arguments) = step.command.split_first().ok_or("a step without a command")?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(root()).env("RUSTDOCFLAGS", "-D warnings");
+        let status = command.status().map_err(|e| format!("{program}: {e}"))?;
+        told.push(format!("{:>6.1} s  {}", began.elapsed().as_secs_f64(), step.name));
+        if !status.success() {
+            return Err(format!("the step `{}` failed", step.name));
+        }
+    }
+    println!("\n=== all steps passed\n{}", told.join("\n"));
+    Ok(())
+}
+
+fn install() -> Result<(), Failure> {
+    let present =
+        |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    let missing: Vec<&str> = SYSTEM
+        .iter()
+        .filter(|(program, _)| !present(program))
+        .flat_map(|(_, packages)| *packages)
+        .copied()
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let root_user = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0"));
+    let list = missing.join(" ");
+    if !root_user {
+        return Err(format!("missing programs; install them with: apt-get install -y {list}"));
+    }
+    for arguments in [vec!["update"], [vec!["install", "-y", "--no-install-recommends"], missing].concat()] {
+        let status =
+            Command::new("apt-get").args(&arguments).status().map_err(|e| format!("apt-get: {e}"))?;
+        if !status.success() {
+            return Err(format!("apt-get {} failed; install by hand: {list}", arguments.join(" ")));
+        }
+    }
+    Ok(())
+}
