@@ -58,15 +58,26 @@ impl Checkpoint {
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Shape);
         };
-        let number: u64 = size.parse().map_err(|_| CheckpointError::Shape)?;
-        let bytes = STANDARD.decode(root).map_err(|_| CheckpointError::Shape)?;
-        let root: [u8; 32] = bytes.try_into().map_err(|_| CheckpointError::Shape)?;
+        let size = parse_decimal(size).ok_or(CheckpointError::Shape)?;
+        let root = parse_hash(root).ok_or(CheckpointError::Shape)?;
         // Extension lines may follow but may not be empty.
-        if origin.is_empty() || number.to_string() != size || lines.any(str::is_empty) {
+        if origin.is_empty() || lines.any(str::is_empty) {
             return Err(CheckpointError::Shape);
         }
-        Ok(Self { origin: origin.to_owned(), size: number, root: Digest::from_bytes(root) })
+        Ok(Self { origin: origin.to_owned(), size, root })
     }
+}
+
+/// A decimal number in its only spelling.
+pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// A digest in standard base64, with padding.
+pub(crate) fn parse_hash(text: &str) -> Option<Digest> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Some(Digest::from_bytes(bytes.try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 /// The algorithm byte of Ed25519.
 const ED25519_TYPE: u8 = 0x01;
 /// The longest note that is read, in bytes.
-const NOTE_MAX: usize = 1 << 20;
+pub const NOTE_MAX: usize = 1 << 20;
 /// How many signatures are read.
 const SIGNATURES_MAX: usize = 100;
 
@@ -54,7 +54,7 @@ pub enum NoteError {
 }
 
 fn valid_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains('+') && !name.chars().any(char::is_whitespace)
+    !name.is_empty() && !name.contains('+') && !name.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 fn key_id(name: &str, public: &[u8; 32]) -> [u8; 4] {
@@ -108,7 +108,7 @@ impl NoteSigner {
     /// A signer called `name` with the Ed25519 private key `seed` (RFC 8032).
     ///
     /// # Errors
-    /// When `name` cannot be a key name.
+    /// When `name` cannot be a key name: empty, or with white space, control characters or `+`.
     pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, NoteError> {
         if !valid_name(name) {
             return Err(NoteError::Key);

@@ -5,9 +5,9 @@ use bartizan_base::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, parse_decimal, parse_hash};
 use crate::note::VerifierKey;
-use crate::tree::{node_hash, root_of};
+use crate::tree::{empty_root, node_hash, root_of};
 
 /// Why a proof does not prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +103,9 @@ pub fn verify_consistency(
         return Err(ProofError::Index);
     }
     if old_size == new_size || old_size == 0 {
-        return match (proof.is_empty(), old_size == 0 || old_root == new_root) {
+        // The empty tree has its one root too; whoever claims another has signed nonsense.
+        let expected = if old_size == 0 { empty_root() } else { new_root };
+        return match (proof.is_empty(), old_root == expected) {
             (true, true) => Ok(()),
             (true, false) => Err(ProofError::Root),
             (false, _) => Err(ProofError::Length),
@@ -155,6 +157,9 @@ pub struct Receipt {
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
 
+/// No tree of at most 2^64 leaves needs more hashes.
+const HASHES_MAX: usize = 64;
+
 impl Receipt {
     /// The text of a `.tlog-proof` file.
     #[must_use]
@@ -169,25 +174,20 @@ impl Receipt {
     /// `Shape`.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         let (head, checkpoint) = text.split_once("\n\n").ok_or(ProofError::Shape)?;
-        let mut lines = head.split('\n');
-        let mut line = lines.next();
-        if line != Some(HEADER) {
+        let mut lines = head.split('\n').peekable();
+        if lines.next() != Some(HEADER) {
             return Err(ProofError::Shape);
         }
-        line = lines.next();
-        if line.is_some_and(|l| l.starts_with("extra ")) {
-            line = lines.next();
+        // Data of an application, authenticated by nothing: ours has none and it is not kept.
+        if let Some(line) = lines.next_if(|line| line.starts_with("extra ")) {
+            let extra = line.strip_prefix("extra ").map(|extra| STANDARD.decode(extra));
+            extra.ok_or(ProofError::Shape)?.map_err(|_| ProofError::Shape)?;
         }
-        let index = line
-            .and_then(|l| l.strip_prefix("index "))
-            .and_then(|n| n.parse().ok())
-            .ok_or(ProofError::Shape)?;
-        let hash = |line: &str| {
-            let bytes: [u8; 32] = STANDARD.decode(line).ok()?.try_into().ok()?;
-            Some(Digest::from_bytes(bytes))
-        };
-        let proof: Option<Vec<_>> = lines.map(hash).collect();
-        let proof = proof.filter(|p| p.len() <= 64).ok_or(ProofError::Shape)?;
+        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(parse_decimal);
+        let index = index.ok_or(ProofError::Shape)?;
+        // One more than any tree needs is enough to refuse.
+        let proof: Option<Vec<_>> = lines.take(HASHES_MAX + 1).map(parse_hash).collect();
+        let proof = proof.filter(|p| p.len() <= HASHES_MAX).ok_or(ProofError::Shape)?;
         Ok(Self { index, proof, checkpoint: checkpoint.to_owned() })
     }
 

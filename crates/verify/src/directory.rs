@@ -1,286 +1,259 @@
 //! A log folder, file by file.
 
 use std::fs;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bartizan_base::{Digest, json};
 use bartizan_ledger::{
-    Checkpoint, CheckpointError, RightEdge, Tile, VerifierKey, bundle_entries, leaf_hash, root_of,
+    Checkpoint, ENTRIES_PER_BUNDLE, ENTRY_MAX, NOTE_MAX, RightEdge, Tile, VerifierKey, bundle_entries,
+    empty_root, encode_bundle, leaf_hash, root_of,
 };
-use serde::Serialize;
 
-/// The longest file that is read: a bundle of 256 entries of 65,535 bytes.
-const FILE_MAX: u64 = 256 * (65_535 + 2);
+use crate::file;
+use crate::folder::Survey;
+use crate::report::{Check, Fault, Faults, Reason, Report};
 
-/// What was checked, line by line.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
-    /// Whether everything holds.
-    pub ok: bool,
-    /// The log's name.
-    pub origin: String,
-    /// How many entries it has.
-    pub size: u64,
-    /// The checks in order; the last one failed unless `ok`.
-    pub checks: Vec<Check>,
-}
+const CHECKPOINT: &str = "checkpoint";
 
-/// One check.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    /// What.
-    pub what: String,
-    /// Whether it holds.
-    pub ok: bool,
-}
+/// What an older checkpoint is called in a report.
+const OLD: &str = "older checkpoint";
 
-/// The first thing that does not hold.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// A file cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file is longer than any of its kind may be.
-    #[error("{0}: longer than such a file may be")]
-    TooLong(PathBuf),
-    /// The checkpoint is not one of this log.
-    #[error("checkpoint: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// A bundle is cut or holds another number of entries.
-    #[error("{0}: does not hold the entries it should")]
-    Bundle(String),
-    /// An entry is not canonical JSON.
-    #[error("entry {0}: not a canonical record")]
-    Entry(u64),
-    /// A tile holds other hashes than the entries give.
-    #[error("{0}: holds other hashes than the entries give")]
-    Tile(String),
-    /// The entries do not give the signed root.
-    #[error("the entries give another root than the checkpoint was signed over")]
-    Root,
-    /// An older checkpoint is not a beginning of this log.
-    #[error("the log does not extend the older checkpoint: history was rewritten")]
-    Fork,
-}
-
-impl Report {
-    fn passed(&mut self, what: String) {
-        self.checks.push(Check { what, ok: true });
-    }
-}
+/// An entry's bounds as JSON; far above those of the record schema.
+const ENTRY_LIMITS: json::Limits = json::Limits { bytes_max: ENTRY_MAX, depth_max: 64, nodes_max: ENTRY_MAX };
 
 /// Verifies the log in `folder` against the log's key, and that it extends `old` where that is given (a signed
-/// checkpoint). Every entry is hashed again, every tile compared, the root held against the signature.
+/// checkpoint). Every entry is hashed again, every tile compared, the root held against the signature, and nothing else
+/// may lie in the folder.
+///
+/// Memory is bounded by one bundle and one tile a level, whatever the log's size.
 #[must_use]
 pub fn verify_directory(folder: &Path, key: &VerifierKey, old: Option<&[u8]>) -> Report {
+    verify(folder, key, old, false)
+}
+
+/// As [`verify_directory`], for a log that is being written: files beyond its checkpoint are no fault. A checkpoint that
+/// was rolled back is then noticed by `old` only.
+#[must_use]
+pub fn verify_growing_directory(folder: &Path, key: &VerifierKey, old: Option<&[u8]>) -> Report {
+    verify(folder, key, old, true)
+}
+
+fn verify(folder: &Path, key: &VerifierKey, old: Option<&[u8]>, growing: bool) -> Report {
     let mut report = Report { origin: key.name().to_owned(), ..Report::default() };
-    match verify(folder, key, old, &mut report) {
-        Ok(()) => report.ok = true,
-        Err(fault) => report.checks.push(Check { what: fault.to_string(), ok: false }),
+    let survey = Survey::of(folder, key);
+    let opened =
+        file::read(folder, CHECKPOINT, NOTE_MAX as u64).and_then(|note| open(&note, key, CHECKPOINT));
+    let checkpoint = match opened {
+        Ok(checkpoint) => checkpoint,
+        Err(fault) => {
+            report.add(Check::new(CHECKPOINT, "", Some(fault).into()));
+            return report;
+        }
+    };
+    report.size = checkpoint.size;
+    let what = format!("signed by {}, {} entries", key.name(), checkpoint.size);
+    report.add(Check::new(CHECKPOINT, what, Faults::default()));
+    let check = survey.judge(checkpoint.size, growing, &mut report.notes);
+    report.add(check);
+    let old = old.map(|note| open(note, key, OLD));
+    let mut replay = Replay::new(folder, old.as_ref().and_then(|old| old.as_ref().ok()));
+    let whole = replay.run(checkpoint.size);
+    replay.judge(&checkpoint, whole, &mut report);
+    match old {
+        Some(Ok(old)) if whole || old.size > checkpoint.size => {
+            report.add(history(&old, &checkpoint, replay.old_root));
+        }
+        Some(Ok(_)) => report.add(Check::not_made("history")),
+        Some(Err(fault)) => report.add(Check::new("history", "", Some(fault).into())),
+        None => {}
     }
     report
 }
 
-fn verify(folder: &Path, key: &VerifierKey, old: Option<&[u8]>, report: &mut Report) -> Result<(), Fault> {
-    let checkpoint = Checkpoint::open(&read(&folder.join("checkpoint"))?, key)?;
-    report.size = checkpoint.size;
-    report.passed(format!("checkpoint: signed by {}, {} entries", key.name(), checkpoint.size));
-    let old = old.map(|note| Checkpoint::open(note, key)).transpose()?;
-    let mut old_holds = old.as_ref().is_none_or(|o| o.size == 0);
-
-    let mut edge = RightEdge::new();
-    let mut levels = Levels::new(folder);
-    for tile in bartizan_ledger::tiles_for(checkpoint.size).into_iter().filter(|t| t.level.is_none()) {
-        let bytes = read_tile(folder, tile)?;
-        let entries = bundle_entries(&bytes).ok_or_else(|| Fault::Bundle(tile.path()))?;
-        if entries.len() < usize::from(tile.width) {
-            return Err(Fault::Bundle(tile.path()));
-        }
-        for entry in entries.into_iter().take(usize::from(tile.width)) {
-            let canonical =
-                json::parse(entry, json::Limits::default()).and_then(|value| json::canonical(&value));
-            if canonical.as_deref() != Ok(entry) {
-                return Err(Fault::Entry(edge.size()));
-            }
-            let leaf = leaf_hash(entry);
-            edge.append(leaf);
-            levels.add(0, leaf)?;
-            if old.as_ref().is_some_and(|o| o.size == edge.size()) {
-                old_holds = old.as_ref().is_some_and(|o| o.root == edge.root());
-            }
-        }
-    }
-    report.passed(format!("entries: {} read, each a canonical record", edge.size()));
-    levels.finish()?;
-    report.passed(format!("tiles: {} compared with the entries", levels.compared));
-    if edge.root() != checkpoint.root {
-        return Err(Fault::Root);
-    }
-    report.passed("root: the entries give the signed root".to_owned());
-    if let Some(old) = old {
-        if !old_holds {
-            return Err(Fault::Fork);
-        }
-        report.passed(format!("history: extends the older checkpoint of {} entries", old.size));
-    }
-    Ok(())
+fn open(note: &[u8], key: &VerifierKey, name: &str) -> Result<Checkpoint, Fault> {
+    Checkpoint::open(note, key).map_err(|error| Fault::new(name, Reason::Checkpoint).because(error))
 }
 
-/// Tiles are compared as they fill, so that memory stays at one tile a level.
-struct Levels<'a> {
+fn history(old: &Checkpoint, new: &Checkpoint, root_then: Option<Digest>) -> Check {
+    let reason = if old.size > new.size {
+        Some(Reason::RolledBack)
+    } else if root_then == Some(old.root) {
+        None
+    } else {
+        Some(Reason::Rewritten)
+    };
+    let what = format!("extends the older checkpoint of {} entries", old.size);
+    Check::new("history", what, reason.map(|reason| Fault::new(CHECKPOINT, reason)).into())
+}
+
+/// The log built again from its entries, and compared with its files on the way.
+struct Replay<'a> {
     folder: &'a Path,
+    edge: RightEdge,
+    /// Per level the index of the tile that is filling, and its hashes.
     levels: Vec<(u64, Vec<Digest>)>,
-    compared: u64,
+    old_size: Option<u64>,
+    /// The root when the log had `old_size` entries.
+    old_root: Option<Digest>,
+    tiles: u64,
+    entry_faults: Faults,
+    record_faults: Faults,
+    tile_faults: Faults,
 }
 
-impl<'a> Levels<'a> {
-    const fn new(folder: &'a Path) -> Self {
-        Self { folder, levels: Vec::new(), compared: 0 }
+impl<'a> Replay<'a> {
+    fn new(folder: &'a Path, old: Option<&Checkpoint>) -> Self {
+        let old_size = old.map(|old| old.size);
+        Self {
+            folder,
+            edge: RightEdge::new(),
+            levels: Vec::new(),
+            old_size,
+            old_root: (old_size == Some(0)).then(empty_root),
+            tiles: 0,
+            entry_faults: Faults::default(),
+            record_faults: Faults::default(),
+            tile_faults: Faults::default(),
+        }
     }
 
-    fn add(&mut self, level: usize, hash: Digest) -> Result<(), Fault> {
-        if self.levels.len() == level {
+    /// Reads all entries; says whether it could. After a bundle that cannot be used nothing further can be hashed.
+    fn run(&mut self, size: u64) -> bool {
+        for bundle in (0..size.div_ceil(ENTRIES_PER_BUNDLE)).map_while(|index| Tile::at(None, index, size)) {
+            if let Err(fault) = self.bundle(bundle) {
+                self.entry_faults.add(fault);
+                return false;
+            }
+        }
+        let partial: Vec<_> = self.levels.iter_mut().map(std::mem::take).collect();
+        for (level, (index, hashes)) in (0..).zip(partial) {
+            if !hashes.is_empty() {
+                self.compare(level, index, &hashes);
+            }
+        }
+        true
+    }
+
+    fn bundle(&mut self, bundle: Tile) -> Result<(), Fault> {
+        let (found, bytes) = file::read_tile(self.folder, bundle)?;
+        let wrong = || Fault::new(found.path(), Reason::Bundle).at(self.edge.size());
+        let entries = bundle_entries(&bytes).filter(|entries| entries.len() == usize::from(found.width));
+        let entries = entries.ok_or_else(wrong)?;
+        let entries = entries.get(..bundle.width.into()).ok_or_else(wrong)?;
+        self.earlier_bundles(bundle, entries);
+        for entry in entries {
+            self.entry(bundle, entry);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, bundle: Tile, entry: &[u8]) {
+        if !is_canonical_object(entry) {
+            let fault = Fault::new(bundle.path(), Reason::NotCanonical).at(self.edge.size());
+            self.record_faults.add(fault);
+        }
+        let leaf = leaf_hash(entry);
+        self.edge.append(leaf);
+        self.hash(0, leaf);
+        if self.old_size == Some(self.edge.size()) {
+            self.old_root = Some(self.edge.root());
+        }
+    }
+
+    fn hash(&mut self, level: u8, hash: Digest) {
+        if self.levels.len() <= usize::from(level) {
             self.levels.push((0, Vec::new()));
         }
-        let Some((index, hashes)) = self.levels.get_mut(level) else { return Ok(()) };
+        let Some((index, hashes)) = self.levels.get_mut(usize::from(level)) else { return };
         hashes.push(hash);
-        if hashes.len() < 256 {
-            return Ok(());
+        if hashes.len() as u64 == ENTRIES_PER_BUNDLE {
+            let (at, full) = (*index, std::mem::take(hashes));
+            *index += 1;
+            self.compare(level, at, &full);
+            self.hash(level + 1, root_of(&full));
         }
-        let full = std::mem::take(hashes);
-        let at = *index;
-        *index += 1;
-        self.compare(level, at, &full)?;
-        self.add(level + 1, root_of(&full))
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
-        let rest: Vec<_> =
-            self.levels.iter_mut().map(|(index, hashes)| (*index, std::mem::take(hashes))).collect();
-        for (level, (index, hashes)) in rest.into_iter().enumerate() {
-            if !hashes.is_empty() {
-                self.compare(level, index, &hashes)?;
+    /// Compares a tile, and what is left of its earlier sizes, with the hashes that the entries give.
+    fn compare(&mut self, level: u8, index: u64, hashes: &[Digest]) {
+        let tile = Tile { level: Some(level), index, width: u16::try_from(hashes.len()).unwrap_or(u16::MAX) };
+        let expected: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        self.tiles += 1;
+        match file::read_tile(self.folder, tile) {
+            Err(fault) => self.tile_faults.add(fault),
+            Ok((found, bytes)) => {
+                let first = tile_difference(&bytes, &expected, found == tile);
+                if let Some(offset) = first {
+                    let entry = (index * ENTRIES_PER_BUNDLE + offset) << (8 * level);
+                    self.tile_faults.add(Fault::new(found.path(), Reason::Tile).at(entry));
+                }
             }
         }
-        Ok(())
+        for earlier in earlier_sizes(self.folder, tile) {
+            let expected = expected.get(..32 * usize::from(earlier.width));
+            self.earlier(earlier, expected);
+        }
     }
 
-    fn compare(&mut self, level: usize, index: u64, hashes: &[Digest]) -> Result<(), Fault> {
-        let width = u16::try_from(hashes.len()).unwrap_or(256);
-        let tile = Tile { level: Some(u8::try_from(level).unwrap_or(u8::MAX)), index, width };
-        let expected: Vec<u8> = hashes.iter().flat_map(|h| *h.as_bytes()).collect();
-        let found = read_tile(self.folder, tile)?;
-        if found.get(..expected.len()) != Some(&expected[..]) {
-            return Err(Fault::Tile(tile.path()));
+    fn earlier_bundles(&mut self, bundle: Tile, entries: &[&[u8]]) {
+        for earlier in earlier_sizes(self.folder, bundle) {
+            let expected =
+                entries.get(..earlier.width.into()).and_then(|some| encode_bundle(some.iter().copied()));
+            self.earlier(earlier, expected.as_deref());
         }
-        self.compared += 1;
-        Ok(())
+    }
+
+    fn earlier(&mut self, tile: Tile, expected: Option<&[u8]>) {
+        self.tiles += u64::from(tile.level.is_some());
+        match file::read_tile(self.folder, tile) {
+            Err(fault) => self.tile_faults.add(fault),
+            Ok((_, bytes)) if Some(&bytes[..]) == expected => {}
+            Ok(_) => self.tile_faults.add(Fault::new(tile.path(), Reason::Partial)),
+        }
+    }
+
+    fn judge(&mut self, checkpoint: &Checkpoint, whole: bool, report: &mut Report) {
+        let take = std::mem::take::<Faults>;
+        let size = self.edge.size();
+        report.add(Check::new("entries", format!("{size} read"), take(&mut self.entry_faults)));
+        let records = format!("{size} are canonical JSON");
+        report.add(Check::new("records", records, take(&mut self.record_faults)));
+        let tiles = format!("{} compared with the entries", self.tiles);
+        report.add(Check::new("tiles", tiles, take(&mut self.tile_faults)));
+        if whole {
+            let differs = self.edge.root() != checkpoint.root;
+            let fault = differs.then(|| Fault::new(CHECKPOINT, Reason::Root));
+            report.add(Check::new("root", "the entries give the signed root", fault.into()));
+        } else {
+            report.add(Check::not_made("root"));
+        }
     }
 }
 
-/// A tile or bundle; where the partial one is gone, the full one that replaced it.
-fn read_tile(folder: &Path, tile: Tile) -> Result<Vec<u8>, Fault> {
-    let path = folder.join(tile.path());
-    let full = folder.join(Tile { width: 256, ..tile }.path());
-    if !path.exists() && full.exists() { read(&full) } else { read(&path) }
+/// Where `found` departs from `expected`, counted in hashes. `exact`: it may not be longer either.
+fn tile_difference(found: &[u8], expected: &[u8], exact: bool) -> Option<u64> {
+    let mut place = (0..).zip(expected.chunks(32)).zip(found.chunks(32));
+    if let Some(((offset, _), _)) = place.find(|((_, expected), found)| expected != found) {
+        return Some(offset);
+    }
+    let fits =
+        if exact { found.len() == expected.len() } else { found.len() as u64 == 32 * ENTRIES_PER_BUNDLE };
+    (!fits).then(|| (found.len().min(expected.len()) / 32) as u64)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    let io = |source| Fault::Io { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    fs::File::open(path).map_err(io)?.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > FILE_MAX { Err(Fault::TooLong(path.to_owned())) } else { Ok(bytes) }
+/// The partial files of smaller sizes that still lie beside `tile`, at most 255. What else lies there the survey tells.
+fn earlier_sizes(folder: &Path, tile: Tile) -> Vec<Tile> {
+    let partials = format!("{}.p", tile.full().path());
+    let Ok(listing) = fs::read_dir(folder.join(&partials)) else { return Vec::new() };
+    let names = listing.filter_map(|item| item.ok()?.file_name().into_string().ok());
+    let mut earlier: Vec<Tile> = names.filter_map(|name| format!("{partials}/{name}").parse().ok()).collect();
+    earlier.retain(|earlier| earlier.width < tile.width);
+    earlier.sort_unstable();
+    earlier
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bartizan_ledger::{NoteSigner, encode_bundle, tiles_for};
-
-    fn write_log(folder: &Path, size: u64, signer: &NoteSigner) -> Vec<Vec<u8>> {
-        let entries: Vec<Vec<u8>> = (0..size).map(|i| format!("{{\"n\":{i}}}").into_bytes()).collect();
-        let mut rows: Vec<Vec<Digest>> = vec![entries.iter().map(|e| leaf_hash(e)).collect()];
-        while rows.last().unwrap().len() >= 256 {
-            rows.push(rows.last().unwrap().chunks_exact(256).map(root_of).collect());
-        }
-        for tile in tiles_for(size) {
-            let start = usize::try_from(tile.index * 256).unwrap();
-            let range = start..start + usize::from(tile.width);
-            let bytes = match tile.level {
-                Some(level) => rows[usize::from(level)][range].iter().flat_map(|h| *h.as_bytes()).collect(),
-                None => encode_bundle(entries[range].iter().map(Vec::as_slice)).unwrap(),
-            };
-            let path = folder.join(tile.path());
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
-        let checkpoint =
-            Checkpoint { origin: signer.verifier().name().to_owned(), size, root: root_of(&rows[0]) };
-        fs::write(folder.join("checkpoint"), checkpoint.sign(signer)).unwrap();
-        entries
-    }
-
-    fn files(folder: &Path) -> Vec<PathBuf> {
-        let mut out = Vec::new();
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { out.extend(files(&path)) } else { out.push(path) }
-        }
-        out.sort();
-        out
-    }
-
-    #[test]
-    fn good_logs_verify_at_border_sizes() {
-        let signer = NoteSigner::from_seed("example.org/log", &[1; 32]).unwrap();
-        for size in [0, 1, 2, 255, 256, 257, 1000] {
-            let folder = tempfile::tempdir().unwrap();
-            write_log(folder.path(), size, &signer);
-            let report = verify_directory(folder.path(), signer.verifier(), None);
-            assert!(report.ok, "{size}: {report:?}");
-        }
-    }
-
-    #[test]
-    fn every_tampered_file_is_noticed() {
-        let signer = NoteSigner::from_seed("example.org/log", &[1; 32]).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        write_log(folder.path(), 300, &signer);
-        for path in files(folder.path()) {
-            let good = fs::read(&path).unwrap();
-            for at in (0..good.len()).step_by(97) {
-                let mut bad = good.clone();
-                bad[at] ^= 0x10;
-                fs::write(&path, bad).unwrap();
-                let report = verify_directory(folder.path(), signer.verifier(), None);
-                assert!(!report.ok, "{} byte {at}", path.display());
-            }
-            fs::write(&path, &good[..good.len() - 1]).unwrap();
-            assert!(!verify_directory(folder.path(), signer.verifier(), None).ok, "{} cut", path.display());
-            fs::remove_file(&path).unwrap();
-            assert!(!verify_directory(folder.path(), signer.verifier(), None).ok, "{} gone", path.display());
-            fs::write(&path, good).unwrap();
-        }
-        assert!(verify_directory(folder.path(), signer.verifier(), None).ok);
-    }
-
-    #[test]
-    fn a_fork_signed_by_the_real_key_does_not_extend_the_older_checkpoint() {
-        let signer = NoteSigner::from_seed("example.org/log", &[1; 32]).unwrap();
-        let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        write_log(before.path(), 10, &signer);
-        write_log(after.path(), 20, &signer);
-        let old = fs::read(before.path().join("checkpoint")).unwrap();
-        assert!(verify_directory(after.path(), signer.verifier(), Some(&old)).ok);
-        let forked = Checkpoint { origin: "example.org/log".to_owned(), size: 10, root: Digest::of(b"fork") }
-            .sign(&signer);
-        let report = verify_directory(after.path(), signer.verifier(), Some(forked.as_bytes()));
-        assert!(!report.ok && report.checks.last().unwrap().what.contains("rewritten"));
-    }
+fn is_canonical_object(entry: &[u8]) -> bool {
+    json::parse(entry, ENTRY_LIMITS).is_ok_and(|value| {
+        value.is_object() && json::canonical(&value).is_ok_and(|canonical| canonical == entry)
+    })
 }

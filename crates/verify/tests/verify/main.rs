@@ -1,0 +1,12 @@
+//! Good logs are accepted; whatever is done to one is noticed and told by its own reason.
+//!
+//! The modules say `cfg(test)` so that the lints' exceptions for tests hold in their helpers too.
+
+#[cfg(test)]
+mod command;
+#[cfg(test)]
+mod folder;
+#[cfg(test)]
+mod tamper;
+#[cfg(test)]
+mod world;
