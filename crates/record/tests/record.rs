@@ -1,5 +1,5 @@
 //! Durability as an enemy would try it: failing disks, torn tails, restarts, floods.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io;
 use std::path::Path;
