@@ -127,6 +127,7 @@ pub struct Node {
     pub operations: SocketAddr,
     tasks: Tasks,
     recorder: Recorder,
+    keeper: Arc<Keeper>,
     _folder: DataFolder,
 }
 
@@ -169,7 +170,9 @@ impl Node {
             Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
         let control =
             Control { house, store: store.state, recorder: recorder.clone(), sealer, clock, random };
+        let known_keeper = keeper.clone();
         let tasks = Tasks::new();
+        note_uses(&tasks, keeper.clone());
         watch(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         let (data, control, operations) = listen(
@@ -180,7 +183,7 @@ impl Node {
             Operations { registry: Arc::new(registry), keeper, recorder: recorder.clone() },
         )
         .await?;
-        Ok(Self { data, control, operations, tasks, recorder, _folder: folder })
+        Ok(Self { data, control, operations, tasks, recorder, keeper: known_keeper, _folder: folder })
     }
 
     /// Seals what is recorded up to now.
@@ -196,6 +199,7 @@ impl Node {
         if !self.tasks.finish(Duration::from_secs(10)).await {
             tracing::warn!("some requests did not end in time");
         }
+        write_uses(&self.keeper).await;
         self.recorder.close().await;
     }
 }
@@ -285,6 +289,28 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
             }
         }
     });
+}
+
+/// Writes down when keys were last used, twice a minute.
+fn note_uses(tasks: &Tasks, keeper: Arc<Keeper>) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("uses", async move {
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(30)) => write_uses(&keeper).await,
+                () = shutdown.requested() => {}
+            }
+        }
+    });
+}
+
+async fn write_uses(keeper: &Keeper) {
+    if let Err(error) = keeper.write_uses().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "when keys were last used could not be written down"
+        );
+    }
 }
 
 fn seal(tasks: &Tasks, recorder: Recorder, every: Duration) {

@@ -406,6 +406,9 @@ async fn decisions_are_found_proven_and_survive_a_restart_and_a_second_process_i
     let folder = house.folder;
     house.node.stop().await;
     let again = Node::start(&config(folder.path())).await.unwrap();
+    let alice = Client::new(&format!("http://{}", again.control), Some(house.alice.1));
+    let (status, text) = blocking(move || alice.raw("GET", "/api/v1/whoami", None, &[]).unwrap()).await;
+    assert!(status == 200 && text.contains("alice"), "a key did not survive the restart: {text}");
     again.seal().await.unwrap();
     again.stop().await;
     let report = bartizan_verify::verify_directory(&key.1, &key.0, Some(&old));

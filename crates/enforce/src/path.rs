@@ -288,7 +288,10 @@ impl Gate {
     pub async fn verify(&self, world: &World, presented: &Presented) -> Result<Caller, (Caller, ReasonCode)> {
         for _ in 0..2 {
             match self.parts.identifier.identify(&world.directory, presented, self.parts.clock.now()) {
-                Identified::Caller(caller) => return Ok(*caller),
+                Identified::Caller(caller) => {
+                    self.parts.keeper.used(caller.key(), self.parts.clock.now());
+                    return Ok(*caller);
+                }
                 Identified::Refused { caller, reason } => return Err((*caller, reason)),
                 Identified::NeedKeys(issuer) => self.fetch_keys(world, &issuer).await,
             }

@@ -1,19 +1,19 @@
 //! What is in force: one immutable copy of the state, compiled, swapped whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bartizan_base::{Clock, Digest, Name};
+use bartizan_base::{Clock, Digest, Name, Timestamp};
 use bartizan_decide::{Bundle, CompiledBundle, Entities, Snapshot};
 use bartizan_identify::{Directory, EpochEntry, KeyEntry};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
-use bartizan_model::{Document, ReasonCode, Tenant};
+use bartizan_model::{Document, KeyId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::{EpochKind, State, Store, StoreError};
 
@@ -55,6 +55,8 @@ pub struct Keeper {
     /// One reload at a time, so that an older state never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
     rejected: AtomicU64,
+    /// When keys were last used, until it is written down: advisory, so a crash may lose the last of it.
+    uses: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
 impl fmt::Debug for Keeper {
@@ -82,6 +84,7 @@ impl Keeper {
             clock,
             reloading: tokio::sync::Mutex::default(),
             rejected: AtomicU64::new(0),
+            uses: Mutex::default(),
         };
         keeper.reload().await?;
         Ok(keeper)
@@ -110,6 +113,22 @@ impl Keeper {
     #[must_use]
     pub fn bundles_rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a key was used.
+    pub(crate) fn used(&self, key: Option<KeyId>, now: Timestamp) {
+        if let Some(key) = key {
+            self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now);
+        }
+    }
+
+    /// Writes down when keys were last used.
+    ///
+    /// # Errors
+    /// When the state database does not answer; what was noted is then lost, which is only advisory.
+    pub async fn write_uses(&self) -> Result<(), StoreError> {
+        let uses: Vec<_> = self.uses.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+        if uses.is_empty() { Ok(()) } else { self.store.touch_keys(uses).await }
     }
 
     /// Asks the state database for its revision and reloads if it has moved.
