@@ -102,7 +102,9 @@ def flip(at):
 def other_entry(data):
     """A bundle whose first entry is another one of the same length."""
     length = int.from_bytes(data[:2], "big")
-    return data[:2] + data[2 : 2 + length].replace(b'"alice"', b'"mally"') + data[2 + length :]
+    entry = bytearray(data[2 : 2 + length])
+    entry[length // 2] ^= 1
+    return data[:2] + bytes(entry) + data[2 + length :]
 
 
 def tamperings(log):
