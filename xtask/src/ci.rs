@@ -32,7 +32,7 @@ const STEPS: &[Step] = &[
         command: &["cargo", "doc", "--quiet", "--workspace", "--no-deps", "--locked"],
     },
     Step { name: "binaries", command: &["cargo", "build", "--quiet", "--locked"] },
-    Step { name: "the story", command: &["target/debug/bartizan", "demo", "--once"] },
+    Step { name: "the story", command: &["cargo", "run", "--quiet", "--locked", "--", "demo", "--once"] },
     Step {
         name: "official client libraries and foreign log verifiers",
         command: &["python3", "tests/outside/run.py"],
