@@ -43,13 +43,19 @@ impl RightEdge {
 
     /// Appends an entry by its leaf hash.
     pub fn append(&mut self, leaf: Digest) {
-        let (mut height, mut hash) = (0, leaf);
-        while let Some((h, left)) = self.peaks.pop_if(|(h, _)| *h == height) {
+        self.append_subtree(0, leaf);
+    }
+
+    /// Appends 2^`height` entries by the root over them, as tiles of higher levels keep it. The size so far must be a
+    /// multiple of 2^`height`; heights from 64 on change nothing.
+    pub fn append_subtree(&mut self, mut height: u32, mut hash: Digest) {
+        let Some(added) = 1_u64.checked_shl(height) else { return };
+        while let Some((_, left)) = self.peaks.pop_if(|(h, _)| *h == height) {
             hash = node_hash(&left, &hash);
-            height = h + 1;
+            height += 1;
         }
         self.peaks.push((height, hash));
-        self.size += 1;
+        self.size = self.size.saturating_add(added);
     }
 
     /// The tree's root.
@@ -90,6 +96,20 @@ mod tests {
         let leaves: Vec<_> = (0_u32..300).map(|i| leaf_hash(&i.to_be_bytes())).collect();
         for n in 0..=leaves.len() {
             assert_eq!(root_of(&leaves[..n]), mth(&leaves[..n]), "size {n}");
+        }
+    }
+
+    #[test]
+    fn whole_subtrees_append_like_their_entries() {
+        let leaves: Vec<_> = (0_u32..300).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+        for n in 0..leaves.len() {
+            let mut edge = RightEdge::new();
+            let (full, rest) = leaves[..n].split_at(n / 32 * 32);
+            full.chunks(32).for_each(|chunk| edge.append_subtree(5, root_of(chunk)));
+            rest.iter().for_each(|leaf| edge.append(*leaf));
+            let mut one_by_one = RightEdge::new();
+            leaves[..n].iter().for_each(|leaf| one_by_one.append(*leaf));
+            assert_eq!(edge, one_by_one, "size {n}");
         }
     }
 }
