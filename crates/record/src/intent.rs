@@ -1,11 +1,16 @@
 //! What a recorded intent unlocks, and how its end is told.
 
+use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::action::ChangeState;
-use bartizan_model::record::End;
+use bartizan_model::record::{End, Outcome};
 use bartizan_model::{DecisionId, NodeId, Obligations, Operation, ReasonCode, Target, Tenant};
+
+use crate::core::OutcomeSlot;
+use crate::encode::SEQ_PLACE;
 
 /// Proof that a permit is durable in the write-ahead log. An effect of kind `O` demands one by value; it cannot be
 /// cloned, and it is bound to its tenant, target and expiry.
@@ -77,7 +82,9 @@ impl bartizan_store::Warrant for IntentRecorded<ChangeState> {
 /// Where in the ledger a record is, or will be once it is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Which log.
+    /// The name of the log.
+    pub origin: Arc<str>,
+    /// Whose log.
     pub tenant: Tenant,
     /// Which node wrote it.
     pub node: NodeId,
@@ -87,11 +94,61 @@ pub struct Receipt {
     pub leaf: Digest,
 }
 
+impl fmt::Display for Receipt {
+    /// The value of the receipt's header: `origin;node;number;leaf hash`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};{};{};{}", self.origin, self.node, self.seq, self.leaf)
+    }
+}
+
 /// An effect that has begun. Exactly one outcome is recorded for it: by [`Running::finish`], or `Abandoned` on drop.
+///
+/// Neither waits for the disk: the intent is durable, the outcome's room in the queue was reserved with it, and an outcome
+/// that a crash swallows is told as `Unknown` at the next start.
 #[derive(Debug)]
 pub struct Running {
     pub(crate) decision: DecisionId,
     pub(crate) receipt: Receipt,
+    pub(crate) began_us: u64,
+    /// Gone once the outcome was told.
+    pub(crate) slot: Option<OutcomeSlot>,
+}
+
+impl Running {
+    /// The decision behind it.
+    #[must_use]
+    pub const fn decision(&self) -> DecisionId {
+        self.decision
+    }
+
+    /// Tells how the effect ended.
+    pub fn finish(mut self, ended: Ended) {
+        self.tell(ended);
+    }
+
+    fn tell(&mut self, ended: Ended) {
+        let Some(slot) = self.slot.take() else { return };
+        let core = slot.core().clone();
+        // What an upstream counts is its word: a number that no record can hold is cut.
+        let bounded = |n: u64| n.min(SEQ_PLACE);
+        let outcome = Outcome {
+            of: self.decision,
+            end: ended.end,
+            status: ended.status,
+            bytes: bounded(ended.bytes),
+            input_tokens: ended.input_tokens.map(bounded),
+            output_tokens: ended.output_tokens.map(bounded),
+            redacted: bounded(ended.redacted),
+            took_us: bounded(core.clock.monotonic_us().saturating_sub(self.began_us)),
+        };
+        core.submit_outcome(&self.receipt.tenant, outcome, slot);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tell(Ended::new(End::Abandoned));
+    }
 }
 
 /// How an effect ended, with what it cost.
@@ -111,15 +168,29 @@ pub struct Ended {
     pub redacted: u64,
 }
 
+impl Ended {
+    /// Ended like this, at no cost.
+    #[must_use]
+    pub const fn new(end: End) -> Self {
+        Self { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+    }
+}
+
 /// Why nothing could be recorded, so that nothing may happen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Writing or syncing failed; the writer has stopped for good.
     #[error("the write-ahead log failed: {0}")]
     Failed(String),
-    /// More is waiting than the queue holds.
+    /// There is no room on the disk. Every later record tries again.
+    #[error("no room on the disk for the write-ahead log")]
+    NoRoom,
+    /// More is waiting than the queue holds, or more is running than outcomes have room.
     #[error("the queue of records is full")]
     QueueFull,
+    /// More is waiting to be sealed than memory may hold: the lock store or the log folder does not keep up.
+    #[error("too many records wait to be sealed")]
+    SealingBehind,
     /// The process is ending.
     #[error("the recorder is closed")]
     Closed,
@@ -138,7 +209,9 @@ impl RecordError {
         match self {
             Self::QueueFull => ReasonCode::RecordQueueFull,
             Self::Closed => ReasonCode::ShuttingDown,
-            Self::Failed(_) | Self::TooLarge => ReasonCode::RecordUnavailable,
+            Self::Failed(_) | Self::NoRoom | Self::SealingBehind | Self::TooLarge => {
+                ReasonCode::RecordUnavailable
+            }
             Self::PermitExpired => ReasonCode::StreamEnded,
         }
     }

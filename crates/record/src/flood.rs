@@ -1,0 +1,136 @@
+//! A flood of equal refusals is counted, not written: nobody can buy the disk with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_base::Timestamp;
+use bartizan_model::record::Refusal;
+use bartizan_model::{EntityRef, KeyId, PrincipalId, ReasonCode, Tenant};
+use tokio::sync::watch;
+
+use crate::intent::RecordError;
+use crate::queue::Shared;
+
+/// Equal refusals written in full within one window.
+const WRITTEN_MAX: u64 = 20;
+/// How long a window is open.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Windows open at once. Beyond, refusals of one credential share a window, whatever they are about.
+const WINDOWS_MAX: usize = 4_096;
+
+/// What makes refusals equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    tenant: Tenant,
+    subject: PrincipalId,
+    key: Option<KeyId>,
+    /// Why and on what; none in a window shared by all of a credential.
+    particulars: Option<(Option<ReasonCode>, Option<EntityRef>)>,
+}
+
+impl Kind {
+    fn of(tenant: &Tenant, refusal: &Refusal) -> Self {
+        let resource = refusal.what.as_ref().map(|w| w.resource.clone());
+        Self {
+            tenant: tenant.clone(),
+            subject: refusal.who.subject,
+            key: refusal.who.key,
+            particulars: Some((refusal.reasons.first().cloned(), resource)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Window {
+    since: Timestamp,
+    written: u64,
+    /// How many were counted instead of written.
+    counted: u64,
+    last: Refusal,
+    /// What became of the first one.
+    first: Arc<Shared>,
+}
+
+impl Window {
+    /// A clock set back does not keep a window open.
+    fn is_over(&self, now: Timestamp) -> bool {
+        now < self.since || now.saturating_since(self.since) >= WINDOW
+    }
+}
+
+/// What to do with a refusal.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// Write it, as the first of its window: others will wait for what becomes of it.
+    First(Arc<Shared>),
+    /// Write it.
+    Write,
+    /// It was counted. It is told what became of the first one of its window.
+    Counted(watch::Receiver<Option<Result<crate::intent::Receipt, RecordError>>>),
+}
+
+/// Watches refusals.
+#[derive(Debug, Default)]
+pub(crate) struct Floods {
+    windows: HashMap<Kind, Window>,
+}
+
+impl Floods {
+    /// Says what to do with a refusal at `now`.
+    pub(crate) fn admit(&mut self, tenant: &Tenant, refusal: &Refusal, now: Timestamp) -> Admission {
+        let mut kind = Kind::of(tenant, refusal);
+        if self.windows.len() >= WINDOWS_MAX && !self.windows.contains_key(&kind) {
+            kind.particulars = None;
+        }
+        // What is over and has nothing to tell begins anew; what was counted waits for `close`.
+        if self.windows.get(&kind).is_some_and(|w| w.counted == 0 && w.is_over(now)) {
+            self.windows.remove(&kind);
+        }
+        if let Some(window) = self.windows.get_mut(&kind) {
+            if window.written < WRITTEN_MAX {
+                window.written += 1;
+                return Admission::Write;
+            }
+            window.counted += 1;
+            window.last = refusal.clone();
+            return Admission::Counted(window.first.subscribe());
+        }
+        if self.windows.len() >= 2 * WINDOWS_MAX {
+            return Admission::Write;
+        }
+        let first = Arc::new(watch::Sender::new(None));
+        let window =
+            Window { since: now, written: 1, counted: 0, last: refusal.clone(), first: first.clone() };
+        self.windows.insert(kind, window);
+        Admission::First(first)
+    }
+
+    /// Closes the windows that are over at `now`, or every one, and gives what was counted: each the last refusal of its
+    /// window, standing for the others.
+    pub(crate) fn close(&mut self, now: Timestamp, all: bool) -> Vec<(Tenant, Refusal)> {
+        let mut out = Vec::new();
+        self.windows.retain(|kind, window| {
+            let over = all || window.is_over(now);
+            if over && window.counted > 0 {
+                let repeated = window.counted - 1;
+                out.push((kind.tenant.clone(), Refusal { repeated, ..window.last.clone() }));
+            }
+            !over
+        });
+        out
+    }
+
+    /// Takes back what [`Floods::close`] gave and could not be written: it is counted with the next window.
+    pub(crate) fn reopen(&mut self, tenant: &Tenant, refusal: &Refusal, now: Timestamp, error: RecordError) {
+        let counted = refusal.repeated + 1;
+        let window = self.windows.entry(Kind::of(tenant, refusal)).or_insert_with(|| Window {
+            since: now,
+            written: WRITTEN_MAX,
+            counted: 0,
+            last: Refusal { repeated: 0, ..refusal.clone() },
+            first: Arc::new(watch::Sender::new(Some(Err(error)))),
+        });
+        window.counted += counted;
+    }
+}

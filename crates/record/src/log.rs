@@ -1,0 +1,328 @@
+//! One tenant's sealed log of one quarter: the tree, its files, its checkpoint.
+//!
+//! Nothing that was written is ever changed: a bundle or tile that is there already must be equal, otherwise somebody has
+//! rewritten history and the log refuses to go on.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bartizan_base::Digest;
+use bartizan_ledger::{
+    Checkpoint, ENTRIES_PER_BUNDLE, NoteSigner, RightEdge, Tile, encode_bundle, leaf_hash, root_of,
+};
+
+use crate::disk::{Disk, write_whole};
+use crate::sealed::{ReadError, SealedLog};
+use crate::tail::Written;
+
+const FULL: usize = 256;
+
+/// Size and root of a tree.
+pub(crate) type TreeHead = (u64, Digest);
+
+/// Why a log cannot be opened or sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The files are not the ones that the lock store remembers.
+    #[error(
+        "the log {origin} is not the one that was signed last ({size} entries): its history was lost, rolled back or \
+         changed. Restore its folder from a copy of at least that size; if there is none, begin a new installation whose \
+         first entry names this log"
+    )]
+    Rollback {
+        /// The log.
+        origin: String,
+        /// The size that the lock store remembers.
+        size: u64,
+    },
+    /// There is a checkpoint, but the lock store remembers none.
+    #[error(
+        "the log {0} has a checkpoint that the state database does not remember: connect the state database that belongs \
+         to this data folder, or restore it"
+    )]
+    Foreign(String),
+    /// A file of the log is there already and says something else.
+    #[error("{0}: is there already with other contents; the log will not be forked")]
+    Diverged(PathBuf),
+    /// Somebody else has sealed the log meanwhile.
+    #[error("the log {0} was sealed by somebody else: two processes write one log")]
+    Taken(String),
+    /// The log's name cannot name a key.
+    #[error("`{0}` cannot name a log: no spaces, no `+`")]
+    Name(String),
+}
+
+impl LogError {
+    /// Whether going on could fork the log, so that nothing may be recorded any more.
+    pub(crate) const fn is_final(&self) -> bool {
+        !matches!(self, Self::Io { .. })
+    }
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    signer: NoteSigner,
+    edge: RightEdge,
+    /// Per level, the index of the tile that is filling, and its hashes.
+    levels: Vec<(u64, Vec<Digest>)>,
+    /// The entries of the bundle that is filling.
+    bundle: Vec<Arc<[u8]>>,
+    /// The number of the last record of this node in the tree.
+    last_seq: u64,
+    /// What the lock store holds.
+    pub(crate) confirmed: Option<TreeHead>,
+    /// What the lock store may hold: its answer was lost.
+    pub(crate) attempted: Option<TreeHead>,
+    /// What the checkpoint file says.
+    published: Option<TreeHead>,
+    /// Folders whose own names are known to be durable.
+    settled: BTreeSet<PathBuf>,
+    /// Folders of partial tiles that full ones have replaced.
+    replaced: Vec<PathBuf>,
+}
+
+impl Log {
+    /// Opens the log in `folder`, which must be the one that the lock store holds: `confirmed`.
+    ///
+    /// Reads the right edge only; that every older entry is what it was is for the offline verifier to say.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        signer: NoteSigner,
+        confirmed: Option<TreeHead>,
+    ) -> Result<Self, LogError> {
+        let mut log = Self {
+            disk,
+            folder,
+            signer,
+            edge: RightEdge::new(),
+            levels: Vec::new(),
+            bundle: Vec::new(),
+            last_seq: 0,
+            confirmed,
+            attempted: None,
+            published: None,
+            settled: BTreeSet::new(),
+            replaced: Vec::new(),
+        };
+        let Some((size, root)) = confirmed else {
+            return match log.disk.read(&log.folder.join("checkpoint")) {
+                Ok(_) => Err(LogError::Foreign(log.origin().to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(log),
+                Err(source) => Err(LogError::Io { path: log.folder.join("checkpoint"), source }),
+            };
+        };
+        log.load(size, root).map_err(|error| match error {
+            ReadError::Io { path, source } if source.kind() != io::ErrorKind::NotFound => {
+                LogError::Io { path, source }
+            }
+            _ => LogError::Rollback { origin: log.origin().to_owned(), size },
+        })?;
+        Ok(log)
+    }
+
+    fn load(&mut self, size: u64, root: Digest) -> Result<(), ReadError> {
+        let sealed = self.sealed_at((size, root));
+        let mut counts = Vec::new();
+        let mut count = size;
+        while count > 0 {
+            counts.push(count);
+            count /= ENTRIES_PER_BUNDLE;
+        }
+        for (level, count) in (0_u8..).zip(&counts) {
+            let (index, width) = (count / ENTRIES_PER_BUNDLE, count % ENTRIES_PER_BUNDLE);
+            let hashes = if width == 0 { Vec::new() } else { sealed.hashes(level, index)? };
+            self.levels.push((index, hashes));
+        }
+        let heights: Vec<u32> = (0..).step_by(8).take(self.levels.len()).collect();
+        for (height, (_, hashes)) in heights.into_iter().zip(&self.levels).rev() {
+            hashes.iter().for_each(|hash| self.edge.append_subtree(height, *hash));
+        }
+        if self.head() != (size, root) {
+            return Err(ReadError::Damaged(self.folder.join("tile")));
+        }
+        if size % ENTRIES_PER_BUNDLE > 0 {
+            self.bundle = sealed.bundle(size / ENTRIES_PER_BUNDLE)?.into_iter().map(Arc::from).collect();
+        }
+        Ok(())
+    }
+
+    /// The log's name.
+    pub(crate) fn origin(&self) -> &str {
+        self.signer.verifier().name()
+    }
+
+    /// Size and root with everything appended.
+    pub(crate) fn head(&self) -> TreeHead {
+        (self.edge.size(), self.edge.root())
+    }
+
+    /// The log as readers see it when its head is `head`.
+    pub(crate) fn sealed_at(&self, (size, root): TreeHead) -> SealedLog {
+        SealedLog {
+            disk: self.disk.clone(),
+            folder: self.folder.clone(),
+            size,
+            checkpoint: self.checkpoint((size, root)).into(),
+            verifier: self.signer.verifier().to_string().into(),
+        }
+    }
+
+    /// Sets the number of the last record of this node.
+    pub(crate) const fn continue_after(&mut self, seq: u64) {
+        self.last_seq = seq;
+    }
+
+    /// The number of the last record of this node in the tree.
+    pub(crate) const fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    fn checkpoint(&self, (size, root): TreeHead) -> String {
+        Checkpoint { origin: self.origin().to_owned(), size, root }.sign(&self.signer)
+    }
+
+    /// Appends records that are not in the tree yet and makes bundles and tiles durable. Gives the number of each record
+    /// with its place.
+    ///
+    /// After an error the tree in memory is ahead of its files: the log must be opened again.
+    pub(crate) fn append(&mut self, records: &[Written]) -> Result<Vec<(u64, u64)>, LogError> {
+        let mut files = Vec::new();
+        let mut places = Vec::new();
+        let last_seq = self.last_seq;
+        for record in records.iter().filter(|r| r.seq > last_seq) {
+            let index = self.edge.size();
+            places.push((record.seq, index));
+            self.edge.append(record.leaf);
+            self.bundle.push(record.entry.clone());
+            if self.bundle.len() == FULL {
+                let full = std::mem::take(&mut self.bundle);
+                files.push(bundle_file(index / ENTRIES_PER_BUNDLE, &full));
+            }
+            self.add_hash(0, record.leaf, &mut files);
+        }
+        if places.is_empty() {
+            return Ok(places);
+        }
+        if !self.bundle.is_empty() {
+            files.push(bundle_file(self.edge.size() / ENTRIES_PER_BUNDLE, &self.bundle));
+        }
+        for (level, (index, hashes)) in (0..).zip(&self.levels) {
+            if !hashes.is_empty() {
+                files.push(tile_file(level, *index, hashes));
+            }
+        }
+        self.write(files)?;
+        self.last_seq = records.last().map_or(self.last_seq, |r| r.seq);
+        Ok(places)
+    }
+
+    fn add_hash(&mut self, level: u8, hash: Digest, files: &mut Vec<(Tile, Vec<u8>)>) {
+        if self.levels.len() == usize::from(level) {
+            self.levels.push((0, Vec::new()));
+        }
+        let Some((index, hashes)) = self.levels.get_mut(usize::from(level)) else { return };
+        hashes.push(hash);
+        if hashes.len() == FULL {
+            let full = std::mem::take(hashes);
+            files.push(tile_file(level, *index, &full));
+            *index += 1;
+            self.add_hash(level + 1, root_of(&full), files);
+        }
+    }
+
+    fn write(&mut self, files: Vec<(Tile, Vec<u8>)>) -> Result<(), LogError> {
+        let mut folders = BTreeSet::new();
+        for (tile, bytes) in files {
+            let path = self.folder.join(tile.path());
+            let io = |source| LogError::Io { path: path.clone(), source };
+            match self.disk.read(&path) {
+                // Written by an attempt that did not come to its end.
+                Ok(there) if there == bytes => {}
+                Ok(_) => return Err(LogError::Diverged(path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if let Some(parent) = path.parent() {
+                        self.disk.create_dir_all(parent).map_err(io)?;
+                    }
+                    write_whole(&*self.disk, &path, &bytes).map_err(io)?;
+                }
+                Err(error) => return Err(io(error)),
+            }
+            folders.extend(path.parent().map(Path::to_owned));
+            if usize::from(tile.width) == FULL {
+                self.replaced.push(path.with_extension("p"));
+            }
+        }
+        for folder in folders {
+            self.sync(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the names in a folder durable, and once the names of the folder and those above it.
+    fn sync(&mut self, folder: &Path) -> Result<(), LogError> {
+        let io = |path: &Path, source| LogError::Io { path: path.to_owned(), source };
+        self.disk.sync_dir(folder).map_err(|e| io(folder, e))?;
+        if self.settled.insert(folder.to_owned()) {
+            // `log/TENANT/PERIOD` and everything below.
+            let highest = self.folder.ancestors().nth(2).unwrap_or(&self.folder);
+            for above in folder.ancestors().skip(1).take_while(|p| p.starts_with(highest)) {
+                self.disk.sync_dir(above).map_err(|e| io(above, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the checkpoint of what the lock store holds, and removes what full tiles have replaced; gives the log as
+    /// readers see it from now on.
+    pub(crate) fn publish(&mut self) -> Result<Option<SealedLog>, LogError> {
+        let Some(head) = self.confirmed.filter(|head| self.published != Some(*head)) else { return Ok(None) };
+        let path = self.folder.join("checkpoint");
+        let io = |source| LogError::Io { path: path.clone(), source };
+        let sealed = self.sealed_at(head);
+        self.disk.create_dir_all(&self.folder).map_err(io)?;
+        write_whole(&*self.disk, &path, sealed.checkpoint.as_bytes()).map_err(io)?;
+        self.sync(&self.folder.clone())?;
+        self.published = Some(head);
+        for partials in self.replaced.drain(..) {
+            // Not there when the tile was filled at once; tried by name, since what is left behind does no harm.
+            match self.disk.remove_dir_all(&partials) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::debug!(%error, path = %partials.display(), "partial tiles stay");
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(Some(sealed))
+    }
+}
+
+fn bundle_file(index: u64, entries: &[Arc<[u8]>]) -> (Tile, Vec<u8>) {
+    let width = u16::try_from(entries.len()).unwrap_or(u16::MAX);
+    // Longer entries than a bundle can hold were refused before they were written.
+    let bytes = encode_bundle(entries.iter().map(|e| &**e)).unwrap_or_default();
+    (Tile { level: None, index, width }, bytes)
+}
+
+fn tile_file(level: u8, index: u64, hashes: &[Digest]) -> (Tile, Vec<u8>) {
+    let width = u16::try_from(hashes.len()).unwrap_or(u16::MAX);
+    (Tile { level: Some(level), index, width }, hashes.iter().flat_map(|h| *h.as_bytes()).collect())
+}
+
+/// Whether the entries of a bundle are those whose hashes a tile keeps.
+pub(crate) fn entries_fit(entries: &[&[u8]], hashes: &[Digest]) -> bool {
+    entries.len() == hashes.len() && entries.iter().zip(hashes).all(|(entry, hash)| leaf_hash(entry) == *hash)
+}

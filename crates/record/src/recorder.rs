@@ -1,0 +1,390 @@
+//! The recorder: what the rest of the house speaks to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bartizan_base::{Clock, Digest};
+use bartizan_decide::{Permit, PermitParts, Refused};
+use bartizan_model::record::{Body, End, Intent, Outcome, Refusal, System};
+use bartizan_model::{NodeId, Operation, Target, Tenant};
+use bartizan_rt::Shutdown;
+use bartizan_secret::Secret;
+use bartizan_store::Checkpoints;
+use tokio::sync::oneshot;
+
+use crate::core::{Core, Stats};
+use crate::disk::Disk;
+use crate::flood::{Admission, Floods};
+use crate::intent::{IntentRecorded, Receipt, RecordError, Running};
+use crate::queue::Ack;
+use crate::recover::{OpenError, Recovered, recover};
+use crate::seal::{Published, Sealer, blocking};
+use crate::wal::Wal;
+
+/// How a recorder is opened.
+#[derive(Debug)]
+pub struct Config {
+    /// The data folder: `wal/` and `log/` lie below it. Locked by the caller, see [`crate::DataFolder`].
+    pub folder: PathBuf,
+    /// Which node this is, for the life of the data folder.
+    pub node: NodeId,
+    /// What the names of the logs begin with: a URL without scheme.
+    pub origin: String,
+    /// The Ed25519 private key that signs checkpoints.
+    pub seed: Secret<[u8; 32]>,
+    /// This program's version, for the record of its start.
+    pub version: String,
+    /// Bytes of a segment of the write-ahead log.
+    pub segment_bytes: u64,
+    /// Records that may wait for the disk, outcomes not counted.
+    pub queue_max: usize,
+    /// Intents whose effect may be running at the same time; each has the room for its outcome reserved.
+    pub running_max: usize,
+    /// Bytes of entries that may wait in memory to be sealed.
+    pub unsealed_bytes_max: u64,
+}
+
+impl Config {
+    /// The usual bounds: segments of 64 MiB, 8,192 waiting, 65,536 running, 256 MiB unsealed.
+    #[must_use]
+    pub const fn new(
+        folder: PathBuf,
+        node: NodeId,
+        origin: String,
+        seed: Secret<[u8; 32]>,
+        version: String,
+    ) -> Self {
+        Self {
+            folder,
+            node,
+            origin,
+            seed,
+            version,
+            segment_bytes: 64 << 20,
+            queue_max: 8_192,
+            running_max: 65_536,
+            unsealed_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// Writes the ledger, and reads it to those whose intent to read is recorded. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) core: Arc<Core>,
+    pub(crate) published: Published,
+    floods: Mutex<Floods>,
+    sealer: tokio::sync::Mutex<Sealer>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What waits is still written; the thread ends by itself.
+        self.core.queue.end(RecordError::Closed);
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("node", &self.inner.core.node).finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// Opens the recorder: holds the sealed logs against the lock store, recovers the write-ahead log, tells what a crash
+    /// left open, and begins to write.
+    ///
+    /// # Errors
+    /// [`OpenError`]; each says the way out.
+    pub async fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+        checkpoints: Arc<dyn Checkpoints>,
+    ) -> Result<Self, OpenError> {
+        let core = Arc::new(Core::new(&config, clock));
+        let (wal, node) = (config.folder.join("wal"), config.node);
+        let recovered = {
+            let (disk, wal) = (disk.clone(), wal.clone());
+            blocking(move || recover(&*disk, &wal, node)).await??
+        };
+        let published = Published::default();
+        let mut sealer = Sealer {
+            core: core.clone(),
+            disk: disk.clone(),
+            wal: wal.clone(),
+            folder: config.folder.join("log"),
+            seed: config.seed,
+            checkpoints,
+            published: published.clone(),
+            logs: BTreeMap::new(),
+        };
+        let unsealed = sealer.begin(&recovered).await?;
+        core.tail().extend(unsealed);
+        let writer = Wal {
+            disk,
+            folder: wal,
+            core: core.clone(),
+            segment_bytes: config.segment_bytes,
+            next_seq: recovered.last_seq + 1,
+            last_leaf: recovered.last_leaf.unwrap_or(Digest::from_bytes([0; 32])),
+            open: recovered.open.clone(),
+            current: None,
+            waiting: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("bartizan-wal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|_| OpenError::Thread)?;
+        let recorder = Self {
+            inner: Arc::new(Inner {
+                core,
+                published,
+                floods: Mutex::default(),
+                sealer: tokio::sync::Mutex::new(sealer),
+                writer: Mutex::new(Some(thread)),
+            }),
+        };
+        recorder.tell_start(config.version, recovered).await;
+        Ok(recorder)
+    }
+
+    async fn tell_start(&self, version: String, recovered: Recovered) {
+        for (tenant, of) in recovered.open.into_iter().map(|(id, tenant)| (tenant, id)) {
+            let outcome = Outcome {
+                of,
+                end: End::Unknown,
+                status: None,
+                bytes: 0,
+                input_tokens: None,
+                output_tokens: None,
+                redacted: 0,
+                took_us: 0,
+            };
+            self.inner.core.submit_outcome(&tenant, outcome, self.inner.core.reserve_always());
+        }
+        let cut = (recovered.torn > 0).then_some(System::TailCut { bytes: recovered.torn });
+        for event in cut.into_iter().chain([System::Started { version }]) {
+            if let Err(error) = self.system(event).await {
+                tracing::error!(%error, "the start could not be recorded");
+            }
+        }
+    }
+
+    /// Spends a permit: records it with the target of its effect. The effect may begin with what is returned.
+    ///
+    /// Whoever stops waiting for this leaves a record with the outcome `Abandoned`.
+    ///
+    /// # Errors
+    /// When it could not be made durable, or the permit has run out: then nothing may happen.
+    pub async fn intend<O: Operation>(
+        &self,
+        permit: Permit<O>,
+        target: Target,
+    ) -> Result<IntentRecorded<O>, RecordError> {
+        self.intend_parts(permit.spend(), target).await
+    }
+
+    pub(crate) async fn intend_parts<O: Operation>(
+        &self,
+        parts: PermitParts,
+        target: Target,
+    ) -> Result<IntentRecorded<O>, RecordError> {
+        let core = &self.inner.core;
+        let now = core.clock.now();
+        if now >= parts.expires {
+            return Err(RecordError::PermitExpired);
+        }
+        let (reply, running) = oneshot::channel::<Result<Running, RecordError>>();
+        let ack = Ack::Begin { began_us: core.clock.monotonic_us(), slot: core.reserve()?, reply };
+        let intent = Intent {
+            id: parts.id,
+            who: parts.who,
+            what: parts.what,
+            grounds: parts.grounds,
+            obligations: parts.obligations.clone(),
+            target: target.clone(),
+        };
+        core.submit(&parts.tenant, now, Body::Intent(intent), ack)?;
+        let running = running.await.unwrap_or(Err(RecordError::Closed))?;
+        Ok(IntentRecorded {
+            tenant: parts.tenant,
+            target,
+            obligations: parts.obligations,
+            expires: parts.expires,
+            running,
+            operation: PhantomData,
+        })
+    }
+
+    /// Records a refusal, durable on return.
+    ///
+    /// More than twenty equal ones (of the same subject and key, for the same reason, on the same resource) within a second
+    /// are counted, and one record tells their number soon after; a crash before that loses the count. Each of those gets
+    /// the receipt of the first of its kind.
+    ///
+    /// # Errors
+    /// When it could not be made durable. The answer is no all the same.
+    pub async fn refused(&self, refused: &Refused) -> Result<Receipt, RecordError> {
+        let now = self.inner.core.clock.now();
+        let refusal = Refusal {
+            id: refused.id,
+            who: refused.who.clone(),
+            what: refused.what.clone(),
+            verdict: refused.verdict,
+            reasons: refused.reasons.clone(),
+            offers: refused.offers.clone(),
+            grounds: refused.grounds.clone(),
+            repeated: 0,
+        };
+        let admission = self.floods().admit(&refused.tenant, &refusal, now);
+        let mut told = match admission {
+            Admission::Write => return self.write(&refused.tenant, Body::Refusal(refusal)).await,
+            Admission::First(shared) => {
+                let told = shared.subscribe();
+                let ack = Ack::Many(shared.clone());
+                if let Err(error) = self.inner.core.submit(&refused.tenant, now, Body::Refusal(refusal), ack)
+                {
+                    // Those who were counted meanwhile wait for this.
+                    shared.send_replace(Some(Err(error)));
+                }
+                told
+            }
+            Admission::Counted(told) => {
+                self.stats().coalesced.fetch_add(1, Relaxed);
+                told
+            }
+        };
+        let result = told.wait_for(Option::is_some).await;
+        result.ok().and_then(|r| r.clone()).unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Records what the house has to say about itself, in the first tenant's log.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn system(&self, event: System) -> Result<Receipt, RecordError> {
+        self.write(&Tenant::default_tenant(), Body::System(event)).await
+    }
+
+    async fn write(&self, tenant: &Tenant, body: Body) -> Result<Receipt, RecordError> {
+        let (reply, written) = oneshot::channel();
+        let core = &self.inner.core;
+        core.submit(tenant, core.clock.now(), body, Ack::One(reply))?;
+        written.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// What the recorder counts.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.inner.core.stats
+    }
+
+    /// How many records wait for the disk.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        self.inner.core.queue.depth()
+    }
+
+    /// Why nothing can be recorded any more, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<RecordError> {
+        self.inner.core.queue.ended()
+    }
+
+    /// How many entries each tenant's published logs hold.
+    #[must_use]
+    pub fn sealed_sizes(&self) -> BTreeMap<Tenant, u64> {
+        let mut out = BTreeMap::new();
+        for (id, log) in self.inner.published.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *out.entry(id.tenant.clone()).or_default() += log.size;
+        }
+        out
+    }
+
+    fn floods(&self) -> std::sync::MutexGuard<'_, Floods> {
+        self.inner.floods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what was counted of floods that are over.
+    async fn count_floods(&self, all: bool) {
+        let now = self.inner.core.clock.now();
+        let counted = self.floods().close(now, all);
+        for (tenant, refusal) in counted {
+            if let Err(error) = self.write(&tenant, Body::Refusal(refusal.clone())).await {
+                tracing::warn!(%error, "a count of refusals could not be recorded yet");
+                self.floods().reopen(&tenant, &refusal, now, error);
+            }
+        }
+    }
+
+    // --- sealing -----------------------------------------------------------------------------------------------------
+
+    /// Seals every `interval` until the end is asked for.
+    pub async fn seal_every(&self, interval: Duration, shutdown: &Shutdown) {
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            if let Err(error) = self.seal_now().await {
+                tracing::error!(%error, "sealing failed; what is durable is sealed by a later attempt");
+            }
+        }
+    }
+
+    /// Seals what is durable by now.
+    ///
+    /// # Errors
+    /// When a file or the lock store fails; nothing is lost, the next call goes on. When going on could fork a log, the
+    /// recorder stops recording for good.
+    pub async fn seal_now(&self) -> Result<(), OpenError> {
+        let mut sealer = self.inner.sealer.lock().await;
+        self.count_floods(false).await;
+        // Outcomes that found no room have nobody else who would try again.
+        self.inner.core.queue.nudge();
+        sealer.seal().await
+    }
+
+    /// Ends: takes no new asks, counts floods, says so, seals, and waits for the writer. Outcomes are taken until the
+    /// end; later ones are told as unknown by the next start.
+    pub async fn close(&self) {
+        self.count_floods(true).await;
+        let core = &self.inner.core;
+        core.queue.begin_closing();
+        let (reply, written) = oneshot::channel();
+        let last = core.draft(
+            &Tenant::default_tenant(),
+            core.clock.now(),
+            Body::System(System::Stopped),
+            Ack::One(reply),
+        );
+        let stopped = match last.and_then(|draft| core.queue.push_last(draft).map_err(|(_, error)| error)) {
+            Ok(()) => written.await.unwrap_or(Err(RecordError::Closed)).map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = stopped {
+            tracing::warn!(%error, "the end could not be recorded");
+        }
+        if let Err(error) = self.inner.sealer.lock().await.seal().await {
+            tracing::warn!(%error, "the last records stay in the write-ahead log, unsealed");
+        }
+        core.queue.end(RecordError::Closed);
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && !matches!(tokio::task::spawn_blocking(move || writer.join()).await, Ok(Ok(())))
+        {
+            tracing::error!("the writer did not end in order");
+        }
+    }
+}
