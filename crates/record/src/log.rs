@@ -154,7 +154,7 @@ impl Log {
         if self.head() != (size, root) {
             return Err(ReadError::Damaged(self.folder.join("tile")));
         }
-        if size % ENTRIES_PER_BUNDLE > 0 {
+        if !size.is_multiple_of(ENTRIES_PER_BUNDLE) {
             self.bundle = sealed.bundle(size / ENTRIES_PER_BUNDLE)?.into_iter().map(Arc::from).collect();
         }
         Ok(())

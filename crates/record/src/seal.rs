@@ -6,7 +6,7 @@
 //! off its own last record, so there is no second truth about it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_ledger::NoteSigner;
@@ -54,7 +54,7 @@ impl Sealer {
     /// sealed yet.
     pub(crate) async fn begin(&mut self, recovered: &Recovered) -> Result<Vec<Written>, OpenError> {
         let (disk, folder) = (self.disk.clone(), self.folder.clone());
-        let mut ids = blocking(move || log_ids(&*disk, folder)).await??;
+        let mut ids = blocking(move || log_ids(&*disk, &folder)).await??;
         ids.extend(recovered.records.iter().map(|r| LogId::of(&r.tenant, r.time)));
         // The log that this start will be told in: a folder that was lost whole shows at once.
         ids.push(LogId::of(&bartizan_model::Tenant::default_tenant(), self.core.clock.now()));
@@ -249,10 +249,10 @@ fn into_open(error: ReadError) -> OpenError {
 }
 
 /// The logs that have a folder.
-fn log_ids(disk: &dyn Disk, folder: PathBuf) -> Result<Vec<LogId>, OpenError> {
-    let io = |source| OpenError::Io { path: folder.clone(), source };
+fn log_ids(disk: &dyn Disk, folder: &Path) -> Result<Vec<LogId>, OpenError> {
+    let io = |source| OpenError::Io { path: folder.to_owned(), source };
     let mut out = Vec::new();
-    for name in disk.list(&folder).map_err(io)? {
+    for name in disk.list(folder).map_err(io)? {
         let Some(tenant) = tenant_of(&name) else { continue };
         for period in disk.list(&folder.join(name)).map_err(io)? {
             out.extend(Period::parse(&period).map(|period| LogId { tenant: tenant.clone(), period }));

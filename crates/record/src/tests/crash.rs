@@ -177,7 +177,7 @@ async fn inv_ack_every_crash_inside_of_batches_recovers() {
 async fn inv_ack_random_days_recover_from_random_crashes() {
     for seed in 0..6 {
         let random = SeededRandom::new(seed);
-        let mut byte = move || {
+        let byte = move || {
             let mut out = [0];
             random.fill(&mut out);
             out[0]

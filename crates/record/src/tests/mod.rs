@@ -5,6 +5,7 @@ mod faults;
 mod ledger;
 mod process;
 mod records;
+mod speed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
