@@ -134,3 +134,67 @@ impl Floods {
         window.counted += counted;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{clock, refused, what};
+    use bartizan_base::{Clock as _, Name};
+    use bartizan_model::record::What;
+
+    fn refusal(resource: usize) -> Refusal {
+        let refused = refused(0);
+        let name: Name = format!("model-{resource}").parse().unwrap();
+        let what = What { resource: EntityRef::new(Name::literal("Model"), name), ..what() };
+        Refusal {
+            id: refused.id,
+            who: refused.who,
+            what: Some(what),
+            verdict: refused.verdict,
+            reasons: refused.reasons,
+            offers: Vec::new(),
+            grounds: None,
+            repeated: 0,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_different_refusals_keeps_memory_bounded_and_the_count_exact() {
+        let (mut floods, now, house) = (Floods::default(), clock().now(), Tenant::default_tenant());
+        let total = 3 * WINDOWS_MAX;
+        let mut written = 0;
+        for n in 0..total {
+            written += usize::from(!matches!(floods.admit(&house, &refusal(n), now), Admission::Counted(_)));
+            assert!(floods.windows.len() <= WINDOWS_MAX + 1);
+        }
+        assert!(written < total / 2);
+        let counted = floods.close(now, true);
+        assert_eq!(counted.len(), 1);
+        assert_eq!(written as u64 + counted[0].1.repeated + 1, total as u64);
+        assert!(floods.windows.is_empty());
+    }
+
+    #[test]
+    fn a_count_that_could_not_be_written_is_told_with_the_next() {
+        let (mut floods, now, house) = (Floods::default(), clock().now(), Tenant::default_tenant());
+        for _ in 0..50 {
+            floods.admit(&house, &refusal(1), now);
+        }
+        let counted = floods.close(now, true);
+        assert_eq!(counted[0].1.repeated + 1, 30);
+        floods.reopen(&house, &counted[0].1, now, RecordError::NoRoom);
+        assert!(matches!(floods.admit(&house, &refusal(1), now), Admission::Counted(_)));
+        assert_eq!(floods.close(now, true)[0].1.repeated + 1, 31);
+    }
+
+    #[test]
+    fn a_window_that_told_nothing_ends_by_itself() {
+        let (mut floods, house) = (Floods::default(), Tenant::default_tenant());
+        for second in 0..3 {
+            let now = clock().now().saturating_add(Duration::from_secs(second));
+            for _ in 0..20 {
+                assert!(!matches!(floods.admit(&house, &refusal(1), now), Admission::Counted(_)), "{second}");
+            }
+        }
+    }
+}

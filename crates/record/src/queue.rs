@@ -183,3 +183,87 @@ impl Queue {
         self.state().ended.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Core;
+    use crate::tests::{clock, config, id};
+    use bartizan_model::record::{Body, End, Outcome, System};
+
+    fn core(queue_max: usize) -> Arc<Core> {
+        Arc::new(Core::new(&crate::Config { queue_max, ..config() }, clock()))
+    }
+
+    fn system(core: &Arc<Core>) -> Result<(), RecordError> {
+        let tenant = Tenant::default_tenant();
+        core.submit(
+            &tenant,
+            core.clock.now(),
+            Body::System(System::Initialised),
+            Ack::One(oneshot::channel().0),
+        )
+    }
+
+    fn outcome(core: &Arc<Core>, n: u64) {
+        let (end, none) = (End::Done, None);
+        let outcome = Outcome {
+            of: id(n),
+            end,
+            status: none,
+            bytes: 0,
+            input_tokens: None,
+            output_tokens: None,
+            redacted: 0,
+            took_us: 0,
+        };
+        core.submit_outcome(&Tenant::default_tenant(), outcome, core.reserve_always());
+    }
+
+    fn abouts(batch: &[Draft]) -> Vec<About> {
+        batch.iter().map(|d| d.about).collect()
+    }
+
+    #[test]
+    fn inv_deny_a_full_queue_refuses_at_once_and_still_takes_outcomes() {
+        let core = core(2);
+        assert_eq!((system(&core), system(&core)), (Ok(()), Ok(())));
+        assert_eq!(system(&core), Err(RecordError::QueueFull));
+        outcome(&core, 1);
+        assert_eq!(system(&core), Err(RecordError::QueueFull));
+        let batch = core.queue.pull().unwrap();
+        assert_eq!(abouts(&batch), [About::System, About::System, About::Outcome(id(1))]);
+        assert_eq!(system(&core), Ok(()), "the room is free again");
+        assert_eq!(core.stats.refused_full.load(std::sync::atomic::Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_still_given_out_and_nothing_later() {
+        let core = core(8);
+        system(&core).unwrap();
+        core.queue.begin_closing();
+        assert_eq!(system(&core), Err(RecordError::Closed));
+        outcome(&core, 2);
+        core.queue.end(RecordError::Closed);
+        core.queue.end(RecordError::NoRoom);
+        outcome(&core, 3);
+        assert_eq!(abouts(&core.queue.pull().unwrap()), [About::System, About::Outcome(id(2))]);
+        assert!(core.queue.pull().is_none());
+        assert_eq!(core.queue.ended(), Some(RecordError::Closed), "the first reason stays");
+    }
+
+    #[test]
+    fn batches_are_bounded_and_keep_the_order() {
+        let core = core(10_000);
+        for n in 0..2_500 {
+            outcome(&core, n);
+        }
+        let mut seen = Vec::new();
+        while core.queue.depth() > 0 {
+            let batch = core.queue.pull().unwrap();
+            assert!(batch.len() <= BATCH_MAX);
+            seen.extend(abouts(&batch));
+        }
+        assert!(seen.into_iter().eq((0..2_500).map(|n| About::Outcome(id(n)))));
+    }
+}

@@ -140,6 +140,7 @@ impl Recorder {
             last_leaf: recovered.last_leaf.unwrap_or(Digest::from_bytes([0; 32])),
             open: recovered.open.clone(),
             current: None,
+            spare: None,
             waiting: Vec::new(),
         };
         let thread = std::thread::Builder::new()

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
 
 use bartizan_base::Digest;
 use bartizan_ledger::leaf_hash;
@@ -18,6 +19,12 @@ use crate::tail::Written;
 
 /// Bytes of entries that are written at once; a batch ends behind the record that passes it.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// The file of a segment that has no number yet. Recovery removes it, like every `.new`.
+const SPARE: &str = "spare.new";
+
+/// Smaller segments are made when they are needed: their zeroes are written as fast as a thread is started.
+const SPARE_FROM: u64 = 1 << 20;
 
 /// The end of the write-ahead log.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub(crate) struct Wal {
     pub(crate) open: Open,
     /// The segment that is filling. A new one begins with every start.
     pub(crate) current: Option<Current>,
+    /// The next segment, prepared while the present one fills: writing its zeroes takes longer than many batches.
+    pub(crate) spare: Option<JoinHandle<io::Result<Box<dyn DiskFile>>>>,
     /// Outcomes that found no room; they have nobody who would send them again.
     pub(crate) waiting: Vec<Draft>,
 }
@@ -78,6 +87,9 @@ impl Wal {
         }
         for draft in self.waiting.drain(..) {
             draft.ack.refuse(RecordError::NoRoom);
+        }
+        if let Some(Err(_)) = self.spare.take().map(JoinHandle::join) {
+            tracing::debug!("the thread that prepared a segment panicked");
         }
         drop(last);
     }
@@ -137,27 +149,20 @@ impl Wal {
             });
         }
         let length = frames.len() as u64;
-        let stats = &self.core.stats;
         let began = self.core.clock.monotonic_us();
-        let current = match &mut self.current {
-            Some(current) if current.at + length <= current.size => current,
-            place => {
-                let head = Head {
-                    node: self.core.node,
-                    first: self.next_seq,
-                    previous: self.last_leaf,
-                    open: self.open.clone(),
-                };
-                let new = create_segment(&*self.disk, &self.folder, &head, length, self.segment_bytes);
-                place.insert(
-                    new.map_err(|e| if is_full(&e) { WalError::NoRoom(e) } else { WalError::Failed(e) })?,
-                )
-            }
+        if self.current.as_ref().is_none_or(|current| current.at + length > current.size) {
+            let new = self.next_segment(length);
+            self.current =
+                Some(new.map_err(|e| if is_full(&e) { WalError::NoRoom(e) } else { WalError::Failed(e) })?);
+        }
+        let Some(current) = &mut self.current else {
+            return Err(WalError::Failed(io::Error::other("there is no segment")));
         };
         // The room is there, so even a full disk is a failure here.
         current.file.write_at(&frames, current.at).map_err(WalError::Failed)?;
         current.file.sync_data().map_err(WalError::Failed)?;
         current.at += length;
+        let half_full = current.at > current.size / 2;
         self.next_seq += batch.len() as u64;
         self.last_leaf = written.last().map_or(self.last_leaf, |w| w.leaf);
         for record in &written {
@@ -167,10 +172,14 @@ impl Wal {
                 About::Refusal(_) | About::System => {}
             }
         }
+        let stats = &self.core.stats;
         stats.sync_us.store(self.core.clock.monotonic_us().saturating_sub(began), Relaxed);
         stats.batches.fetch_add(1, Relaxed);
         stats.records.fetch_add(batch.len() as u64, Relaxed);
         stats.bytes.fetch_add(length, Relaxed);
+        if half_full && self.spare.is_none() && self.segment_bytes >= SPARE_FROM {
+            self.prepare_spare();
+        }
         Ok(written)
     }
 
@@ -191,34 +200,57 @@ impl Wal {
             }
         }
     }
+
+    /// Begins to write the zeroes of the next segment, in a thread that ends with it.
+    fn prepare_spare(&mut self) {
+        let (disk, path, size) = (self.disk.clone(), self.folder.join(SPARE), self.segment_bytes);
+        let prepare = move || {
+            let made = disk.create(&path).and_then(|mut file| {
+                file.zero(0, size)?;
+                file.sync_data()?;
+                Ok(file)
+            });
+            made.inspect_err(|_| give_back(&*disk, &path))
+        };
+        // Without a thread, or without room, the segment is made when it is needed.
+        self.spare = std::thread::Builder::new().name("bartizan-wal-spare".to_owned()).spawn(prepare).ok();
+    }
+
+    /// Makes a segment with its head, filled with zeroes, durable before it has its name; with room for `length` bytes.
+    fn next_segment(&mut self, length: u64) -> io::Result<Current> {
+        let head = Head {
+            node: self.core.node,
+            first: self.next_seq,
+            previous: self.last_leaf,
+            open: self.open.clone(),
+        };
+        let path = segment::path_of(&self.folder, head.first);
+        let head = head.encode();
+        let at = head.len() as u64;
+        let spare = self.spare.take().and_then(|thread| thread.join().ok()?.ok());
+        let (temporary, mut file, size) = match spare.filter(|_| at + length <= self.segment_bytes) {
+            Some(file) => (self.folder.join(SPARE), file, self.segment_bytes),
+            None => {
+                let temporary = path.with_extension("new");
+                let size = self.segment_bytes.max(at + length);
+                let file = self.disk.create(&temporary).and_then(|mut file| {
+                    file.zero(0, size)?;
+                    Ok(file)
+                });
+                (temporary.clone(), file.inspect_err(|_| give_back(&*self.disk, &temporary))?, size)
+            }
+        };
+        file.write_at(&head, 0)?;
+        file.sync_data()?;
+        self.disk.rename(&temporary, &path)?;
+        self.disk.sync_dir(&self.folder)?;
+        Ok(Current { file, at, size })
+    }
 }
 
-/// Makes a segment with its head, filled with zeroes, durable before it has its name.
-fn create_segment(
-    disk: &dyn Disk,
-    folder: &Path,
-    head: &Head,
-    room_for: u64,
-    segment_bytes: u64,
-) -> io::Result<Current> {
-    let path = segment::path_of(folder, head.first);
-    let temporary = path.with_extension("new");
-    let head = head.encode();
-    let at = head.len() as u64;
-    let size = segment_bytes.max(at + room_for);
-    let make = || {
-        let mut file = disk.create(&temporary)?;
-        file.write_at(&head, 0)?;
-        file.zero(at, size)?;
-        file.sync_data()?;
-        disk.rename(&temporary, &path)?;
-        disk.sync_dir(folder)?;
-        Ok(Current { file, at, size })
-    };
-    make().inspect_err(|_| {
-        // Gives the room back. What cannot be removed is overwritten by the next attempt.
-        if let Err(error) = disk.remove(&temporary) {
-            tracing::debug!(%error, "a half-made segment stays");
-        }
-    })
+/// Removes a half-made file. If that fails, the next attempt or the next start overwrites or removes it.
+fn give_back(disk: &dyn Disk, path: &Path) {
+    if let Err(error) = disk.remove(path) {
+        tracing::debug!(%error, "a half-made segment stays");
+    }
 }

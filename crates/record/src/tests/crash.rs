@@ -174,6 +174,35 @@ async fn inv_ack_every_crash_inside_of_batches_recovers() {
 }
 
 #[tokio::test]
+async fn inv_ack_a_segment_that_was_prepared_ahead_recovers_from_every_crash() {
+    let disk = SimDisk::default();
+    let config = Config { segment_bytes: 1 << 20, ..config() };
+    let recorder =
+        Recorder::open(config, clock(), Arc::new(disk.clone()), Arc::new(disk.clone())).await.unwrap();
+    for n in 0..80 {
+        let receipt = recorder.system(System::Recovered { what: "x".repeat(16_000) }).await.unwrap();
+        disk.acked(receipt.seq, receipt.leaf);
+        if n == 70 {
+            recorder.seal_now().await.unwrap();
+        }
+    }
+    let ops = disk.ops();
+    let is_spare = |op: &Op| matches!(op, Op::Rename { from, .. } if from.ends_with("spare.new"));
+    let used = ops.iter().position(is_spare).expect("the second segment was prepared");
+    let mut acked = BTreeMap::new();
+    for count in 0..=ops.len() {
+        if let Some(Op::Acked { seq, leaf }) = count.checked_sub(1).map(|i| &ops[i]) {
+            acked.insert(*seq, *leaf);
+        }
+        if (used - 3..used + 4).contains(&count) || count == ops.len() {
+            for crashed in disk.crashes(count).into_iter().step_by(7) {
+                recovers(&crashed, &acked, &HashMap::new(), &format!("after {count}")).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn inv_ack_random_days_recover_from_random_crashes() {
     for seed in 0..6 {
         let random = SeededRandom::new(seed);

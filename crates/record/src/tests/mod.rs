@@ -32,7 +32,7 @@ fn start() -> Timestamp {
     Timestamp::from_secs(1_795_161_600)
 }
 
-fn clock() -> Arc<ManualClock> {
+pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(start()))
 }
 
@@ -40,7 +40,7 @@ fn node() -> NodeId {
     NodeId::from_parts(start(), [7; 10])
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let seed = Secret::new([5; 32]);
     Config {
         segment_bytes: 4_096,
@@ -60,7 +60,7 @@ fn tenant(name: &'static str) -> Tenant {
     Tenant(Name::literal(name))
 }
 
-fn id(n: u64) -> DecisionId {
+pub(crate) fn id(n: u64) -> DecisionId {
     let [.., a, b] = n.to_be_bytes();
     DecisionId::from_parts(start().saturating_add(Duration::from_millis(n)), [a, b, 0, 0, 0, 0, 0, 0, 0, 0])
 }
@@ -77,7 +77,7 @@ fn who() -> Who {
     }
 }
 
-fn what() -> What {
+pub(crate) fn what() -> What {
     What {
         action: Action::ModelInvoke,
         resource: EntityRef::new(Name::literal("Model"), Name::literal("gpt-4o")),
@@ -113,7 +113,7 @@ fn parts(n: u64) -> PermitParts {
     parts_of(Tenant::default_tenant(), n)
 }
 
-fn refused(n: u64) -> Refused {
+pub(crate) fn refused(n: u64) -> Refused {
     Refused {
         id: id(n),
         tenant: Tenant::default_tenant(),

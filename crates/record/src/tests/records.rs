@@ -137,6 +137,15 @@ async fn inv_deny_more_running_than_outcomes_have_room_is_queue_full() {
 }
 
 #[tokio::test]
+async fn an_intent_that_is_printed_prints_no_other_record() {
+    let disk = SimDisk::default();
+    let recorder = open(&disk).await;
+    recorder.system(System::Recovered { what: "of-another".to_owned() }).await.unwrap();
+    let shown = format!("{:?}", intend(&recorder, parts(1)).await.unwrap());
+    assert!(shown.contains(&id(1).to_string()) && shown.len() < 1_000, "{shown}");
+}
+
+#[tokio::test]
 async fn inv_deny_too_much_unsealed_is_refused_until_sealing_catches_up() {
     let disk = SimDisk::default();
     let config = Config { unsealed_bytes_max: 2_000, ..config() };
