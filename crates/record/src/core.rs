@@ -113,6 +113,11 @@ impl Core {
         OutcomeSlot(self.clone())
     }
 
+    /// Whether more waits to be sealed than may.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.tail().unsealed_bytes() > self.unsealed_bytes_max
+    }
+
     fn full(&self, error: RecordError) -> RecordError {
         self.stats.refused_full.fetch_add(1, Relaxed);
         error
@@ -126,7 +131,7 @@ impl Core {
         body: Body,
         ack: Ack,
     ) -> Result<(), RecordError> {
-        if self.tail().unsealed_bytes() > self.unsealed_bytes_max {
+        if self.is_behind() {
             return Err(self.full(RecordError::SealingBehind));
         }
         let draft = self.draft(tenant, time, body, ack)?;

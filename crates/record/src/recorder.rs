@@ -156,6 +156,10 @@ impl Recorder {
                 writer: Mutex::new(Some(thread)),
             }),
         };
+        if recorder.inner.core.is_behind() {
+            // Otherwise not even the start could be recorded.
+            recorder.seal_now().await?;
+        }
         recorder.tell_start(config.version, recovered).await;
         Ok(recorder)
     }

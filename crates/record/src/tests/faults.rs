@@ -115,7 +115,9 @@ async fn sealing_goes_on_whatever_became_of_a_lost_swap() {
             recorder.seal_now().await.unwrap();
             assert_eq!(count(&sealed(&disk))[0], if more { 7 } else { 5 });
             recorder.close().await;
-            assert!(explore(&disk).await > 60);
+            if !more {
+                assert!(explore(&disk).await > 60);
+            }
         }
     }
 }

@@ -160,7 +160,20 @@ async fn inv_deny_too_much_unsealed_is_refused_until_sealing_catches_up() {
     }
     assert_eq!(refusal, Some(RecordError::SealingBehind));
     recorder.seal_now().await.unwrap();
-    drop(intend(&recorder, parts(20)).await.unwrap());
+    for n in 20..23 {
+        drop(intend(&recorder, parts(n)).await.unwrap());
+    }
+    drop(recorder);
+    // A start with such a tail seals before it says anything.
+    let disk = disk.rebooted();
+    let config = Config { unsealed_bytes_max: 100, ..self::config() };
+    let recorder =
+        Recorder::open(config, clock(), Arc::new(disk.clone()), Arc::new(disk.clone())).await.unwrap();
+    recorder.seal_now().await.unwrap();
+    assert!(
+        sealed(&disk).values().filter(|r| matches!(r.body, Body::System(System::Started { .. }))).count()
+            == 2
+    );
 }
 
 #[tokio::test]
