@@ -165,6 +165,12 @@ impl Recorder {
     }
 
     async fn tell_start(&self, version: String, recovered: Recovered) {
+        let cut = (recovered.torn > 0).then_some(System::TailCut { bytes: recovered.torn });
+        for event in cut.into_iter().chain([System::Started { version }]) {
+            if let Err(error) = self.system(event).await {
+                tracing::error!(%error, "the start could not be recorded");
+            }
+        }
         for (tenant, of) in recovered.open.into_iter().map(|(id, tenant)| (tenant, id)) {
             let outcome = Outcome {
                 of,
@@ -177,12 +183,6 @@ impl Recorder {
                 took_us: 0,
             };
             self.inner.core.submit_outcome(&tenant, outcome, self.inner.core.reserve_always());
-        }
-        let cut = (recovered.torn > 0).then_some(System::TailCut { bytes: recovered.torn });
-        for event in cut.into_iter().chain([System::Started { version }]) {
-            if let Err(error) = self.system(event).await {
-                tracing::error!(%error, "the start could not be recorded");
-            }
         }
     }
 

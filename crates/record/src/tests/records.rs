@@ -160,9 +160,7 @@ async fn inv_deny_too_much_unsealed_is_refused_until_sealing_catches_up() {
     }
     assert_eq!(refusal, Some(RecordError::SealingBehind));
     recorder.seal_now().await.unwrap();
-    for n in 20..23 {
-        drop(intend(&recorder, parts(n)).await.unwrap());
-    }
+    std::mem::forget(intend(&recorder, parts(20)).await.unwrap());
     drop(recorder);
     // A start with such a tail seals before it says anything.
     let disk = disk.rebooted();
