@@ -1,3 +1,13 @@
 //! The binary as a library: configuration, wiring, roles, signals.
 
+mod commands;
 pub mod config;
+mod demo;
+mod house;
+mod init;
+mod node;
+mod offline;
+
+pub use commands::run;
+pub use init::{Founded, InitError, found};
+pub use node::{Node, NodeError};

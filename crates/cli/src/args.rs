@@ -88,21 +88,6 @@ pub enum Command {
         #[arg(long)]
         name: String,
     },
-    /// Return to an earlier bundle or enrol an administrator, with the offline recovery keys, on a stopped node.
-    #[command(
-        after_help = "Examples:\n  bartizan recover --administrator alice --keys recovery-1.txt recovery-2.txt"
-    )]
-    Recover {
-        /// The data folder; overrides `data.folder`.
-        #[arg(long, value_name = "DIR")]
-        data_folder: Option<PathBuf>,
-        /// The administrator to enrol: a new key for them is printed.
-        #[arg(long, value_name = "NAME")]
-        administrator: String,
-        /// Files that hold recovery keys, enough of them.
-        #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
-        keys: Vec<PathBuf>,
-    },
     /// Play the story of an example organisation, then stay up.
     #[command(
         after_help = "Examples:\n  bartizan demo\n  bartizan demo --once\n  bartizan demo --env-file demo.env"
@@ -260,11 +245,6 @@ pub enum UpstreamCommand {
 pub enum PolicyCommand {
     /// Check a bundle folder: syntax, types, lints. Needs no server.
     Check {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Run a bundle's tests (`tests/*.toml`). Needs no server.
-    Test {
         /// The folder.
         folder: PathBuf,
     },

@@ -78,11 +78,17 @@ impl Client {
         Self { base: base.trim_end_matches('/').to_owned(), key, agent: config.into() }
     }
 
-    /// Sends one request and gives back the answer's JSON.
+    /// Sends one request to any path and gives back status and body as they are.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+    /// When there is no answer.
+    pub fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<(u16, String), ClientError> {
         let unreachable = |error: ureq::Error| ClientError::Unreachable {
             base: self.base.clone(),
             message: error.to_string(),
@@ -91,14 +97,25 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {}", key.expose()));
         }
-        let bytes = body.map(Value::to_string).unwrap_or_default();
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }
-        let request = request.body(bytes).map_err(|_| ClientError::Foreign)?;
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request =
+            request.body(body.map(Value::to_string).unwrap_or_default()).map_err(|_| ClientError::Foreign)?;
         let mut answer = self.agent.run(request).map_err(unreachable)?;
-        let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().map_err(unreachable)?;
+        Ok((answer.status().as_u16(), text))
+    }
+
+    /// Sends one request and gives back the answer's JSON.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+        let (status, text) = self.raw(method, path, body, &[])?;
         let value: Value = match serde_json::from_str(&text) {
             Ok(value) => value,
             Err(_) if text.is_empty() && status < 300 => Value::Null,

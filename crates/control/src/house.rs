@@ -33,7 +33,10 @@ pub struct Probe {
 /// The running house as its administration sees it.
 pub trait House: Debug + Send + Sync {
     /// Verifies what was presented. An error carries the caller as far as known, for the record.
-    fn identify<'a>(&'a self, presented: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>>;
+    fn identify<'a>(
+        &'a self,
+        presented: &'a Presented,
+    ) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>>;
 
     /// What is in force for `tenant`, unless it is older than its bound.
     ///
@@ -45,5 +48,9 @@ pub trait House: Debug + Send + Sync {
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Sends the harmless request that the intent was recorded for.
-    fn probe<'a>(&'a self, intent: IntentRecorded<ModelCall>, upstream: &'a Name) -> BoxFuture<'a, Result<Probe, ReasonCode>>;
+    fn probe<'a>(
+        &'a self,
+        intent: IntentRecorded<ModelCall>,
+        upstream: &'a Name,
+    ) -> BoxFuture<'a, Result<Probe, ReasonCode>>;
 }

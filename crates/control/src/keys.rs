@@ -77,19 +77,32 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no, or the principal is unknown, or the life is too long.
-    pub async fn create_key(&self, caller: &Caller, request: &CreateKey) -> Result<Done<CreatedKey>, Stopped> {
+    pub async fn create_key(
+        &self,
+        caller: &Caller,
+        request: &CreateKey,
+    ) -> Result<Done<CreatedKey>, Stopped> {
         let now = self.clock.now();
         self.change(caller, Action::KeyCreate, request, |view, tenant| {
             let principal = find_principal(&view.state, tenant, request.principal_kind, &request.principal)?;
             let life = request.life_s.map_or(LIFE_DEFAULT, Duration::from_secs);
             if life > LIFE_MAX || life.is_zero() {
-                return Err(Problem::with_detail(ReasonCode::Invalid, "`life_s` must be from 1 second to 366 days"));
+                return Err(Problem::with_detail(
+                    ReasonCode::Invalid,
+                    "`life_s` must be from 1 second to 366 days",
+                ));
             }
             if request.label.len() > 200 {
                 return Err(Problem::with_detail(ReasonCode::Invalid, "`label` must be at most 200 bytes"));
             }
-            let (row, created) =
-                self.new_key(tenant, principal, request.label.clone(), request.scopes.clone(), now, now.saturating_add(life));
+            let (row, created) = self.new_key(
+                tenant,
+                principal,
+                request.label.clone(),
+                request.scopes.clone(),
+                now,
+                now.saturating_add(life),
+            );
             Ok((vec![Change::AddKey(row)], created))
         })
         .await
@@ -125,19 +138,33 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no, there is no such key, it has ended already, or the overlap is too long.
-    pub async fn rotate_key(&self, caller: &Caller, id: KeyId, overlap: Duration) -> Result<Done<CreatedKey>, Stopped> {
+    pub async fn rotate_key(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        overlap: Duration,
+    ) -> Result<Done<CreatedKey>, Stopped> {
         let now = self.clock.now();
         self.change(caller, Action::KeyRotate, &(id, overlap.as_secs()), |view, tenant| {
             let old = find_key(&view.state, tenant, id)?;
             if old.revoked.is_some() || old.expires <= now {
-                return Err(Problem::with_detail(ReasonCode::Conflict, "the key has ended already; create a new one"));
+                return Err(Problem::with_detail(
+                    ReasonCode::Conflict,
+                    "the key has ended already; create a new one",
+                ));
             }
             if overlap > OVERLAP_MAX {
                 return Err(Problem::with_detail(ReasonCode::Invalid, "the overlap must be at most 7 days"));
             }
             let expires = now.saturating_add(old.expires.saturating_since(old.created));
-            let (row, created) =
-                self.new_key(tenant, old.principal.clone(), old.label.clone(), old.scopes.clone(), now, expires);
+            let (row, created) = self.new_key(
+                tenant,
+                old.principal.clone(),
+                old.label.clone(),
+                old.scopes.clone(),
+                now,
+                expires,
+            );
             let end = now.saturating_add(overlap).min(old.expires);
             Ok((vec![Change::AddKey(row), Change::ShortenKey { id, expires: end }], created))
         })
@@ -172,15 +199,25 @@ impl Control {
     }
 }
 
-fn find_principal(state: &State, tenant: &Tenant, kind: PrincipalKind, name: &Name) -> Result<Principal, Problem> {
+fn find_principal(
+    state: &State,
+    tenant: &Tenant,
+    kind: PrincipalKind,
+    name: &Name,
+) -> Result<Principal, Problem> {
     state
         .documents
         .iter()
         .filter(|(t, ..)| t == tenant)
-        .find_map(|(_, d, _)| (d.spec.principal_kind() == Some(kind) && d.name == *name).then_some(d.principal).flatten())
+        .find_map(|(_, d, _)| {
+            (d.spec.principal_kind() == Some(kind) && d.name == *name).then_some(d.principal).flatten()
+        })
         .map(|id| Principal { kind, name: name.clone(), id })
         .ok_or_else(|| {
-            Problem::with_detail(ReasonCode::NotFound, format!("no {} is called `{name}`", kind.entity_type().to_lowercase()))
+            Problem::with_detail(
+                ReasonCode::NotFound,
+                format!("no {} is called `{name}`", kind.entity_type().to_lowercase()),
+            )
         })
 }
 

@@ -36,7 +36,11 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no, a reference leads nowhere, or something changed meanwhile.
-    pub async fn apply_documents(&self, caller: &Caller, documents: &[Document]) -> Result<Done<Vec<DocumentView>>, Stopped> {
+    pub async fn apply_documents(
+        &self,
+        caller: &Caller,
+        documents: &[Document],
+    ) -> Result<Done<Vec<DocumentView>>, Stopped> {
         let now = self.clock.now();
         self.change(caller, Action::ResourceApply, &documents, |view, tenant| {
             let mut changes = Vec::new();
@@ -46,10 +50,15 @@ impl Control {
                 let mut document = given.clone();
                 // The pseudonym is ours to give, and stays for the life of the principal.
                 document.principal = document.spec.principal_kind().map(|_| {
-                    present.and_then(|(d, _)| d.principal).unwrap_or_else(|| PrincipalId::new(now, &*self.random))
+                    present
+                        .and_then(|(d, _)| d.principal)
+                        .unwrap_or_else(|| PrincipalId::new(now, &*self.random))
                 });
                 check_address(&document)?;
-                changes.push(Change::PutDocument { document: document.clone(), expect: present.map(|(_, r)| r) });
+                changes.push(Change::PutDocument {
+                    document: document.clone(),
+                    expect: present.map(|(_, r)| r),
+                });
                 views.push(DocumentView { document, revision: view.state.revision + 1 });
             }
             check_whole(view, tenant, documents)?;
@@ -62,7 +71,11 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no.
-    pub async fn list_documents(&self, caller: &Caller, kind: Option<&str>) -> Result<Done<Vec<DocumentView>>, Stopped> {
+    pub async fn list_documents(
+        &self,
+        caller: &Caller,
+        kind: Option<&str>,
+    ) -> Result<Done<Vec<DocumentView>>, Stopped> {
         self.read(caller, Action::ResourceRead, &kind, |view, tenant| {
             Ok(view
                 .state
@@ -79,10 +92,16 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no, there is no such thing, or something else still refers to it.
-    pub async fn delete_document(&self, caller: &Caller, kind: &str, name: &Name) -> Result<Done<()>, Stopped> {
+    pub async fn delete_document(
+        &self,
+        caller: &Caller,
+        kind: &str,
+        name: &Name,
+    ) -> Result<Done<()>, Stopped> {
         self.change(caller, Action::ResourceApply, &(kind, name), |view, tenant| {
-            let (_, revision) = find(&view.state, tenant, kind, name)
-                .ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`")))?;
+            let (_, revision) = find(&view.state, tenant, kind, name).ok_or_else(|| {
+                Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`"))
+            })?;
             let user = view.state.documents.iter().find(|(t, d, _)| {
                 t == tenant && references(&d.spec).iter().any(|(k, n)| *k == kind && *n == name)
             });
@@ -90,7 +109,10 @@ impl Control {
                 let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
                 return Err(Problem::with_detail(ReasonCode::Conflict, by));
             }
-            Ok((vec![Change::DeleteDocument { kind: kind.to_owned(), name: name.clone(), expect: revision }], ()))
+            Ok((
+                vec![Change::DeleteDocument { kind: kind.to_owned(), name: name.clone(), expect: revision }],
+                (),
+            ))
         })
         .await
     }
@@ -99,18 +121,29 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no or the text cannot stand in a header.
-    pub async fn put_credential(&self, caller: &Caller, name: &Name, text: &Secret<String>) -> Result<Done<()>, Stopped> {
+    pub async fn put_credential(
+        &self,
+        caller: &Caller,
+        name: &Name,
+        text: &Secret<String>,
+    ) -> Result<Done<()>, Stopped> {
         // The record commits to the name alone: a digest of the credential would be something to guess against.
         self.change(caller, Action::ResourceApply, &("credential", name), |_, tenant| {
             let ok = |b: u8| b.is_ascii_graphic();
             if text.expose().is_empty() || text.expose().len() > 8_192 || !text.expose().bytes().all(ok) {
-                return Err(Problem::with_detail(ReasonCode::Invalid, "a credential is 1 to 8,192 visible ASCII characters"));
+                return Err(Problem::with_detail(
+                    ReasonCode::Invalid,
+                    "a credential is 1 to 8,192 visible ASCII characters",
+                ));
             }
             let sealed = self.sealer.seal(text, &tenant.0, name).map_err(|error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "sealing failed");
                 Problem::new(ReasonCode::Internal)
             })?;
-            Ok((vec![Change::PutSealed(SealedRow { tenant: tenant.clone(), name: name.clone(), sealed })], ()))
+            Ok((
+                vec![Change::PutSealed(SealedRow { tenant: tenant.clone(), name: name.clone(), sealed })],
+                (),
+            ))
         })
         .await
     }
@@ -119,11 +152,19 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no.
-    pub async fn advance_epoch(&self, caller: &Caller, request: &EpochToAdvance) -> Result<Done<()>, Stopped> {
+    pub async fn advance_epoch(
+        &self,
+        caller: &Caller,
+        request: &EpochToAdvance,
+    ) -> Result<Done<()>, Stopped> {
         let now = self.clock.now();
         self.change(caller, Action::EpochAdvance, request, |_, tenant| {
-            let row =
-                EpochRow { tenant: tenant.clone(), kind: request.kind, name: request.name.clone(), not_before: now };
+            let row = EpochRow {
+                tenant: tenant.clone(),
+                kind: request.kind,
+                name: request.name.clone(),
+                not_before: now,
+            };
             Ok((vec![Change::AdvanceEpoch(row)], ()))
         })
         .await
@@ -134,21 +175,31 @@ impl Control {
     /// # Errors
     /// When policy says no, there is no such upstream, or it does not answer.
     pub async fn test_upstream(&self, caller: &Caller, name: &Name) -> Result<Done<Probe>, Stopped> {
-        let target = Target::Upstream { upstream: name.clone(), path: "/v1/models".to_owned(), body: Digest::of(b"") };
-        let Turn { view, intent } = self.ask::<ModelCall>(caller, Action::UpstreamTest, &name, target).await?;
+        let target =
+            Target::Upstream { upstream: name.clone(), path: "/v1/models".to_owned(), body: Digest::of(b"") };
+        let Turn { view, intent } =
+            self.ask::<ModelCall>(caller, Action::UpstreamTest, &name, target).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         if find(&view.state, caller.tenant(), "upstream", name).is_none() {
-            let problem = Problem::with_detail(ReasonCode::NotFound, format!("no upstream is called `{name}`"));
+            let problem =
+                Problem::with_detail(ReasonCode::NotFound, format!("no upstream is called `{name}`"));
             return crate::turn::finish(intent.begin(), Err(problem), receipt, decision);
         }
         match self.house.probe(intent, name).await {
             Ok(value) => Ok(Done { value, receipt, decision }),
-            Err(reason) => Err(Stopped { problem: Problem::new(reason).of(decision), receipt: Some(receipt) }),
+            Err(reason) => {
+                Err(Stopped { problem: Problem::new(reason).of(decision), receipt: Some(receipt) })
+            }
         }
     }
 }
 
-pub(crate) fn find<'a>(state: &'a State, tenant: &Tenant, kind: &str, name: &Name) -> Option<(&'a Document, u64)> {
+pub(crate) fn find<'a>(
+    state: &'a State,
+    tenant: &Tenant,
+    kind: &str,
+    name: &Name,
+) -> Option<(&'a Document, u64)> {
     state
         .documents
         .iter()
@@ -159,12 +210,16 @@ pub(crate) fn find<'a>(state: &'a State, tenant: &Tenant, kind: &str, name: &Nam
 /// What a declared thing refers to, as kind and name.
 fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
     match spec {
-        Spec::User(p) => p.groups.iter().map(|g| ("group", g)).chain(p.roles.iter().map(|r| ("role", r))).collect(),
+        Spec::User(p) => {
+            p.groups.iter().map(|g| ("group", g)).chain(p.roles.iter().map(|r| ("role", r))).collect()
+        }
         Spec::Agent(a) | Spec::Workload(a) => std::iter::once(("user", &a.owner))
             .chain(a.groups.iter().map(|g| ("group", g)))
             .chain(a.roles.iter().map(|r| ("role", r)))
             .collect(),
-        Spec::Group(n) => n.parents.iter().map(|p| ("group", p)).chain(n.roles.iter().map(|r| ("role", r))).collect(),
+        Spec::Group(n) => {
+            n.parents.iter().map(|p| ("group", p)).chain(n.roles.iter().map(|r| ("role", r))).collect()
+        }
         Spec::Role(n) => n.parents.iter().map(|p| ("role", p)).collect(),
         Spec::Project(n) => n.parents.iter().map(|p| ("project", p)).collect(),
         Spec::Environment(n) => n.parents.iter().map(|p| ("environment", p)).collect(),
@@ -186,12 +241,17 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
     for document in given {
         for (kind, name) in references(&document.spec) {
             if !all.iter().any(|d| d.spec.kind() == kind && d.name == *name) {
-                let place = format!("{} `{}` refers to {kind} `{name}`, which is not declared", document.spec.kind(), document.name);
+                let place = format!(
+                    "{} `{}` refers to {kind} `{name}`, which is not declared",
+                    document.spec.kind(),
+                    document.name
+                );
                 return Err(Problem::with_detail(ReasonCode::Invalid, place));
             }
         }
     }
-    bartizan_decide::Entities::build(&all).map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
+    bartizan_decide::Entities::build(&all)
+        .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
     Ok(())
 }
 
@@ -206,7 +266,10 @@ fn check_address(document: &Document) -> Result<(), Problem> {
         Some(rest) if !rest.is_empty() && !rest.contains(['@', '?', '#', ' ']) => Ok(()),
         _ => Err(Problem::with_detail(
             ReasonCode::Invalid,
-            format!("`{}`: an address is `http://` or `https://`, a host and a path, without user, query or fragment", document.name),
+            format!(
+                "`{}`: an address is `http://` or `https://`, a host and a path, without user, query or fragment",
+                document.name
+            ),
         )),
     }
 }

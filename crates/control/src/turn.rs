@@ -8,7 +8,8 @@ use bartizan_identify::Caller;
 use bartizan_model::action::{ChangeState, ReadState};
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Operation, Problem, ReasonCode, Situation, Target, Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Operation, Problem, ReasonCode, Situation, Target,
+    Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, RecordError, Running};
 use bartizan_store::{Change, StoreError};
@@ -87,21 +88,32 @@ impl Control {
         request: &(impl Serialize + Sync),
         target: Target,
     ) -> Result<Turn<O>, Stopped> {
-        let body = json::canonical(request).map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
+        let body = json::canonical(request)
+            .map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
         let now = self.clock.now();
         let view = self.house.view(caller.tenant())?;
-        let facts = AskFacts { dialect: "control".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
-        let ask = Ask::<O>::new(DecisionId::new(now, &*self.random), action, EntityRef::system(), facts, Digest::of(&body));
+        let facts =
+            AskFacts { dialect: "control".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
+        let ask = Ask::<O>::new(
+            DecisionId::new(now, &*self.random),
+            action,
+            EntityRef::system(),
+            facts,
+            Digest::of(&body),
+        );
         let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
         let refused = match view.policy.decide(caller, ask, &situation, &Door::none()).verdict {
             Verdict::Permit(permit) => {
                 let intent = self.recorder.intend(permit, target).await?;
                 return Ok(Turn { view, intent });
             }
-            Verdict::StepUp(refused) | Verdict::Justify(refused) | Verdict::Hold(refused) | Verdict::Deny(refused) => refused,
+            Verdict::StepUp(refused)
+            | Verdict::Justify(refused)
+            | Verdict::Hold(refused)
+            | Verdict::Deny(refused) => refused,
         };
         let receipt = self.recorder.refused(&refused).await?;
-        Err(Stopped { problem: refused.problem(), receipt: Some(receipt) })
+        Err(Stopped { problem: refused.problem(), receipt })
     }
 
     /// Records that somebody could not even be identified.
@@ -118,7 +130,7 @@ impl Control {
             discoverable: true,
         };
         match self.recorder.refused(&refused).await {
-            Ok(receipt) => Stopped { problem: Problem::new(reason).of(refused.id), receipt: Some(receipt) },
+            Ok(receipt) => Stopped { problem: Problem::new(reason).of(refused.id), receipt },
             Err(error) => error.into(),
         }
     }
@@ -140,7 +152,9 @@ impl Control {
         };
         let worked = work(&view, caller.tenant());
         let result = match worked {
-            Ok((changes, value)) => self.store.apply(&intent, changes).await.map(|_| value).map_err(Stopped::from),
+            Ok((changes, value)) => {
+                self.store.apply(&intent, changes).await.map(|_| value).map_err(Stopped::from)
+            }
             Err(problem) => Err(problem.into()),
         };
         let running = intent.begin();
@@ -173,6 +187,7 @@ impl Control {
 }
 
 /// Tells how a read ended and wraps its result.
+#[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
 pub(crate) fn finish<T>(
     running: Running,
     result: Result<T, Problem>,
@@ -191,6 +206,6 @@ pub(crate) fn finish<T>(
     }
 }
 
-pub(crate) const fn ended(end: End) -> Ended {
-    Ended { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+fn ended(end: End) -> Ended {
+    Ended { end, ..Ended::default() }
 }

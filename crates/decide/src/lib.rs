@@ -1,5 +1,21 @@
 //! One central policy decides every ask. This crate is the only maker of a [`Permit`].
+//!
+//! A [`Bundle`] is compiled once ([`CompiledBundle`]), joined with [`Entities`] into an immutable [`Snapshot`], and asked:
+//! [`Snapshot::decide`].
 
+mod bundle;
+mod engine;
+mod entities;
+mod explain;
+mod index;
+mod lint;
+mod remedy;
+mod starter;
 mod verdict;
 
-pub use verdict::{Decision, Permit, PermitParts, Refused, Verdict};
+pub use bundle::{Bundle, BundleError, BundleErrors, CompiledBundle};
+pub use engine::{Door, Question, Snapshot};
+pub use entities::{Entities, EntitiesError};
+pub use explain::Explanation;
+pub use starter::starter_bundle;
+pub use verdict::{Decision, Evidence, Permit, PermitParts, Refused, Verdict};

@@ -2,9 +2,10 @@
 
 use std::marker::PhantomData;
 
-use bartizan_base::Timestamp;
+use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::{Grounds, VerdictKind, What, Who};
 use bartizan_model::{DecisionId, Obligations, Offer, Operation, Problem, ReasonCode, Tenant};
+use serde::Serialize;
 
 /// What was decided.
 #[must_use = "a decision that is not enforced is a hole"]
@@ -28,6 +29,25 @@ pub enum Verdict<O: Operation> {
 pub struct Decision<O: Operation> {
     /// What was decided.
     pub verdict: Verdict<O>,
+    /// What it rests on.
+    pub evidence: Evidence,
+}
+
+/// What a decision rests on: noted while it was made, not worked out afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Rules that permitted, of any member.
+    pub permits: Vec<Name>,
+    /// Rules that forbade, of any member.
+    pub forbids: Vec<Name>,
+    /// Rules of the constitution that forbade.
+    pub constitution: Vec<Name>,
+    /// Permits whose scope matched a member that had none, and whose condition did not hold.
+    pub near: Vec<Name>,
+    /// Rules that could not be evaluated.
+    pub erred: Vec<Name>,
+    /// Whether the remedies of the rules that forbade would have led to a permit; absent when none was tried.
+    pub remedy_helps: Option<bool>,
 }
 
 /// Leave for one effect of kind `O`: not cloneable, spent by recording it.

@@ -12,21 +12,32 @@ pub(crate) const PURPOSE: &str = "x-bartizan-purpose";
 /// The situation of a request.
 ///
 /// A prompt of unknown origin is untrusted, so a session begins so.
-pub(crate) fn assess(now: Timestamp, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<Situation, Problem> {
+pub(crate) fn assess(
+    now: Timestamp,
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+) -> Result<Situation, Problem> {
     let mut stated = headers.get_all(PURPOSE).iter();
     let purpose: Option<Text<500>> = match (stated.next(), stated.next()) {
         (None, _) => None,
         (Some(one), None) => {
-            let text = one.to_str().ok().map(str::trim).filter(|t| !t.is_empty()).and_then(|t| t.parse().ok());
+            let text =
+                one.to_str().ok().map(str::trim).filter(|t| !t.is_empty()).and_then(|t| t.parse().ok());
             Some(text.ok_or_else(|| {
-                Problem::with_detail(ReasonCode::HeaderInvalid, format!("`{PURPOSE}` is visible ASCII text of at most 500 characters"))
+                Problem::with_detail(
+                    ReasonCode::HeaderInvalid,
+                    format!("`{PURPOSE}` is visible ASCII text of at most 500 characters"),
+                )
             })?)
         }
         (Some(_), Some(_)) => {
             return Err(Problem::with_detail(ReasonCode::HeaderInvalid, format!("`{PURPOSE}` stands twice")));
         }
     };
-    let session =
-        Label { confidentiality: Confidentiality::Public, integrity: Integrity::Untrusted, ..Label::bottom() };
+    let session = Label {
+        confidentiality: Confidentiality::Public,
+        integrity: Integrity::Untrusted,
+        ..Label::bottom()
+    };
     Ok(Situation { now, network: peer, purpose, session })
 }

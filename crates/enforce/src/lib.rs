@@ -13,5 +13,6 @@ mod world;
 
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts};
+pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
-pub use world::{Keeper, TenantWorld, World};
+pub use world::{Keeper, LEASE, TenantWorld, World};

@@ -63,11 +63,31 @@ impl Metrics {
             before_upstream: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
             duration: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
         };
-        registry.register("bartizan_asks", "Asks decided, by action, verdict and first reason", metrics.asks.clone());
-        registry.register("bartizan_tokens", "Tokens that upstreams counted, by direction", metrics.tokens.clone());
-        registry.register("bartizan_failures", "Permitted calls that failed, by reason", metrics.failures.clone());
-        registry.register("bartizan_redacted_matches", "Matches that were redacted", metrics.redacted.clone());
-        registry.register("bartizan_open_streams", "Answers that are being passed on", metrics.open_streams.clone());
+        registry.register(
+            "bartizan_asks",
+            "Asks decided, by action, verdict and first reason",
+            metrics.asks.clone(),
+        );
+        registry.register(
+            "bartizan_tokens",
+            "Tokens that upstreams counted, by direction",
+            metrics.tokens.clone(),
+        );
+        registry.register(
+            "bartizan_failures",
+            "Permitted calls that failed, by reason",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "bartizan_redacted_matches",
+            "Matches that were redacted",
+            metrics.redacted.clone(),
+        );
+        registry.register(
+            "bartizan_open_streams",
+            "Answers that are being passed on",
+            metrics.open_streams.clone(),
+        );
         registry.register_with_unit(
             "bartizan_before_upstream",
             "From the end of a request to its forwarding: identify, decide, record",
@@ -109,7 +129,13 @@ impl Metrics {
         self.open_streams.inc();
     }
 
-    pub(crate) fn ended(&self, after: Duration, failure: Option<&ReasonCode>, redacted: u64, tokens: (Option<u64>, Option<u64>)) {
+    pub(crate) fn ended(
+        &self,
+        after: Duration,
+        failure: Option<&ReasonCode>,
+        redacted: u64,
+        tokens: (Option<u64>, Option<u64>),
+    ) {
         self.open_streams.dec();
         self.duration.observe(after.as_secs_f64());
         self.redacted.inc_by(redacted);

@@ -10,10 +10,11 @@ use bartizan_decide::{Door, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_mask::Masker;
 use bartizan_model::action::{ModelCall, ReadState};
-use bartizan_model::directory::{Dialect, ModelSpec};
+use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
 use bartizan_model::record::{End, VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, Situation, Target, Tenant,
+    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, Situation, Target,
+    Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_upstream::{FetchPolicy, Outbound, Upstreams};
@@ -91,13 +92,23 @@ impl Gate {
     /// A gate made of `parts`.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let supported: BTreeSet<_> =
-            [ObligationKind::Cap, ObligationKind::DoNotKeep, ObligationKind::Redact, ObligationKind::StripTools].into();
+        let supported: BTreeSet<_> = [
+            ObligationKind::Cap,
+            ObligationKind::DoNotKeep,
+            ObligationKind::Redact,
+            ObligationKind::StripTools,
+        ]
+        .into();
         Self { parts, door: Door::new(supported) }
     }
 
     /// A model call, from the bytes of the request to the first byte of the answer.
-    pub async fn call_model<B>(self: &Arc<Self>, dialect: Dialect, request: Request<B>, peer: Option<IpAddr>) -> Reply
+    pub async fn call_model<B>(
+        self: &Arc<Self>,
+        dialect: Dialect,
+        request: Request<B>,
+        peer: Option<IpAddr>,
+    ) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -107,7 +118,12 @@ impl Gate {
         }
     }
 
-    async fn try_call<B>(self: &Arc<Self>, dialect: Dialect, request: Request<B>, peer: Option<IpAddr>) -> Result<Reply, Stop>
+    async fn try_call<B>(
+        self: &Arc<Self>,
+        dialect: Dialect,
+        request: Request<B>,
+        peer: Option<IpAddr>,
+    ) -> Result<Reply, Stop>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -119,15 +135,18 @@ impl Gate {
         let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
         let body = self.or_refuse(&caller, None, body).await?;
         let began_us = self.parts.clock.monotonic_us();
-        let request = self.or_refuse(&caller, None, bartizan_wire::parse_request(dialect, body, bounds.body)).await?;
-        let situation = self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, &head.headers)).await?;
+        let request =
+            self.or_refuse(&caller, None, bartizan_wire::parse_request(dialect, body, bounds.body)).await?;
+        let situation =
+            self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, &head.headers)).await?;
         let ask = self.model_ask(dialect, &request);
         let id = ask.id;
         let watch = Watch::new(self.clone(), presented, &ask, situation.clone(), &world);
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation).await?;
-        let (route, upstream) = self.route(tenant, &request, dialect, &permit, &caller).await?;
+        let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
         let obligations = permit.obligations().clone();
-        let (body, redacted) = self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
+        let (body, redacted) =
+            self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
         let path = dialect.path().to_owned();
         let target = Target::Upstream { upstream, path: path.clone(), body: Digest::of(&body) };
         let intent = self.intend(permit, target).await?;
@@ -135,13 +154,18 @@ impl Gate {
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
-        let plan = release::Plan { dialect, stream: request.stream(), obligations, redacted, began_us, decision: id };
-        let sent = self.parts.upstreams.send(intent, outbound).await;
+        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id };
+        let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         release::answer(self, sent, plan, watch, receipt).await
     }
 
     /// The models a caller may know of.
-    pub async fn list_models(self: &Arc<Self>, headers: &HeaderMap, one: Option<&str>, peer: Option<IpAddr>) -> Reply {
+    pub async fn list_models(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        one: Option<&str>,
+        peer: Option<IpAddr>,
+    ) -> Reply {
         let anthropic = headers.contains_key("anthropic-version");
         let dialect = if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
         match self.try_list(headers, one, peer, anthropic).await {
@@ -150,7 +174,13 @@ impl Gate {
         }
     }
 
-    async fn try_list(&self, headers: &HeaderMap, one: Option<&str>, peer: Option<IpAddr>, anthropic: bool) -> Result<Reply, Stop> {
+    async fn try_list(
+        &self,
+        headers: &HeaderMap,
+        one: Option<&str>,
+        peer: Option<IpAddr>,
+        anthropic: bool,
+    ) -> Result<Reply, Stop> {
         let world = self.parts.keeper.current()?;
         let presented = self.presented(&world, headers).await?;
         let caller = self.identify(&world, &presented).await?;
@@ -169,7 +199,10 @@ impl Gate {
             let (receipt, running) = (intent.receipt().clone(), intent.begin());
             if !tenant.models.contains_key(&name) {
                 running.finish(ended(End::Failed { reason: ReasonCode::ModelNotFound }));
-                return Err(Stop { problem: Problem::new(ReasonCode::ModelNotFound).of(id), receipt: Some(receipt) });
+                return Err(Stop {
+                    problem: Problem::new(ReasonCode::ModelNotFound).of(id),
+                    receipt: Some(receipt),
+                });
             }
             running.finish(ended(End::Done));
             let mut answer = reply::json(200, bartizan_wire::model_body(anthropic, &name));
@@ -188,13 +221,17 @@ impl Gate {
                     names.push(name.clone());
                     recorded = Some(permit);
                 }
-                Verdict::StepUp(r) | Verdict::Justify(r) | Verdict::Hold(r) | Verdict::Deny(r) => refused = Some(r),
+                Verdict::StepUp(r) | Verdict::Justify(r) | Verdict::Hold(r) | Verdict::Deny(r) => {
+                    refused = Some(r)
+                }
             }
         }
         let Some(permit) = recorded else {
             return match refused {
                 Some(refused) => Err(self.refuse(Refused { discoverable: true, ..refused }).await),
-                None => Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NoMatchingPermit)).await),
+                None => {
+                    Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NoMatchingPermit)).await)
+                }
             };
         };
         let id = permit.id();
@@ -228,7 +265,8 @@ impl Gate {
         match Presented::from_headers(bytes("authorization").into_iter(), bytes("x-api-key").into_iter()) {
             Ok(presented) => Ok(presented),
             Err(reason) => {
-                let tenant = world.state.bundles.first().map_or_else(Tenant::default_tenant, |b| b.tenant.clone());
+                let tenant =
+                    world.state.bundles.first().map_or_else(Tenant::default_tenant, |b| b.tenant.clone());
                 Err(self.refuse_early(&Caller::anonymous(tenant), None, Problem::new(reason)).await)
             }
         }
@@ -250,12 +288,20 @@ impl Gate {
     pub async fn verify(&self, world: &World, presented: &Presented) -> Result<Caller, (Caller, ReasonCode)> {
         for _ in 0..2 {
             match self.parts.identifier.identify(&world.directory, presented, self.parts.clock.now()) {
-                Identified::Caller(caller) => return Ok(caller),
-                Identified::Refused { caller, reason } => return Err((caller, reason)),
+                Identified::Caller(caller) => return Ok(*caller),
+                Identified::Refused { caller, reason } => return Err((*caller, reason)),
                 Identified::NeedKeys(issuer) => self.fetch_keys(world, &issuer).await,
             }
         }
         Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::IssuerKeysUnavailable))
+    }
+
+    /// The same without fetching anything: for streams that are open already.
+    pub(crate) fn verify_known(&self, world: &World, presented: &Presented) -> Option<Caller> {
+        match self.parts.identifier.identify(&world.directory, presented, self.parts.clock.now()) {
+            Identified::Caller(caller) => Some(*caller),
+            Identified::NeedKeys(_) | Identified::Refused { .. } => None,
+        }
     }
 
     async fn fetch_keys(&self, world: &World, issuer: &Name) {
@@ -267,7 +313,9 @@ impl Gate {
                     tracing::warn!(%issuer, %error, "the issuer's keys are not acceptable");
                 }
             }
-            Err(error) => tracing::warn!(%issuer, error = &error as &dyn std::error::Error, "the issuer's keys could not be fetched"),
+            Err(error) => {
+                tracing::warn!(%issuer, error = &error as &dyn std::error::Error, "the issuer's keys could not be fetched")
+            }
         }
     }
 
@@ -290,18 +338,27 @@ impl Gate {
         situation: &Situation,
     ) -> Result<(Permit<O>, &'w TenantWorld), Stop> {
         let Some(tenant) = world.tenants.get(caller.tenant()) else {
-            return Err(self.refuse_early(caller, Some(ask.id), Problem::new(ReasonCode::PolicyMissing)).await);
+            return Err(self
+                .refuse_early(caller, Some(ask.id), Problem::new(ReasonCode::PolicyMissing))
+                .await);
         };
         match tenant.policy.decide(caller, ask, situation, &self.door).verdict {
             Verdict::Permit(permit) => Ok((permit, tenant)),
-            Verdict::StepUp(refused) | Verdict::Justify(refused) | Verdict::Hold(refused) | Verdict::Deny(refused) => {
-                Err(self.refuse(refused).await)
-            }
+            Verdict::StepUp(refused)
+            | Verdict::Justify(refused)
+            | Verdict::Hold(refused)
+            | Verdict::Deny(refused) => Err(self.refuse(refused).await),
         }
     }
 
     /// Whether what was permitted would still be permitted: for streams that are open while the world changes.
-    pub(crate) fn still_permitted(&self, world: &World, caller: &Caller, ask: Ask<ModelCall>, situation: &Situation) -> bool {
+    pub(crate) fn still_permitted(
+        &self,
+        world: &World,
+        caller: &Caller,
+        ask: Ask<ModelCall>,
+        situation: &Situation,
+    ) -> bool {
         world.tenants.get(caller.tenant()).is_some_and(|tenant| {
             matches!(tenant.policy.decide(caller, ask, situation, &self.door).verdict, Verdict::Permit(_))
         })
@@ -314,10 +371,13 @@ impl Gate {
         dialect: Dialect,
         permit: &Permit<ModelCall>,
         caller: &Caller,
-    ) -> Result<(ModelSpec, Name), Stop> {
-        let found = tenant.models.get(request.model()).filter(|m| tenant.upstreams.contains_key(&m.upstream));
+    ) -> Result<(ModelSpec, Name, UpstreamSpec), Stop> {
+        let found =
+            tenant.models.get(request.model()).and_then(|m| Some((m, tenant.upstreams.get(&m.upstream)?)));
         let problem = match found {
-            Some(model) if model.dialects.contains(&dialect) => return Ok((model.clone(), model.upstream.clone())),
+            Some((model, upstream)) if model.dialects.contains(&dialect) => {
+                return Ok((model.clone(), model.upstream.clone(), upstream.clone()));
+            }
             Some(_) => Problem::new(ReasonCode::DialectUnsupported),
             None => Problem::new(ReasonCode::ModelNotFound),
         };
@@ -326,7 +386,11 @@ impl Gate {
 
     // --- record --------------------------------------------------------------------------------------------------
 
-    async fn intend<O: bartizan_model::Operation>(&self, permit: Permit<O>, target: Target) -> Result<IntentRecorded<O>, Stop> {
+    async fn intend<O: bartizan_model::Operation>(
+        &self,
+        permit: Permit<O>,
+        target: Target,
+    ) -> Result<IntentRecorded<O>, Stop> {
         let id = permit.id();
         self.parts.recorder.intend(permit, target).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded; nothing was forwarded");
@@ -337,9 +401,13 @@ impl Gate {
     /// Records a refusal and words it for the caller.
     async fn refuse(&self, refused: Refused) -> Stop {
         let problem = refused.problem();
-        self.parts.metrics.asked(refused.what.as_ref().map(|w| w.action), refused.verdict, refused.reasons.first());
+        self.parts.metrics.asked(
+            refused.what.as_ref().map(|w| w.action),
+            refused.verdict,
+            refused.reasons.first(),
+        );
         match self.parts.recorder.refused(&refused).await {
-            Ok(receipt) => Stop { problem, receipt: Some(receipt) },
+            Ok(receipt) => Stop { problem, receipt },
             Err(error) => {
                 tracing::error!(%error, "a refusal could not be recorded");
                 Problem::new(error.reason()).of(refused.id).into()
@@ -348,7 +416,12 @@ impl Gate {
     }
 
     /// Refuses before or beside policy: an unknown credential, a malformed body, a route that leads nowhere.
-    pub(crate) async fn refuse_early(&self, caller: &Caller, id: Option<DecisionId>, problem: Problem) -> Stop {
+    pub(crate) async fn refuse_early(
+        &self,
+        caller: &Caller,
+        id: Option<DecisionId>,
+        problem: Problem,
+    ) -> Stop {
         let refused = Refused {
             id: id.unwrap_or_else(|| self.new_id()),
             tenant: caller.tenant().clone(),
@@ -362,10 +435,16 @@ impl Gate {
         };
         let id = refused.id;
         let stop = self.refuse(refused).await;
-        if stop.receipt.is_some() { Stop { problem: problem.of(id), ..stop } } else { stop }
+        // What could not be recorded is told as that; everything else as what it is.
+        if stop.problem.reason == problem.reason { Stop { problem: problem.of(id), ..stop } } else { stop }
     }
 
-    async fn or_refuse<T>(&self, caller: &Caller, id: Option<DecisionId>, result: Result<T, Problem>) -> Result<T, Stop> {
+    async fn or_refuse<T>(
+        &self,
+        caller: &Caller,
+        id: Option<DecisionId>,
+        result: Result<T, Problem>,
+    ) -> Result<T, Stop> {
         match result {
             Ok(value) => Ok(value),
             Err(problem) => Err(self.refuse_early(caller, id, problem).await),
@@ -396,7 +475,11 @@ const fn action_of(dialect: Dialect) -> Action {
 }
 
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
-fn oblige(request: &ModelRequest, route: &ModelSpec, obligations: &Obligations) -> Result<(Bytes, u64), Problem> {
+fn oblige(
+    request: &ModelRequest,
+    route: &ModelSpec,
+    obligations: &Obligations,
+) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
     if let Some(upstream_model) = &route.upstream_model {
         edits.set_model(upstream_model);
@@ -430,7 +513,9 @@ fn oblige(request: &ModelRequest, route: &ModelSpec, obligations: &Obligations) 
 fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> HeaderMap {
     let names: &[&'static str] = match dialect {
         Dialect::AnthropicMessages => &["anthropic-version", "anthropic-beta", "accept"],
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => &["openai-beta", "accept"],
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => {
+            &["openai-beta", "accept"]
+        }
     };
     let mut out = HeaderMap::new();
     for name in names {
@@ -441,6 +526,6 @@ fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> HeaderMap {
     out
 }
 
-pub(crate) const fn ended(end: End) -> Ended {
-    Ended { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+fn ended(end: End) -> Ended {
+    Ended { end, ..Ended::default() }
 }

@@ -10,7 +10,12 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 
 /// Receives a JSON body of at most `bytes_max` bytes within `patience`.
-pub(crate) async fn receive<B>(headers: &HeaderMap, body: B, bytes_max: usize, patience: Duration) -> Result<Bytes, Problem>
+pub(crate) async fn receive<B>(
+    headers: &HeaderMap,
+    body: B,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -19,8 +24,10 @@ where
     if !essence.eq_ignore_ascii_case("application/json") || headers.contains_key(CONTENT_ENCODING) {
         return Err(Problem::new(ReasonCode::MediaTypeUnsupported));
     }
-    let too_large = || Problem::with_detail(ReasonCode::BodyTooLarge, format!("at most {bytes_max} bytes are taken"));
-    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let too_large =
+        || Problem::with_detail(ReasonCode::BodyTooLarge, format!("at most {bytes_max} bytes are taken"));
+    let declared =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if declared.is_some_and(|n| n > bytes_max as u64) {
         return Err(too_large());
     }

@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name};
 use bartizan_decide::{Bundle, CompiledBundle, Entities, Snapshot};
 use bartizan_identify::{Directory, EpochEntry, KeyEntry};
+use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
 use bartizan_model::{Document, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
-use bartizan_store::{State, Store, StoreError};
-use bartizan_model::action::ChangeState;
+use bartizan_store::{EpochKind, State, Store, StoreError};
 
 /// How long the house decides on what it knows without hearing from the state database: the lease of DESIGN 8.
 pub const LEASE: Duration = Duration::from_secs(1);
@@ -93,7 +93,11 @@ impl Keeper {
     /// `SnapshotStale`: a revocation could have been missed, so nothing is decided.
     pub fn current(&self) -> Result<Arc<World>, ReasonCode> {
         let age = self.clock.monotonic_us().saturating_sub(self.confirmed_us.load(Ordering::Acquire));
-        if u128::from(age) > LEASE.as_micros() { Err(ReasonCode::SnapshotStale) } else { Ok(self.world.load_full()) }
+        if u128::from(age) > LEASE.as_micros() {
+            Err(ReasonCode::SnapshotStale)
+        } else {
+            Ok(self.world.load_full())
+        }
     }
 
     /// The revision in force, for those who watch for changes.
@@ -156,7 +160,12 @@ impl Keeper {
 
     /// The tenant's bundle in force. One that does not compile (written by another version, or damaged) is refused with
     /// an alarm, and the last good one stays.
-    async fn bundle(&self, state: &State, tenant: &Tenant, previous: Option<&TenantWorld>) -> Option<Arc<CompiledBundle>> {
+    async fn bundle(
+        &self,
+        state: &State,
+        tenant: &Tenant,
+        previous: Option<&TenantWorld>,
+    ) -> Option<Arc<CompiledBundle>> {
         let last_good = previous.and_then(|p| p.policy.bundle().cloned());
         let row = state.bundles.iter().find(|b| b.tenant == *tenant)?;
         if let Some(same) = last_good.as_ref().filter(|b| b.digest() == row.digest) {
@@ -195,8 +204,12 @@ impl TenantWorld {
             let name = document.name.clone();
             match &document.spec {
                 Spec::Model(spec) if spec.status == Status::Active => drop(models.insert(name, spec.clone())),
-                Spec::Upstream(spec) if spec.status == Status::Active => drop(upstreams.insert(name, spec.clone())),
-                Spec::Issuer(spec) if spec.status == Status::Active => drop(issuers.insert(name, spec.clone())),
+                Spec::Upstream(spec) if spec.status == Status::Active => {
+                    drop(upstreams.insert(name, spec.clone()))
+                }
+                Spec::Issuer(spec) if spec.status == Status::Active => {
+                    drop(issuers.insert(name, spec.clone()))
+                }
                 _ => {}
             }
         }
@@ -217,7 +230,11 @@ fn directory(state: &State) -> Directory {
     });
     let epochs = state.epochs.iter().map(|row| EpochEntry {
         tenant: row.tenant.clone(),
-        kind: row.kind.into(),
+        kind: match row.kind {
+            EpochKind::Principal => bartizan_identify::EpochKind::Principal,
+            EpochKind::Issuer => bartizan_identify::EpochKind::Issuer,
+            EpochKind::Tenant => bartizan_identify::EpochKind::Tenant,
+        },
         name: row.name.clone(),
         not_before: row.not_before,
     });

@@ -1,1 +1,49 @@
 //! Which path goes where.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bartizan_enforce::{Gate, Reply};
+use bartizan_model::ReasonCode;
+use bartizan_model::directory::Dialect;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body::Body;
+
+/// The routes of the data plane. There is no path without authentication.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    gate: Arc<Gate>,
+}
+
+impl Gateway {
+    /// Routes in front of `gate`.
+    #[must_use]
+    pub const fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let peer = Some(peer.ip());
+        let path = request.uri().path().to_owned();
+        if let Some(dialect) = Dialect::ALL.iter().copied().find(|d| d.path() == path) {
+            if request.method() != Method::POST {
+                return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
+            }
+            return self.gate.call_model(dialect, request, peer).await;
+        }
+        let model = match path.strip_prefix("/v1/models") {
+            Some("") => None,
+            Some(rest) if rest.len() > 1 && rest.starts_with('/') => rest.get(1..),
+            _ => return self.gate.no_such_path(request.headers(), ReasonCode::NotFound).await,
+        };
+        if request.method() != Method::GET {
+            return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
+        }
+        self.gate.list_models(request.headers(), model, peer).await
+    }
+}

@@ -74,12 +74,19 @@ where
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let loop_tasks = tasks.clone();
-    tasks.spawn(name, async move { accept(listener, tls.map(TlsAcceptor::from), limits, loop_tasks, answer).await });
+    tasks.spawn(name, async move {
+        accept(listener, tls.map(TlsAcceptor::from), limits, loop_tasks, answer).await
+    });
     Ok(Served { address })
 }
 
-async fn accept<A, F, B>(listener: TcpListener, tls: Option<TlsAcceptor>, limits: ServerLimits, tasks: Tasks, answer: A)
-where
+async fn accept<A, F, B>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    limits: ServerLimits,
+    tasks: Tasks,
+    answer: A,
+) where
     A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -134,7 +141,11 @@ where
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(limits.head_bytes_max.max(8_192));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max.max(8_192));
     builder
         .http2()
         .timer(TokioTimer::new())

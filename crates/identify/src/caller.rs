@@ -23,6 +23,7 @@ pub struct Caller {
     pub(crate) scopes: Scopes,
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
+    pub(crate) supposed: bool,
 }
 
 /// What a credential may be used for. Scopes only shrink what policy grants; they never add to it.
@@ -71,7 +72,20 @@ impl Caller {
             scopes: Scopes::Only(BTreeSet::new()),
             issued: Timestamp::default(),
             expires: Timestamp::MAX,
+            supposed: false,
         }
+    }
+
+    /// Somebody supposed, for questions such as "what if". `decide` explains for them but never permits.
+    #[must_use]
+    pub fn suppose(tenant: Tenant, subject: Member, actors: Vec<Member>) -> Self {
+        Self { subject, actors, scopes: Scopes::All, supposed: true, ..Self::anonymous(tenant) }
+    }
+
+    /// Whether the caller is only supposed.
+    #[must_use]
+    pub const fn is_supposed(&self) -> bool {
+        self.supposed
     }
 
     /// The organisation.

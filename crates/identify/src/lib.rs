@@ -1,5 +1,11 @@
 //! Verified keys and tokens become a [`Caller`]. This crate is the only maker of one.
 
 mod caller;
+mod directory;
+mod identifier;
+mod presented;
 
 pub use caller::{Caller, Scopes};
+pub use directory::{Directory, EpochEntry, EpochKind, KeyEntry};
+pub use identifier::{Identified, Identifier, LearnError};
+pub use presented::Presented;

@@ -58,6 +58,10 @@ actions! {
     KeyRotate "key:rotate" "System",
     /// End a key now.
     KeyRevoke "key:revoke" "System",
+    /// Redeem the claim of the first administrator. Only whoever holds the claim.
+    HouseClaim "house:claim" "System",
+    /// Enrol an administrator with the offline recovery keys. Only enough of their holders.
+    HouseRecover "house:recover" "System",
     /// Declare that everything issued earlier to somebody is dead.
     EpochAdvance "epoch:advance" "System",
     /// Try an upstream with a harmless request.

@@ -227,6 +227,8 @@ pub enum CredentialKind {
     ApiKey,
     /// A JWT access token (RFC 9068).
     AccessToken,
-    /// The process itself or the offline recovery keys.
-    System,
+    /// The single-use claim of the first administrator.
+    Claim,
+    /// Enough of the offline recovery keys.
+    Recovery,
 }

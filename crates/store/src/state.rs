@@ -80,7 +80,7 @@ pub struct EpochRow {
 }
 
 /// A credential for an upstream, under envelope encryption.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedRow {
     /// Whose house.
     pub tenant: Tenant,
@@ -91,7 +91,7 @@ pub struct SealedRow {
 }
 
 /// A policy bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleRow {
     /// Whose house.
     pub tenant: Tenant,
@@ -104,7 +104,7 @@ pub struct BundleRow {
 }
 
 /// A single-use claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRow {
     /// SHA-256 of its text.
     pub digest: Digest,
@@ -172,4 +172,8 @@ pub struct Founding {
     pub recovery: (u32, Vec<String>),
     /// The claim of the first administrator.
     pub claim: ClaimRow,
+    /// What is declared from the first day.
+    pub documents: Vec<(Tenant, Document)>,
+    /// The bundle to begin with, of version 1.
+    pub bundle: Option<BundleRow>,
 }

@@ -21,16 +21,12 @@ pub struct Config {
     pub listeners: Listeners,
     /// Where state, keys and the ledger are.
     pub folder: PathBuf,
-    /// The state database.
-    pub state: StateUrl,
     /// Bounds on what callers may send.
     pub limits: Limits,
     /// The write-ahead log and its sealing.
     pub record: Record,
     /// What the process says about itself.
     pub log: Log,
-    /// Where traces go.
-    pub otlp_url: Option<String>,
     /// A PEM file with further roots for upstream TLS.
     pub upstream_ca: Option<PathBuf>,
 }
@@ -53,15 +49,6 @@ pub struct Listeners {
     pub operations: SocketAddr,
     /// Certificate chain and key for the data plane and the control API; plain HTTP without.
     pub tls: Option<(PathBuf, PathBuf)>,
-}
-
-/// The state database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateUrl {
-    /// `state.db` in the data folder.
-    Embedded,
-    /// A PostgreSQL URL.
-    Postgres(String),
 }
 
 /// Bounds on what callers may send.
@@ -119,13 +106,6 @@ impl Config {
                 return Err(raw.wrong("listeners.tls_certificate", "needed beside `listeners.tls_key`"));
             }
         };
-        let state = match raw.text("state.url") {
-            "embedded" => StateUrl::Embedded,
-            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                StateUrl::Postgres(url.to_owned())
-            }
-            _ => return Err(raw.wrong("state.url", "expected `embedded` or a `postgres://` URL")),
-        };
         Ok(Self {
             role: match raw.text("server.role") {
                 "all" => Role::All,
@@ -139,7 +119,6 @@ impl Config {
                 tls,
             },
             folder: raw.text("data.folder").into(),
-            state,
             limits: Limits {
                 body_bytes_max: raw.number("limits.body_bytes_max", 1, 1 << 30)?,
                 body_timeout: Duration::from_millis(raw.number("limits.body_timeout_ms", 1, 600_000)?),
@@ -162,7 +141,6 @@ impl Config {
                     _ => return Err(raw.wrong("log.format", "expected `text` or `json`")),
                 },
             },
-            otlp_url: raw.optional("telemetry.otlp_url").map(str::to_owned),
             upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
         })
     }

@@ -9,8 +9,6 @@ pub struct Setting {
     pub default: &'static str,
     /// What it means, with its unit.
     pub meaning: &'static str,
-    /// Whether its value must not be shown.
-    pub secret: bool,
 }
 
 impl Setting {
@@ -22,7 +20,7 @@ impl Setting {
 }
 
 const fn setting(path: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { path, default, meaning, secret: false }
+    Setting { path, default, meaning }
 }
 
 /// Every setting, by section.
@@ -70,16 +68,5 @@ pub const SETTINGS: &[Setting] = &[
     setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
     setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
     setting("server.role", "all", "Which parts this process runs: `all`."),
-    Setting {
-        path: "state.url",
-        default: "embedded",
-        meaning: "The state database: `embedded`, or a `postgres://` URL.",
-        secret: true,
-    },
-    setting(
-        "telemetry.otlp_url",
-        "",
-        "Where traces go, as OTLP over HTTP, such as `http://127.0.0.1:4318`. Nowhere without.",
-    ),
     setting("upstream.ca_file", "", "PEM file with further roots that upstream TLS is checked against."),
 ];

@@ -1,0 +1,425 @@
+//! Routes of the control API. The table feeds the dispatcher and the reference page.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bartizan_base::{Name, json};
+use bartizan_control::{
+    ApplyBundle, AskToExplain, Control, CreateKey, CreatedKey, Done, EpochToAdvance, Stopped,
+};
+use bartizan_identify::{Caller, Presented};
+use bartizan_model::{Document, Problem, ReasonCode, Tenant};
+use bartizan_secret::Secret;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const BODY_MAX: usize = 18 << 20;
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+const LIMITS: json::Limits = json::Limits { bytes_max: BODY_MAX, depth_max: 32, nodes_max: 200_000 };
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path; `{}` stands for one part.
+    pub path: &'static str,
+    /// The action that policy is asked for.
+    pub action: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    call: Call,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Claim,
+    Whoami,
+    KeyList,
+    KeyCreate,
+    KeyRevoke,
+    KeyRotate,
+    ResourceList,
+    ResourceApply,
+    ResourceDelete,
+    CredentialPut,
+    UpstreamTest,
+    PolicyRead,
+    PolicyApply,
+    PolicyExplain,
+    DecisionList,
+    DecisionShow,
+    DecisionProof,
+    Checkpoints,
+    EpochAdvance,
+}
+
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    action: &'static str,
+    meaning: &'static str,
+    call: Call,
+) -> Route {
+    Route { method, path, action, meaning, call }
+}
+
+/// Every route.
+pub const ROUTES: &[Route] = &[
+    route("POST", "/api/v1/claim", "house:claim", "Redeem the first administrator's claim.", Call::Claim),
+    route("GET", "/api/v1/whoami", "-", "Who the caller is taken for.", Call::Whoami),
+    route("GET", "/api/v1/keys", "key:list", "List keys, never their texts.", Call::KeyList),
+    route(
+        "POST",
+        "/api/v1/keys",
+        "key:create",
+        "Make a key; its text is in this answer only.",
+        Call::KeyCreate,
+    ),
+    route("POST", "/api/v1/keys/{}/revoke", "key:revoke", "End a key now.", Call::KeyRevoke),
+    route("POST", "/api/v1/keys/{}/rotate", "key:rotate", "Replace a key.", Call::KeyRotate),
+    route("GET", "/api/v1/resources", "resource:read", "List declared things.", Call::ResourceList),
+    route(
+        "GET",
+        "/api/v1/resources/{}",
+        "resource:read",
+        "List declared things of one kind.",
+        Call::ResourceList,
+    ),
+    route("POST", "/api/v1/resources", "resource:apply", "Declare things, all or none.", Call::ResourceApply),
+    route(
+        "DELETE",
+        "/api/v1/resources/{}/{}",
+        "resource:apply",
+        "Remove a declared thing.",
+        Call::ResourceDelete,
+    ),
+    route(
+        "PUT",
+        "/api/v1/credentials/{}",
+        "resource:apply",
+        "Keep an upstream's credential, sealed.",
+        Call::CredentialPut,
+    ),
+    route("POST", "/api/v1/upstreams/{}/test", "upstream:test", "Try an upstream.", Call::UpstreamTest),
+    route("GET", "/api/v1/policy", "policy:read", "The bundle in force.", Call::PolicyRead),
+    route("PUT", "/api/v1/policy", "policy:apply", "Put a bundle in force.", Call::PolicyApply),
+    route(
+        "POST",
+        "/api/v1/policy/explain",
+        "policy:test",
+        "What would be decided, and why.",
+        Call::PolicyExplain,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions",
+        "decision:read",
+        "The latest decisions (`?limit=`).",
+        Call::DecisionList,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}",
+        "decision:read",
+        "One decision and how it ended.",
+        Call::DecisionShow,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}/proof",
+        "ledger:read",
+        "The proof that it is in the ledger.",
+        Call::DecisionProof,
+    ),
+    route("GET", "/api/v1/checkpoints", "ledger:read", "The latest checkpoints.", Call::Checkpoints),
+    route(
+        "POST",
+        "/api/v1/epochs",
+        "epoch:advance",
+        "Everything issued up to now is dead.",
+        Call::EpochAdvance,
+    ),
+];
+
+type Answer = Response<Full<Bytes>>;
+
+/// The control API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    control: Control,
+}
+
+impl Api {
+    /// The API in front of `control`.
+    #[must_use]
+    pub const fn new(control: Control) -> Self {
+        Self { control }
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(&self, request: Request<B>, _peer: SocketAddr) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.try_answer(request).await.unwrap_or_else(|stopped| told(&stopped))
+    }
+
+    async fn try_answer<B>(&self, request: Request<B>) -> Result<Answer, Stopped>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let found = find(head.method.as_str(), head.uri.path());
+        if let Ok((Route { call: Call::Claim, .. }, _)) = found {
+            return self.claim(&receive(&head.headers, body).await?).await;
+        }
+        // Whoever is not known learns nothing about paths.
+        let caller = self.identify(&head.headers).await?;
+        let (route, parts) = found?;
+        let body = receive(&head.headers, body).await?;
+        self.call(route.call, &caller, &parts, head.uri.query().unwrap_or_default(), &body).await
+    }
+
+    async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Stopped> {
+        let values = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect::<Vec<_>>();
+        let presented = match Presented::from_headers(
+            values("authorization").into_iter(),
+            values("x-api-key").into_iter(),
+        ) {
+            Ok(presented) => presented,
+            Err(reason) => {
+                return Err(self
+                    .control
+                    .refuse_caller(&Caller::anonymous(Tenant::default_tenant()), reason)
+                    .await);
+            }
+        };
+        match self.control.house.identify(&presented).await {
+            Ok(caller) => Ok(caller),
+            Err((caller, reason)) => Err(self.control.refuse_caller(&caller, reason).await),
+        }
+    }
+
+    async fn claim(&self, body: &[u8]) -> Result<Answer, Stopped> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Claim {
+            claim: Secret<String>,
+            name: Name,
+        }
+        let request: Claim = read(body)?;
+        let done = self.control.redeem_claim(&request.claim, &request.name).await?;
+        let value = json!({"name": done.value.name, "key": key(&done.value.key)});
+        Ok(given(&done, &value))
+    }
+
+    async fn call(
+        &self,
+        call: Call,
+        caller: &Caller,
+        parts: &[&str],
+        query: &str,
+        body: &[u8],
+    ) -> Result<Answer, Stopped> {
+        let control = &self.control;
+        let part = |at: usize| parts.get(at).copied().unwrap_or_default();
+        let name = |at: usize| part(at).parse::<Name>().map_err(|_| Problem::new(ReasonCode::NotFound));
+        let id = || part(0).parse().map_err(|_| Problem::new(ReasonCode::NotFound));
+        let decision = || part(0).parse().map_err(|_| Problem::new(ReasonCode::NotFound));
+        Ok(match call {
+            Call::Claim => return Err(ReasonCode::NotFound.into()),
+            Call::Whoami => {
+                let subject = &caller.subject().principal;
+                let value = json!({
+                    "tenant": caller.tenant(), "kind": subject.kind, "name": subject.name,
+                    "assurance": u8::from(caller.subject().assurance.level), "expires": caller.expires().to_string(), "key": caller.key()
+                });
+                plain(200, &value)
+            }
+            Call::KeyList => same(&control.list_keys(caller).await?),
+            Call::KeyCreate => created(&control.create_key(caller, &read::<CreateKey>(body)?).await?),
+            Call::KeyRevoke => same(&control.revoke_key(caller, id()?).await?),
+            Call::KeyRotate => {
+                #[derive(serde::Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Rotate {
+                    overlap_s: u64,
+                }
+                let overlap = Duration::from_secs(read::<Rotate>(body)?.overlap_s);
+                created(&control.rotate_key(caller, id()?, overlap).await?)
+            }
+            Call::ResourceList => same(&control.list_documents(caller, parts.first().copied()).await?),
+            Call::ResourceApply => {
+                same(&control.apply_documents(caller, &read::<Vec<Document>>(body)?).await?)
+            }
+            Call::ResourceDelete => same(&control.delete_document(caller, part(0), &name(1)?).await?),
+            Call::CredentialPut => {
+                #[derive(serde::Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Credential {
+                    credential: Secret<String>,
+                }
+                same(&control.put_credential(caller, &name(0)?, &read::<Credential>(body)?.credential).await?)
+            }
+            Call::UpstreamTest => {
+                let done = control.test_upstream(caller, &name(0)?).await?;
+                let value = json!({"status": done.value.status, "took_us": done.value.took_us});
+                given(&done, &value)
+            }
+            Call::PolicyRead => same(&control.policy(caller).await?),
+            Call::PolicyApply => same(&control.apply_bundle(caller, &read::<ApplyBundle>(body)?).await?),
+            Call::PolicyExplain => {
+                let done = control.explain(caller, &read::<AskToExplain>(body)?).await?;
+                let value = json!({"explanation": done.value, "text": done.value.to_string()});
+                given(&done, &value)
+            }
+            Call::DecisionList => {
+                let limit =
+                    query.split('&').find_map(|q| q.strip_prefix("limit=")).map_or(Ok(20), str::parse);
+                let limit = limit.map_err(|_| {
+                    Problem::with_detail(ReasonCode::BodyMalformed, "`limit` is a whole number")
+                })?;
+                same(&control.latest_decisions(caller, limit).await?)
+            }
+            Call::DecisionShow => same(&control.find_decision(caller, decision()?).await?),
+            Call::DecisionProof => {
+                let done = control.prove_decision(caller, decision()?).await?;
+                let value = json!({"proof": done.value.0, "entry": done.value.1});
+                given(&done, &value)
+            }
+            Call::Checkpoints => same(&control.checkpoints(caller).await?),
+            Call::EpochAdvance => same(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?),
+        })
+    }
+}
+
+/// The route of a request with the parts that `{}` stands for.
+#[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
+fn find<'a>(method: &str, path: &'a str) -> Result<(Route, Vec<&'a str>), Stopped> {
+    let mut known = false;
+    for route in ROUTES {
+        let (pattern, given): (Vec<_>, Vec<_>) = (route.path.split('/').collect(), path.split('/').collect());
+        let fits = pattern.len() == given.len()
+            && pattern.iter().zip(&given).all(|(p, g)| *p == "{}" && !g.is_empty() || p == g);
+        if fits && route.method == method {
+            return Ok((
+                *route,
+                pattern.iter().zip(given).filter(|(p, _)| **p == "{}").map(|(_, g)| g).collect(),
+            ));
+        }
+        known |= fits;
+    }
+    Err(if known { ReasonCode::MethodNotAllowed } else { ReasonCode::NotFound }.into())
+}
+
+async fn receive<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_MAX).collect()).await;
+    let bytes = collected
+        .map_err(|_| Problem::new(ReasonCode::BodyTimeout))?
+        .map_err(|_| Problem::new(ReasonCode::BodyTooLarge))?
+        .to_bytes();
+    let json = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
+    if bytes.is_empty() || json { Ok(bytes) } else { Err(Problem::new(ReasonCode::MediaTypeUnsupported)) }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    json::parse_as(body, LIMITS).map_err(|error| {
+        let reason = match &error {
+            json::JsonError::DuplicateKey(_) => ReasonCode::JsonDuplicateKey,
+            json::JsonError::TooDeep(_) | json::JsonError::TooMany(_) => ReasonCode::JsonTooComplex,
+            json::JsonError::TooLong(_) => ReasonCode::BodyTooLarge,
+            json::JsonError::Syntax(_) | json::JsonError::Shape(_) => ReasonCode::BodyMalformed,
+        };
+        Problem::with_detail(reason, error.to_string())
+    })
+}
+
+fn plain(status: u16, value: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(value.to_string())));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn given<T>(done: &Done<T>, value: &Value) -> Answer {
+    let mut answer = plain(200, value);
+    mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
+    mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
+    answer
+}
+
+fn same<T: Serialize>(done: &Done<T>) -> Answer {
+    given(done, &serde_json::to_value(&done.value).unwrap_or(Value::Null))
+}
+
+fn key(created: &CreatedKey) -> Value {
+    let mut value = serde_json::to_value(&created.key).unwrap_or(Value::Null);
+    if let Some(members) = value.as_object_mut() {
+        // The one place where a key's text is given out, to the one who asked for it.
+        members.insert("text".to_owned(), created.text.expose().as_str().into());
+    }
+    value
+}
+
+fn created(done: &Done<CreatedKey>) -> Answer {
+    given(done, &key(&done.value))
+}
+
+fn told(stopped: &Stopped) -> Answer {
+    let problem = &stopped.problem;
+    let mut answer = plain(
+        problem.reason.status(),
+        &json!({"reason": problem.reason.code(), "message": problem.message(), "decision": problem.decision, "remedies": problem.offers}),
+    );
+    if let Some(decision) = problem.decision {
+        mark(answer.headers_mut(), "bartizan-decision", &decision.to_string());
+    }
+    if let Some(receipt) = &stopped.receipt {
+        mark(answer.headers_mut(), "bartizan-receipt", &receipt.to_string());
+    }
+    answer
+}
+
+fn mark(headers: &mut HeaderMap, name: &'static str, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_with_their_parts_and_nothing_else_is() {
+        let (route, parts) = find("DELETE", "/api/v1/resources/model/gpt").unwrap();
+        assert_eq!((route.action, parts), ("resource:apply", vec!["model", "gpt"]));
+        assert_eq!(find("PATCH", "/api/v1/keys").unwrap_err().problem.reason, ReasonCode::MethodNotAllowed);
+        for path in
+            ["/", "/api/v1/keys/", "/api/v1/keys//revoke", "/api/v1/../v1/keys", "/api/v1/decisions/a/b/c"]
+        {
+            assert_eq!(find("GET", path).unwrap_err().problem.reason, ReasonCode::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_route_names_an_action_there_is() {
+        for route in ROUTES.iter().filter(|r| r.action != "-") {
+            assert!(route.action.parse::<bartizan_model::Action>().is_ok(), "{}", route.path);
+        }
+    }
+}

@@ -1,0 +1,647 @@
+//! What each command does.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode as ProcessCode;
+
+use bartizan_cli::{
+    Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, EpochCommand, ExitCode, Global,
+    KeyCommand, LogCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
+};
+use bartizan_decide::CompiledBundle;
+use bartizan_ledger::VerifierKey;
+use bartizan_model::ReasonCode;
+use bartizan_secret::Secret;
+use clap::Parser as _;
+use serde_json::{Value, json};
+
+use crate::config::{Config, Raw, SETTINGS, Strings};
+use crate::node::{DataFolder, Node};
+use crate::offline::{read_bundle, seconds};
+use crate::{demo, init};
+
+/// How a command failed.
+pub(crate) struct Failure {
+    pub(crate) code: ExitCode,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
+    /// A failure with everything that caused it.
+    pub(crate) fn of(code: ExitCode, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut message = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            next = cause.source();
+        }
+        Self::new(code, message)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self { code: error.exit(), hint: error.hint(), message: error.to_string() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // A reader that has seen enough is no failure.
+        let code = if error.kind() == io::ErrorKind::BrokenPipe { ExitCode::Ok } else { ExitCode::Failed };
+        Self::new(code, error.to_string())
+    }
+}
+
+struct Environment;
+
+impl Strings for Environment {
+    fn variables(&self) -> Vec<(String, String)> {
+        std::env::vars().filter(|(name, _)| name.starts_with("BARTIZAN_")).collect()
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn run() -> ProcessCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok };
+            // Nowhere left to say that even this could not be written.
+            error.print().unwrap_or_default();
+            return code.into();
+        }
+    };
+    // The one crypto provider of the process.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return ExitCode::Failed.into();
+    }
+    match command(cli) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            if failure.code != ExitCode::Ok {
+                let mut err = io::stderr();
+                writeln!(err, "error: {}", failure.message).unwrap_or_default();
+                if let Some(hint) = &failure.hint {
+                    writeln!(err, "\nhint: {hint}").unwrap_or_default();
+                }
+            }
+            failure.code.into()
+        }
+    }
+}
+
+fn command(cli: Cli) -> Result<ExitCode, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Serve { data_folder, upstream, set } => {
+            serve(&global, data_folder, upstream.as_deref(), &set)
+        }
+        Command::Init { data_folder, recovery } => initialise(&global, data_folder, &recovery),
+        Command::Claim { name } => claim(&global, &name),
+        Command::Demo { once, env_file } => demo::run(once, env_file.as_deref()),
+        Command::Doctor { data_folder } => doctor(&global, data_folder),
+        Command::Whoami => show(&global, "GET", "/api/v1/whoami", None, whoami),
+        Command::Key(command) => key(&global, command),
+        Command::Resource(command) => resource(&global, command),
+        Command::Upstream(command) => upstream_command(&global, command),
+        Command::Policy(command) => policy(&global, command),
+        Command::Decision(command) => decision(&global, &command),
+        Command::Epoch(EpochCommand::Advance { kind, name }) => {
+            show(&global, "POST", "/api/v1/epochs", Some(&json!({"kind": kind, "name": name})), |_| {
+                "done: everything issued up to now is dead".to_owned()
+            })
+        }
+        Command::Log(command) => log(&global, command),
+        Command::Config(command) => config_command(&global, &command),
+        Command::Explain { code } => explain(&global, &code),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut bartizan_cli::command(), "bartizan", &mut io::stdout());
+            Ok(ExitCode::Ok)
+        }
+        Command::Man { directory } => {
+            fs::create_dir_all(&directory)?;
+            clap_mangen::generate_to(bartizan_cli::command(), &directory)?;
+            Ok(ExitCode::Ok)
+        }
+    }
+}
+
+// --- configuration ---------------------------------------------------------------------------------------------------
+
+fn raw(global: &Global, flags: &[(&'static str, String)]) -> Result<Raw, Failure> {
+    let found = global.config.clone().or_else(|| {
+        [PathBuf::from("bartizan.toml"), PathBuf::from("/etc/bartizan/config.toml")]
+            .into_iter()
+            .find(|p| p.exists())
+    });
+    let text = match &found {
+        None => None,
+        Some(path) => {
+            Some(fs::read_to_string(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?)
+        }
+    };
+    let file = found.as_deref().zip(text.as_deref());
+    Raw::load(file, &Environment, flags).map_err(|e| Failure::usage(e.to_string()))
+}
+
+fn config(global: &Global, data_folder: Option<PathBuf>, set: &[String]) -> Result<Config, Failure> {
+    let mut flags = Vec::new();
+    if let Some(folder) = data_folder {
+        flags.push(("data.folder", folder.to_string_lossy().into_owned()));
+    }
+    for pair in set {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("`--set {pair}`: expected SETTING=VALUE")))?;
+        let setting = SETTINGS
+            .iter()
+            .find(|s| s.path == name)
+            .ok_or_else(|| Failure::usage(format!("unknown setting `{name}`")))?;
+        flags.push((setting.path, value.to_owned()));
+    }
+    Config::resolve(&raw(global, &flags)?).map_err(|e| Failure::usage(e.to_string()))
+}
+
+fn config_command(global: &Global, command: &ConfigCommand) -> Result<ExitCode, Failure> {
+    let raw = raw(global, &[])?;
+    match command {
+        ConfigCommand::Validate => {
+            Config::resolve(&raw).map_err(|e| Failure::usage(e.to_string()))?;
+            writeln!(io::stdout(), "ok")?;
+        }
+        ConfigCommand::Show { origin } => {
+            let rows: Vec<Value> = raw
+                .shown()
+                .map(|(setting, value, from)| json!({"setting": setting.path, "value": value, "origin": from.to_string()}))
+                .collect();
+            let mut fields = vec![("setting", "/setting"), ("value", "/value")];
+            if *origin {
+                fields.push(("origin", "/origin"));
+            }
+            Output::new(global.output, io::stdout())
+                .value(&rows.into(), |rows| Table::of(rows, &fields).to_string())?;
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+// --- the node --------------------------------------------------------------------------------------------------------
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from)
+}
+
+pub(crate) fn logging(filter: &str, json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A second start in one process keeps the first one's settings.
+    if json { builder.json().try_init().unwrap_or_default() } else { builder.try_init().unwrap_or_default() }
+}
+
+fn serve(
+    global: &Global,
+    data_folder: Option<PathBuf>,
+    upstream: Option<&str>,
+    set: &[String],
+) -> Result<ExitCode, Failure> {
+    let config = config(global, data_folder, set)?;
+    logging(&config.log.filter, config.log.json);
+    runtime()?.block_on(async {
+        let claim = match upstream {
+            Some(_) if !init::is_founded(&config) => {
+                let founded = init::found(&config, "1/1").await.map_err(|e| Failure::of(ExitCode::Failed, &e))?;
+                Some(founded.claim)
+            }
+            _ => None,
+        };
+        let node = Node::start(&config).await.map_err(|e| Failure::of(ExitCode::Failed, &e))?;
+        let mut out = io::stdout();
+        writeln!(out, "data        http://{}\ncontrol     http://{}\noperations  http://{}", node.data, node.control, node.operations)?;
+        if let (Some(given), Some(claim)) = (upstream, claim) {
+            let (base, given) = (format!("http://{}", node.control), given.to_owned());
+            let ready = tokio::task::spawn_blocking(move || demo::quick_start(&base, &claim, &given)).await;
+            let key = ready.map_err(|e| Failure::of(ExitCode::Failed, &e))??;
+            writeln!(out, "\nAn installation was created for trying out. Your key, shown once:\n\n  export OPENAI_API_KEY={}\n  export OPENAI_BASE_URL=http://{}/v1", key.expose(), node.data)?;
+        }
+        out.flush()?;
+        ended().await;
+        node.stop().await;
+        Ok(ExitCode::Ok)
+    })
+}
+
+/// Resolves when the process is asked to end.
+pub(crate) async fn ended() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(interrupt.await),
+    }
+}
+
+fn initialise(global: &Global, data_folder: Option<PathBuf>, recovery: &str) -> Result<ExitCode, Failure> {
+    let config = config(global, data_folder, &[])?;
+    let founded =
+        runtime()?.block_on(init::found(&config, recovery)).map_err(|e| Failure::of(ExitCode::Failed, &e))?;
+    let value = json!({
+        "folder": config.folder, "claim": founded.claim.expose(), "needed": founded.needed,
+        "recovery": founded.recovery.iter().map(|k| k.expose().clone()).collect::<Vec<_>>()
+    });
+    Output::new(global.output, io::stdout()).value(&value, |_| {
+        let keys: String = founded.recovery.iter().map(|k| format!("  {}\n", k.expose())).collect();
+        format!(
+            "Created an installation in {}.\n\nRecovery keys, shown once; keep them offline and apart ({} of {} are needed):\n\n{keys}\n\
+             The first administrator's claim, good for 24 hours and one use:\n\n  {}\n\n\
+             Next: run `bartizan serve`, then `bartizan claim --name YOU` and paste the claim.",
+            config.folder.display(), founded.needed, founded.recovery.len(), founded.claim.expose()
+        )
+    })?;
+    Ok(ExitCode::Ok)
+}
+
+fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let config = config(global, data_folder, &[])?;
+    let mut checks: Vec<(&str, Result<String, String>)> = Vec::new();
+    checks.push((
+        "installation",
+        if init::is_founded(&config) {
+            Ok(config.folder.display().to_string())
+        } else {
+            Err("none; run `bartizan init`".to_owned())
+        },
+    ));
+    let held = DataFolder::open(&config.folder);
+    checks.push((
+        "data folder",
+        held.as_ref().map(|_| "free; no node runs on it".to_owned()).map_err(ToString::to_string),
+    ));
+    let keys = bartizan_keys::KeyFolder::open(&config.folder.join("keys"));
+    checks.push((
+        "keys",
+        keys.map(|_| "readable by the service user alone".to_owned()).map_err(|e| e.to_string()),
+    ));
+    let probe = config.folder.join("doctor.probe");
+    let synced = fs::File::create(&probe)
+        .and_then(|mut f| f.write_all(&[0; 4_096]).and_then(|()| f.sync_all()))
+        .and_then(|()| fs::remove_file(&probe));
+    checks.push(("disk", synced.map(|()| "writes and syncs".to_owned()).map_err(|e| e.to_string())));
+    let bad = checks.iter().any(|(_, r)| r.is_err());
+    let rows: Vec<Value> = checks
+        .iter()
+        .map(|(what, r)| json!({"check": what, "ok": r.is_ok(), "detail": r.as_ref().map_or_else(Clone::clone, Clone::clone)}))
+        .collect();
+    Output::new(global.output, io::stdout()).value(&rows.into(), |rows| {
+        Table::of(rows, &[("check", "/check"), ("ok", "/ok"), ("detail", "/detail")]).to_string()
+    })?;
+    Ok(if bad { ExitCode::Failed } else { ExitCode::Ok })
+}
+
+// --- the control API -------------------------------------------------------------------------------------------------
+
+fn client(global: &Global) -> Result<Client, Failure> {
+    let key = match &global.api_key_file {
+        Some(path) => {
+            Some(fs::read_to_string(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?)
+        }
+        None => Environment
+            .variables()
+            .into_iter()
+            .find(|(name, _)| name == "BARTIZAN_API_KEY")
+            .map(|(_, value)| value),
+    };
+    let key = key.map(|k| Secret::new(k.trim().to_owned()));
+    if key.is_none() {
+        let mut failure = Failure::new(ExitCode::Unauthenticated, "no API key for the control API");
+        failure.hint = Some(
+            "set BARTIZAN_API_KEY or --api-key-file; the first one comes from `bartizan claim`".to_owned(),
+        );
+        return Err(failure);
+    }
+    Ok(Client::new(&global.control_url, key))
+}
+
+fn show(
+    global: &Global,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    people: impl FnOnce(&Value) -> String,
+) -> Result<ExitCode, Failure> {
+    let value = client(global)?.call(method, path, body)?;
+    Output::new(global.output, io::stdout()).value(&value, people)?;
+    Ok(ExitCode::Ok)
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn whoami(value: &Value) -> String {
+    format!(
+        "{}/{} in {}, assurance {}",
+        text(value, "/kind"),
+        text(value, "/name"),
+        text(value, "/tenant"),
+        value.pointer("/assurance").unwrap_or(&Value::Null)
+    )
+}
+
+fn claim(global: &Global, name: &str) -> Result<ExitCode, Failure> {
+    let mut claim = String::new();
+    io::stdin().read_to_string(&mut claim)?;
+    let body = json!({"claim": claim.trim(), "name": name});
+    let value = Client::new(&global.control_url, None).call("POST", "/api/v1/claim", Some(&body))?;
+    Output::new(global.output, io::stdout()).value(&value, |v| new_key(v.pointer("/key").unwrap_or(v)))?;
+    Ok(ExitCode::Ok)
+}
+
+fn new_key(value: &Value) -> String {
+    format!(
+        "Key {} for {}, until {}. Shown once:\n\n  {}",
+        text(value, "/id"),
+        text(value, "/principal"),
+        text(value, "/expires"),
+        text(value, "/text")
+    )
+}
+
+/// Splits `user/alice`.
+fn principal(text: &str) -> Result<(&str, &str), Failure> {
+    text.split_once('/')
+        .filter(|(kind, _)| ["user", "agent", "workload"].contains(kind))
+        .ok_or_else(|| Failure::usage(format!("`{text}`: expected user/NAME, agent/NAME or workload/NAME")))
+}
+
+fn duration(text: &str) -> Result<u64, Failure> {
+    seconds(text)
+        .ok_or_else(|| Failure::usage(format!("`{text}`: expected a duration such as 90s, 15m, 12h or 30d")))
+}
+
+fn key(global: &Global, command: KeyCommand) -> Result<ExitCode, Failure> {
+    match command {
+        KeyCommand::Create { principal: of, label, scopes, life } => {
+            let (kind, name) = principal(&of)?;
+            let scopes = if scopes.is_empty() { Value::Null } else { json!(scopes) };
+            let body = json!({"principal_kind": kind, "principal": name, "label": label, "scopes": scopes, "life_s": duration(&life)?});
+            show(global, "POST", "/api/v1/keys", Some(&body), new_key)
+        }
+        KeyCommand::List => {
+            let fields = [
+                ("id", "/id"),
+                ("handle", "/handle"),
+                ("principal", "/principal"),
+                ("state", "/state"),
+                ("expires", "/expires"),
+                ("last used", "/last_used"),
+                ("label", "/label"),
+            ];
+            show(global, "GET", "/api/v1/keys", None, |keys| Table::of(keys, &fields).to_string())
+        }
+        KeyCommand::Revoke { id } => show(global, "POST", &format!("/api/v1/keys/{id}/revoke"), None, |v| {
+            format!("revoked {}", text(v, "/id"))
+        }),
+        KeyCommand::Rotate { id, overlap } => {
+            let body = json!({"overlap_s": duration(&overlap)?});
+            show(global, "POST", &format!("/api/v1/keys/{id}/rotate"), Some(&body), new_key)
+        }
+    }
+}
+
+const RESOURCE_FIELDS: &[(&str, &str)] =
+    &[("kind", "/spec/kind"), ("name", "/name"), ("revision", "/revision")];
+
+fn resource(global: &Global, command: ResourceCommand) -> Result<ExitCode, Failure> {
+    match command {
+        ResourceCommand::Apply { file } => {
+            let body = read_documents(&file)?;
+            show(global, "POST", "/api/v1/resources", Some(&body), |v| {
+                Table::of(v, RESOURCE_FIELDS).to_string()
+            })
+        }
+        ResourceCommand::List { kind } => {
+            let path =
+                kind.map_or_else(|| "/api/v1/resources".to_owned(), |k| format!("/api/v1/resources/{k}"));
+            show(global, "GET", &path, None, |v| Table::of(v, RESOURCE_FIELDS).to_string())
+        }
+        ResourceCommand::Delete { kind, name } => {
+            show(global, "DELETE", &format!("/api/v1/resources/{kind}/{name}"), None, |_| {
+                format!("removed {kind} {name}")
+            })
+        }
+    }
+}
+
+/// The documents of a file: `[[resource]]` tables in TOML, or an array in JSON.
+fn read_documents(file: &Path) -> Result<Value, Failure> {
+    let text = fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
+    let invalid = |e: String| Failure::new(ExitCode::Invalid, format!("{}: {e}", file.display()));
+    if file.extension().is_some_and(|e| e == "json") {
+        return serde_json::from_str(&text).map_err(|e| invalid(e.to_string()));
+    }
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+    let documents = table.get("resource").ok_or_else(|| invalid("no `[[resource]]` table".to_owned()))?;
+    serde_json::to_value(documents).map_err(|e| invalid(e.to_string()))
+}
+
+fn upstream_command(global: &Global, command: UpstreamCommand) -> Result<ExitCode, Failure> {
+    match command {
+        UpstreamCommand::Add { name, url, x_api_key, allow_private, credential_stdin } => {
+            if credential_stdin {
+                let mut credential = String::new();
+                io::stdin().read_to_string(&mut credential)?;
+                client(global)?.call(
+                    "PUT",
+                    &format!("/api/v1/credentials/{name}"),
+                    Some(&json!({"credential": credential.trim()})),
+                )?;
+            }
+            let credential = if credential_stdin { json!(name) } else { Value::Null };
+            let auth = if x_api_key { "x_api_key" } else { "bearer" };
+            let spec = json!({"kind": "upstream", "base_url": url, "allow_private": allow_private, "auth": auth, "credential": credential});
+            show(global, "POST", "/api/v1/resources", Some(&json!([{"name": name, "spec": spec}])), |v| {
+                Table::of(v, RESOURCE_FIELDS).to_string()
+            })
+        }
+        UpstreamCommand::Test { name } => {
+            show(global, "POST", &format!("/api/v1/upstreams/{name}/test"), None, |v| {
+                format!(
+                    "answered with status {} after {} µs",
+                    v.pointer("/status").unwrap_or(&Value::Null),
+                    v.pointer("/took_us").unwrap_or(&Value::Null)
+                )
+            })
+        }
+    }
+}
+
+fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> {
+    match command {
+        PolicyCommand::Check { folder } => {
+            let bundle =
+                read_bundle(&folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
+            match CompiledBundle::compile(&bundle) {
+                Ok(compiled) => {
+                    let value = json!({"ok": true, "rules": compiled.len(), "digest": compiled.digest()});
+                    Output::new(global.output, io::stdout()).value(&value, |_| {
+                        format!("ok: {} rules, digest {}", compiled.len(), compiled.digest())
+                    })?;
+                    Ok(ExitCode::Ok)
+                }
+                Err(errors) => Err(Failure::new(ExitCode::Invalid, errors.to_string())),
+            }
+        }
+        PolicyCommand::Apply { folder } => {
+            let bundle =
+                read_bundle(&folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
+            let client = client(global)?;
+            let present = match client.call("GET", "/api/v1/policy", None) {
+                Ok(value) => value.pointer("/version").and_then(Value::as_u64).unwrap_or(0),
+                Err(ClientError::Refused { status: 404, .. }) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            let value = client.call(
+                "PUT",
+                "/api/v1/policy",
+                Some(&json!({"files": bundle.files, "expect": present})),
+            )?;
+            Output::new(global.output, io::stdout()).value(&value, |v| {
+                format!(
+                    "in force: version {}, digest {}",
+                    v.pointer("/version").unwrap_or(&Value::Null),
+                    text(v, "/digest")
+                )
+            })?;
+            Ok(ExitCode::Ok)
+        }
+        PolicyCommand::Explain { principal: of, action, resource, assurance } => {
+            let (kind, name) = principal(&of)?;
+            let body = json!({"principal_kind": kind, "principal": name, "action": action, "resource": resource, "assurance": assurance});
+            show(global, "POST", "/api/v1/policy/explain", Some(&body), |v| text(v, "/text").to_owned())
+        }
+    }
+}
+
+fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Failure> {
+    match command {
+        DecisionCommand::Show { id } => {
+            show(global, "GET", &format!("/api/v1/decisions/{id}"), None, told_decision)
+        }
+        DecisionCommand::List { limit } => {
+            let fields = [
+                ("decision", "/record/id"),
+                ("kind", "/record/kind"),
+                ("subject", "/subject"),
+                ("action", "/record/what/action"),
+                ("resource", "/record/what/resource/name"),
+                ("reasons", "/record/reasons"),
+            ];
+            show(global, "GET", &format!("/api/v1/decisions?limit={limit}"), None, |v| {
+                Table::of(v, &fields).to_string()
+            })
+        }
+    }
+}
+
+fn told_decision(value: &Value) -> String {
+    let mut out = format!(
+        "{} {}\n  who: {}\n  asked: {} on {}\n",
+        text(value, "/record/kind"),
+        text(value, "/record/id"),
+        text(value, "/subject"),
+        text(value, "/record/what/action"),
+        text(value, "/record/what/resource/name")
+    );
+    let list = |pointer: &str| {
+        value
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .map(|a| a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+            .unwrap_or_default()
+    };
+    for (label, pointer) in [("why", "/record/reasons"), ("rules", "/record/grounds/rules")] {
+        let items = list(pointer);
+        if !items.is_empty() {
+            out.push_str(&format!("  {label}: {items}\n"));
+        }
+    }
+    out.push_str(&format!("  policy: {}\n", text(value, "/record/grounds/policy")));
+    match value.pointer("/outcome/end/how").and_then(Value::as_str) {
+        Some(how) => out.push_str(&format!("  ended: {how}\n")),
+        None => out.push_str("  ended: not yet, or nothing was begun\n"),
+    }
+    match value.pointer("/sealed/1") {
+        Some(index) => out.push_str(&format!("  sealed: {} at {index}\n", text(value, "/sealed/0"))),
+        None => out.push_str("  sealed: at the next checkpoint\n"),
+    }
+    out
+}
+
+fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
+    match command {
+        LogCommand::Verify { folder, key, old } => {
+            let key: VerifierKey = key.trim().parse().map_err(|e| Failure::usage(format!("--key: {e}")))?;
+            let old = old
+                .map(|path| fs::read(&path).map_err(|e| Failure::usage(format!("{}: {e}", path.display()))))
+                .transpose()?;
+            let report = bartizan_verify::verify_directory(&folder, &key, old.as_deref());
+            let value = serde_json::to_value(&report).unwrap_or(Value::Null);
+            let ok = report.ok;
+            Output::new(global.output, io::stdout()).value(&value, |_| {
+                report
+                    .checks
+                    .iter()
+                    .map(|c| format!("{} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.what))
+                    .collect()
+            })?;
+            Ok(if ok { ExitCode::Ok } else { ExitCode::Failed })
+        }
+        LogCommand::Checkpoint => show(global, "GET", "/api/v1/checkpoints", None, |v| {
+            Table::of(v, &[("log", "/0"), ("size", "/1"), ("root", "/2")]).to_string()
+        }),
+        LogCommand::Proof { id } => {
+            show(global, "GET", &format!("/api/v1/decisions/{id}/proof"), None, |v| {
+                text(v, "/proof").to_owned()
+            })
+        }
+    }
+}
+
+fn explain(global: &Global, code: &str) -> Result<ExitCode, Failure> {
+    let reason: ReasonCode = code
+        .parse()
+        .map_err(|_| Failure::new(ExitCode::Failed, format!("no reason has the code `{code}`")))?;
+    let value = json!({"code": reason.code(), "status": reason.status(), "meaning": reason.meaning().trim(), "way_forward": reason.way_forward()});
+    Output::new(global.output, io::stdout()).value(&value, |_| {
+        format!(
+            "{} (HTTP {})\n\n{}\n{}",
+            reason.code(),
+            reason.status(),
+            reason.meaning().trim(),
+            reason.way_forward()
+        )
+    })?;
+    Ok(ExitCode::Ok)
+}

@@ -1,0 +1,103 @@
+//! Introduces `control` to the ones who know: the keeper of the world, the gate that verifies, the exit that probes.
+
+use std::sync::Arc;
+
+use bartizan_base::{Clock, Name};
+use bartizan_control::{House, Probe, View};
+use bartizan_enforce::{Gate, Keeper};
+use bartizan_identify::{Caller, Presented};
+use bartizan_keys::Sealer;
+use bartizan_model::action::ModelCall;
+use bartizan_model::record::End;
+use bartizan_model::{ReasonCode, Tenant};
+use bartizan_record::{Ended, IntentRecorded};
+use bartizan_secret::Secret;
+use bartizan_store::StoreError;
+use bartizan_upstream::{Credentials, Outbound, Upstreams};
+use futures_util::future::BoxFuture;
+
+/// The running house.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl House for Running {
+    fn identify<'a>(
+        &'a self,
+        presented: &'a Presented,
+    ) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
+        Box::pin(async move {
+            let world = self
+                .keeper
+                .current()
+                .map_err(|reason| (Caller::anonymous(Tenant::default_tenant()), reason))?;
+            self.gate.verify(&world, presented).await
+        })
+    }
+
+    fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {
+        let world = self.keeper.current()?;
+        let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
+        Ok(View { state: world.state.clone(), policy: part.policy.clone() })
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.keeper.reload())
+    }
+
+    fn probe<'a>(
+        &'a self,
+        intent: IntentRecorded<ModelCall>,
+        upstream: &'a Name,
+    ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
+        Box::pin(async move {
+            let world = self.keeper.current()?;
+            let spec = world.tenants.get(intent.tenant()).and_then(|t| t.upstreams.get(upstream)).cloned();
+            let spec = spec.ok_or(ReasonCode::NotFound)?;
+            let began = self.clock.monotonic_us();
+            let outbound = Outbound {
+                path: "/v1/models".to_owned(),
+                body: bytes::Bytes::new(),
+                headers: http::HeaderMap::new(),
+            };
+            match self.upstreams.send(intent, &spec, outbound).await {
+                Ok(answer) => {
+                    answer.running.finish(Ended { status: Some(answer.status), ..Ended::default() });
+                    Ok(Probe {
+                        status: answer.status,
+                        took_us: self.clock.monotonic_us().saturating_sub(began),
+                    })
+                }
+                Err(error) => {
+                    error.running.finish(Ended {
+                        end: End::Failed { reason: error.reason.clone() },
+                        ..Ended::default()
+                    });
+                    Err(error.reason)
+                }
+            }
+        })
+    }
+}
+
+/// Opens sealed credentials of the state in force.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    pub(crate) keeper: Arc<std::sync::OnceLock<Arc<Keeper>>>,
+    pub(crate) sealer: Arc<Sealer>,
+}
+
+impl Credentials for Opener {
+    fn credential(&self, tenant: &Tenant, name: &Name) -> Option<Secret<String>> {
+        let world = self.keeper.get()?.current().ok()?;
+        let row = world.state.sealed.iter().find(|s| s.tenant == *tenant && s.name == *name)?;
+        let opened = self.sealer.open(&row.sealed, &tenant.0, name);
+        opened
+            .inspect_err(|error| tracing::error!(%error, credential = %name, "a credential does not open"))
+            .ok()
+    }
+}

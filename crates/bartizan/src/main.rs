@@ -1,0 +1,5 @@
+//! `bartizan`: the one binary.
+
+fn main() -> std::process::ExitCode {
+    bartizan::run()
+}

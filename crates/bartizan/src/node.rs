@@ -1,0 +1,420 @@
+//! A running node: everything introduced to everything.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bartizan_api::Api;
+use bartizan_base::{Clock, Random, json};
+use bartizan_control::Control;
+use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts};
+use bartizan_gateway::{Gateway, ServerLimits, serve};
+use bartizan_identify::Identifier;
+use bartizan_keys::{KeyFolder, Sealer};
+use bartizan_model::NodeId;
+use bartizan_model::action::ChangeState;
+use bartizan_record::{IntentRecorded, RealDisk, Recorder};
+use bartizan_rt::{SystemClock, SystemRandom, Tasks};
+use bartizan_store::{Checkpoints, Store};
+use bartizan_store_sqlite::SqliteStore;
+use bartizan_upstream::{Settings, SystemResolver, Upstreams};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use prometheus_client::registry::Registry;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::Config;
+use crate::house::{Opener, Running};
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A file or folder.
+    #[error("{path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process runs on the folder.
+    #[error("{0}: another process runs on this data folder; one folder, one process")]
+    Locked(PathBuf),
+    /// The folder holds no installation.
+    #[error("{0}: no installation here; run `bartizan init` first")]
+    NotFounded(PathBuf),
+    /// A part that cannot start.
+    #[error("{what}")]
+    Part {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl FnOnce(E) -> NodeError {
+    move |source| NodeError::Part { what, source: source.into() }
+}
+
+/// The data folder, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    pub(crate) path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Opens the folder, creating it where it is absent, and locks it.
+    ///
+    /// # Errors
+    /// When another process holds it.
+    pub(crate) fn open(path: &Path) -> Result<Self, NodeError> {
+        let io = |source| NodeError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(io)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(NodeError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+}
+
+type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
+
+/// The state database, as its two ports.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDb {
+    state: StateStore,
+    checkpoints: Arc<dyn Checkpoints>,
+}
+
+impl StateDb {
+    pub(crate) async fn open(folder: &DataFolder) -> Result<Self, NodeError> {
+        let path = folder.path.join("state.db");
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
+            .await
+            .map_err(part("the state database"))?;
+        let store = Arc::new(store.map_err(part("the state database"))?);
+        Ok(Self { state: store.clone(), checkpoints: store })
+    }
+
+    pub(crate) fn state(&self) -> &StateStore {
+        &self.state
+    }
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Node {
+    /// Where the data plane listens.
+    pub data: SocketAddr,
+    /// Where the control API listens.
+    pub control: SocketAddr,
+    /// Where health and metrics are served.
+    pub operations: SocketAddr,
+    tasks: Tasks,
+    recorder: Recorder,
+    _folder: DataFolder,
+}
+
+impl Node {
+    /// Starts a node on an installation.
+    ///
+    /// # Errors
+    /// [`NodeError`]; each says what can be done.
+    pub async fn start(config: &Config) -> Result<Self, NodeError> {
+        let folder = DataFolder::open(&config.folder)?;
+        let store = StateDb::open(&folder).await?;
+        if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
+            return Err(NodeError::NotFounded(folder.path));
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
+        let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
+        let sealer = sealer(&keys, &random)?;
+        let recorder = recorder(config, &folder, &keys, &clock, &random, &store).await?;
+        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
+            .await
+            .map_err(part("the state"))?;
+        let keeper = Arc::new(keeper);
+        let known = Arc::new(OnceLock::from(keeper.clone()));
+        let upstreams =
+            Arc::new(upstreams(config, Opener { keeper: known, sealer: sealer.clone() }, &clock)?);
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let gate = Arc::new(Gate::new(Parts {
+            keeper: keeper.clone(),
+            identifier: Arc::new(Identifier::new()),
+            recorder: recorder.clone(),
+            upstreams: upstreams.clone(),
+            metrics,
+            bounds: bounds(config),
+            clock: clock.clone(),
+            random: random.clone(),
+        }));
+        let house =
+            Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
+        let control =
+            Control { house, store: store.state, recorder: recorder.clone(), sealer, clock, random };
+        let tasks = Tasks::new();
+        watch(&tasks, keeper.clone());
+        seal(&tasks, recorder.clone(), config.record.seal_interval);
+        let (data, control, operations) = listen(
+            config,
+            &tasks,
+            gate,
+            control,
+            Operations { registry: Arc::new(registry), keeper, recorder: recorder.clone() },
+        )
+        .await?;
+        Ok(Self { data, control, operations, tasks, recorder, _folder: folder })
+    }
+
+    /// Seals what is recorded up to now.
+    ///
+    /// # Errors
+    /// When a file or the lock store fails.
+    pub async fn seal(&self) -> Result<(), NodeError> {
+        self.recorder.seal_now().await.map_err(part("sealing"))
+    }
+
+    /// Ends: no new connections, running requests get ten seconds, then the ledger is sealed.
+    pub async fn stop(self) {
+        if !self.tasks.finish(Duration::from_secs(10)).await {
+            tracing::warn!("some requests did not end in time");
+        }
+        self.recorder.close().await;
+    }
+}
+
+fn sealer(keys: &KeyFolder, random: &Arc<dyn Random>) -> Result<Arc<Sealer>, NodeError> {
+    let kek = keys.key("kek", &**random).map_err(part("the key-encryption key"))?;
+    Ok(Arc::new(Sealer::new(&kek, random.clone()).map_err(part("the key-encryption key"))?))
+}
+
+async fn recorder(
+    config: &Config,
+    folder: &DataFolder,
+    keys: &KeyFolder,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+    store: &StateDb,
+) -> Result<Recorder, NodeError> {
+    let node = node_id(&folder.path, &**clock, &**random)?;
+    let settings = bartizan_record::Config {
+        folder: folder.path.clone(),
+        node,
+        segment_bytes: config.record.segment_bytes,
+        queue_max: config.record.queue_max as u64,
+        origin: format!("{node}.bartizan.internal/log"),
+        seed: keys.key("log", &**random).map_err(part("the ledger's key"))?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Recorder::open(settings, clock.clone(), Arc::new(RealDisk), store.checkpoints.clone())
+        .await
+        .map_err(part("the ledger"))
+}
+
+/// Which node this is, for the life of the folder.
+fn node_id(folder: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<NodeId, NodeError> {
+    let path = folder.join("node");
+    let io = |source| NodeError::Io { path: path.clone(), source };
+    if !path.exists() {
+        fs::write(&path, NodeId::new(clock.now(), random).to_string()).map_err(io)?;
+    }
+    let text = fs::read_to_string(&path).map_err(io)?;
+    text.trim().parse().map_err(|e| io(io::Error::new(io::ErrorKind::InvalidData, e)))
+}
+
+fn upstreams(config: &Config, credentials: Opener, clock: &Arc<dyn Clock>) -> Result<Upstreams, NodeError> {
+    let extra_roots = match &config.upstream_ca {
+        None => Vec::new(),
+        Some(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .map_err(part("`upstream.ca_file`"))?,
+    };
+    let settings = Settings {
+        extra_roots,
+        resolver: Arc::new(SystemResolver),
+        credentials: Arc::new(credentials),
+        clock: clock.clone(),
+    };
+    Upstreams::new(settings).map_err(part("outbound TLS"))
+}
+
+const fn bounds(config: &Config) -> Bounds {
+    let limits = &config.limits;
+    Bounds {
+        body: json::Limits {
+            bytes_max: limits.body_bytes_max,
+            depth_max: limits.json_depth_max,
+            nodes_max: limits.json_nodes_max,
+        },
+        body_timeout: limits.body_timeout,
+        answer_bytes_max: limits.answer_bytes_max,
+    }
+}
+
+/// Watches the state database: a change made elsewhere is in force here within a fraction of the lease.
+fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("watch", async move {
+        while !shutdown.is_requested() {
+            if let Err(error) = keeper.watch().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the state database does not answer; the lease runs"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = shutdown.requested() => {}
+            }
+        }
+    });
+}
+
+fn seal(tasks: &Tasks, recorder: Recorder, every: Duration) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("seal", async move {
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = shutdown.requested() => {}
+            }
+            if let Err(error) = recorder.seal_now().await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "sealing failed; records stay durable and are sealed later"
+                );
+            }
+        }
+    });
+}
+
+fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
+    let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificates)
+        .and_then(Iterator::collect)
+        .map_err(part("`listeners.tls_certificate`"))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(part("`listeners.tls_key`"))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(part("inbound TLS"))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(part("inbound TLS"))?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(tls)))
+}
+
+async fn listen(
+    config: &Config,
+    tasks: &Tasks,
+    gate: Arc<Gate>,
+    control: Control,
+    operations: Operations,
+) -> Result<(SocketAddr, SocketAddr, SocketAddr), NodeError> {
+    let limits = ServerLimits {
+        head_bytes_max: config.limits.head_bytes_max,
+        connections_max: config.limits.connections_max,
+        ..ServerLimits::default()
+    };
+    let tls = server_tls(config)?;
+    let listeners = &config.listeners;
+    let gateway = Gateway::new(gate);
+    let data =
+        serve("data", listeners.data, tls.clone(), limits, tasks, move |request: Request<Incoming>, peer| {
+            let gateway = gateway.clone();
+            async move { gateway.answer(request, peer).await }
+        });
+    let data = data.await.map_err(part("the data listener"))?;
+    let api = Api::new(control);
+    let control =
+        serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {
+            let api = api.clone();
+            async move { api.answer(request, peer).await }
+        });
+    let control = control.await.map_err(part("the control listener"))?;
+    let operations = serve(
+        "operations",
+        listeners.operations,
+        None,
+        limits,
+        tasks,
+        move |request: Request<Incoming>, _| {
+            let operations = operations.clone();
+            async move { operations.answer(request.uri().path()) }
+        },
+    );
+    let operations = operations.await.map_err(part("the operations listener"))?;
+    Ok((data.address, control.address, operations.address))
+}
+
+/// Health, readiness and metrics.
+#[derive(Clone, Debug)]
+struct Operations {
+    registry: Arc<Registry>,
+    keeper: Arc<Keeper>,
+    recorder: Recorder,
+}
+
+impl Operations {
+    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        let (status, text) = match path {
+            "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => match (
+                self.keeper.current(),
+                self.recorder.stats().failed.load(std::sync::atomic::Ordering::Acquire),
+            ) {
+                (Ok(_), false) => (StatusCode::OK, "ready\n".to_owned()),
+                (Err(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".to_owned()),
+            },
+            "/metrics" => (StatusCode::OK, self.metrics()),
+            _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz, /metrics\n".to_owned()),
+        };
+        let mut answer = Response::new(Full::new(Bytes::from(text)));
+        *answer.status_mut() = status;
+        answer
+    }
+
+    fn metrics(&self) -> String {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            return String::new();
+        }
+        let stats = self.recorder.stats();
+        let own = [
+            ("bartizan_record_records_total", "counter", stats.records.load(Relaxed)),
+            ("bartizan_record_syncs_total", "counter", stats.syncs.load(Relaxed)),
+            ("bartizan_record_bytes_total", "counter", stats.bytes.load(Relaxed)),
+            ("bartizan_record_queue", "gauge", stats.queue.load(Relaxed)),
+            ("bartizan_record_refused_total", "counter", stats.refused.load(Relaxed)),
+            ("bartizan_record_sealed_total", "counter", stats.sealed.load(Relaxed)),
+            ("bartizan_state_revision", "gauge", self.keeper.revision()),
+            ("bartizan_bundles_rejected_total", "counter", self.keeper.bundles_rejected()),
+        ];
+        let end = "# EOF\n";
+        let mut out = text.strip_suffix(end).unwrap_or(&text).to_owned();
+        for (name, kind, value) in own {
+            out.push_str(&format!("# TYPE {} {kind}\n{name} {value}\n", name.trim_end_matches("_total")));
+        }
+        out + end
+    }
+}

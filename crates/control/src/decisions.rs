@@ -1,0 +1,125 @@
+//! Recorded decisions and the ledger, read under a recorded ask of their own.
+
+use bartizan_identify::Caller;
+use bartizan_model::action::ReadLedger;
+use bartizan_model::record::Record;
+use bartizan_model::{Action, DecisionId, Problem, ReasonCode, Target};
+use serde::Serialize;
+
+use crate::turn::{Turn, finish};
+use crate::{Control, Done, Stopped};
+
+/// A recorded decision as it may be seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionView {
+    /// The intent or refusal.
+    pub record: Record,
+    /// The subject's name, where the directory still knows it.
+    pub subject: Option<String>,
+    /// How it ended, if it has.
+    pub outcome: Option<Record>,
+    /// The log and index where it is sealed; absent while it is only in the write-ahead log.
+    pub sealed: Option<(String, u64)>,
+}
+
+impl Control {
+    /// Finds a recorded decision.
+    ///
+    /// # Errors
+    /// When policy says no or there is no such decision.
+    pub async fn find_decision(
+        &self,
+        caller: &Caller,
+        id: DecisionId,
+    ) -> Result<Done<DecisionView>, Stopped> {
+        let Turn { view, intent } =
+            self.ask::<ReadLedger>(caller, Action::DecisionRead, &id, Target::House).await?;
+        let found = self.recorder.find(&intent, id).map(|found| DecisionView {
+            subject: subject(&view.state, &found.record),
+            record: found.record,
+            outcome: found.outcome,
+            sealed: found.sealed,
+        });
+        let found = found.ok_or_else(|| {
+            Problem::with_detail(ReasonCode::NotFound, format!("no decision `{id}` is recorded"))
+        });
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), found, receipt, decision)
+    }
+
+    /// The latest recorded decisions, newest first, at most 1,000.
+    ///
+    /// # Errors
+    /// When policy says no.
+    pub async fn latest_decisions(
+        &self,
+        caller: &Caller,
+        limit: usize,
+    ) -> Result<Done<Vec<DecisionView>>, Stopped> {
+        let Turn { view, intent } =
+            self.ask::<ReadLedger>(caller, Action::DecisionRead, &limit, Target::House).await?;
+        let records = self.recorder.latest(&intent, limit.min(1_000));
+        let views = records
+            .into_iter()
+            .map(|record| DecisionView {
+                subject: subject(&view.state, &record),
+                record,
+                outcome: None,
+                sealed: None,
+            })
+            .collect();
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), Ok(views), receipt, decision)
+    }
+
+    /// The proof that a decision is in the ledger: a `.tlog-proof` file and the entry it proves.
+    ///
+    /// # Errors
+    /// When policy says no, there is no such decision, or it is not sealed yet.
+    pub async fn prove_decision(
+        &self,
+        caller: &Caller,
+        id: DecisionId,
+    ) -> Result<Done<(String, String)>, Stopped> {
+        let Turn { intent, .. } =
+            self.ask::<ReadLedger>(caller, Action::LedgerRead, &id, Target::House).await?;
+        let proof = self
+            .recorder
+            .proof(&intent, id)
+            .and_then(|(proof, entry)| Some((proof, String::from_utf8(entry).ok()?)));
+        let detail = "no such decision is sealed; the next checkpoint is at most a second away";
+        let proof = proof.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail));
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), proof, receipt, decision)
+    }
+
+    /// The latest checkpoints of the caller's logs: origin, size, root.
+    ///
+    /// # Errors
+    /// When policy says no.
+    pub async fn checkpoints(&self, caller: &Caller) -> Result<Done<Vec<(String, u64, String)>>, Stopped> {
+        let Turn { intent, .. } =
+            self.ask::<ReadLedger>(caller, Action::LedgerRead, &(), Target::House).await?;
+        let logs = self
+            .recorder
+            .checkpoints(&intent)
+            .into_iter()
+            .map(|(origin, size, root)| (origin, size, root.to_string()))
+            .collect();
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), Ok(logs), receipt, decision)
+    }
+}
+
+/// Whose decision it was, by the name the directory knows today.
+fn subject(state: &bartizan_store::State, record: &Record) -> Option<String> {
+    use bartizan_model::record::Body;
+    let who = match &record.body {
+        Body::Intent(intent) => &intent.who,
+        Body::Refusal(refusal) => &refusal.who,
+        Body::Outcome(_) | Body::System(_) => return None,
+    };
+    let found =
+        state.documents.iter().find(|(t, d, _)| *t == record.tenant && d.principal == Some(who.subject));
+    found.map(|(_, d, _)| format!("{}/{}", d.spec.kind(), d.name))
+}

@@ -1,0 +1,219 @@
+//! The entities that policies see, built from declared documents.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use bartizan_base::{Digest, Name, json};
+use bartizan_model::directory::{AgentSpec, NodeSpec, Spec, Status};
+use bartizan_model::{Document, EntityRef};
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+
+/// One tenant's entities with their closed ancestors.
+#[derive(Debug, Default)]
+pub struct Entities {
+    nodes: HashMap<EntityUid, Node>,
+    users: Vec<Name>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    entity: Entity,
+    parents: BTreeSet<EntityUid>,
+    /// Itself and everything above.
+    pub(crate) within: BTreeSet<EntityUid>,
+    /// What its attributes point to.
+    points_to: Vec<EntityUid>,
+    digest: Digest,
+}
+
+/// Why documents make no entities.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntitiesError {
+    /// Something is above itself.
+    #[error("`{0}` is above itself")]
+    Cycle(String),
+    /// The engine does not take it.
+    #[error("`{0}` cannot be an entity: {1}")]
+    Refused(String, String),
+}
+
+/// What one ask sees.
+pub(crate) struct Slice {
+    pub(crate) entities: cedar_policy::Entities,
+    pub(crate) digest: Digest,
+}
+
+impl Entities {
+    /// Builds the entities of `documents`.
+    ///
+    /// # Errors
+    /// When a parent chain is a cycle.
+    pub fn build(documents: &[Document]) -> Result<Self, EntitiesError> {
+        let mut out = Self::default();
+        let members = roles_of_groups(documents);
+        for document in documents {
+            if let Some((attributes, parents, points_to)) = describe(document, &members) {
+                if matches!(document.spec, Spec::User(ref spec) if spec.status == Status::Active) {
+                    out.users.push(document.name.clone());
+                }
+                out.add(&document.entity(), &attributes, parents, points_to)?;
+            }
+        }
+        out.add(&EntityRef::system(), &BTreeMap::new(), BTreeSet::new(), Vec::new())?;
+        let anonymous = EntityRef::new(Name::literal("Anonymous"), Name::literal("anonymous"));
+        out.add(&anonymous, &BTreeMap::new(), BTreeSet::new(), Vec::new())?;
+        out.close()?;
+        Ok(out)
+    }
+
+    fn add(
+        &mut self,
+        what: &EntityRef,
+        attributes: &BTreeMap<String, Attribute>,
+        parents: BTreeSet<EntityUid>,
+        points_to: Vec<EntityUid>,
+    ) -> Result<(), EntitiesError> {
+        let refused = |e: String| EntitiesError::Refused(what.to_string(), e);
+        let id = uid(&what.kind, &what.name).ok_or_else(|| refused("not a type of the schema".to_owned()))?;
+        let expressions = attributes.iter().map(|(name, value)| (name.clone(), value.expression())).collect();
+        let entity = Entity::new(id.clone(), expressions, parents.iter().cloned().collect::<HashSet<_>>())
+            .map_err(|e| refused(e.to_string()))?;
+        let canonical = json::canonical(&(
+            what,
+            attributes.iter().map(|(n, v)| (n, v.text())).collect::<BTreeMap<_, _>>(),
+            parents.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        ));
+        let digest = Digest::of(&canonical.map_err(|e| refused(e.to_string()))?);
+        self.nodes.insert(id, Node { entity, parents, within: BTreeSet::new(), points_to, digest });
+        Ok(())
+    }
+
+    /// Closes the ancestors. A parent that is not declared stays a name that nothing else is in.
+    fn close(&mut self) -> Result<(), EntitiesError> {
+        let ids: Vec<EntityUid> = self.nodes.keys().cloned().collect();
+        for id in ids {
+            let mut within = BTreeSet::from([id.clone()]);
+            let mut queue: Vec<EntityUid> =
+                self.nodes.get(&id).map(|n| n.parents.iter().cloned().collect()).unwrap_or_default();
+            while let Some(next) = queue.pop() {
+                if next == id {
+                    return Err(EntitiesError::Cycle(id.to_string()));
+                }
+                if within.insert(next.clone()) {
+                    queue.extend(self.nodes.get(&next).into_iter().flat_map(|n| n.parents.iter().cloned()));
+                }
+            }
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.within = within;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn node(&self, id: &EntityUid) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// People who are in use.
+    pub(crate) fn users(&self) -> &[Name] {
+        &self.users
+    }
+
+    /// Everything that principal and resource reach: ancestors, and what attributes point to with its ancestors.
+    pub(crate) fn slice(&self, roots: [&EntityUid; 2]) -> Option<Slice> {
+        let mut ids = BTreeSet::new();
+        for root in roots {
+            let node = self.nodes.get(root)?;
+            ids.extend(node.within.iter().cloned());
+            for target in &node.points_to {
+                ids.extend(self.nodes.get(target).into_iter().flat_map(|n| n.within.iter().cloned()));
+            }
+        }
+        let nodes: Vec<&Node> = ids.iter().filter_map(|id| self.nodes.get(id)).collect();
+        let digests: Vec<u8> = nodes.iter().flat_map(|n| *n.digest.as_bytes()).collect();
+        let entities =
+            cedar_policy::Entities::from_entities(nodes.iter().map(|n| n.entity.clone()), None).ok()?;
+        Some(Slice { entities, digest: Digest::of(&digests) })
+    }
+}
+
+/// The entity of a type of the schema.
+pub(crate) fn uid(kind: &str, name: &str) -> Option<EntityUid> {
+    Some(EntityUid::from_type_name_and_id(kind.parse::<EntityTypeName>().ok()?, EntityId::new(name)))
+}
+
+enum Attribute {
+    Text(String),
+    Entity(EntityUid),
+}
+
+impl Attribute {
+    fn expression(&self) -> RestrictedExpression {
+        match self {
+            Self::Text(text) => RestrictedExpression::new_string(text.clone()),
+            Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Entity(uid) => uid.to_string(),
+        }
+    }
+}
+
+type Described = (BTreeMap<String, Attribute>, BTreeSet<EntityUid>, Vec<EntityUid>);
+
+/// Attributes, parents and pointers of a document; none for kinds that policies do not see.
+fn describe(document: &Document, group_roles: &HashMap<Name, BTreeSet<Name>>) -> Option<Described> {
+    let status =
+        |s: Status| Attribute::Text(if s == Status::Active { "active" } else { "disabled" }.to_owned());
+    let all = |kind: &str, names: &BTreeSet<Name>| {
+        names.iter().filter_map(|n| uid(kind, n)).collect::<BTreeSet<_>>()
+    };
+    let node = |kind: &str, spec: &NodeSpec| (BTreeMap::new(), all(kind, &spec.parents), Vec::new());
+    let agent = |spec: &AgentSpec| {
+        let owner = uid("User", &spec.owner)?;
+        let attributes = BTreeMap::from([
+            ("status".to_owned(), status(spec.status)),
+            ("owner".to_owned(), Attribute::Entity(owner.clone())),
+            ("purpose".to_owned(), Attribute::Text(spec.purpose.to_string())),
+        ]);
+        Some((attributes, &all("Group", &spec.groups) | &all("Role", &spec.roles), vec![owner]))
+    };
+    Some(match &document.spec {
+        Spec::User(spec) => {
+            let attributes = BTreeMap::from([("status".to_owned(), status(spec.status))]);
+            (attributes, &all("Group", &spec.groups) | &all("Role", &spec.roles), Vec::new())
+        }
+        Spec::Agent(spec) | Spec::Workload(spec) => agent(spec)?,
+        Spec::Group(spec) => {
+            let roles = group_roles.get(&document.name).cloned().unwrap_or_default();
+            (BTreeMap::new(), &all("Group", &spec.parents) | &all("Role", &roles), Vec::new())
+        }
+        Spec::Role(spec) => node("Role", spec),
+        Spec::Project(spec) => node("Project", spec),
+        Spec::Environment(spec) => node("Environment", spec),
+        Spec::Provider(spec) => node("Provider", spec),
+        Spec::Model(spec) => {
+            let attributes = BTreeMap::from([
+                ("status".to_owned(), status(spec.status)),
+                ("environment".to_owned(), Attribute::Text(spec.environment.to_string())),
+                ("sensitivity".to_owned(), Attribute::Text(spec.sensitivity.to_string())),
+            ]);
+            let parents = uid("Environment", &spec.environment)
+                .into_iter()
+                .chain(spec.project.iter().filter_map(|p| uid("Project", p)));
+            (attributes, parents.collect(), Vec::new())
+        }
+        Spec::Upstream(_) | Spec::Issuer(_) => return None,
+    })
+}
+
+fn roles_of_groups(documents: &[Document]) -> HashMap<Name, BTreeSet<Name>> {
+    let groups = documents.iter().filter_map(|d| match &d.spec {
+        Spec::Group(spec) => Some((d.name.clone(), spec.roles.clone())),
+        _ => None,
+    });
+    groups.collect()
+}

@@ -1,0 +1,442 @@
+//! Releasing an answer: passed on as it comes, redacted whole, or redacted across the pieces of a stream; and always under
+//! watch, so that a stream ends within a second of what permitted it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bartizan_base::Digest;
+use bartizan_identify::Presented;
+use bartizan_mask::{Masker, StreamMasker};
+use bartizan_model::action::ModelCall;
+use bartizan_model::directory::Dialect;
+use bartizan_model::record::End;
+use bartizan_model::{
+    Action, Ask, AskFacts, DecisionId, EntityRef, Obligations, Problem, ReasonCode, Situation,
+};
+use bartizan_record::{Ended, Receipt, Running};
+use bartizan_upstream::{Answer, AnswerBody, SendError};
+use bartizan_wire::{
+    FrameSplitter, PieceMasker, StreamRewriter, Usage, answer_texts, error_event, splice, usage_of,
+};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::path::{Gate, Stop};
+use crate::reply::{self, BrokenOff, Reply, ReplyBody};
+use crate::world::World;
+
+/// How often an open stream asks whether it may go on.
+const WATCH_EVERY: Duration = Duration::from_millis(400);
+/// Bytes of an answer kept to read its usage from.
+const USAGE_TAIL_MAX: usize = 1 << 20;
+
+/// What is to be done with an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) dialect: Dialect,
+    pub(crate) obligations: Obligations,
+    /// Matches redacted in the request.
+    pub(crate) redacted: u64,
+    pub(crate) began_us: u64,
+    pub(crate) decision: DecisionId,
+}
+
+/// What an open stream was permitted on, to ask again while it runs.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    gate: Arc<Gate>,
+    presented: Presented,
+    action: Action,
+    resource: EntityRef,
+    facts: AskFacts,
+    body: Digest,
+    situation: Situation,
+    revision: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        presented: Presented,
+        ask: &Ask<ModelCall>,
+        situation: Situation,
+        world: &World,
+    ) -> Self {
+        Self {
+            gate,
+            presented,
+            action: ask.action,
+            resource: ask.resource.clone(),
+            facts: ask.facts.clone(),
+            body: ask.body,
+            situation,
+            revision: world.state.revision,
+        }
+    }
+
+    /// Whether the stream must end now: the lease ran out, the credential died, or policy says no by now.
+    fn must_end(&mut self) -> bool {
+        let Ok(world) = self.gate.parts.keeper.current() else { return true };
+        let Some(caller) = self.gate.verify_known(&world, &self.presented) else { return true };
+        if world.state.revision == self.revision {
+            return false;
+        }
+        let ask =
+            Ask::new(self.gate.new_id(), self.action, self.resource.clone(), self.facts.clone(), self.body);
+        let permitted = self.gate.still_permitted(&world, &caller, ask, &self.situation);
+        if permitted {
+            self.revision = world.state.revision;
+        }
+        !permitted
+    }
+}
+
+/// Masks one text of a stream and counts into what all of them share.
+struct Piece {
+    masker: StreamMasker,
+    counted: u64,
+    total: Arc<AtomicU64>,
+}
+
+impl Piece {
+    fn count(&mut self) {
+        let now = self.masker.count();
+        self.total.fetch_add(now - self.counted, Ordering::Relaxed);
+        self.counted = now;
+    }
+}
+
+impl PieceMasker for Piece {
+    fn feed(&mut self, piece: &str) -> String {
+        let released = self.masker.feed(piece);
+        self.count();
+        released
+    }
+
+    fn finish(&mut self) -> String {
+        let rest = self.masker.finish();
+        self.count();
+        rest
+    }
+}
+
+/// Turns what came back into the answer to the caller.
+pub(crate) async fn answer(
+    gate: &Arc<Gate>,
+    sent: Result<Answer, SendError>,
+    plan: Plan,
+    watch: Watch,
+    receipt: Receipt,
+) -> Result<Reply, Stop> {
+    let mut tally = Tally::new(gate.clone(), &plan);
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(SendError { reason, running }) => {
+            tally.running = Some(running);
+            tally.end(End::Failed { reason: reason.clone() });
+            return Err(Stop { problem: Problem::new(reason).of(plan.decision), receipt: Some(receipt) });
+        }
+    };
+    tally.running = Some(answer.running);
+    tally.status = Some(answer.status);
+    let redact = !plan.obligations.detectors().is_empty();
+    let event_stream =
+        answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut reply = if redact && !event_stream {
+        let masked = whole(gate, answer.body, &plan, &mut tally).await;
+        match masked {
+            Ok(body) => {
+                tally.bytes = body.len() as u64;
+                tally.end(End::Done);
+                http::Response::new(ReplyBody::Full(Full::new(body)))
+            }
+            Err(problem) => {
+                tally.end(End::Failed { reason: problem.reason.clone() });
+                return Err(Stop { problem: problem.of(plan.decision), receipt: Some(receipt) });
+            }
+        }
+    } else {
+        let masking = redact.then(|| Masking::new(&plan));
+        http::Response::new(ReplyBody::Guarded(Box::new(Guarded::new(
+            answer.body,
+            watch,
+            tally,
+            masking,
+            event_stream,
+        ))))
+    };
+    *reply.status_mut() = status;
+    *reply.headers_mut() = answer.headers;
+    reply::mark(reply.headers_mut(), plan.decision, Some(&receipt));
+    Ok(reply)
+}
+
+/// Holds an answer whole and redacts it. What cannot be read is not released.
+async fn whole(gate: &Gate, mut body: AnswerBody, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
+    let most = gate.parts.bounds.answer_bytes_max;
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|e| Problem::new(e.reason()))?.into_data() else { continue };
+        if all.len() + data.len() > most {
+            return Err(Problem::with_detail(
+                ReasonCode::ObligationFailed,
+                "the answer is too long to be redacted",
+            ));
+        }
+        all.extend_from_slice(&data);
+    }
+    let all = all.freeze();
+    tally.usage = usage_of(plan.dialect, &all);
+    let masker = Masker::new(&plan.obligations.detectors());
+    let mut edits = Vec::new();
+    for (place, text) in answer_texts(&all)? {
+        let masked = masker.mask(&text);
+        if masked.count > 0 {
+            tally.redacted += masked.count;
+            edits.push((place, serde_json::Value::from(masked.text.as_ref()).to_string()));
+        }
+    }
+    Ok(splice(&all, edits))
+}
+
+/// Counts what an effect costs and tells its end exactly once.
+#[derive(Debug)]
+struct Tally {
+    gate: Arc<Gate>,
+    running: Option<Running>,
+    status: Option<u16>,
+    bytes: u64,
+    usage: Usage,
+    redacted: u64,
+    began_us: u64,
+}
+
+impl Tally {
+    const fn new(gate: Arc<Gate>, plan: &Plan) -> Self {
+        Self {
+            gate,
+            running: None,
+            status: None,
+            bytes: 0,
+            usage: Usage { input: None, output: None },
+            redacted: plan.redacted,
+            began_us: plan.began_us,
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        let Some(running) = self.running.take() else { return };
+        let failure = match &end {
+            End::Failed { reason } => Some(reason.clone()),
+            End::Done | End::Abandoned | End::Unknown => None,
+        };
+        let tokens = (self.usage.input, self.usage.output);
+        self.gate.parts.metrics.ended(
+            self.gate.since(self.began_us),
+            failure.as_ref(),
+            self.redacted,
+            tokens,
+        );
+        running.finish(Ended {
+            end,
+            status: self.status,
+            bytes: self.bytes,
+            input_tokens: tokens.0,
+            output_tokens: tokens.1,
+            redacted: self.redacted,
+        });
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+/// Redaction of a stream in progress.
+struct Masking {
+    splitter: FrameSplitter,
+    rewriter: StreamRewriter<Piece>,
+    masker: Masker,
+    redacted: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Masking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Masking")
+    }
+}
+
+impl Masking {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            splitter: FrameSplitter::default(),
+            rewriter: StreamRewriter::new(plan.dialect),
+            masker: Masker::new(&plan.obligations.detectors()),
+            redacted: Arc::new(AtomicU64::new(plan.redacted)),
+        }
+    }
+
+    /// What may be released of the next piece.
+    fn feed(&mut self, data: &[u8]) -> Result<Bytes, Problem> {
+        self.splitter.feed(data);
+        let mut out = BytesMut::new();
+        while let Some(frame) = self.splitter.whole_frame()? {
+            let (masker, redacted) = (&self.masker, &self.redacted);
+            let piece =
+                || Piece { masker: StreamMasker::new(masker.clone()), counted: 0, total: redacted.clone() };
+            let whole = |text: &str| {
+                let masked = masker.mask(text);
+                redacted.fetch_add(masked.count, Ordering::Relaxed);
+                masked.text.into_owned()
+            };
+            let frames = self.rewriter.frame(&frame, piece, whole)?;
+            frames.iter().for_each(|f| out.extend_from_slice(f));
+        }
+        Ok(out.freeze())
+    }
+
+    fn finish(&mut self) -> Bytes {
+        // A last frame without its closing line is not whole, so it is not released.
+        self.rewriter.finish().concat().into()
+    }
+}
+
+/// An answer on its way to the caller.
+#[derive(Debug)]
+pub struct Guarded {
+    body: AnswerBody,
+    watch: Watch,
+    every: Interval,
+    tally: Tally,
+    masking: Option<Masking>,
+    dialect: Dialect,
+    event_stream: bool,
+    /// The end of the answer, for its usage.
+    tail: BytesMut,
+    over: bool,
+}
+
+impl Guarded {
+    fn new(
+        body: AnswerBody,
+        watch: Watch,
+        tally: Tally,
+        masking: Option<Masking>,
+        event_stream: bool,
+    ) -> Self {
+        let mut every = tokio::time::interval(WATCH_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        every.reset();
+        let dialect = watch.facts.dialect.as_str();
+        let dialect =
+            Dialect::ALL.iter().copied().find(|d| d.name() == dialect).unwrap_or(Dialect::OpenAiChat);
+        Self { body, watch, every, tally, masking, dialect, event_stream, tail: BytesMut::new(), over: false }
+    }
+
+    /// Notes what a piece says about usage: whole frames of a stream, the end of a whole answer.
+    fn note(&mut self, data: &[u8]) {
+        if self.event_stream {
+            if memchr::memmem::find(data, b"\"usage\"").is_none() && self.tail.is_empty() {
+                return;
+            }
+            // A frame can come in pieces, so what holds the word is kept until its lines are whole.
+            self.tail.extend_from_slice(data);
+            while let Some(end) = memchr::memchr(b'\n', &self.tail) {
+                let line = self.tail.split_to(end + 1);
+                if let Some(json) = line.strip_prefix(b"data:") {
+                    let usage = usage_of(self.dialect, json.trim_ascii());
+                    self.tally.usage.input = usage.input.or(self.tally.usage.input);
+                    self.tally.usage.output = usage.output.or(self.tally.usage.output);
+                }
+            }
+            if self.tail.len() > USAGE_TAIL_MAX {
+                self.tail.clear();
+            }
+        } else if self.tail.len() + data.len() <= USAGE_TAIL_MAX {
+            self.tail.extend_from_slice(data);
+        }
+    }
+
+    fn release(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.tally.bytes += data.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    /// Ends with a problem: in the words of the stream where it has words for it, else by breaking off.
+    fn fail(&mut self, reason: ReasonCode) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.over = true;
+        let problem = self
+            .tally
+            .running
+            .as_ref()
+            .map_or_else(|| Problem::new(reason.clone()), |r| Problem::new(reason.clone()).of(r.decision()));
+        self.tally.end(End::Failed { reason });
+        if self.event_stream {
+            return self.release(error_event(self.dialect, &problem));
+        }
+        Poll::Ready(Some(Err(BrokenOff)))
+    }
+
+    fn count(&mut self) {
+        if let Some(masking) = &self.masking {
+            self.tally.redacted = masking.redacted.load(Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.over = true;
+        if !self.event_stream {
+            self.tally.usage = usage_of(self.dialect, &self.tail);
+        }
+        let rest = self.masking.as_mut().map(Masking::finish).unwrap_or_default();
+        self.count();
+        self.tally.bytes += rest.len() as u64;
+        self.tally.end(End::Done);
+        if rest.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(Frame::data(rest)))) }
+    }
+}
+
+impl Body for Guarded {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        while this.every.poll_tick(cx).is_ready() {
+            if this.watch.must_end() {
+                return this.fail(ReasonCode::StreamEnded);
+            }
+        }
+        loop {
+            match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    this.note(&data);
+                    let Some(masking) = this.masking.as_mut() else { return this.release(data) };
+                    match masking.feed(&data) {
+                        Ok(released) if released.is_empty() => {}
+                        Ok(released) => return this.release(released),
+                        Err(_) => return this.fail(ReasonCode::ObligationFailed),
+                    }
+                }
+                Some(Err(error)) => return this.fail(error.reason()),
+                None => return this.finish(),
+            }
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! The state database on PostgreSQL.

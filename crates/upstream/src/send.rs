@@ -1,0 +1,371 @@
+//! The two exits.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bartizan_base::{Clock, Digest, Name};
+use bartizan_model::action::ModelCall;
+use bartizan_model::directory::{UpstreamAuth, UpstreamSpec};
+use bartizan_model::{ReasonCode, Target, Tenant};
+use bartizan_record::{IntentRecorded, Running};
+use bartizan_secret::Secret;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::body::AnswerBody;
+use crate::egress::{ConnectError, Connector, Resolve};
+
+/// Opens the credentials of upstreams. Only this crate asks.
+pub trait Credentials: fmt::Debug + Send + Sync {
+    /// The credential called `name`; none if there is none or it does not open.
+    fn credential(&self, tenant: &Tenant, name: &Name) -> Option<Secret<String>>;
+}
+
+/// A request on its way out: path, body and headers that the door has chosen from a closed list.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// The path below the upstream's address.
+    pub path: String,
+    /// The body; empty for a request without one, which is then a `GET`.
+    pub body: Bytes,
+    /// Headers, never credentials.
+    pub headers: HeaderMap,
+}
+
+/// An upstream's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers of a closed list.
+    pub headers: HeaderMap,
+    /// The body as it comes.
+    pub body: AnswerBody,
+    /// The effect, to be told how it ended.
+    pub running: Running,
+}
+
+/// Nothing came back.
+#[derive(Debug)]
+pub struct SendError {
+    /// Why.
+    pub reason: ReasonCode,
+    /// The effect, to be told how it ended.
+    pub running: Running,
+}
+
+/// How the exits are set up.
+pub struct Settings {
+    /// Roots that TLS is checked against, beyond the built-in ones.
+    pub extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>,
+    /// Turns names into addresses.
+    pub resolver: Arc<dyn Resolve>,
+    /// Opens credentials.
+    pub credentials: Arc<dyn Credentials>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("credentials", &self.credentials).finish_non_exhaustive()
+    }
+}
+
+type Pool = Client<Connector, Full<Bytes>>;
+
+/// The exits.
+pub struct Upstreams {
+    /// One pool for addresses that may be private and one for those that may not, so that a connection made under one rule
+    /// is never used under the other.
+    public: Pool,
+    private: Pool,
+    credentials: Arc<dyn Credentials>,
+    clock: Arc<dyn Clock>,
+    /// Addresses that were read already.
+    bases: Mutex<HashMap<String, Option<Uri>>>,
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstreams").finish_non_exhaustive()
+    }
+}
+
+/// Why the exits cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS cannot be set up")]
+pub struct SetupError(#[from] rustls::Error);
+
+/// What may be fetched: a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchPolicy {
+    /// An issuer's keys: at most 64 KiB of JSON within 5 seconds, no redirects.
+    Jwks {
+        /// Whether its address may be private.
+        allow_private: bool,
+    },
+}
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The address is not `https` (or `http` where private addresses are allowed), or not well-formed.
+    #[error("the address is not acceptable")]
+    Address,
+    /// Unreachable, forbidden, or broken off.
+    #[error("nothing came back")]
+    Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another status than 200.
+    #[error("the answer has status {0}")]
+    Status(u16),
+    /// Longer than allowed, or broken off.
+    #[error("the answer is too long or broke off")]
+    Body,
+    /// Not in time.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+const JWKS_MAX: usize = 64 * 1024;
+const FETCH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Headers of an answer that are passed on.
+const PASSED_ON: &[&str] = &[
+    "content-type",
+    "retry-after",
+    "openai-processing-ms",
+    "openai-version",
+    "anthropic-ratelimit-requests-remaining",
+];
+
+impl Upstreams {
+    /// Sets the exits up.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        roots.add_parsable_certificates(settings.extra_roots);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let tls = Arc::new(tls);
+        let pool = |allow_private| {
+            let connector =
+                Connector { resolver: settings.resolver.clone(), tls: tls.clone(), allow_private };
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(60))
+                .pool_max_idle_per_host(1_024)
+                .http1_max_buf_size(256 * 1024)
+                .build(connector)
+        };
+        Ok(Self {
+            public: pool(false),
+            private: pool(true),
+            credentials: settings.credentials,
+            clock: settings.clock,
+            bases: Mutex::default(),
+        })
+    }
+
+    /// Sends what the intent was recorded for, and nothing else: its target, path and body digest must be those of the
+    /// request, and it must not have run out.
+    ///
+    /// # Errors
+    /// With the running effect, so that its end can be told.
+    pub async fn send(
+        &self,
+        intent: IntentRecorded<ModelCall>,
+        spec: &UpstreamSpec,
+        outbound: Outbound,
+    ) -> Result<Answer, SendError> {
+        let fits = matches!(intent.target(), Target::Upstream { path, body, .. } if *path == outbound.path && *body == Digest::of(&outbound.body));
+        let in_time = self.clock.now() < intent.expires();
+        let tenant = intent.tenant().clone();
+        let running = intent.begin();
+        if !fits || !in_time {
+            tracing::error!(fits, in_time, "a request that is not the recorded one was stopped at the exit");
+            return Err(SendError { reason: ReasonCode::Internal, running });
+        }
+        match self.exchange(&tenant, spec, outbound).await {
+            Ok((status, headers, body)) => Ok(Answer { status, headers, body, running }),
+            Err(reason) => Err(SendError { reason, running }),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        tenant: &Tenant,
+        spec: &UpstreamSpec,
+        outbound: Outbound,
+    ) -> Result<(u16, HeaderMap, AnswerBody), ReasonCode> {
+        let request = self.request(tenant, spec, outbound)?;
+        let pool = if spec.allow_private { &self.private } else { &self.public };
+        let answer = tokio::time::timeout(Duration::from_millis(spec.head_timeout_ms), pool.request(request));
+        let answer = answer.await.map_err(|_| ReasonCode::UpstreamTimeout)?.map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an upstream could not be reached");
+            if forbidden(&error) {
+                ReasonCode::EgressForbidden
+            } else if error.is_connect() {
+                ReasonCode::UpstreamUnreachable
+            } else {
+                ReasonCode::UpstreamInvalid
+            }
+        })?;
+        let (head, body) = answer.into_parts();
+        if head.status.is_redirection() {
+            return Err(ReasonCode::UpstreamRedirect);
+        }
+        let mut headers = HeaderMap::new();
+        for name in PASSED_ON {
+            if let Some(value) = head.headers.get(*name) {
+                headers.insert(HeaderName::from_static(name), value.clone());
+            }
+        }
+        Ok((
+            head.status.as_u16(),
+            headers,
+            AnswerBody::new(body, Duration::from_millis(spec.idle_timeout_ms)),
+        ))
+    }
+
+    fn request(
+        &self,
+        tenant: &Tenant,
+        spec: &UpstreamSpec,
+        outbound: Outbound,
+    ) -> Result<Request<Full<Bytes>>, ReasonCode> {
+        let uri = self.address(&spec.base_url, &outbound.path).ok_or(ReasonCode::EgressForbidden)?;
+        let method = if outbound.body.is_empty() { Method::GET } else { Method::POST };
+        let mut request = Request::new(Full::new(outbound.body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        *headers = outbound.headers;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bartizan/", env!("CARGO_PKG_VERSION"))));
+        // Whatever stood here before is not ours to send.
+        headers.remove(AUTHORIZATION);
+        headers.remove("x-api-key");
+        if let Some(name) = &spec.credential {
+            let credential =
+                self.credentials.credential(tenant, name).ok_or(ReasonCode::UpstreamUnreachable)?;
+            let (header, text) = match spec.auth {
+                UpstreamAuth::Bearer => {
+                    (AUTHORIZATION, Secret::new(format!("Bearer {}", credential.expose())))
+                }
+                UpstreamAuth::XApiKey => (HeaderName::from_static("x-api-key"), credential),
+            };
+            let mut value = HeaderValue::from_str(text.expose()).map_err(|_| ReasonCode::Internal)?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        Ok(request)
+    }
+
+    /// The address of `path` below `base`. A base that names a user, query or fragment is refused.
+    fn address(&self, base: &str, path: &str) -> Option<Uri> {
+        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        if bases.len() > 1_000 {
+            bases.clear();
+        }
+        let parsed = bases.entry(base.to_owned()).or_insert_with(|| read_base(base)).clone()?;
+        drop(bases);
+        let prefix = parsed.path().trim_end_matches('/');
+        let mut parts = parsed.clone().into_parts();
+        parts.path_and_query = Some(format!("{prefix}{path}").parse().ok()?);
+        Uri::from_parts(parts).ok()
+    }
+
+    /// Fetches infrastructure documents of a closed list.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch(&self, policy: FetchPolicy, url: &str) -> Result<Bytes, FetchError> {
+        let FetchPolicy::Jwks { allow_private } = policy;
+        let uri = read_base(url)
+            .filter(|u| allow_private || u.scheme_str() == Some("https"))
+            .ok_or(FetchError::Address)?;
+        let pool = if allow_private { &self.private } else { &self.public };
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let work = async {
+            let answer = pool.request(request).await.map_err(|e| FetchError::Exchange(Box::new(e)))?;
+            if answer.status() != http::StatusCode::OK {
+                return Err(FetchError::Status(answer.status().as_u16()));
+            }
+            let body =
+                Limited::new(answer.into_body(), JWKS_MAX).collect().await.map_err(|_| FetchError::Body)?;
+            Ok(body.to_bytes())
+        };
+        tokio::time::timeout(FETCH_PATIENCE, work).await.map_err(|_| FetchError::Timeout)?
+    }
+}
+
+fn read_base(text: &str) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let authority = uri.authority()?;
+    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    // Hosts such as `0x7f.1` or `2130706433` are addresses in disguise, which resolvers understand and readers do not.
+    let host = authority.host();
+    let disguised = host.rsplit('.').next().is_some_and(|last| {
+        !last.is_empty() && (last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit()))
+    }) && host.parse::<std::net::Ipv4Addr>().is_err();
+    (scheme
+        && !authority.as_str().contains('@')
+        && uri.query().is_none()
+        && !text.contains('#')
+        && !disguised)
+        .then_some(uri)
+}
+
+fn forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(ConnectError::Forbidden(_))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_in_disguise_with_users_or_queries_are_refused() {
+        for bad in [
+            "https://user@host/",
+            "https://host/?a=b",
+            "https://host/#x",
+            "ftp://host/",
+            "https://0x7f.1/",
+            "https://2130706433/",
+            "https://0177.0.0.1.1/",
+            "host",
+            "https:///x",
+            "http://127.1/",
+        ] {
+            assert!(read_base(bad).is_none(), "{bad}");
+        }
+        for good in ["https://api.example.com", "http://127.0.0.1:8000/v2", "https://[2606:2800::1]/"] {
+            assert!(read_base(good).is_some(), "{good}");
+        }
+    }
+}

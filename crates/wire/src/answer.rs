@@ -1,0 +1,118 @@
+//! Whole answers: what they cost, and their texts.
+
+use std::borrow::Cow;
+
+use bartizan_base::json::Limits;
+use bartizan_model::directory::Dialect;
+use bartizan_model::{Problem, ReasonCode};
+
+use crate::request::collect_texts;
+use crate::scan::{Node, Span};
+
+/// Tokens that the upstream counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the request.
+    pub input: Option<u64>,
+    /// Of the answer.
+    pub output: Option<u64>,
+}
+
+/// Bounds of an answer or a frame: the upstream is not trusted either.
+pub(crate) const LIMITS: Limits = Limits { bytes_max: 64 << 20, depth_max: 64, nodes_max: 4_000_000 };
+
+/// Names whose strings are structure in answers.
+pub(crate) const STRUCTURE: &[&str] = &[
+    "id",
+    "object",
+    "type",
+    "model",
+    "role",
+    "finish_reason",
+    "stop_reason",
+    "system_fingerprint",
+    "service_tier",
+    "status",
+    "name",
+    "item_id",
+    "call_id",
+    "event",
+    "previous_response_id",
+    "encrypted_content",
+    "signature",
+    "obfuscation",
+    "truncation",
+    "effort",
+    "tool_call_id",
+    "tool_use_id",
+    "embedding",
+];
+
+/// What an answer or a frame of a stream says about tokens; later frames may say more.
+#[must_use]
+pub fn usage_of(dialect: Dialect, body: &[u8]) -> Usage {
+    // Most frames say nothing, which a search tells faster than a reader.
+    if memchr::memmem::find(body, b"\"usage\"").is_none() {
+        return Usage::default();
+    }
+    let Ok(root) = Node::parse(body, LIMITS) else { return Usage::default() };
+    let inner = ["response", "message"].iter().find_map(|name| root.member(name)).unwrap_or(&root);
+    let number = |usage: &Node, name: &str| {
+        usage.member(name).and_then(|n| n.scalar(body)).and_then(|s| s.parse().ok())
+    };
+    let (input, output) = match dialect {
+        Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => ("prompt_tokens", "completion_tokens"),
+        Dialect::OpenAiResponses | Dialect::AnthropicMessages => ("input_tokens", "output_tokens"),
+    };
+    let usage = root.member("usage").or_else(|| inner.member("usage"));
+    usage.map_or_else(Usage::default, |u| Usage { input: number(u, input), output: number(u, output) })
+}
+
+/// Every text of a whole answer with its place.
+///
+/// # Errors
+/// When the answer is not JSON: then it cannot be searched and must not be released.
+pub fn answer_texts(body: &[u8]) -> Result<Vec<(Span, Cow<'_, str>)>, Problem> {
+    let root = Node::parse(body, LIMITS)
+        .map_err(|e| Problem::with_detail(ReasonCode::UpstreamInvalid, e.to_string()))?;
+    let mut out = Vec::new();
+    collect_texts(&root, body, STRUCTURE, &mut out);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_in_every_dialect() {
+        let read = |dialect, body: &str| {
+            let usage = usage_of(dialect, body.as_bytes());
+            (usage.input, usage.output)
+        };
+        assert_eq!(
+            read(Dialect::OpenAiChat, r#"{"usage":{"prompt_tokens":3,"completion_tokens":5}}"#),
+            (Some(3), Some(5))
+        );
+        assert_eq!(
+            read(
+                Dialect::OpenAiResponses,
+                r#"{"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":5}}}"#
+            ),
+            (Some(3), Some(5))
+        );
+        assert_eq!(
+            read(
+                Dialect::AnthropicMessages,
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"output_tokens":1}}}"#
+            ),
+            (Some(3), Some(1))
+        );
+        assert_eq!(
+            read(Dialect::AnthropicMessages, r#"{"type":"message_delta","usage":{"output_tokens":5}}"#),
+            (None, Some(5))
+        );
+        assert_eq!(read(Dialect::OpenAiChat, r#"{"usage":null}"#), (None, None));
+        assert_eq!(read(Dialect::OpenAiChat, "garbage \"usage\""), (None, None));
+    }
+}
