@@ -21,13 +21,13 @@ pub struct Stats {
     /// Records made durable.
     pub records: AtomicU64,
     /// Batches, each written and synced once.
-    pub batches: AtomicU64,
+    pub syncs: AtomicU64,
     /// Bytes written to the write-ahead log.
     pub bytes: AtomicU64,
     /// How long the last batch took to write and sync, in microseconds; goes up and down.
     pub sync_us: AtomicU64,
     /// Records refused because too many were waiting, running or unsealed.
-    pub refused_full: AtomicU64,
+    pub refused: AtomicU64,
     /// Refusals counted instead of written.
     pub coalesced: AtomicU64,
     /// Intents whose effect has not ended; goes up and down.
@@ -119,7 +119,7 @@ impl Core {
     }
 
     fn full(&self, error: RecordError) -> RecordError {
-        self.stats.refused_full.fetch_add(1, Relaxed);
+        self.stats.refused.fetch_add(1, Relaxed);
         error
     }
 

@@ -176,6 +176,7 @@ impl Log {
             disk: self.disk.clone(),
             folder: self.folder.clone(),
             size,
+            root,
             checkpoint: self.checkpoint((size, root)).into(),
             verifier: self.signer.verifier().to_string().into(),
         }

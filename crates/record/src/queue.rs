@@ -234,7 +234,7 @@ mod tests {
         let batch = core.queue.pull().unwrap();
         assert_eq!(abouts(&batch), [About::System, About::System, About::Outcome(id(1))]);
         assert_eq!(system(&core), Ok(()), "the room is free again");
-        assert_eq!(core.stats.refused_full.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert_eq!(core.stats.refused.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 
     #[test]

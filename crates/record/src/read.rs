@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bartizan_base::Timestamp;
+use bartizan_base::{Digest, Timestamp};
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::{Body, Record};
 use bartizan_model::{DecisionId, Tenant};
@@ -57,6 +57,8 @@ pub struct LogHead {
     pub origin: Arc<str>,
     /// How many entries it holds.
     pub size: u64,
+    /// The root over them.
+    pub root: Digest,
     /// The signed checkpoint.
     pub checkpoint: Arc<str>,
     /// The key that verifies it, in its text form.
@@ -218,6 +220,7 @@ impl Recorder {
             .map(|(origin, log)| LogHead {
                 origin,
                 size: log.size,
+                root: log.root,
                 checkpoint: log.checkpoint,
                 verifier: log.verifier,
             })

@@ -40,6 +40,7 @@ pub(crate) struct SealedLog {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) folder: PathBuf,
     pub(crate) size: u64,
+    pub(crate) root: Digest,
     /// The signed checkpoint.
     pub(crate) checkpoint: Arc<str>,
     /// The text of the key that verifies it.

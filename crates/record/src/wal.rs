@@ -174,7 +174,7 @@ impl Wal {
         }
         let stats = &self.core.stats;
         stats.sync_us.store(self.core.clock.monotonic_us().saturating_sub(began), Relaxed);
-        stats.batches.fetch_add(1, Relaxed);
+        stats.syncs.fetch_add(1, Relaxed);
         stats.records.fetch_add(batch.len() as u64, Relaxed);
         stats.bytes.fetch_add(length, Relaxed);
         if half_full && self.spare.is_none() && self.segment_bytes >= SPARE_FROM {

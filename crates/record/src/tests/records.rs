@@ -133,7 +133,7 @@ async fn inv_deny_more_running_than_outcomes_have_room_is_queue_full() {
     // The room is free once the outcome is durable.
     recorder.system(System::Initialised).await.unwrap();
     drop(intend(&recorder, parts(4)).await.unwrap());
-    assert_eq!(recorder.stats().refused_full.load(Relaxed), 1);
+    assert_eq!(recorder.stats().refused.load(Relaxed), 1);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn speed_of_intents() {
         }
         let wall = bartizan_base::Clock::monotonic_us(&*clock) - wall;
         let stats = recorder.stats();
-        let (records, batches) = (stats.records.load(Relaxed), stats.batches.load(Relaxed));
+        let (records, batches) = (stats.records.load(Relaxed), stats.syncs.load(Relaxed));
         println!(
             "{writers} writers: {} records/s, {} us of processor a record, {} records a sync",
             records * 1_000_000 / wall.max(1),
