@@ -295,6 +295,11 @@ impl Log {
         let io = |source| LogError::Io { path: path.clone(), source };
         let sealed = self.sealed_at(head);
         self.disk.create_dir_all(&self.folder).map_err(io)?;
+        if self.published.is_none() {
+            // For whoever verifies on this machine; whoever does not trust it brings the key along.
+            let key = format!("{}\n", sealed.verifier);
+            write_whole(&*self.disk, &self.folder.join("key.vkey"), key.as_bytes()).map_err(io)?;
+        }
         write_whole(&*self.disk, &path, sealed.checkpoint.as_bytes()).map_err(io)?;
         self.sync(&self.folder.clone())?;
         self.published = Some(head);

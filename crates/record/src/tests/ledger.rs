@@ -191,6 +191,7 @@ async fn the_offline_verifier_accepts_every_state_of_a_growing_log() {
     let config = || Config { folder: folder.path().join("data"), segment_bytes: 1 << 16, ..config() };
     let log = folder.path().join("data/log/default/2026q4");
     let key: VerifierKey = verifier("log.example/default/2026q4").parse().unwrap();
+    let key_file = || String::from_utf8(RealDisk.read(&log.join("key.vkey")).unwrap()).unwrap();
     let mut old: Option<Vec<u8>> = None;
     let mut ids = 0;
     for add in [1, 100, 27, 1, 200] {
@@ -202,6 +203,7 @@ async fn the_offline_verifier_accepts_every_state_of_a_growing_log() {
         let report = bartizan_verify::verify_directory(&log, &key, old.as_deref());
         assert!(report.ok, "{report:?}");
         assert!(report.size >= 2 * ids);
+        assert_eq!(key_file().trim_end(), key.to_string());
         old = Some(RealDisk.read(&log.join("checkpoint")).unwrap());
         recorder.close().await;
     }
