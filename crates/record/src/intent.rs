@@ -176,6 +176,13 @@ impl Ended {
     }
 }
 
+impl Default for Ended {
+    /// Ended as it should, at no cost.
+    fn default() -> Self {
+        Self::new(End::Done)
+    }
+}
+
 /// Why nothing could be recorded, so that nothing may happen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
