@@ -219,13 +219,15 @@ async fn recorder(
 ) -> Result<Recorder, NodeError> {
     let node = node_id(&folder.path, &**clock, &**random)?;
     let settings = bartizan_record::Config {
-        folder: folder.path.clone(),
-        node,
         segment_bytes: config.record.segment_bytes,
-        queue_max: config.record.queue_max as u64,
-        origin: format!("{node}.bartizan.internal/log"),
-        seed: keys.key("log", &**random).map_err(part("the ledger's key"))?,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        queue_max: config.record.queue_max,
+        ..bartizan_record::Config::new(
+            folder.path.clone(),
+            node,
+            format!("{node}.bartizan.internal/log"),
+            keys.key("log", &**random).map_err(part("the ledger's key"))?,
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )
     };
     Recorder::open(settings, clock.clone(), Arc::new(RealDisk), store.checkpoints.clone())
         .await
@@ -403,10 +405,7 @@ impl Operations {
     fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let (status, text) = match path {
             "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" => match (
-                self.keeper.current(),
-                self.recorder.stats().failed.load(std::sync::atomic::Ordering::Acquire),
-            ) {
+            "/readyz" => match (self.keeper.current(), self.recorder.failure().is_some()) {
                 (Ok(_), false) => (StatusCode::OK, "ready\n".to_owned()),
                 (Err(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
                 (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".to_owned()),
@@ -430,7 +429,7 @@ impl Operations {
             ("bartizan_record_records_total", "counter", stats.records.load(Relaxed)),
             ("bartizan_record_syncs_total", "counter", stats.syncs.load(Relaxed)),
             ("bartizan_record_bytes_total", "counter", stats.bytes.load(Relaxed)),
-            ("bartizan_record_queue", "gauge", stats.queue.load(Relaxed)),
+            ("bartizan_record_queue", "gauge", self.recorder.queue_depth() as u64),
             ("bartizan_record_refused_total", "counter", stats.refused.load(Relaxed)),
             ("bartizan_record_sealed_total", "counter", stats.sealed.load(Relaxed)),
             ("bartizan_state_revision", "gauge", self.keeper.revision()),

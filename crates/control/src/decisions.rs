@@ -34,14 +34,16 @@ impl Control {
     ) -> Result<Done<DecisionView>, Stopped> {
         let Turn { view, intent } =
             self.ask::<ReadLedger>(caller, Action::DecisionRead, &id, Target::House).await?;
-        let found = self.recorder.find(&intent, id).map(|found| DecisionView {
-            subject: subject(&view.state, &found.record),
-            record: found.record,
-            outcome: found.outcome,
-            sealed: found.sealed,
-        });
-        let found = found.ok_or_else(|| {
-            Problem::with_detail(ReasonCode::NotFound, format!("no decision `{id}` is recorded"))
+        let found = self.recorder.find(&intent, id).await.map_err(unreadable).and_then(|found| {
+            let found = found.ok_or_else(|| {
+                Problem::with_detail(ReasonCode::NotFound, format!("no decision `{id}` is recorded"))
+            })?;
+            Ok(DecisionView {
+                subject: subject(&view.state, &found.record),
+                record: found.record,
+                outcome: found.outcome,
+                sealed: found.sealed.map(|place| (place.origin.to_string(), place.index)),
+            })
         });
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         finish(intent.begin(), found, receipt, decision)
@@ -58,18 +60,16 @@ impl Control {
     ) -> Result<Done<Vec<DecisionView>>, Stopped> {
         let Turn { view, intent } =
             self.ask::<ReadLedger>(caller, Action::DecisionRead, &limit, Target::House).await?;
-        let records = self.recorder.latest(&intent, limit.min(1_000));
-        let views = records
-            .into_iter()
-            .map(|record| DecisionView {
-                subject: subject(&view.state, &record),
-                record,
-                outcome: None,
-                sealed: None,
-            })
-            .collect();
+        let records = self.recorder.latest(&intent, limit.min(1_000)).await.map_err(unreadable);
+        let view_of = |record: Record| DecisionView {
+            subject: subject(&view.state, &record),
+            record,
+            outcome: None,
+            sealed: None,
+        };
+        let views = records.map(|records| records.into_iter().map(view_of).collect());
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
-        finish(intent.begin(), Ok(views), receipt, decision)
+        finish(intent.begin(), views, receipt, decision)
     }
 
     /// The proof that a decision is in the ledger: a `.tlog-proof` file and the entry it proves.
@@ -86,9 +86,11 @@ impl Control {
         let proof = self
             .recorder
             .proof(&intent, id)
-            .and_then(|(proof, entry)| Some((proof, String::from_utf8(entry).ok()?)));
+            .await
+            .map_err(unreadable)
+            .map(|proof| proof.and_then(|p| Some((p.text, String::from_utf8(p.entry).ok()?))));
         let detail = "no such decision is sealed; the next checkpoint is at most a second away";
-        let proof = proof.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail));
+        let proof = proof.and_then(|p| p.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail)));
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         finish(intent.begin(), proof, receipt, decision)
     }
@@ -100,15 +102,19 @@ impl Control {
     pub async fn checkpoints(&self, caller: &Caller) -> Result<Done<Vec<(String, u64, String)>>, Stopped> {
         let Turn { intent, .. } =
             self.ask::<ReadLedger>(caller, Action::LedgerRead, &(), Target::House).await?;
-        let logs = self
-            .recorder
-            .checkpoints(&intent)
-            .into_iter()
-            .map(|(origin, size, root)| (origin, size, root.to_string()))
-            .collect();
+        let logs = self.recorder.heads(&intent).map_err(unreadable).map(|heads| {
+            heads.into_iter().map(|h| (h.origin.to_string(), h.size, h.root.to_string())).collect()
+        });
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
-        finish(intent.begin(), Ok(logs), receipt, decision)
+        finish(intent.begin(), logs, receipt, decision)
     }
+}
+
+/// The ledger could not be read: the particulars are for the log, not for the caller.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
+fn unreadable(error: bartizan_record::ReadError) -> Problem {
+    tracing::error!(%error, "the ledger could not be read");
+    Problem::new(ReasonCode::RecordUnavailable)
 }
 
 /// Whose decision it was, by the name the directory knows today.

@@ -113,7 +113,7 @@ impl Control {
             | Verdict::Deny(refused) => refused,
         };
         let receipt = self.recorder.refused(&refused).await?;
-        Err(Stopped { problem: refused.problem(), receipt })
+        Err(Stopped { problem: refused.problem(), receipt: Some(receipt) })
     }
 
     /// Records that somebody could not even be identified.
@@ -130,7 +130,7 @@ impl Control {
             discoverable: true,
         };
         match self.recorder.refused(&refused).await {
-            Ok(receipt) => Stopped { problem: Problem::new(reason).of(refused.id), receipt },
+            Ok(receipt) => Stopped { problem: Problem::new(reason).of(refused.id), receipt: Some(receipt) },
             Err(error) => error.into(),
         }
     }

@@ -410,7 +410,7 @@ impl Gate {
             refused.reasons.first(),
         );
         match self.parts.recorder.refused(&refused).await {
-            Ok(receipt) => Stop { problem, receipt },
+            Ok(receipt) => Stop { problem, receipt: Some(receipt) },
             Err(error) => {
                 tracing::error!(%error, "a refusal could not be recorded");
                 Problem::new(error.reason()).of(refused.id).into()

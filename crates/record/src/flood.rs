@@ -1,33 +1,73 @@
-//! A flood of equal refusals is counted, not written: it cannot buy the disk.
+//! A flood of equal refusals is counted, not written: nobody can buy the disk with it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bartizan_base::Timestamp;
 use bartizan_model::record::Refusal;
-use bartizan_model::{KeyId, PrincipalId, ReasonCode, Tenant};
+use bartizan_model::{EntityRef, KeyId, PrincipalId, ReasonCode, Tenant};
+use tokio::sync::watch;
+
+use crate::intent::RecordError;
+use crate::queue::Shared;
 
 /// Equal refusals written in full within one window.
 const WRITTEN_MAX: u64 = 20;
-/// The window, in microseconds.
-const WINDOW_US: u64 = 1_000_000;
-/// Different kinds of refusals watched at once; beyond, everything is written.
-const KINDS_MAX: usize = 4_096;
+/// How long a window is open.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Windows open at once. Beyond, refusals of one credential share a window, whatever they are about.
+const WINDOWS_MAX: usize = 4_096;
 
+/// What makes refusals equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     tenant: Tenant,
     subject: PrincipalId,
     key: Option<KeyId>,
-    reason: Option<ReasonCode>,
-    resource: Option<String>,
+    /// Why and on what; none in a window shared by all of a credential.
+    particulars: Option<(Option<ReasonCode>, Option<EntityRef>)>,
+}
+
+impl Kind {
+    fn of(tenant: &Tenant, refusal: &Refusal) -> Self {
+        let resource = refusal.what.as_ref().map(|w| w.resource.clone());
+        Self {
+            tenant: tenant.clone(),
+            subject: refusal.who.subject,
+            key: refusal.who.key,
+            particulars: Some((refusal.reasons.first().cloned(), resource)),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Window {
     since: Timestamp,
     written: u64,
-    suppressed: u64,
+    /// How many were counted instead of written.
+    counted: u64,
     last: Refusal,
+    /// What became of the first one.
+    first: Arc<Shared>,
+}
+
+impl Window {
+    /// A clock set back does not keep a window open.
+    fn is_over(&self, now: Timestamp) -> bool {
+        now < self.since || now.saturating_since(self.since) >= WINDOW
+    }
+}
+
+/// What to do with a refusal.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// Write it, as the first of its window: others will wait for what becomes of it.
+    First(Arc<Shared>),
+    /// Write it.
+    Write,
+    /// It was counted. It is told what became of the first one of its window.
+    Counted(watch::Receiver<Option<Result<crate::intent::Receipt, RecordError>>>),
 }
 
 /// Watches refusals.
@@ -37,47 +77,124 @@ pub(crate) struct Floods {
 }
 
 impl Floods {
-    /// Whether this refusal is to be written; if not, it was counted.
-    pub(crate) fn admit(&mut self, tenant: &Tenant, refusal: &Refusal, now: Timestamp) -> bool {
-        let kind = Kind {
-            tenant: tenant.clone(),
-            subject: refusal.who.subject,
-            key: refusal.who.key,
-            reason: refusal.reasons.first().cloned(),
-            resource: refusal.what.as_ref().map(|w| w.resource.to_string()),
-        };
+    /// Says what to do with a refusal at `now`.
+    pub(crate) fn admit(&mut self, tenant: &Tenant, refusal: &Refusal, now: Timestamp) -> Admission {
+        let mut kind = Kind::of(tenant, refusal);
+        if self.windows.len() >= WINDOWS_MAX && !self.windows.contains_key(&kind) {
+            kind.particulars = None;
+        }
+        // What is over and has nothing to tell begins anew; what was counted waits for `close`.
+        if self.windows.get(&kind).is_some_and(|w| w.counted == 0 && w.is_over(now)) {
+            self.windows.remove(&kind);
+        }
         if let Some(window) = self.windows.get_mut(&kind) {
             if window.written < WRITTEN_MAX {
                 window.written += 1;
-                return true;
+                return Admission::Write;
             }
-            window.suppressed += 1;
+            window.counted += 1;
             window.last = refusal.clone();
-            return false;
+            return Admission::Counted(window.first.subscribe());
         }
-        if self.windows.len() < KINDS_MAX {
-            self.windows
-                .insert(kind, Window { since: now, written: 1, suppressed: 0, last: refusal.clone() });
+        if self.windows.len() >= 2 * WINDOWS_MAX {
+            return Admission::Write;
         }
-        true
+        let first = Arc::new(watch::Sender::new(None));
+        let window =
+            Window { since: now, written: 1, counted: 0, last: refusal.clone(), first: first.clone() };
+        self.windows.insert(kind, window);
+        Admission::First(first)
     }
 
-    /// Closes windows that are over (all of them with `all`) and gives the counts to be written.
+    /// Closes the windows that are over at `now`, or every one, and gives what was counted: each the last refusal of its
+    /// window, standing for the others.
     pub(crate) fn close(&mut self, now: Timestamp, all: bool) -> Vec<(Tenant, Refusal)> {
         let mut out = Vec::new();
         self.windows.retain(|kind, window| {
-            // A clock set back must not keep a window open for ever.
-            let over = all
-                || now < window.since
-                || now.saturating_since(window.since).as_micros() >= u128::from(WINDOW_US);
-            if over && window.suppressed > 0 {
-                out.push((
-                    kind.tenant.clone(),
-                    Refusal { repeated: window.suppressed, ..window.last.clone() },
-                ));
+            let over = all || window.is_over(now);
+            if over && window.counted > 0 {
+                let repeated = window.counted - 1;
+                out.push((kind.tenant.clone(), Refusal { repeated, ..window.last.clone() }));
             }
             !over
         });
         out
+    }
+
+    /// Takes back what [`Floods::close`] gave and could not be written: it is counted with the next window.
+    pub(crate) fn reopen(&mut self, tenant: &Tenant, refusal: &Refusal, now: Timestamp, error: RecordError) {
+        let counted = refusal.repeated + 1;
+        let window = self.windows.entry(Kind::of(tenant, refusal)).or_insert_with(|| Window {
+            since: now,
+            written: WRITTEN_MAX,
+            counted: 0,
+            last: Refusal { repeated: 0, ..refusal.clone() },
+            first: Arc::new(watch::Sender::new(Some(Err(error)))),
+        });
+        window.counted += counted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{clock, refused, what};
+    use bartizan_base::{Clock as _, Name};
+    use bartizan_model::record::What;
+
+    fn refusal(resource: usize) -> Refusal {
+        let refused = refused(0);
+        let name: Name = format!("model-{resource}").parse().unwrap();
+        let what = What { resource: EntityRef::new(Name::literal("Model"), name), ..what() };
+        Refusal {
+            id: refused.id,
+            who: refused.who,
+            what: Some(what),
+            verdict: refused.verdict,
+            reasons: refused.reasons,
+            offers: Vec::new(),
+            grounds: None,
+            repeated: 0,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_different_refusals_keeps_memory_bounded_and_the_count_exact() {
+        let (mut floods, now, house) = (Floods::default(), clock().now(), Tenant::default_tenant());
+        let total = 3 * WINDOWS_MAX;
+        let mut written = 0;
+        for n in 0..total {
+            written += usize::from(!matches!(floods.admit(&house, &refusal(n), now), Admission::Counted(_)));
+            assert!(floods.windows.len() <= WINDOWS_MAX + 1);
+        }
+        assert!(written < total / 2);
+        let counted = floods.close(now, true);
+        assert_eq!(counted.len(), 1);
+        assert_eq!(written as u64 + counted[0].1.repeated + 1, total as u64);
+        assert!(floods.windows.is_empty());
+    }
+
+    #[test]
+    fn a_count_that_could_not_be_written_is_told_with_the_next() {
+        let (mut floods, now, house) = (Floods::default(), clock().now(), Tenant::default_tenant());
+        for _ in 0..50 {
+            floods.admit(&house, &refusal(1), now);
+        }
+        let counted = floods.close(now, true);
+        assert_eq!(counted[0].1.repeated + 1, 30);
+        floods.reopen(&house, &counted[0].1, now, RecordError::NoRoom);
+        assert!(matches!(floods.admit(&house, &refusal(1), now), Admission::Counted(_)));
+        assert_eq!(floods.close(now, true)[0].1.repeated + 1, 31);
+    }
+
+    #[test]
+    fn a_window_that_told_nothing_ends_by_itself() {
+        let (mut floods, house) = (Floods::default(), Tenant::default_tenant());
+        for second in 0..3 {
+            let now = clock().now().saturating_add(Duration::from_secs(second));
+            for _ in 0..20 {
+                assert!(!matches!(floods.admit(&house, &refusal(1), now), Admission::Counted(_)), "{second}");
+            }
+        }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::action::ChangeState;
 use bartizan_model::record::{End, Outcome};
 use bartizan_model::{DecisionId, NodeId, Obligations, Operation, ReasonCode, Target, Tenant};
 
-use crate::Recorder;
+use crate::core::OutcomeSlot;
+use crate::encode::SEQ_PLACE;
 
 /// Proof that a permit is durable in the write-ahead log. An effect of kind `O` demands one by value; it cannot be
 /// cloned, and it is bound to its tenant, target and expiry.
@@ -80,7 +82,9 @@ impl bartizan_store::Warrant for IntentRecorded<ChangeState> {
 /// Where in the ledger a record is, or will be once it is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Which log.
+    /// The name of the log.
+    pub origin: Arc<str>,
+    /// Whose log.
     pub tenant: Tenant,
     /// Which node wrote it.
     pub node: NodeId,
@@ -91,55 +95,59 @@ pub struct Receipt {
 }
 
 impl fmt::Display for Receipt {
-    /// The value of the `bartizan-receipt` header.
+    /// The value of the receipt's header: `origin;node;number;leaf hash`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};{};{};{}", self.tenant, self.node, self.seq, self.leaf)
+        write!(f, "{};{};{};{}", self.origin, self.node, self.seq, self.leaf)
     }
 }
 
 /// An effect that has begun. Exactly one outcome is recorded for it: by [`Running::finish`], or `Abandoned` on drop.
+///
+/// Neither waits for the disk: the intent is durable, the outcome's room in the queue was reserved with it, and an outcome
+/// that a crash swallows is told as `Unknown` at the next start.
 #[derive(Debug)]
 pub struct Running {
     pub(crate) decision: DecisionId,
     pub(crate) receipt: Receipt,
     pub(crate) began_us: u64,
     /// Gone once the outcome was told.
-    pub(crate) recorder: Option<Recorder>,
+    pub(crate) slot: Option<OutcomeSlot>,
 }
 
 impl Running {
-    /// The decision.
+    /// The decision behind it.
     #[must_use]
     pub const fn decision(&self) -> DecisionId {
         self.decision
     }
 
-    /// Tells how the effect ended. Does not wait for the disk: the intent is durable already, and an outcome that a
-    /// crash swallows is told as `Unknown` at the next start.
+    /// Tells how the effect ended.
     pub fn finish(mut self, ended: Ended) {
         self.tell(ended);
     }
 
     fn tell(&mut self, ended: Ended) {
-        if let Some(recorder) = self.recorder.take() {
-            let outcome = Outcome {
-                of: self.decision,
-                end: ended.end,
-                status: ended.status,
-                bytes: ended.bytes,
-                input_tokens: ended.input_tokens,
-                output_tokens: ended.output_tokens,
-                redacted: ended.redacted,
-                took_us: recorder.monotonic_us().saturating_sub(self.began_us),
-            };
-            recorder.outcome(&self.receipt.tenant, outcome);
-        }
+        let Some(slot) = self.slot.take() else { return };
+        let core = slot.core().clone();
+        // What an upstream counts is its word: a number that no record can hold is cut.
+        let bounded = |n: u64| n.min(SEQ_PLACE);
+        let outcome = Outcome {
+            of: self.decision,
+            end: ended.end,
+            status: ended.status,
+            bytes: bounded(ended.bytes),
+            input_tokens: ended.input_tokens.map(bounded),
+            output_tokens: ended.output_tokens.map(bounded),
+            redacted: bounded(ended.redacted),
+            took_us: bounded(core.clock.monotonic_us().saturating_sub(self.began_us)),
+        };
+        core.submit_outcome(&self.receipt.tenant, outcome, slot);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tell(Ended { end: End::Abandoned, ..Ended::default() });
+        self.tell(Ended::new(End::Abandoned));
     }
 }
 
@@ -160,9 +168,18 @@ pub struct Ended {
     pub redacted: u64,
 }
 
+impl Ended {
+    /// Ended like this, at no cost.
+    #[must_use]
+    pub const fn new(end: End) -> Self {
+        Self { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+    }
+}
+
 impl Default for Ended {
+    /// Ended as it should, at no cost.
     fn default() -> Self {
-        Self { end: End::Done, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+        Self::new(End::Done)
     }
 }
 
@@ -172,12 +189,15 @@ pub enum RecordError {
     /// Writing or syncing failed; the writer has stopped for good.
     #[error("the write-ahead log failed: {0}")]
     Failed(String),
-    /// There is no room for the next segment. Tried again with the next record.
-    #[error("no room on the disk for the write-ahead log: {0}")]
-    NoRoom(String),
-    /// More is waiting than the queue holds.
+    /// There is no room on the disk. Every later record tries again.
+    #[error("no room on the disk for the write-ahead log")]
+    NoRoom,
+    /// More is waiting than the queue holds, or more is running than outcomes have room.
     #[error("the queue of records is full")]
     QueueFull,
+    /// More is waiting to be sealed than memory may hold: the lock store or the log folder does not keep up.
+    #[error("too many records wait to be sealed")]
+    SealingBehind,
     /// The process is ending.
     #[error("the recorder is closed")]
     Closed,
@@ -196,7 +216,9 @@ impl RecordError {
         match self {
             Self::QueueFull => ReasonCode::RecordQueueFull,
             Self::Closed => ReasonCode::ShuttingDown,
-            Self::Failed(_) | Self::NoRoom(_) | Self::TooLarge => ReasonCode::RecordUnavailable,
+            Self::Failed(_) | Self::NoRoom | Self::SealingBehind | Self::TooLarge => {
+                ReasonCode::RecordUnavailable
+            }
             Self::PermitExpired => ReasonCode::StreamEnded,
         }
     }

@@ -1,16 +1,36 @@
 //! Durable before effect: write-ahead log, group commit, sealing. The only maker of an [`IntentRecorded`].
 //!
-//! A permit becomes an [`IntentRecorded`] once its record is on the disk; an effect demands that value. What is durable
-//! is then sealed: appended to its tenant's tree, whose signed checkpoint is the public promise.
+//! A permit becomes an [`IntentRecorded`] once its record is on the disk; an effect demands that value. What is durable is
+//! then sealed: appended to its tenant's tree, whose signed checkpoint is the public promise.
 
+mod core;
+mod disk;
+mod encode;
 mod flood;
+mod folder;
 mod intent;
 mod log;
+mod period;
+mod queue;
+mod read;
 mod recorder;
+mod recover;
+mod seal;
+mod sealed;
 mod segment;
-mod writer;
+#[cfg(test)]
+mod sim;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod wal;
 
+pub use core::Stats;
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use folder::{DataFolder, LockError};
 pub use intent::{Ended, IntentRecorded, Receipt, RecordError, Running};
-pub use log::{LogError, SealedLog};
-pub use recorder::{Config, Found, OpenError, Recorder, Stats};
-pub use segment::{Disk, RealDisk, SegmentFile};
+pub use log::LogError;
+pub use read::{Found, LogHead, Place, Proof};
+pub use recorder::{Config, Recorder};
+pub use recover::OpenError;
+pub use sealed::ReadError;

@@ -1,25 +1,28 @@
 //! One tenant's sealed log of one quarter: the tree, its files, its checkpoint.
 //!
-//! Order of sealing (Sunlight's lesson): bundles and tiles durable, then the checkpoint signed, then compared and
-//! swapped in the lock store, then published. Loading means verifying: the files must give the root that the lock store
-//! remembers.
+//! Nothing that was written is ever changed: a bundle or tile that is there already must be equal, otherwise somebody has
+//! rewritten history and the log refuses to go on.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bartizan_base::Digest;
 use bartizan_ledger::{
-    Checkpoint, NoteSigner, Receipt as ProofReceipt, RightEdge, Tile, bundle_entries, encode_bundle,
-    inclusion_proof, root_of, tiles_for,
+    Checkpoint, ENTRIES_PER_BUNDLE, NoteSigner, RightEdge, Tile, encode_bundle, leaf_hash, root_of,
 };
-use bartizan_model::record::Record;
+
+use crate::disk::{Disk, write_whole};
+use crate::sealed::{ReadError, SealedLog};
+use crate::tail::Written;
 
 const FULL: usize = 256;
 
-/// Why a log cannot be opened or written.
+/// Size and root of a tree.
+pub(crate) type TreeHead = (u64, Digest);
+
+/// Why a log cannot be opened or sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A file cannot be read or written.
@@ -30,303 +33,302 @@ pub enum LogError {
         /// Why.
         source: io::Error,
     },
-    /// The files are not the ones the lock store remembers.
+    /// The files are not the ones that the lock store remembers.
     #[error(
-        "the log {origin} is not the one that was signed last ({size} entries): history was lost or rolled back. \
-         Restore the log folder from a copy of at least that size, or start a new installation that names this one"
+        "the log {origin} is not the one that was signed last ({size} entries): its history was lost, rolled back or \
+         changed. Restore its folder from a copy of at least that size; if there is none, begin a new installation whose \
+         first entry names this log"
     )]
     Rollback {
         /// The log.
         origin: String,
-        /// The size the lock store remembers.
+        /// The size that the lock store remembers.
         size: u64,
     },
-    /// There is a checkpoint but the lock store remembers none.
+    /// There is a checkpoint, but the lock store remembers none.
     #[error(
-        "the log {0} has a checkpoint that the state database does not remember: is this its state database?"
+        "the log {0} has a checkpoint that the state database does not remember: connect the state database that belongs \
+         to this data folder, or restore it"
     )]
     Foreign(String),
+    /// A file of the log is there already and says something else.
+    #[error("{0}: is there already with other contents; the log will not be forked")]
+    Diverged(PathBuf),
+    /// Somebody else has sealed the log meanwhile.
+    #[error("the log {0} was sealed by somebody else: two processes write one log")]
+    Taken(String),
+    /// The log's name cannot name a key.
+    #[error("`{0}` cannot name a log: no spaces, no `+`")]
+    Name(String),
 }
 
-/// One tenant's log of one quarter.
+impl LogError {
+    /// Whether going on could fork the log, so that nothing may be recorded any more.
+    pub(crate) const fn is_final(&self) -> bool {
+        !matches!(self, Self::Io { .. })
+    }
+}
+
+/// A log that is being written.
 #[derive(Debug)]
-pub struct SealedLog {
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
     signer: NoteSigner,
     edge: RightEdge,
-    /// Per level, the index of the tile that is filling and its hashes.
+    /// Per level, the index of the tile that is filling, and its hashes.
     levels: Vec<(u64, Vec<Digest>)>,
     /// The entries of the bundle that is filling.
-    bundle: Vec<Vec<u8>>,
-    /// What the lock store confirmed last, and what was tried since.
-    pub(crate) confirmed: Option<(u64, Digest)>,
-    pub(crate) attempted: Option<(u64, Digest)>,
+    bundle: Vec<Arc<[u8]>>,
+    /// The number of the last record of this node in the tree.
+    last_seq: u64,
+    /// What the lock store holds.
+    pub(crate) confirmed: Option<TreeHead>,
+    /// What the lock store may hold: its answer was lost.
+    pub(crate) attempted: Option<TreeHead>,
+    /// What the checkpoint file says.
+    published: Option<TreeHead>,
+    /// Folders whose own names are known to be durable.
+    settled: BTreeSet<PathBuf>,
+    /// Folders of partial tiles that full ones have replaced.
+    replaced: Vec<PathBuf>,
 }
 
-impl SealedLog {
-    /// Opens the log in `folder`, which must be the one that `locked` (size and root) was signed for.
+impl Log {
+    /// Opens the log in `folder`, which must be the one that the lock store holds: `confirmed`.
     ///
-    /// # Errors
-    /// [`LogError`].
-    pub fn open(folder: &Path, signer: NoteSigner, locked: Option<(u64, Digest)>) -> Result<Self, LogError> {
+    /// Reads the right edge only; that every older entry is what it was is for the offline verifier to say.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        signer: NoteSigner,
+        confirmed: Option<TreeHead>,
+    ) -> Result<Self, LogError> {
         let mut log = Self {
-            folder: folder.to_owned(),
+            disk,
+            folder,
             signer,
             edge: RightEdge::new(),
             levels: Vec::new(),
             bundle: Vec::new(),
-            confirmed: locked,
+            last_seq: 0,
+            confirmed,
             attempted: None,
+            published: None,
+            settled: BTreeSet::new(),
+            replaced: Vec::new(),
         };
-        let Some((size, root)) = locked else {
-            return if folder.join("checkpoint").exists() {
-                Err(LogError::Foreign(log.origin()))
-            } else {
-                Ok(log)
+        let Some((size, root)) = confirmed else {
+            return match log.disk.read(&log.folder.join("checkpoint")) {
+                Ok(_) => Err(LogError::Foreign(log.origin().to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(log),
+                Err(source) => Err(LogError::Io { path: log.folder.join("checkpoint"), source }),
             };
         };
-        let rollback = || LogError::Rollback { origin: log.signer.verifier().name().to_owned(), size };
-        let mut edge = RightEdge::new();
-        let mut levels: Vec<(u64, Vec<Digest>)> = Vec::new();
-        for tile in tiles_for(size) {
-            let bytes = read_tile(folder, tile).map_err(|_| rollback())?;
-            let Some(level) = tile.level else {
-                let entries = bundle_entries(&bytes).ok_or_else(rollback)?;
-                if usize::from(tile.width) < FULL {
-                    log.bundle = entries.iter().take(tile.width.into()).map(|e| e.to_vec()).collect();
-                    if log.bundle.len() < usize::from(tile.width) {
-                        return Err(rollback());
-                    }
-                }
-                continue;
-            };
-            let hashes: Vec<Digest> = bytes
-                .chunks_exact(32)
-                .take(tile.width.into())
-                .filter_map(|c| Some(Digest::from_bytes(c.try_into().ok()?)))
-                .collect();
-            if level == 0 {
-                hashes.iter().for_each(|h| edge.append(*h));
+        log.load(size, root).map_err(|error| match error {
+            ReadError::Io { path, source } if source.kind() != io::ErrorKind::NotFound => {
+                LogError::Io { path, source }
             }
-            if levels.len() == usize::from(level) {
-                levels.push((0, Vec::new()));
-            }
-            if let Some(place) = levels.get_mut(usize::from(level)) {
-                *place =
-                    if hashes.len() == FULL { (tile.index + 1, Vec::new()) } else { (tile.index, hashes) };
-            }
-        }
-        if edge.size() != size || edge.root() != root {
-            return Err(rollback());
-        }
-        log.edge = edge;
-        log.levels = levels;
-        // A crash between the lock store and publishing leaves an older checkpoint behind: signing is deterministic.
-        log.publish()?;
+            _ => LogError::Rollback { origin: log.origin().to_owned(), size },
+        })?;
         Ok(log)
     }
 
+    fn load(&mut self, size: u64, root: Digest) -> Result<(), ReadError> {
+        let sealed = self.sealed_at((size, root));
+        let mut counts = Vec::new();
+        let mut count = size;
+        while count > 0 {
+            counts.push(count);
+            count /= ENTRIES_PER_BUNDLE;
+        }
+        for (level, count) in (0_u8..).zip(&counts) {
+            let (index, width) = (count / ENTRIES_PER_BUNDLE, count % ENTRIES_PER_BUNDLE);
+            let hashes = if width == 0 { Vec::new() } else { sealed.hashes(level, index)? };
+            self.levels.push((index, hashes));
+        }
+        let heights: Vec<u32> = (0..).step_by(8).take(self.levels.len()).collect();
+        for (height, (_, hashes)) in heights.into_iter().zip(&self.levels).rev() {
+            hashes.iter().for_each(|hash| self.edge.append_subtree(height, *hash));
+        }
+        if self.head() != (size, root) {
+            return Err(ReadError::Damaged(self.folder.join("tile")));
+        }
+        if !size.is_multiple_of(ENTRIES_PER_BUNDLE) {
+            self.bundle = sealed.bundle(size / ENTRIES_PER_BUNDLE)?.into_iter().map(Arc::from).collect();
+        }
+        Ok(())
+    }
+
     /// The log's name.
-    #[must_use]
-    pub fn origin(&self) -> String {
-        self.signer.verifier().name().to_owned()
+    pub(crate) fn origin(&self) -> &str {
+        self.signer.verifier().name()
     }
 
     /// Size and root with everything appended.
-    #[must_use]
-    pub fn head(&self) -> (u64, Digest) {
+    pub(crate) fn head(&self) -> TreeHead {
         (self.edge.size(), self.edge.root())
     }
 
-    /// Appends entries and makes bundles and tiles durable.
-    pub(crate) fn append(&mut self, entries: &[(std::sync::Arc<[u8]>, Digest)]) -> Result<(), LogError> {
-        let mut touched = BTreeSet::new();
-        for (entry, leaf) in entries {
-            let index = self.edge.size() / FULL as u64;
-            self.edge.append(*leaf);
-            self.bundle.push(entry.to_vec());
+    /// The log as readers see it when its head is `head`.
+    pub(crate) fn sealed_at(&self, (size, root): TreeHead) -> SealedLog {
+        SealedLog {
+            disk: self.disk.clone(),
+            folder: self.folder.clone(),
+            size,
+            root,
+            checkpoint: self.checkpoint((size, root)).into(),
+            verifier: self.signer.verifier().to_string().into(),
+        }
+    }
+
+    /// Sets the number of the last record of this node.
+    pub(crate) const fn continue_after(&mut self, seq: u64) {
+        self.last_seq = seq;
+    }
+
+    /// The number of the last record of this node in the tree.
+    pub(crate) const fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    fn checkpoint(&self, (size, root): TreeHead) -> String {
+        Checkpoint { origin: self.origin().to_owned(), size, root }.sign(&self.signer)
+    }
+
+    /// Appends records that are not in the tree yet and makes bundles and tiles durable. Gives the number of each record
+    /// with its place.
+    ///
+    /// After an error the tree in memory is ahead of its files: the log must be opened again.
+    pub(crate) fn append(&mut self, records: &[Written]) -> Result<Vec<(u64, u64)>, LogError> {
+        let mut files = Vec::new();
+        let mut places = Vec::new();
+        let last_seq = self.last_seq;
+        for record in records.iter().filter(|r| r.seq > last_seq) {
+            let index = self.edge.size();
+            places.push((record.seq, index));
+            self.edge.append(record.leaf);
+            self.bundle.push(record.entry.clone());
             if self.bundle.len() == FULL {
                 let full = std::mem::take(&mut self.bundle);
-                self.write_bundle(index, &full, &mut touched)?;
+                files.push(bundle_file(index / ENTRIES_PER_BUNDLE, &full));
             }
-            self.add_hash(0, *leaf, &mut touched)?;
+            self.add_hash(0, record.leaf, &mut files);
+        }
+        if places.is_empty() {
+            return Ok(places);
         }
         if !self.bundle.is_empty() {
-            self.write_bundle(self.edge.size() / FULL as u64, &self.bundle, &mut touched)?;
+            files.push(bundle_file(self.edge.size() / ENTRIES_PER_BUNDLE, &self.bundle));
         }
-        for (level, (index, hashes)) in self.levels.iter().enumerate() {
+        for (level, (index, hashes)) in (0..).zip(&self.levels) {
             if !hashes.is_empty() {
-                self.write_tile(level, *index, hashes, &mut touched)?;
+                files.push(tile_file(level, *index, hashes));
             }
         }
-        for folder in touched {
-            File::open(&folder)
-                .and_then(|f| f.sync_all())
-                .map_err(|source| LogError::Io { path: folder, source })?;
-        }
-        Ok(())
+        self.write(files)?;
+        self.last_seq = records.last().map_or(self.last_seq, |r| r.seq);
+        Ok(places)
     }
 
-    fn add_hash(
-        &mut self,
-        level: usize,
-        hash: Digest,
-        touched: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), LogError> {
-        if self.levels.len() == level {
+    fn add_hash(&mut self, level: u8, hash: Digest, files: &mut Vec<(Tile, Vec<u8>)>) {
+        if self.levels.len() == usize::from(level) {
             self.levels.push((0, Vec::new()));
         }
-        let Some((index, hashes)) = self.levels.get_mut(level) else { return Ok(()) };
+        let Some((index, hashes)) = self.levels.get_mut(usize::from(level)) else { return };
         hashes.push(hash);
-        if hashes.len() < FULL {
-            return Ok(());
+        if hashes.len() == FULL {
+            let full = std::mem::take(hashes);
+            files.push(tile_file(level, *index, &full));
+            *index += 1;
+            self.add_hash(level + 1, root_of(&full), files);
         }
-        let (at, full) = (*index, std::mem::take(hashes));
-        *index += 1;
-        self.write_tile(level, at, &full, touched)?;
-        self.add_hash(level + 1, root_of(&full), touched)
     }
 
-    fn write_bundle(
-        &self,
-        index: u64,
-        entries: &[Vec<u8>],
-        touched: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), LogError> {
-        let tile = Tile { level: None, index, width: u16::try_from(entries.len()).unwrap_or(u16::MAX) };
-        // The recorder refuses longer entries before they are written.
-        let bytes = encode_bundle(entries.iter().map(Vec::as_slice)).unwrap_or_default();
-        self.write(tile, &bytes, touched)
-    }
-
-    fn write_tile(
-        &self,
-        level: usize,
-        index: u64,
-        hashes: &[Digest],
-        touched: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), LogError> {
-        let width = u16::try_from(hashes.len()).unwrap_or(u16::MAX);
-        let tile = Tile { level: u8::try_from(level).ok(), index, width };
-        let bytes: Vec<u8> = hashes.iter().flat_map(|h| *h.as_bytes()).collect();
-        self.write(tile, &bytes, touched)
-    }
-
-    fn write(&self, tile: Tile, bytes: &[u8], touched: &mut BTreeSet<PathBuf>) -> Result<(), LogError> {
-        let path = self.folder.join(tile.path());
-        let io = |source| LogError::Io { path: path.clone(), source };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io)?;
-            touched.extend(
-                path.ancestors().skip(1).take_while(|p| p.starts_with(&self.folder)).map(Path::to_owned),
-            );
+    fn write(&mut self, files: Vec<(Tile, Vec<u8>)>) -> Result<(), LogError> {
+        let mut folders = BTreeSet::new();
+        for (tile, bytes) in files {
+            let path = self.folder.join(tile.path());
+            let io = |source| LogError::Io { path: path.clone(), source };
+            match self.disk.read(&path) {
+                // Written by an attempt that did not come to its end.
+                Ok(there) if there == bytes => {}
+                Ok(_) => return Err(LogError::Diverged(path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if let Some(parent) = path.parent() {
+                        self.disk.create_dir_all(parent).map_err(io)?;
+                    }
+                    write_whole(&*self.disk, &path, &bytes).map_err(io)?;
+                }
+                Err(error) => return Err(io(error)),
+            }
+            folders.extend(path.parent().map(Path::to_owned));
+            if usize::from(tile.width) == FULL {
+                self.replaced.push(path.with_extension("p"));
+            }
         }
-        write_durably(&path, bytes).map_err(io)?;
-        if usize::from(tile.width) == FULL {
-            // The full one replaces every partial one of its place (tlog-tiles allows it).
-            let partials = self.folder.join(format!("{}.p", tile.path()));
-            if partials.exists() {
-                fs::remove_dir_all(&partials).map_err(io)?;
-                touched.remove(&partials);
+        for folder in folders {
+            self.sync(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the names in a folder durable, and once the names of the folder and those above it.
+    fn sync(&mut self, folder: &Path) -> Result<(), LogError> {
+        let io = |path: &Path, source| LogError::Io { path: path.to_owned(), source };
+        self.disk.sync_dir(folder).map_err(|e| io(folder, e))?;
+        if self.settled.insert(folder.to_owned()) {
+            // `log/TENANT/PERIOD` and everything below.
+            let highest = self.folder.ancestors().nth(2).unwrap_or(&self.folder);
+            for above in folder.ancestors().skip(1).take_while(|p| p.starts_with(highest)) {
+                self.disk.sync_dir(above).map_err(|e| io(above, e))?;
             }
         }
         Ok(())
     }
 
-    /// Publishes the checkpoint of what the lock store confirmed.
-    pub(crate) fn publish(&self) -> Result<(), LogError> {
-        let Some((size, root)) = self.confirmed else { return Ok(()) };
+    /// Publishes the checkpoint of what the lock store holds, and removes what full tiles have replaced; gives the log as
+    /// readers see it from now on.
+    pub(crate) fn publish(&mut self) -> Result<Option<SealedLog>, LogError> {
+        let Some(head) = self.confirmed.filter(|head| self.published != Some(*head)) else { return Ok(None) };
         let path = self.folder.join("checkpoint");
         let io = |source| LogError::Io { path: path.clone(), source };
-        fs::create_dir_all(&self.folder).map_err(io)?;
-        let note = Checkpoint { origin: self.origin(), size, root }.sign(&self.signer);
-        write_durably(&path, note.as_bytes()).map_err(io)?;
-        let key = self.folder.join("key.vkey");
-        if !key.exists() {
-            write_durably(&key, format!("{}\n", self.signer.verifier()).as_bytes()).map_err(io)?;
+        let sealed = self.sealed_at(head);
+        self.disk.create_dir_all(&self.folder).map_err(io)?;
+        if self.published.is_none() {
+            // For whoever verifies on this machine; whoever does not trust it brings the key along.
+            let key = format!("{}\n", sealed.verifier);
+            write_whole(&*self.disk, &self.folder.join("key.vkey"), key.as_bytes()).map_err(io)?;
         }
-        crate::segment::sync_folder(&path).map_err(io)
-    }
-
-    /// The entry at `index` among the confirmed ones.
-    #[must_use]
-    pub fn entry(&self, index: u64) -> Option<Vec<u8>> {
-        self.bundle_at(index / FULL as u64)?.into_iter().nth(usize::try_from(index % FULL as u64).ok()?)
-    }
-
-    fn bundle_at(&self, index: u64) -> Option<Vec<Vec<u8>>> {
-        let size = self.confirmed.map_or(0, |(size, _)| size);
-        let width = size.checked_sub(index * FULL as u64).filter(|w| *w > 0)?.min(FULL as u64);
-        let tile = Tile { level: None, index, width: u16::try_from(width).ok()? };
-        let bytes = read_tile(&self.folder, tile).ok()?;
-        Some(bundle_entries(&bytes)?.into_iter().take(usize::from(tile.width)).map(<[u8]>::to_vec).collect())
-    }
-
-    /// Looks from the end of the log backwards for records that `wanted` accepts, at most `limit` of them.
-    pub(crate) fn search_back(
-        &self,
-        limit: usize,
-        mut wanted: impl FnMut(&Record) -> Search,
-    ) -> Vec<(u64, Record)> {
-        let mut out = Vec::new();
-        let size = self.confirmed.map_or(0, |(size, _)| size);
-        for index in (0..size.div_ceil(FULL as u64)).rev() {
-            let entries = self.bundle_at(index).unwrap_or_default();
-            for (offset, entry) in entries.iter().enumerate().rev() {
-                let at = index * FULL as u64 + offset as u64;
-                let Ok(record) = serde_json::from_slice::<Record>(entry) else { continue };
-                match wanted(&record) {
-                    Search::Take => out.push((at, record)),
-                    Search::Skip => {}
-                    Search::Stop => return out,
+        write_whole(&*self.disk, &path, sealed.checkpoint.as_bytes()).map_err(io)?;
+        self.sync(&self.folder.clone())?;
+        self.published = Some(head);
+        for partials in self.replaced.drain(..) {
+            // Not there when the tile was filled at once; tried by name, since what is left behind does no harm.
+            match self.disk.remove_dir_all(&partials) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::debug!(%error, path = %partials.display(), "partial tiles stay");
                 }
-                if out.len() >= limit {
-                    return out;
-                }
+                Ok(()) | Err(_) => {}
             }
         }
-        out
-    }
-
-    /// The proof that the entry at `index` is in the log, against the confirmed checkpoint.
-    pub(crate) fn proof(&self, index: u64) -> Option<ProofReceipt> {
-        let (size, root) = self.confirmed?;
-        let mut leaves = Vec::new();
-        for tile in tiles_for(size).into_iter().filter(|t| t.level == Some(0)) {
-            let bytes = read_tile(&self.folder, tile).ok()?;
-            leaves.extend(
-                bytes
-                    .chunks_exact(32)
-                    .take(tile.width.into())
-                    .filter_map(|c| Some(Digest::from_bytes(c.try_into().ok()?))),
-            );
-        }
-        let proof = inclusion_proof(&leaves, usize::try_from(index).ok()?).ok()?;
-        Some(ProofReceipt {
-            index,
-            proof,
-            checkpoint: Checkpoint { origin: self.origin(), size, root }.sign(&self.signer),
-        })
+        Ok(Some(sealed))
     }
 }
 
-/// What to do with a record met in a search.
-pub(crate) enum Search {
-    Take,
-    Skip,
-    Stop,
+fn bundle_file(index: u64, entries: &[Arc<[u8]>]) -> (Tile, Vec<u8>) {
+    let width = u16::try_from(entries.len()).unwrap_or(u16::MAX);
+    // Longer entries than a bundle can hold were refused before they were written.
+    let bytes = encode_bundle(entries.iter().map(|e| &**e)).unwrap_or_default();
+    (Tile { level: None, index, width }, bytes)
 }
 
-fn read_tile(folder: &Path, tile: Tile) -> io::Result<Vec<u8>> {
-    let path = folder.join(tile.path());
-    if path.exists() { fs::read(path) } else { fs::read(folder.join(Tile { width: 256, ..tile }.path())) }
+fn tile_file(level: u8, index: u64, hashes: &[Digest]) -> (Tile, Vec<u8>) {
+    let width = u16::try_from(hashes.len()).unwrap_or(u16::MAX);
+    (Tile { level: Some(level), index, width }, hashes.iter().flat_map(|h| *h.as_bytes()).collect())
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+/// Whether the entries of a bundle are those whose hashes a tile keeps.
+pub(crate) fn entries_fit(entries: &[&[u8]], hashes: &[Digest]) -> bool {
+    entries.len() == hashes.len() && entries.iter().zip(hashes).all(|(entry, hash)| leaf_hash(entry) == *hash)
 }

@@ -1,0 +1,178 @@
+//! What senders, writer and sealer share.
+
+use std::fmt;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bartizan_base::{Clock, Timestamp};
+use bartizan_model::record::{Body, Outcome, Record, VERSION};
+use bartizan_model::{NodeId, Tenant};
+
+use crate::encode::{Encoded, SEQ_PLACE};
+use crate::intent::{Receipt, RecordError};
+use crate::period::LogId;
+use crate::queue::{Ack, Draft, Queue};
+use crate::tail::{Tail, Written};
+
+/// What the recorder counts. Every number only grows, but for the two that say so.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Records made durable.
+    pub records: AtomicU64,
+    /// Batches, each written and synced once.
+    pub syncs: AtomicU64,
+    /// Bytes written to the write-ahead log.
+    pub bytes: AtomicU64,
+    /// How long the last batch took to write and sync, in microseconds; goes up and down.
+    pub sync_us: AtomicU64,
+    /// Records refused because too many were waiting, running or unsealed.
+    pub refused: AtomicU64,
+    /// Refusals counted instead of written.
+    pub coalesced: AtomicU64,
+    /// Intents whose effect has not ended; goes up and down.
+    pub running: AtomicU64,
+    /// Records sealed since the start.
+    pub sealed: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    /// What the names of the logs begin with.
+    pub(crate) origin: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) queue: Queue,
+    pub(crate) stats: Stats,
+    tail: Mutex<Tail>,
+    running: AtomicUsize,
+    running_max: usize,
+    unsealed_bytes_max: u64,
+}
+
+/// Room in the queue for the outcome of one intent.
+pub(crate) struct OutcomeSlot(Arc<Core>);
+
+impl fmt::Debug for OutcomeSlot {
+    /// Without what everybody shares: an intent that is printed must not print other people's records.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OutcomeSlot")
+    }
+}
+
+impl Drop for OutcomeSlot {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, AcqRel);
+        self.0.stats.running.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Core {
+    pub(crate) fn new(config: &crate::recorder::Config, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            node: config.node,
+            origin: config.origin.clone(),
+            clock,
+            queue: Queue::new(config.queue_max),
+            stats: Stats::default(),
+            tail: Mutex::default(),
+            running: AtomicUsize::new(0),
+            running_max: config.running_max,
+            unsealed_bytes_max: config.unsealed_bytes_max,
+        }
+    }
+
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn receipt(&self, written: &Written) -> Receipt {
+        Receipt {
+            origin: LogId::of(&written.tenant, written.time).origin(&self.origin),
+            tenant: written.tenant.clone(),
+            node: self.node,
+            seq: written.seq,
+            leaf: written.leaf,
+        }
+    }
+
+    /// Reserves the room for an outcome.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Result<OutcomeSlot, RecordError> {
+        if self.running.fetch_add(1, AcqRel) >= self.running_max {
+            self.running.fetch_sub(1, AcqRel);
+            return Err(self.full(RecordError::QueueFull));
+        }
+        self.stats.running.fetch_add(1, Relaxed);
+        Ok(OutcomeSlot(self.clone()))
+    }
+
+    /// Room for the outcome of an intent of an earlier process: it is owed whatever else is running.
+    pub(crate) fn reserve_always(self: &Arc<Self>) -> OutcomeSlot {
+        self.running.fetch_add(1, AcqRel);
+        self.stats.running.fetch_add(1, Relaxed);
+        OutcomeSlot(self.clone())
+    }
+
+    /// Whether more waits to be sealed than may.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.tail().unsealed_bytes() > self.unsealed_bytes_max
+    }
+
+    fn full(&self, error: RecordError) -> RecordError {
+        self.stats.refused.fetch_add(1, Relaxed);
+        error
+    }
+
+    /// Encodes a record and puts it in the queue.
+    pub(crate) fn submit(
+        &self,
+        tenant: &Tenant,
+        time: Timestamp,
+        body: Body,
+        ack: Ack,
+    ) -> Result<(), RecordError> {
+        if self.is_behind() {
+            return Err(self.full(RecordError::SealingBehind));
+        }
+        let draft = self.draft(tenant, time, body, ack)?;
+        self.queue.push(vec![draft]).map_err(|(_, error)| match error {
+            RecordError::QueueFull => self.full(error),
+            other => other,
+        })
+    }
+
+    /// Puts an outcome in the queue, which has room for it.
+    pub(crate) fn submit_outcome(&self, tenant: &Tenant, outcome: Outcome, slot: OutcomeSlot) {
+        let pushed = self
+            .draft(tenant, self.clock.now(), Body::Outcome(outcome), Ack::Outcome(slot))
+            .and_then(|draft| self.queue.push(vec![draft]).map_err(|(_, error)| error));
+        if let Err(error) = pushed {
+            tracing::error!(%error, "an outcome could not be recorded; the next start tells it as unknown");
+        }
+    }
+
+    pub(crate) fn draft(
+        &self,
+        tenant: &Tenant,
+        time: Timestamp,
+        body: Body,
+        ack: Ack,
+    ) -> Result<Draft, RecordError> {
+        let about = crate::recover::about(&body);
+        let record = Record {
+            v: VERSION,
+            tenant: tenant.clone(),
+            node: self.node,
+            seq: SEQ_PLACE,
+            time_us: time,
+            body,
+        };
+        Ok(Draft { tenant: tenant.clone(), time, encoded: Encoded::of(&record)?, about, ack })
+    }
+}
+
+impl OutcomeSlot {
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.0
+    }
+}

@@ -1,0 +1,269 @@
+//! What waits for the disk: bounded, and with room kept for the outcome of everything that was permitted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bartizan_base::Timestamp;
+use bartizan_model::{DecisionId, Tenant};
+use tokio::sync::{oneshot, watch};
+
+use crate::core::OutcomeSlot;
+use crate::encode::Encoded;
+use crate::intent::{Receipt, RecordError, Running};
+use crate::segment::BATCH_MAX;
+
+/// What several wait for: none until it is known.
+pub(crate) type Shared = watch::Sender<Option<Result<Receipt, RecordError>>>;
+
+/// A record on its way, without its number.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) tenant: Tenant,
+    pub(crate) time: Timestamp,
+    pub(crate) encoded: Encoded,
+    pub(crate) about: About,
+    pub(crate) ack: Ack,
+}
+
+/// Which decision a record belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// It permits; an outcome will follow.
+    Intent(DecisionId),
+    Refusal(DecisionId),
+    Outcome(DecisionId),
+    System,
+}
+
+/// Who is told once the record is durable.
+#[derive(Debug)]
+pub(crate) enum Ack {
+    /// One who may then begin. Whoever drops what is sent tells `Abandoned`: also the channel, when nobody waits any more.
+    Begin { began_us: u64, slot: OutcomeSlot, reply: oneshot::Sender<Result<Running, RecordError>> },
+    /// One who waits.
+    One(oneshot::Sender<Result<Receipt, RecordError>>),
+    /// A flood of equal refusals.
+    Many(Arc<Shared>),
+    /// Nobody: the outcome of an intent, whose room it holds until it is written.
+    Outcome(OutcomeSlot),
+}
+
+impl Ack {
+    /// Tells that the record was not made durable.
+    pub(crate) fn refuse(self, error: RecordError) {
+        // Whoever does not wait any more needs not be told.
+        match self {
+            Self::Begin { reply, .. } => drop(reply.send(Err(error))),
+            Self::One(reply) => drop(reply.send(Err(error))),
+            Self::Many(shared) => drop(shared.send_replace(Some(Err(error)))),
+            Self::Outcome(_) => {
+                tracing::error!(%error, "an outcome could not be recorded; the next start tells it as unknown");
+            }
+        }
+    }
+}
+
+/// The queue between all senders and the one writer.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    waiting: Condvar,
+    /// Records that may wait, outcomes not counted.
+    records_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    drafts: VecDeque<Draft>,
+    /// How many of them are no outcomes.
+    bounded: usize,
+    /// The writer is to look again at what it could not write.
+    nudged: bool,
+    /// New records are refused; outcomes still come through.
+    closing: bool,
+    /// Nothing comes through any more, for this reason.
+    ended: Option<RecordError>,
+}
+
+impl Queue {
+    pub(crate) fn new(records_max: usize) -> Self {
+        Self { state: Mutex::default(), waiting: Condvar::new(), records_max }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds drafts, all or none; they are written in this order. Outcomes are never refused for want of room: their
+    /// number is bounded by that of the intents.
+    ///
+    /// # Errors
+    /// With the drafts, when the queue is full or has ended.
+    pub(crate) fn push(&self, drafts: Vec<Draft>) -> Result<(), (Vec<Draft>, RecordError)> {
+        let bounded = drafts.iter().filter(|d| !matches!(d.about, About::Outcome(_))).count();
+        let mut state = self.state();
+        let refused = match &state.ended {
+            Some(error) => Some(error.clone()),
+            None if state.closing && bounded > 0 => Some(RecordError::Closed),
+            None if bounded > 0 && state.bounded + bounded > self.records_max => Some(RecordError::QueueFull),
+            None => None,
+        };
+        if let Some(error) = refused {
+            return Err((drafts, error));
+        }
+        state.bounded += bounded;
+        state.drafts.extend(drafts);
+        drop(state);
+        self.waiting.notify_one();
+        Ok(())
+    }
+
+    /// Waits for drafts and takes at most a batch of them; an empty batch when nudged; none once the queue has ended.
+    pub(crate) fn pull(&self) -> Option<Vec<Draft>> {
+        let mut state = self.state();
+        loop {
+            if !state.drafts.is_empty() || state.nudged {
+                state.nudged = false;
+                let count = state.drafts.len().min(BATCH_MAX);
+                let batch: Vec<Draft> = state.drafts.drain(..count).collect();
+                state.bounded -= batch.iter().filter(|d| !matches!(d.about, About::Outcome(_))).count();
+                return Some(batch);
+            }
+            if state.ended.is_some() {
+                return None;
+            }
+            state = self.waiting.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.state().drafts.len()
+    }
+
+    /// Lets the writer try again what it could not write.
+    pub(crate) fn nudge(&self) {
+        self.state().nudged = true;
+        self.waiting.notify_one();
+    }
+
+    /// Refuses new records from now on. Outcomes and the last word go through until [`Queue::end`].
+    pub(crate) fn begin_closing(&self) {
+        self.state().closing = true;
+    }
+
+    /// Adds one draft although the queue is closing.
+    pub(crate) fn push_last(&self, draft: Draft) -> Result<(), (Vec<Draft>, RecordError)> {
+        let mut state = self.state();
+        if let Some(error) = state.ended.clone() {
+            return Err((vec![draft], error));
+        }
+        state.bounded += usize::from(!matches!(draft.about, About::Outcome(_)));
+        state.drafts.push_back(draft);
+        drop(state);
+        self.waiting.notify_one();
+        Ok(())
+    }
+
+    /// Lets the writer finish what waits and end; everything later is refused with `reason`. The first reason stays.
+    pub(crate) fn end(&self, reason: RecordError) {
+        self.state().ended.get_or_insert(reason);
+        self.waiting.notify_all();
+    }
+
+    /// Takes out everything that waits, to be refused.
+    pub(crate) fn drain(&self) -> Vec<Draft> {
+        let mut state = self.state();
+        state.bounded = 0;
+        state.drafts.drain(..).collect()
+    }
+
+    /// Why nothing comes through any more.
+    pub(crate) fn ended(&self) -> Option<RecordError> {
+        self.state().ended.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Core;
+    use crate::tests::{clock, config, id};
+    use bartizan_model::record::{Body, End, Outcome, System};
+
+    fn core(queue_max: usize) -> Arc<Core> {
+        Arc::new(Core::new(&crate::Config { queue_max, ..config() }, clock()))
+    }
+
+    fn system(core: &Arc<Core>) -> Result<(), RecordError> {
+        let tenant = Tenant::default_tenant();
+        core.submit(
+            &tenant,
+            core.clock.now(),
+            Body::System(System::Initialised),
+            Ack::One(oneshot::channel().0),
+        )
+    }
+
+    fn outcome(core: &Arc<Core>, n: u64) {
+        let (end, none) = (End::Done, None);
+        let outcome = Outcome {
+            of: id(n),
+            end,
+            status: none,
+            bytes: 0,
+            input_tokens: None,
+            output_tokens: None,
+            redacted: 0,
+            took_us: 0,
+        };
+        core.submit_outcome(&Tenant::default_tenant(), outcome, core.reserve_always());
+    }
+
+    fn abouts(batch: &[Draft]) -> Vec<About> {
+        batch.iter().map(|d| d.about).collect()
+    }
+
+    #[test]
+    fn inv_deny_a_full_queue_refuses_at_once_and_still_takes_outcomes() {
+        let core = core(2);
+        assert_eq!((system(&core), system(&core)), (Ok(()), Ok(())));
+        assert_eq!(system(&core), Err(RecordError::QueueFull));
+        outcome(&core, 1);
+        assert_eq!(system(&core), Err(RecordError::QueueFull));
+        let batch = core.queue.pull().unwrap();
+        assert_eq!(abouts(&batch), [About::System, About::System, About::Outcome(id(1))]);
+        assert_eq!(system(&core), Ok(()), "the room is free again");
+        assert_eq!(core.stats.refused.load(std::sync::atomic::Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_still_given_out_and_nothing_later() {
+        let core = core(8);
+        system(&core).unwrap();
+        core.queue.begin_closing();
+        assert_eq!(system(&core), Err(RecordError::Closed));
+        outcome(&core, 2);
+        core.queue.end(RecordError::Closed);
+        core.queue.end(RecordError::NoRoom);
+        outcome(&core, 3);
+        assert_eq!(abouts(&core.queue.pull().unwrap()), [About::System, About::Outcome(id(2))]);
+        assert!(core.queue.pull().is_none());
+        assert_eq!(core.queue.ended(), Some(RecordError::Closed), "the first reason stays");
+    }
+
+    #[test]
+    fn batches_are_bounded_and_keep_the_order() {
+        let core = core(10_000);
+        for n in 0..2_500 {
+            outcome(&core, n);
+        }
+        let mut seen = Vec::new();
+        while core.queue.depth() > 0 {
+            let batch = core.queue.pull().unwrap();
+            assert!(batch.len() <= BATCH_MAX);
+            seen.extend(abouts(&batch));
+        }
+        assert!(seen.into_iter().eq((0..2_500).map(|n| About::Outcome(id(n)))));
+    }
+}

@@ -1,0 +1,214 @@
+//! What the write-ahead log holds at a start, and whether it can be believed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::NodeId;
+use bartizan_model::record::{Body, Record};
+
+use crate::disk::Disk;
+use crate::log::LogError;
+use crate::queue::About;
+use crate::segment::{self, Damage, Frame, Open};
+use crate::tail::Written;
+
+/// Why the recorder cannot be opened. Each says the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A folder or file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A segment is damaged, and not by a crash.
+    #[error(
+        "{path}: {what}, and no crash explains it. Restore the file from a second copy; without one, move the folder \
+         `wal` away and start this data folder under a new node id: what was not sealed is lost, and the ledger shows \
+         that the old node's numbers end"
+    )]
+    Damaged {
+        /// Which segment.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A segment is missing.
+    #[error(
+        "{path}: begins with record {found}, but record {expected} should follow; a segment is missing. Restore it from a \
+         second copy; without one, move the folder `wal` away and start this data folder under a new node id"
+    )]
+    Gap {
+        /// The segment behind the gap.
+        path: PathBuf,
+        /// The record that should stand there.
+        expected: u64,
+        /// The record that does.
+        found: u64,
+    },
+    /// The write-ahead log ends before what was sealed from it.
+    #[error(
+        "the write-ahead log ends at record {last}, but record {sealed} of this node is sealed already: the disk has lost \
+         what it had confirmed. Restore the folder `wal` from a second copy; without one, move it away and start this \
+         data folder under a new node id"
+    )]
+    Behind {
+        /// The last record of the write-ahead log.
+        last: u64,
+        /// The last sealed record.
+        sealed: u64,
+    },
+    /// A sealed log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The lock store does not answer.
+    #[error("the state database does not answer: {0}")]
+    Checkpoints(#[from] bartizan_store::StoreError),
+    /// The writer's thread could not be started, or a task was ended.
+    #[error("the process is ending or has no threads left")]
+    Thread,
+}
+
+/// What the write-ahead log holds.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Every record still there, sealed or not.
+    pub(crate) records: Vec<Written>,
+    /// The number of the last record; 0 for none.
+    pub(crate) last_seq: u64,
+    pub(crate) last_leaf: Option<Digest>,
+    /// Intents without an outcome.
+    pub(crate) open: Open,
+    /// Bytes that were cut off the end.
+    pub(crate) torn: u64,
+    /// Whether there is any segment.
+    pub(crate) any: bool,
+    /// The number that the first segment begins with.
+    pub(crate) first_seq: u64,
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { path: path.clone(), source }
+}
+
+/// Reads the write-ahead log of `node`, cuts what a crash left unfinished, and makes durable again what it found.
+pub(crate) fn recover(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Recovered, OpenError> {
+    disk.create_dir_all(folder).map_err(at(folder))?;
+    let mut segments = Vec::new();
+    for name in disk.list(folder).map_err(at(folder))? {
+        if let Some(first) = segment::first_of(&name) {
+            segments.push((first, folder.join(name)));
+        } else if name.ends_with(".new") {
+            disk.remove(&folder.join(name)).map_err(at(folder))?;
+        }
+    }
+    segments.sort();
+    let mut out = Recovered { any: !segments.is_empty(), ..Recovered::default() };
+    let count = segments.len();
+    for (place, (first, path)) in segments.into_iter().enumerate() {
+        out.add_segment(disk, first, &path, node, place + 1 == count)?;
+    }
+    Ok(out)
+}
+
+impl Recovered {
+    fn add_segment(
+        &mut self,
+        disk: &dyn Disk,
+        first: u64,
+        path: &Path,
+        node: NodeId,
+        is_last: bool,
+    ) -> Result<(), OpenError> {
+        let damaged = |what: Damage| OpenError::Damaged { path: path.to_owned(), what: what.to_string() };
+        let bytes = disk.read(path).map_err(at(path))?;
+        let scan = segment::scan(&bytes, node).map_err(damaged)?;
+        if scan.head.first != first || (scan.torn.is_some() && !is_last) {
+            return Err(damaged(Damage::Head));
+        }
+        match self.last_leaf {
+            None => {
+                self.first_seq = first;
+                self.open = scan.head.open.clone();
+                self.last_seq = first.saturating_sub(1);
+            }
+            Some(_) if self.last_seq + 1 != first => {
+                let expected = self.last_seq + 1;
+                return Err(OpenError::Gap { path: path.to_owned(), expected, found: first });
+            }
+            Some(leaf) if leaf != scan.head.previous => return Err(damaged(Damage::Head)),
+            Some(_) => {}
+        }
+        self.last_leaf = Some(scan.frames.last().map_or(scan.head.previous, |f| f.leaf));
+        for frame in &scan.frames {
+            let written = read_frame(&bytes, frame, node).ok_or_else(|| damaged(Damage::Frame(frame.seq)))?;
+            match written.about {
+                About::Intent(id) => drop(self.open.insert(id, written.tenant.clone())),
+                About::Outcome(id) => drop(self.open.remove(&id)),
+                About::Refusal(_) | About::System => {}
+            }
+            self.last_seq = frame.seq;
+            self.records.push(written);
+        }
+        if is_last {
+            self.torn = scan.torn.as_ref().map_or(0, |t| t.len() as u64);
+            settle(disk, path, &bytes, &scan).map_err(at(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the end of the last segment durable as it was read, without what is torn.
+///
+/// Its last batch may have been read from memory although a sync of it had failed or had never come; a later sync alone
+/// would not write it again. So it is written again. Earlier batches were synced before the last one was written.
+fn settle(disk: &dyn Disk, path: &Path, bytes: &[u8], scan: &segment::Scan) -> io::Result<()> {
+    let batch = scan.frames.last().map(|last| last.batch);
+    let again: Option<(&Frame, &Frame)> =
+        batch.and_then(|batch| Some((scan.frames.iter().find(|f| f.seq >= batch)?, scan.frames.last()?)));
+    if again.is_none() && scan.torn.is_none() {
+        return Ok(());
+    }
+    let mut file = disk.open(path)?;
+    if let Some((first, last)) = again {
+        file.write_at(bytes.get(first.at.start..last.at.end).unwrap_or_default(), first.at.start as u64)?;
+    }
+    if let Some(torn) = &scan.torn {
+        file.zero(torn.start as u64, torn.end as u64)?;
+    }
+    file.sync_data()
+}
+
+fn read_frame(bytes: &[u8], frame: &Frame, node: NodeId) -> Option<Written> {
+    let entry = bytes.get(frame.entry.clone())?;
+    let record: Record = serde_json::from_slice(entry).ok()?;
+    (record.seq == frame.seq && record.node == node).then(|| Written {
+        seq: frame.seq,
+        time: record.time_us,
+        about: about(&record.body),
+        tenant: record.tenant,
+        entry: entry.into(),
+        leaf: frame.leaf,
+        index: None,
+    })
+}
+
+/// Which decision a record's body belongs to.
+pub(crate) const fn about(body: &Body) -> About {
+    match body {
+        Body::Intent(intent) => About::Intent(intent.id),
+        Body::Refusal(refusal) => About::Refusal(refusal.id),
+        Body::Outcome(outcome) => About::Outcome(outcome.of),
+        Body::System(_) => About::System,
+    }
+}
+
+/// The earliest moment at which a record of `node` can have been made, give or take a clock that jumps.
+pub(crate) fn earliest(node: NodeId) -> Timestamp {
+    const DAY_US: u64 = 86_400_000_000;
+    Timestamp::from_micros(node.timestamp().as_micros().saturating_sub(DAY_US))
+}

@@ -1,0 +1,280 @@
+//! Sealing: what is durable in the write-ahead log is appended to its tenant's tree.
+//!
+//! The order matters: bundles and tiles durable, checkpoint signed, compared and swapped in the lock store, published;
+//! only then do segments go. Wherever it breaks off, the next attempt or the next start goes on; what the lock store holds
+//! is always covered by durable files, and it never holds two roots for one size. How far a log is sealed is read
+//! off its own last record, so there is no second truth about it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bartizan_ledger::NoteSigner;
+use bartizan_model::record::Record;
+use bartizan_secret::Secret;
+use bartizan_store::Checkpoints;
+
+use crate::core::Core;
+use crate::disk::Disk;
+use crate::log::{Log, LogError, TreeHead};
+use crate::period::{LogId, Period, tenant_of};
+use crate::recover::{OpenError, Recovered, earliest};
+use crate::sealed::{ReadError, SealedLog};
+use crate::segment;
+use crate::tail::Written;
+
+/// Records sealed in one go at the most.
+const RECORDS_MAX: usize = 65_536;
+
+/// The logs as readers see them.
+pub(crate) type Published = Arc<Mutex<BTreeMap<LogId, SealedLog>>>;
+
+/// Seals the records of one node. Used by one task at a time.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    pub(crate) core: Arc<Core>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) wal: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) seed: Secret<[u8; 32]>,
+    pub(crate) checkpoints: Arc<dyn Checkpoints>,
+    pub(crate) published: Published,
+    pub(crate) logs: BTreeMap<LogId, Log>,
+}
+
+/// Runs work that waits for the disk where it blocks nobody.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, OpenError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| OpenError::Thread)
+}
+
+impl Sealer {
+    /// Opens every log that is there, and those that the recovered records belong to; gives the records that are not
+    /// sealed yet.
+    pub(crate) async fn begin(&mut self, recovered: &Recovered) -> Result<Vec<Written>, OpenError> {
+        let (disk, folder) = (self.disk.clone(), self.folder.clone());
+        let mut ids = blocking(move || log_ids(&*disk, &folder)).await??;
+        ids.extend(recovered.records.iter().map(|r| LogId::of(&r.tenant, r.time)));
+        // The log that this start will be told in: a folder that was lost whole shows at once.
+        ids.push(LogId::of(&bartizan_model::Tenant::default_tenant(), self.core.clock.now()));
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            let log = self.open(&id).await?;
+            self.logs.insert(id, log);
+        }
+        self.publish_all().await?;
+        self.check(recovered)?;
+        let is_sealed = |r: &&Written| {
+            self.logs.get(&LogId::of(&r.tenant, r.time)).is_some_and(|l| r.seq <= l.last_seq())
+        };
+        Ok(recovered.records.iter().filter(|r| !is_sealed(r)).cloned().collect())
+    }
+
+    /// Whether the write-ahead log is the one that the sealed logs were made of.
+    fn check(&self, recovered: &Recovered) -> Result<(), OpenError> {
+        let sealed = self.logs.values().map(Log::last_seq).max().unwrap_or(0);
+        if recovered.last_seq < sealed {
+            return Err(OpenError::Behind { last: recovered.last_seq, sealed });
+        }
+        if recovered.any && recovered.first_seq > sealed + 1 {
+            let path = segment::path_of(&self.wal, recovered.first_seq);
+            return Err(OpenError::Gap { path, expected: sealed + 1, found: recovered.first_seq });
+        }
+        Ok(())
+    }
+
+    /// Seals what is durable by now.
+    pub(crate) async fn seal(&mut self) -> Result<(), OpenError> {
+        let result = self.seal_all().await;
+        if let Err(OpenError::Log(error)) = &result
+            && error.is_final()
+        {
+            // Whatever would be recorded from now on could never be sealed.
+            self.core.queue.end(crate::intent::RecordError::Failed(error.to_string()));
+        }
+        result
+    }
+
+    async fn seal_all(&mut self) -> Result<(), OpenError> {
+        loop {
+            let batch = self.core.tail().unsealed(RECORDS_MAX);
+            let Some(last) = batch.last().map(|r| r.seq) else { break };
+            let mut by_log: BTreeMap<LogId, Vec<Written>> = BTreeMap::new();
+            let count = batch.len() as u64;
+            for record in batch {
+                by_log.entry(LogId::of(&record.tenant, record.time)).or_default().push(record);
+            }
+            let mut places = BTreeMap::new();
+            for (id, records) in by_log {
+                places.extend(self.seal_log(&id, records).await?);
+            }
+            self.core.tail().sealed_up_to(last, &places);
+            self.core.stats.sealed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+            self.free_segments(last).await?;
+        }
+        self.publish_all().await
+    }
+
+    /// Seals records into their log; gives the place of each record that was not sealed before.
+    async fn seal_log(&mut self, id: &LogId, records: Vec<Written>) -> Result<Vec<(u64, u64)>, OpenError> {
+        // While it is worked on, the log is not in the map: whatever breaks this off, it is opened again from its files.
+        let mut log = match self.logs.remove(id) {
+            Some(log) => log,
+            None => self.open(id).await?,
+        };
+        if let Err(error) = self.resolve(&mut log).await {
+            self.logs.insert(id.clone(), log);
+            return Err(error);
+        }
+        let (mut log, places) = blocking(move || {
+            let places = log.append(&records);
+            (log, places)
+        })
+        .await?;
+        let places = places?;
+        let swapped = self.swap(&mut log).await;
+        let (log, published) = blocking(move || {
+            // Only what the lock store holds is published, however the swap went.
+            let published = log.publish();
+            (log, published)
+        })
+        .await?;
+        self.logs.insert(id.clone(), log);
+        swapped?;
+        self.show(id, published?);
+        Ok(places)
+    }
+
+    /// Finds out what the lock store holds, if its last answer was lost.
+    async fn resolve(&self, log: &mut Log) -> Result<(), OpenError> {
+        let Some(attempted) = log.attempted else { return Ok(()) };
+        let latest = self.checkpoints.latest(log.origin()).await?;
+        if latest == Some(attempted) {
+            log.confirmed = latest;
+        } else if latest != log.confirmed {
+            return Err(LogError::Taken(log.origin().to_owned()).into());
+        }
+        log.attempted = None;
+        Ok(())
+    }
+
+    async fn swap(&self, log: &mut Log) -> Result<(), OpenError> {
+        let head: TreeHead = log.head();
+        if log.confirmed == Some(head) || head.0 == 0 {
+            return Ok(());
+        }
+        log.attempted = Some(head);
+        if self.checkpoints.swap(log.origin(), log.confirmed, head).await? {
+            log.confirmed = Some(head);
+            log.attempted = None;
+            return Ok(());
+        }
+        self.resolve(log).await?;
+        // The lock store says it was not swapped and yet holds what it held before.
+        if log.confirmed == Some(head) {
+            Ok(())
+        } else {
+            Err(LogError::Taken(log.origin().to_owned()).into())
+        }
+    }
+
+    async fn open(&self, id: &LogId) -> Result<Log, OpenError> {
+        let origin = id.origin(&self.core.origin);
+        let signer = NoteSigner::from_seed(&origin, self.seed.expose())
+            .map_err(|_| LogError::Name(origin.to_string()))?;
+        let confirmed = self.checkpoints.latest(&origin).await?;
+        let (disk, folder, node) = (self.disk.clone(), id.folder(&self.folder), self.core.node);
+        blocking(move || {
+            let mut log = Log::open(disk, folder, signer, confirmed)?;
+            if let Some(head) = confirmed {
+                let last = last_of(&log.sealed_at(head), node).map_err(into_open)?;
+                log.continue_after(last);
+            }
+            Ok(log)
+        })
+        .await?
+    }
+
+    /// Publishes what the lock store holds and no checkpoint says yet.
+    async fn publish_all(&mut self) -> Result<(), OpenError> {
+        for (id, mut log) in std::mem::take(&mut self.logs) {
+            let (log, published) = blocking(move || {
+                let published = log.publish();
+                (log, published)
+            })
+            .await?;
+            self.logs.insert(id.clone(), log);
+            self.show(&id, published?);
+        }
+        Ok(())
+    }
+
+    fn show(&self, id: &LogId, published: Option<SealedLog>) {
+        if let Some(sealed) = published {
+            self.published.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sealed);
+        }
+    }
+
+    /// Removes the segments whose records are all sealed, but never the last one: it says where the numbers go on.
+    async fn free_segments(&self, sealed: u64) -> Result<(), OpenError> {
+        let (disk, wal) = (self.disk.clone(), self.wal.clone());
+        blocking(move || {
+            let io = |source| OpenError::Io { path: wal.clone(), source };
+            let names = disk.list(&wal).map_err(io)?;
+            let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+            firsts.sort_unstable();
+            for pair in firsts.windows(2) {
+                if let [first, next] = pair
+                    && *next <= sealed + 1
+                {
+                    disk.remove(&segment::path_of(&wal, *first)).map_err(io)?;
+                    // One by one, so that a crash never leaves a gap.
+                    disk.sync_dir(&wal).map_err(io)?;
+                }
+            }
+            Ok(())
+        })
+        .await?
+    }
+}
+
+fn into_open(error: ReadError) -> OpenError {
+    match error {
+        ReadError::Io { path, source } => OpenError::Io { path, source },
+        ReadError::Damaged(path) => LogError::Diverged(path).into(),
+        ReadError::PermitExpired | ReadError::Closed => OpenError::Thread,
+    }
+}
+
+/// The logs that have a folder.
+fn log_ids(disk: &dyn Disk, folder: &Path) -> Result<Vec<LogId>, OpenError> {
+    let io = |source| OpenError::Io { path: folder.to_owned(), source };
+    let mut out = Vec::new();
+    for name in disk.list(folder).map_err(io)? {
+        let Some(tenant) = tenant_of(&name) else { continue };
+        for period in disk.list(&folder.join(name)).map_err(io)? {
+            out.extend(Period::parse(&period).map(|period| LogId { tenant: tenant.clone(), period }));
+        }
+    }
+    Ok(out)
+}
+
+/// The number of the last record of `node` in a log; 0 for none.
+fn last_of(log: &SealedLog, node: bartizan_model::NodeId) -> Result<u64, ReadError> {
+    for bundle in (0..log.bundles()).rev() {
+        let mut too_old = false;
+        for entry in log.bundle(bundle)?.iter().rev() {
+            let Ok(record) = serde_json::from_slice::<Record>(entry) else { continue };
+            if record.node == node {
+                return Ok(record.seq);
+            }
+            too_old = record.time_us < earliest(node);
+        }
+        if too_old {
+            break;
+        }
+    }
+    Ok(0)
+}
