@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bartizan_base::{Name, json};
-use bartizan_control::{
-    ApplyBundle, AskToExplain, Control, CreateKey, CreatedKey, Done, EpochToAdvance, Stopped,
-};
+use bartizan_control::{ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, Stopped};
+use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
 use bartizan_model::{Document, Problem, ReasonCode, Tenant};
 use bartizan_secret::Secret;
@@ -278,7 +277,7 @@ impl Api {
             Call::PolicyRead => same(&control.policy(caller).await?),
             Call::PolicyApply => same(&control.apply_bundle(caller, &read::<ApplyBundle>(body)?).await?),
             Call::PolicyExplain => {
-                let done = control.explain(caller, &read::<AskToExplain>(body)?).await?;
+                let done = control.explain(caller, &read::<Supposed>(body)?).await?;
                 let value = json!({"explanation": done.value, "text": done.value.to_string()});
                 given(&done, &value)
             }

@@ -4,7 +4,10 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode as ProcessCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bartizan_base::Clock as _;
 use bartizan_cli::{
     Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, EpochCommand, ExitCode, Global,
     KeyCommand, LogCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
@@ -12,13 +15,14 @@ use bartizan_cli::{
 use bartizan_decide::CompiledBundle;
 use bartizan_ledger::VerifierKey;
 use bartizan_model::ReasonCode;
+use bartizan_rt::SystemClock;
 use bartizan_secret::Secret;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Raw, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
-use crate::offline::{read_bundle, seconds};
+use crate::offline::{LogFolder, LogFolderError, read_bundle, seconds};
 use crate::{demo, init};
 
 /// How a command failed.
@@ -514,6 +518,7 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
                 Err(errors) => Err(Failure::new(ExitCode::Invalid, errors.to_string())),
             }
         }
+        PolicyCommand::Test { folder } => test_policy(global, &folder),
         PolicyCommand::Apply { folder } => {
             let bundle =
                 read_bundle(&folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
@@ -538,11 +543,37 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
             Ok(ExitCode::Ok)
         }
         PolicyCommand::Explain { principal: of, action, resource, assurance } => {
-            let (kind, name) = principal(&of)?;
-            let body = json!({"principal_kind": kind, "principal": name, "action": action, "resource": resource, "assurance": assurance});
+            let body =
+                json!({"principal": of, "action": action, "resource": resource, "assurance": assurance});
             show(global, "POST", "/api/v1/policy/explain", Some(&body), |v| text(v, "/text").to_owned())
         }
     }
+}
+
+fn test_policy(global: &Global, folder: &Path) -> Result<ExitCode, Failure> {
+    let bundle = read_bundle(folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
+    let compiled = CompiledBundle::compile(&bundle)
+        .map_err(|errors| Failure::new(ExitCode::Invalid, errors.to_string()))?;
+    let tested = Arc::new(compiled).test(&bundle, SystemClock::new().now());
+    if tested.is_empty() {
+        let mut failure = Failure::new(ExitCode::Invalid, "the bundle has no tests");
+        failure.hint = Some("write some into `tests/NAME.toml`; examples/policy shows how".to_owned());
+        return Err(failure);
+    }
+    let failed = tested.iter().filter(|t| !t.differences.is_empty()).count();
+    let value = serde_json::to_value(&tested).unwrap_or(Value::Null);
+    Output::new(global.output, io::stdout()).value(&value, |_| {
+        let mut out = String::new();
+        for test in &tested {
+            let sign = if test.differences.is_empty() { "ok  " } else { "FAIL" };
+            out.push_str(&format!("{sign} {}: {}\n", test.file, test.name));
+            for difference in &test.differences {
+                out.push_str(&format!("       {difference}\n"));
+            }
+        }
+        out + &format!("{} passed, {failed} failed", tested.len() - failed)
+    })?;
+    Ok(if failed == 0 { ExitCode::Ok } else { ExitCode::Denied })
 }
 
 fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Failure> {
@@ -603,31 +634,60 @@ fn told_decision(value: &Value) -> String {
 fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
     match command {
         LogCommand::Verify { folder, key, old } => {
-            let key: VerifierKey = key.trim().parse().map_err(|e| Failure::usage(format!("--key: {e}")))?;
+            let key = verifier_key(&key)?;
             let old = old
                 .map(|path| fs::read(&path).map_err(|e| Failure::usage(format!("{}: {e}", path.display()))))
                 .transpose()?;
-            let report = bartizan_verify::verify_directory(&folder, &key, old.as_deref());
-            let value = serde_json::to_value(&report).unwrap_or(Value::Null);
-            let ok = report.ok;
-            Output::new(global.output, io::stdout()).value(&value, |_| {
-                report
-                    .checks
-                    .iter()
-                    .map(|c| format!("{} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.what))
-                    .collect()
-            })?;
-            Ok(if ok { ExitCode::Ok } else { ExitCode::Failed })
+            told_report(global, &bartizan_verify::verify_directory(&folder, &key, old.as_deref()))
+        }
+        LogCommand::Check { proof, entry, key } => {
+            told_report(global, &bartizan_verify::verify_receipt(&proof, &entry, &verifier_key(&key)?))
+        }
+        LogCommand::Show { folder, from, limit } => {
+            let mut out = io::stdout();
+            let shown = LogFolder::new(folder).write(from, limit, &mut out);
+            shown.map_err(|e| Failure::of(ExitCode::Failed, &e))?;
+            Ok(ExitCode::Ok)
+        }
+        LogCommand::Tail { folder, limit, follow } => {
+            let (folder, mut out) = (LogFolder::new(folder), io::stdout());
+            let failed = |e: LogFolderError| Failure::of(ExitCode::Failed, &e);
+            let mut next = folder.size().map_err(failed)?.saturating_sub(limit);
+            loop {
+                next = folder.write(next, u64::MAX, &mut out).map_err(failed)?;
+                if !follow {
+                    return Ok(ExitCode::Ok);
+                }
+                out.flush()?;
+                std::thread::sleep(Duration::from_millis(500));
+            }
         }
         LogCommand::Checkpoint => show(global, "GET", "/api/v1/checkpoints", None, |v| {
             Table::of(v, &[("log", "/0"), ("size", "/1"), ("root", "/2")]).to_string()
         }),
-        LogCommand::Proof { id } => {
-            show(global, "GET", &format!("/api/v1/decisions/{id}/proof"), None, |v| {
-                text(v, "/proof").to_owned()
-            })
+        LogCommand::Proof { id, entry } => {
+            let value = client(global)?.call("GET", &format!("/api/v1/decisions/{id}/proof"), None)?;
+            if let Some(path) = entry {
+                fs::write(&path, text(&value, "/entry"))?;
+            }
+            Output::new(global.output, io::stdout()).value(&value, |v| text(v, "/proof").to_owned())?;
+            Ok(ExitCode::Ok)
         }
     }
+}
+
+fn verifier_key(text: &str) -> Result<VerifierKey, Failure> {
+    text.trim().parse().map_err(|e| Failure::usage(format!("--key: {e}")))
+}
+
+fn told_report(global: &Global, report: &bartizan_verify::Report) -> Result<ExitCode, Failure> {
+    let value = serde_json::to_value(report).unwrap_or(Value::Null);
+    Output::new(global.output, io::stdout()).value(&value, |_| {
+        let line =
+            |c: &bartizan_verify::Check| format!("{} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.what);
+        report.checks.iter().map(line).collect()
+    })?;
+    Ok(if report.ok { ExitCode::Ok } else { ExitCode::Failed })
 }
 
 fn explain(global: &Global, code: &str) -> Result<ExitCode, Failure> {

@@ -267,7 +267,7 @@ fn story(stage: &mut Stage, cast: &Cast) -> Result<(), Failure> {
     let (reason, message) = problem(&body);
     stage.say(&message)?;
     stage.expect("refused with 404 model_not_found", status == 404 && reason == "model_not_found")?;
-    let why = json!({"principal_kind": "user", "principal": "mallory", "action": "model:invoke", "resource": "assistant"});
+    let why = json!({"principal": "user/mallory", "action": "model:invoke", "resource": "assistant"});
     let why = cast.control.call("POST", "/api/v1/policy/explain", Some(&why))?;
     stage.say("an administrator asks why:")?;
     for line in text(&why, "/text").lines().take(3) {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use bartizan_decide::Bundle;
+use bartizan_ledger::{ENTRIES_PER_BUNDLE, Tile, bundle_entries};
 
 /// Reads a bundle folder: every `.cedar`, `.cedarschema` and `.toml` file below it.
 ///
@@ -28,6 +29,85 @@ pub(crate) fn read_bundle(folder: &Path) -> io::Result<Bundle> {
         }
     }
     Ok(Bundle { files })
+}
+
+/// The folder of one log, as its files say: nothing is verified here.
+#[derive(Debug)]
+pub(crate) struct LogFolder(PathBuf);
+
+/// Why a log folder could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogFolderError {
+    /// A file of it.
+    #[error("{0}")]
+    File(String, #[source] io::Error),
+    /// A file is not what its name says.
+    #[error("{0} is damaged; `bartizan log verify` tells more")]
+    Damaged(String),
+    /// The entries could not be written out.
+    #[error("the output could not be written")]
+    Output(#[from] io::Error),
+}
+
+impl LogFolder {
+    pub(crate) const fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    fn file(&self, name: &str) -> Result<Vec<u8>, LogFolderError> {
+        let path = self.0.join(name);
+        fs::read(&path).map_err(|e| LogFolderError::File(path.display().to_string(), e))
+    }
+
+    /// How many entries the checkpoint counts.
+    pub(crate) fn size(&self) -> Result<u64, LogFolderError> {
+        let note = self.file("checkpoint")?;
+        let size = str::from_utf8(&note).ok().and_then(|text| text.lines().nth(1)?.parse().ok());
+        size.ok_or_else(|| LogFolderError::Damaged("checkpoint".to_owned()))
+    }
+
+    /// Writes up to `limit` entries from the entry `from` on, a line each; returns the one to go on with.
+    pub(crate) fn write(&self, from: u64, limit: u64, out: &mut impl Write) -> Result<u64, LogFolderError> {
+        let end = self.size()?.min(from.saturating_add(limit));
+        let mut next = from;
+        while next < end {
+            let index = next / ENTRIES_PER_BUNDLE;
+            let start = index * ENTRIES_PER_BUNDLE;
+            let bytes = self.bundle(index)?;
+            let entries =
+                bundle_entries(&bytes).ok_or_else(|| LogFolderError::Damaged(format!("bundle {index}")))?;
+            let wanted = (start..end).zip(&entries).filter(|(at, _)| *at >= from);
+            for (_, entry) in wanted {
+                out.write_all(entry)?;
+                out.write_all(b"\n")?;
+            }
+            let after = end.min(start + ENTRIES_PER_BUNDLE);
+            if start + (entries.len() as u64) < after {
+                return Err(LogFolderError::Damaged(format!("bundle {index}")));
+            }
+            next = after;
+        }
+        Ok(next)
+    }
+
+    /// A bundle as the log has it now. A partial one can be gone a moment later, when the log has grown: then the next.
+    fn bundle(&self, index: u64) -> Result<Vec<u8>, LogFolderError> {
+        let mut size = self.size()?;
+        loop {
+            let tile = Tile::at(None, index, size)
+                .ok_or_else(|| LogFolderError::Damaged("checkpoint".to_owned()))?;
+            match (self.file(&tile.path()), self.file(&tile.full().path())) {
+                (Ok(bytes), _) | (Err(_), Ok(bytes)) => return Ok(bytes),
+                (Err(error), Err(_)) => {
+                    let grown = self.size()?;
+                    if grown == size {
+                        return Err(error);
+                    }
+                    size = grown;
+                }
+            }
+        }
+    }
 }
 
 /// Reads a duration such as `90s`, `15m`, `12h` or `30d`, in seconds.

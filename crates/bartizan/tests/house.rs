@@ -1,6 +1,9 @@
 //! The whole house over real HTTP, as an enemy would try it.
 #![expect(clippy::unwrap_used, clippy::result_large_err, reason = "a test fails by panicking")]
 
+#[path = "house/command_line.rs"]
+mod command_line;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +39,7 @@ struct House {
     node: Node,
     model: SocketAddr,
     admin: Client,
+    admin_key: Secret<String>,
     alice: (String, Secret<String>),
     carol: Secret<String>,
     mallory: Secret<String>,
@@ -58,8 +62,9 @@ impl House {
         let model =
             spawn(local, Options { require_key: Some(OWN.to_owned()), ..Options::default() }).await.unwrap();
         let control = format!("http://{}", node.control);
-        let (admin, alice, carol, mallory) = blocking(move || furnish(&control, &claim, model)).await;
-        Self { node, model, admin, alice, carol, mallory, folder }
+        let ((admin, admin_key), alice, carol, mallory) =
+            blocking(move || furnish(&control, &claim, model)).await;
+        Self { node, model, admin, admin_key, alice, carol, mallory, folder }
     }
 
     fn data(&self) -> String {
@@ -89,7 +94,7 @@ impl House {
     }
 }
 
-type Furnished = (Client, (String, Secret<String>), Secret<String>, Secret<String>);
+type Furnished = ((Client, Secret<String>), (String, Secret<String>), Secret<String>, Secret<String>);
 
 fn furnish(control: &str, claim: &Secret<String>, model: SocketAddr) -> Furnished {
     let text = |v: &Value, p: &str| v.pointer(p).and_then(Value::as_str).unwrap().to_owned();
@@ -98,7 +103,8 @@ fn furnish(control: &str, claim: &Secret<String>, model: SocketAddr) -> Furnishe
         "/api/v1/claim",
         Some(&json!({"claim": claim.expose(), "name": "ada"})),
     );
-    let admin = Client::new(control, Some(Secret::new(text(&claimed.unwrap(), "/key/text"))));
+    let admin_key = Secret::new(text(&claimed.unwrap(), "/key/text"));
+    let admin = Client::new(control, Some(admin_key.clone()));
     admin.call("PUT", "/api/v1/credentials/simulated", Some(&json!({"credential": OWN}))).unwrap();
     let all = ["openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages"];
     let a_model = |name: &str, environment: &str| json!({"name": name, "spec": {"kind": "model", "upstream": "simulated", "dialects": all, "environment": environment, "project": "support"}});
@@ -125,7 +131,7 @@ fn furnish(control: &str, claim: &Secret<String>, model: SocketAddr) -> Furnishe
         (text(&value, "/id"), Secret::new(text(&value, "/text")))
     };
     let (alice, carol, mallory) = (key("alice"), key("carol").1, key("mallory").1);
-    (admin, alice, carol, mallory)
+    ((admin, admin_key), alice, carol, mallory)
 }
 
 fn reason(body: &Value) -> &str {

@@ -14,4 +14,4 @@ pub use digest::Digest;
 pub use id::{Id, IdKind};
 pub use random::Random;
 pub use text::{Name, Text};
-pub use time::{Clock, Timestamp};
+pub use time::{Clock, Timestamp, TimestampError};

@@ -248,7 +248,13 @@ pub enum PolicyCommand {
         /// The folder.
         folder: PathBuf,
     },
-    /// Put a bundle in force.
+    /// Run the tests of a bundle: its `tests/*.toml`. Needs no server.
+    #[command(after_help = "Examples:\n  bartizan policy test examples/policy")]
+    Test {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Put a bundle in force; refused if one of its tests fails.
     Apply {
         /// The folder.
         folder: PathBuf,
@@ -316,12 +322,52 @@ pub enum LogCommand {
         #[arg(long, value_name = "FILE")]
         old: Option<PathBuf>,
     },
+    /// Show entries of a log folder, one JSON record a line. What the folder says; `log verify` tells whether it is true.
+    #[command(
+        after_help = "Examples:\n  bartizan log show bartizan-data/log/default/2026q4 --from 100 --limit 10"
+    )]
+    Show {
+        /// The folder with `checkpoint` and `tile/`.
+        folder: PathBuf,
+        /// The first entry.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many at most.
+        #[arg(long, default_value_t = 1_000)]
+        limit: u64,
+    },
+    /// Show the last entries of a log folder.
+    #[command(after_help = "Examples:\n  bartizan log tail bartizan-data/log/default/2026q4 --follow")]
+    Tail {
+        /// The folder with `checkpoint` and `tile/`.
+        folder: PathBuf,
+        /// How many.
+        #[arg(long, default_value_t = 10)]
+        limit: u64,
+        /// Go on with entries as they are sealed, until interrupted.
+        #[arg(long)]
+        follow: bool,
+    },
     /// The latest checkpoint of the running node.
     Checkpoint,
     /// The proof that a recorded decision is in the ledger (`.tlog-proof`).
+    #[command(after_help = "Examples:\n  bartizan log proof dec_… > decision.tlog-proof")]
     Proof {
         /// The decision's id.
         id: String,
+        /// Write the entry that it proves to this file.
+        #[arg(long, value_name = "FILE")]
+        entry: Option<PathBuf>,
+    },
+    /// Verify a proof offline: that this entry is in the log of this key.
+    Check {
+        /// The proof, from `log proof`.
+        proof: PathBuf,
+        /// The entry, from `log proof --entry`.
+        entry: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
     },
 }
 

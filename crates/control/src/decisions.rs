@@ -22,6 +22,15 @@ pub struct DecisionView {
     pub sealed: Option<(String, u64)>,
 }
 
+/// A recorded decision in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionLine {
+    /// The intent or refusal.
+    pub record: Record,
+    /// The subject's name, where the directory still knows it.
+    pub subject: Option<String>,
+}
+
 impl Control {
     /// Finds a recorded decision.
     ///
@@ -57,19 +66,14 @@ impl Control {
         &self,
         caller: &Caller,
         limit: usize,
-    ) -> Result<Done<Vec<DecisionView>>, Stopped> {
+    ) -> Result<Done<Vec<DecisionLine>>, Stopped> {
         let Turn { view, intent } =
             self.ask::<ReadLedger>(caller, Action::DecisionRead, &limit, Target::House).await?;
         let records = self.recorder.latest(&intent, limit.min(1_000)).await.map_err(unreadable);
-        let view_of = |record: Record| DecisionView {
-            subject: subject(&view.state, &record),
-            record,
-            outcome: None,
-            sealed: None,
-        };
-        let views = records.map(|records| records.into_iter().map(view_of).collect());
+        let line = |record: Record| DecisionLine { subject: subject(&view.state, &record), record };
+        let lines = records.map(|records| records.into_iter().map(line).collect());
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
-        finish(intent.begin(), views, receipt, decision)
+        finish(intent.begin(), lines, receipt, decision)
     }
 
     /// The proof that a decision is in the ledger: a `.tlog-proof` file and the entry it proves.

@@ -18,10 +18,10 @@ use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::Store;
 
 pub use claim::{Claimed, claim_digest};
-pub use decisions::DecisionView;
+pub use decisions::{DecisionLine, DecisionView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
-pub use policy::{ApplyBundle, AskToExplain, Bundled, Checked};
+pub use policy::{ApplyBundle, Bundled};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use turn::{Done, Stopped};
 

@@ -10,7 +10,7 @@ use bartizan_model::{ReasonCode, Remedy};
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
 
 use crate::index::Scope;
-use crate::{lint, remedy};
+use crate::{lint, remedy, table};
 
 const SCHEMA: &str = include_str!("schema.cedarschema");
 const CONSTITUTION: &str = include_str!("constitution.cedar");
@@ -154,8 +154,11 @@ impl Compiler {
         for (file, text) in &bundle.files {
             if file.ends_with(".cedar") {
                 self.file(file, text, &mut rules);
-            } else if !(file == "bundle.toml" || file.ends_with(".cedarschema") || file.starts_with("tests/"))
-            {
+            } else if table::is_test(file) {
+                if let Err(error) = table::check(text) {
+                    self.wrong(file, 0, error, None);
+                }
+            } else if !(file == "bundle.toml" || file.ends_with(".cedarschema")) {
                 self.wrong(
                     file,
                     0,

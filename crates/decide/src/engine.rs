@@ -41,6 +41,20 @@ impl Door {
         Self(kinds)
     }
 
+    /// The door of model calls: everything that can be done to a request and its answer.
+    #[must_use]
+    pub fn model_calls() -> Self {
+        Self(
+            [
+                ObligationKind::Cap,
+                ObligationKind::DoNotKeep,
+                ObligationKind::Redact,
+                ObligationKind::StripTools,
+            ]
+            .into(),
+        )
+    }
+
     /// A door that can apply nothing.
     #[must_use]
     pub const fn none() -> Self {

@@ -11,6 +11,8 @@ mod index;
 mod lint;
 mod remedy;
 mod starter;
+mod suppose;
+mod table;
 mod verdict;
 
 pub use bundle::{Bundle, BundleError, BundleErrors, CompiledBundle};
@@ -18,4 +20,6 @@ pub use engine::{Door, Question, Snapshot};
 pub use entities::{Entities, EntitiesError};
 pub use explain::Explanation;
 pub use starter::starter_bundle;
+pub use suppose::{Level, Moment, Named, Supposed};
+pub use table::Tested;
 pub use verdict::{Decision, Evidence, Permit, PermitParts, Refused, Verdict};

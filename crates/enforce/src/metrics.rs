@@ -104,16 +104,9 @@ impl Metrics {
     }
 
     pub(crate) fn asked(&self, action: Option<Action>, verdict: VerdictKind, reason: Option<&ReasonCode>) {
-        let verdict = match verdict {
-            VerdictKind::Permit => "permit",
-            VerdictKind::StepUp => "step_up",
-            VerdictKind::Justify => "justify",
-            VerdictKind::Hold => "hold",
-            VerdictKind::Deny => "deny",
-        };
         let labels = AskLabels {
             action: Word(action.map_or("unknown", Action::name).into()),
-            verdict: Word(verdict.into()),
+            verdict: Word(verdict.name().into()),
             // A tenant's own codes are one value, so that a bundle cannot blow up the number of series.
             reason: Word(match reason {
                 None => "none".into(),

@@ -1,6 +1,5 @@
 //! The request path.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,14 +91,7 @@ impl Gate {
     /// A gate made of `parts`.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let supported: BTreeSet<_> = [
-            ObligationKind::Cap,
-            ObligationKind::DoNotKeep,
-            ObligationKind::Redact,
-            ObligationKind::StripTools,
-        ]
-        .into();
-        Self { parts, door: Door::new(supported) }
+        Self { parts, door: Door::model_calls() }
     }
 
     /// A model call, from the bytes of the request to the first byte of the answer.

@@ -41,6 +41,7 @@ impl<O: Operation> Ask<O> {
 /// Facts of a request that policies may use under `context.request`. They are what the caller claims or sends, so
 /// they never overwrite anything about who the caller is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AskFacts {
     /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
     pub dialect: String,

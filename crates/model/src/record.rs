@@ -165,6 +165,20 @@ pub enum VerdictKind {
     Deny,
 }
 
+impl VerdictKind {
+    /// The name in records, tests and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::StepUp => "step_up",
+            Self::Justify => "justify",
+            Self::Hold => "hold",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// How a permitted thing ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

@@ -1,0 +1,205 @@
+//! Supposed asks: what would be decided for somebody, told without being them.
+
+use std::net::IpAddr;
+
+use bartizan_base::{Name, Text, Timestamp};
+use bartizan_identify::Caller;
+use bartizan_model::{
+    Action, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Label, Member, Principal, PrincipalId,
+    PrincipalKind, Risk, RiskLevel, Situation, Tenant,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Door, Question, Snapshot};
+use crate::explain::Explanation;
+
+/// An ask as somebody would make it, under supposed conditions. What is not said is as it is for somebody who logged in
+/// just now with the least assurance, at low risk and from nowhere in particular.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Supposed {
+    /// Who: `user/NAME`, `agent/NAME` or `workload/NAME`.
+    pub principal: Named,
+    /// Through whom, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Named>,
+    /// What.
+    pub action: Action,
+    /// On what; our own house for administrative actions, whatever stands here.
+    pub resource: Name,
+    /// The subject's assurance level, 0 to 4.
+    #[serde(default)]
+    pub assurance: Level,
+    /// How long ago that was proven, in seconds.
+    #[serde(default)]
+    pub assurance_age_s: u32,
+    /// How risky everybody of the chain looks.
+    #[serde(default = "low")]
+    pub risk: RiskLevel,
+    /// The purpose stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Text<500>>,
+    /// The address the connection comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<IpAddr>,
+    /// When, as RFC 3339; now if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Moment>,
+    /// How: what policies see under `context.request`.
+    #[serde(default)]
+    pub request: AskFacts,
+}
+
+/// Somebody, as people write it: `user/alice`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Named {
+    /// Person, agent or workload.
+    pub kind: PrincipalKind,
+    /// The name in policies and lists.
+    pub name: Name,
+}
+
+/// A number from 0 to 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Level(pub AssuranceLevel);
+
+/// A moment written as RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Moment(pub Timestamp);
+
+const fn low() -> RiskLevel {
+    RiskLevel::Low
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self(AssuranceLevel::Aal1)
+    }
+}
+
+impl TryFrom<u8> for Level {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        AssuranceLevel::from_number(number).map(Self).ok_or("an assurance level is a number from 0 to 4")
+    }
+}
+
+impl From<Level> for u8 {
+    fn from(level: Level) -> Self {
+        level.0.into()
+    }
+}
+
+impl TryFrom<String> for Named {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const WRONG: &str = "a principal is written `user/NAME`, `agent/NAME` or `workload/NAME`";
+        let (kind, name) = text.split_once('/').ok_or(WRONG)?;
+        let kind = match kind {
+            "user" => PrincipalKind::User,
+            "agent" => PrincipalKind::Agent,
+            "workload" => PrincipalKind::Workload,
+            _ => return Err(WRONG),
+        };
+        Ok(Self { kind, name: name.parse().map_err(|_| WRONG)? })
+    }
+}
+
+impl From<Named> for String {
+    fn from(named: Named) -> Self {
+        format!("{}/{}", named.kind.entity_type().to_lowercase(), named.name)
+    }
+}
+
+impl TryFrom<String> for Moment {
+    type Error = bartizan_base::TimestampError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Timestamp::parse_rfc3339(&text).map(Self)
+    }
+}
+
+impl From<Moment> for String {
+    fn from(moment: Moment) -> Self {
+        moment.0.to_string()
+    }
+}
+
+impl Supposed {
+    /// A first ask, to be filled in further.
+    #[must_use]
+    pub fn new(principal: Named, action: Action, resource: Name) -> Self {
+        Self {
+            principal,
+            through: Vec::new(),
+            action,
+            resource,
+            assurance: Level::default(),
+            assurance_age_s: 0,
+            risk: low(),
+            purpose: None,
+            network: None,
+            at: None,
+            request: AskFacts::default(),
+        }
+    }
+
+    /// The supposed caller: may be asked about, never act.
+    #[must_use]
+    pub fn caller(&self, tenant: Tenant, now: Timestamp) -> Caller {
+        let since = Timestamp::from_micros(
+            now.as_micros().saturating_sub(u64::from(self.assurance_age_s).saturating_mul(1_000_000)),
+        );
+        let member = |named: &Named, level: AssuranceLevel| Member {
+            // Nothing is decided by the pseudonym, and a supposed caller is never recorded.
+            principal: Principal {
+                kind: named.kind,
+                name: named.name.clone(),
+                id: PrincipalId::from_parts(now, [0; 10]),
+            },
+            assurance: Assurance { level, methods: Vec::new(), at: since, via: None },
+            binding: Binding::None,
+            device: None,
+            risk: Risk { level: self.risk, reasons: Vec::new() },
+        };
+        let actors = self.through.iter().map(|named| member(named, AssuranceLevel::Aal1)).collect();
+        Caller::suppose(tenant, member(&self.principal, self.assurance.0), actors)
+    }
+}
+
+impl Snapshot {
+    /// What would be decided of a supposed ask, and why.
+    #[must_use]
+    pub fn explain_supposed(
+        &self,
+        supposed: &Supposed,
+        tenant: &Tenant,
+        now: Timestamp,
+        with_texts: bool,
+    ) -> Explanation {
+        let now = supposed.at.map_or(now, |at| at.0);
+        let resource = match supposed.action.resource_type() {
+            "System" => EntityRef::system(),
+            kind => EntityRef::new(Name::literal(kind), supposed.resource.clone()),
+        };
+        let situation = Situation {
+            now,
+            network: supposed.network,
+            purpose: supposed.purpose.clone(),
+            session: Label::bottom(),
+        };
+        let question = Question {
+            caller: &supposed.caller(tenant.clone(), now),
+            action: supposed.action,
+            resource: &resource,
+            facts: &supposed.request,
+            situation: &situation,
+        };
+        self.explain(&question, &Door::model_calls(), with_texts)
+    }
+}
