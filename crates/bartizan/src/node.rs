@@ -31,6 +31,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Config;
 use crate::house::{Opener, Running};
+use crate::telemetry::Telemetry;
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,7 @@ pub struct Node {
     tasks: Tasks,
     recorder: Recorder,
     keeper: Arc<Keeper>,
+    traces: Option<Telemetry>,
     _folder: DataFolder,
 }
 
@@ -155,6 +157,7 @@ impl Node {
         let upstreams =
             Arc::new(upstreams(config, Opener { keeper: known, sealer: sealer.clone() }, &clock)?);
         let mut registry = Registry::default();
+        let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
         let metrics = Metrics::register(&mut registry);
         let gate = Arc::new(Gate::new(Parts {
             keeper: keeper.clone(),
@@ -162,6 +165,7 @@ impl Node {
             recorder: recorder.clone(),
             upstreams: upstreams.clone(),
             metrics,
+            traces: traces.as_ref().map(Telemetry::traces),
             bounds: bounds(config),
             clock: clock.clone(),
             random: random.clone(),
@@ -183,7 +187,7 @@ impl Node {
             Operations { registry: Arc::new(registry), keeper, recorder: recorder.clone() },
         )
         .await?;
-        Ok(Self { data, control, operations, tasks, recorder, keeper: known_keeper, _folder: folder })
+        Ok(Self { data, control, operations, tasks, recorder, keeper: known_keeper, traces, _folder: folder })
     }
 
     /// Seals what is recorded up to now.
@@ -201,6 +205,9 @@ impl Node {
         }
         write_uses(&self.keeper).await;
         self.recorder.close().await;
+        if let Some(traces) = self.traces {
+            traces.close().await;
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The whole house over real HTTP, as an enemy would try it.
-#![expect(clippy::unwrap_used, clippy::result_large_err, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
 
 #[path = "house/command_line.rs"]
 mod command_line;
+#[path = "house/traces.rs"]
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 const OWN: &str = "the-houses-own-credential";
 const POLICY: &str = include_str!("../demo/policy.cedar");
 
-fn config(folder: &Path) -> Config {
+fn config(folder: &Path, more: &[(&'static str, String)]) -> Config {
     let mut flags = vec![
         ("data.folder", folder.to_string_lossy().into_owned()),
         ("record.segment_bytes", "1048576".to_owned()),
@@ -31,6 +33,7 @@ fn config(folder: &Path) -> Config {
     for listener in ["listeners.data", "listeners.control", "listeners.operations"] {
         flags.push((listener, "127.0.0.1:0".to_owned()));
     }
+    flags.extend_from_slice(more);
     Config::resolve(&Raw::load(None, &Vec::new(), &flags).unwrap()).unwrap()
 }
 
@@ -52,10 +55,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 impl House {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(settings: &[(&'static str, String)]) -> Self {
         // Another test of this binary may have been first.
         rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let config = config(folder.path(), settings);
         let Founded { claim, .. } = found(&config, "2/3").await.unwrap();
         let node = Node::start(&config).await.unwrap();
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -372,7 +379,7 @@ async fn decisions_are_found_proven_and_survive_a_restart_and_a_second_process_i
     let house = House::new().await;
     let (status, _) = house.chat(&house.alice.1, "assistant", "say: hi").await;
     assert_eq!(status, 200);
-    assert!(Node::start(&config(house.folder.path())).await.is_err(), "two processes on one folder");
+    assert!(Node::start(&config(house.folder.path(), &[])).await.is_err(), "two processes on one folder");
     let key = {
         let admin = house.admin;
         let list = blocking(move || {
@@ -411,7 +418,7 @@ async fn decisions_are_found_proven_and_survive_a_restart_and_a_second_process_i
     let old = std::fs::read(key.1.join("checkpoint")).unwrap();
     let folder = house.folder;
     house.node.stop().await;
-    let again = Node::start(&config(folder.path())).await.unwrap();
+    let again = Node::start(&config(folder.path(), &[])).await.unwrap();
     let alice = Client::new(&format!("http://{}", again.control), Some(house.alice.1));
     let (status, text) = blocking(move || alice.raw("GET", "/api/v1/whoami", None, &[]).unwrap()).await;
     assert!(status == 200 && text.contains("alice"), "a key did not survive the restart: {text}");

@@ -9,10 +9,12 @@ mod path;
 mod receive;
 mod release;
 mod reply;
+mod trace;
 mod world;
 
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts};
 pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
+pub use trace::Traces;
 pub use world::{Keeper, LEASE, TenantWorld, World};

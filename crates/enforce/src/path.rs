@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::trace::{CallTrace, Traces};
 use crate::world::{Keeper, TenantWorld, World};
 
 /// The enforcement point of the data plane.
@@ -49,6 +50,8 @@ pub struct Parts {
     pub upstreams: Arc<Upstreams>,
     /// What operators see.
     pub metrics: Metrics,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Arc<Traces>>,
     /// Bounds on what callers and upstreams may send.
     pub bounds: Bounds,
     /// The time.
@@ -104,9 +107,13 @@ impl Gate {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        match self.try_call(dialect, request, peer).await {
+        let mut trace = CallTrace::begin(self.parts.traces.as_ref(), dialect, request.headers());
+        match self.try_call(dialect, request, peer, &mut trace).await {
             Ok(reply) => reply,
-            Err(stop) => self.answer_problem(dialect, &stop),
+            Err(stop) => {
+                trace.refused(&stop.problem);
+                self.answer_problem(dialect, &stop)
+            }
         }
     }
 
@@ -115,20 +122,24 @@ impl Gate {
         dialect: Dialect,
         request: Request<B>,
         peer: Option<IpAddr>,
+        trace: &mut CallTrace,
     ) -> Result<Reply, Stop>
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        trace.step("identify");
         let (head, body) = request.into_parts();
         let world = self.parts.keeper.current()?;
         let presented = self.presented(&world, &head.headers).await?;
         let caller = self.identify(&world, &presented).await?;
+        trace.step("receive");
         let bounds = self.parts.bounds;
         let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
         let body = self.or_refuse(&caller, None, body).await?;
         let began_us = self.parts.clock.monotonic_us();
         let request =
             self.or_refuse(&caller, None, bartizan_wire::parse_request(dialect, body, bounds.body)).await?;
+        trace.step("decide");
         let situation =
             self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, &head.headers)).await?;
         let ask = self.model_ask(dialect, &request);
@@ -140,15 +151,18 @@ impl Gate {
         let (body, redacted) =
             self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
         let path = dialect.path().to_owned();
-        let target = Target::Upstream { upstream, path: path.clone(), body: Digest::of(&body) };
+        trace.step("record");
+        let target =
+            Target::Upstream { upstream: upstream.clone(), path: path.clone(), body: Digest::of(&body) };
         let intent = self.intend(permit, target).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
+        trace.call(dialect, request.model(), &upstream, id);
         let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
-        release::answer(self, sent, plan, watch, receipt).await
+        release::answer(self, sent, plan, watch, receipt, trace).await
     }
 
     /// The models a caller may know of.

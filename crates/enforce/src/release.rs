@@ -29,6 +29,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
+use crate::trace::CallTrace;
 use crate::world::World;
 
 /// How often an open stream asks whether it may go on.
@@ -133,8 +134,9 @@ pub(crate) async fn answer(
     plan: Plan,
     watch: Watch,
     receipt: Receipt,
+    trace: &mut CallTrace,
 ) -> Result<Reply, Stop> {
-    let mut tally = Tally::new(gate.clone(), &plan);
+    let mut tally = Tally::new(gate.clone(), &plan, trace.take());
     let answer = match sent {
         Ok(answer) => answer,
         Err(SendError { reason, running }) => {
@@ -216,10 +218,11 @@ struct Tally {
     usage: Usage,
     redacted: u64,
     began_us: u64,
+    trace: CallTrace,
 }
 
 impl Tally {
-    const fn new(gate: Arc<Gate>, plan: &Plan) -> Self {
+    const fn new(gate: Arc<Gate>, plan: &Plan, trace: CallTrace) -> Self {
         Self {
             gate,
             running: None,
@@ -228,6 +231,7 @@ impl Tally {
             usage: Usage { input: None, output: None },
             redacted: plan.redacted,
             began_us: plan.began_us,
+            trace,
         }
     }
 
@@ -238,6 +242,7 @@ impl Tally {
             End::Done | End::Abandoned | End::Unknown => None,
         };
         let tokens = (self.usage.input, self.usage.output);
+        self.trace.ended(&end, self.status, tokens);
         self.gate.parts.metrics.ended(
             self.gate.since(self.began_us),
             failure.as_ref(),

@@ -27,6 +27,8 @@ pub struct Config {
     pub record: Record,
     /// What the process says about itself.
     pub log: Log,
+    /// Where traces go.
+    pub traces: Option<TracesTo>,
     /// A PEM file with further roots for upstream TLS.
     pub upstream_ca: Option<PathBuf>,
 }
@@ -90,6 +92,15 @@ pub struct Log {
     pub json: bool,
 }
 
+/// Where traces go.
+#[derive(Clone, Debug)]
+pub struct TracesTo {
+    /// The collector's base URL.
+    pub endpoint: String,
+    /// Of a thousand calls.
+    pub permille: u16,
+}
+
 impl Config {
     /// Resolves what was written, checking every value.
     ///
@@ -140,6 +151,19 @@ impl Config {
                     "json" => true,
                     _ => return Err(raw.wrong("log.format", "expected `text` or `json`")),
                 },
+            },
+            traces: match raw.optional("telemetry.otlp_endpoint") {
+                None => None,
+                Some(endpoint) if ["http://", "https://"].iter().any(|s| endpoint.starts_with(s)) => {
+                    Some(TracesTo {
+                        endpoint: endpoint.trim_end_matches('/').to_owned(),
+                        permille: raw.number("telemetry.traces_permille", 0, 1_000)?,
+                    })
+                }
+                Some(_) => {
+                    return Err(raw
+                        .wrong("telemetry.otlp_endpoint", "expected a URL such as `http://127.0.0.1:4318`"));
+                }
             },
             upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
         })

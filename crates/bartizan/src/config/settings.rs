@@ -68,5 +68,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
     setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
     setting("server.role", "all", "Which parts this process runs: `all`."),
+    setting(
+        "telemetry.otlp_endpoint",
+        "",
+        "Where traces are sent by OTLP over HTTP, such as `http://127.0.0.1:4318`; nowhere without. Headers it needs \
+         come from the variable OTEL_EXPORTER_OTLP_HEADERS.",
+    ),
+    setting("telemetry.traces_permille", "1000", "How many of a thousand calls are traced."),
     setting("upstream.ca_file", "", "PEM file with further roots that upstream TLS is checked against."),
 ];
