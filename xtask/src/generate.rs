@@ -15,6 +15,7 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("actions.md", actions()),
         ("configuration.md", configuration()),
         ("control-api.md", control_api()),
+        ("openapi.json", format!("{:#}\n", bartizan_api::openapi())),
         ("cli.md", cli()),
         ("ids.md", ids()),
     ];

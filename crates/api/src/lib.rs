@@ -1,5 +1,8 @@
 //! The control API over HTTP: JSON in, JSON out, every call an ask.
 
+mod body;
+mod openapi;
 mod route;
 
+pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};

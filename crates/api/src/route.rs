@@ -8,7 +8,6 @@ use bartizan_control::{ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochT
 use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
 use bartizan_model::{Document, Problem, ReasonCode, Tenant};
-use bartizan_secret::Secret;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -17,6 +16,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use crate::body::{Claim, Credential, Rotate};
 
 const BODY_MAX: usize = 18 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
@@ -33,13 +34,14 @@ pub struct Route {
     pub action: &'static str,
     /// What it does.
     pub meaning: &'static str,
-    call: Call,
+    pub(crate) call: Call,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Call {
+pub(crate) enum Call {
     Claim,
     Whoami,
+    OpenApi,
     KeyList,
     KeyCreate,
     KeyRevoke,
@@ -73,6 +75,7 @@ const fn route(
 pub const ROUTES: &[Route] = &[
     route("POST", "/api/v1/claim", "house:claim", "Redeem the first administrator's claim.", Call::Claim),
     route("GET", "/api/v1/whoami", "-", "Who the caller is taken for.", Call::Whoami),
+    route("GET", "/api/v1/openapi.json", "-", "This API, described as OpenAPI 3.1.", Call::OpenApi),
     route("GET", "/api/v1/keys", "key:list", "List keys, never their texts.", Call::KeyList),
     route(
         "POST",
@@ -209,12 +212,6 @@ impl Api {
     }
 
     async fn claim(&self, body: &[u8]) -> Result<Answer, Stopped> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Claim {
-            claim: Secret<String>,
-            name: Name,
-        }
         let request: Claim = read(body)?;
         let done = self.control.redeem_claim(&request.claim, &request.name).await?;
         let value = json!({"name": done.value.name, "key": key(&done.value.key)});
@@ -244,15 +241,11 @@ impl Api {
                 });
                 plain(200, &value)
             }
+            Call::OpenApi => plain(200, &crate::openapi()),
             Call::KeyList => same(&control.list_keys(caller).await?),
             Call::KeyCreate => created(&control.create_key(caller, &read::<CreateKey>(body)?).await?),
             Call::KeyRevoke => same(&control.revoke_key(caller, id()?).await?),
             Call::KeyRotate => {
-                #[derive(serde::Deserialize)]
-                #[serde(deny_unknown_fields)]
-                struct Rotate {
-                    overlap_s: u64,
-                }
                 let overlap = Duration::from_secs(read::<Rotate>(body)?.overlap_s);
                 created(&control.rotate_key(caller, id()?, overlap).await?)
             }
@@ -262,11 +255,6 @@ impl Api {
             }
             Call::ResourceDelete => same(&control.delete_document(caller, part(0), &name(1)?).await?),
             Call::CredentialPut => {
-                #[derive(serde::Deserialize)]
-                #[serde(deny_unknown_fields)]
-                struct Credential {
-                    credential: Secret<String>,
-                }
                 same(&control.put_credential(caller, &name(0)?, &read::<Credential>(body)?.credential).await?)
             }
             Call::UpstreamTest => {

@@ -1,11 +1,12 @@
 //! Text with a bound, checked once at the edge.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Text of at most `MAX` bytes without control characters other than line feed and tab. Cheap to clone.
@@ -121,7 +122,7 @@ macro_rules! text_traits {
         }
         impl<'de, $($generics)*> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                <Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
             }
         }
     };
@@ -129,6 +130,30 @@ macro_rules! text_traits {
 
 text_traits!([const MAX: usize] Text<MAX>);
 text_traits!([] Name);
+
+impl<const MAX: usize> JsonSchema for Text<MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Text{MAX}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": MAX})
+    }
+}
+
+impl JsonSchema for Name {
+    fn schema_name() -> Cow<'static, str> {
+        "Name".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[A-Za-z0-9._:/@+-]{1,128}$"})
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,28 +4,32 @@ use bartizan_identify::Caller;
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::Record;
 use bartizan_model::{Action, DecisionId, Problem, ReasonCode, Target};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::turn::{Turn, finish};
 use crate::{Control, Done, Stopped};
 
 /// A recorded decision as it may be seen.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DecisionView {
     /// The intent or refusal.
+    #[schemars(with = "serde_json::Value")]
     pub record: Record,
     /// The subject's name, where the directory still knows it.
     pub subject: Option<String>,
     /// How it ended, if it has.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub outcome: Option<Record>,
     /// The log and index where it is sealed; absent while it is only in the write-ahead log.
     pub sealed: Option<(String, u64)>,
 }
 
 /// A recorded decision in a list.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DecisionLine {
     /// The intent or refusal.
+    #[schemars(with = "serde_json::Value")]
     pub record: Record,
     /// The subject's name, where the directory still knows it.
     pub subject: Option<String>,

@@ -8,6 +8,7 @@ use bartizan_identify::Caller;
 use bartizan_model::{Action, KeyId, Principal, PrincipalKind, Problem, ReasonCode, Tenant};
 use bartizan_secret::{ApiKey, Secret};
 use bartizan_store::{Change, KeyRow, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Control, Done, Stopped};
@@ -20,7 +21,7 @@ const LIFE_DEFAULT: Duration = Duration::from_secs(90 * 24 * 3600);
 const OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A key to be made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// For what kind of principal: `user`, `agent` or `workload`.
@@ -39,7 +40,7 @@ pub struct CreateKey {
 }
 
 /// A key as it may be seen.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeyView {
     /// Its id.
     pub id: KeyId,

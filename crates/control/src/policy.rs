@@ -7,13 +7,14 @@ use bartizan_decide::{Bundle, CompiledBundle, Entities, Explanation, Level, Name
 use bartizan_identify::Caller;
 use bartizan_model::{Action, AssuranceLevel, PrincipalKind, Problem, ReasonCode, Tenant};
 use bartizan_store::{BundleRow, Change};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::{Control, Done, Stopped, View};
 
 /// A bundle to be put in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyBundle {
     /// Its files by relative path.
@@ -23,7 +24,7 @@ pub struct ApplyBundle {
 }
 
 /// A bundle in force.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Bundled {
     /// Its version.
     pub version: u64,

@@ -6,13 +6,14 @@ use bartizan_model::action::ModelCall;
 use bartizan_model::{Action, Document, PrincipalId, Problem, ReasonCode, Spec, Target, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::turn::Turn;
 use crate::{Control, Done, Probe, Stopped, View};
 
 /// A declared thing with the revision of its last change, which a later change must name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DocumentView {
     /// The thing.
     #[serde(flatten)]
@@ -22,7 +23,7 @@ pub struct DocumentView {
 }
 
 /// An epoch to be advanced to the present moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EpochToAdvance {
     /// About what kind of thing.

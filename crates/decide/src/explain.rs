@@ -5,13 +5,14 @@ use std::fmt;
 use bartizan_base::Name;
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{Obligations, Offer, ReasonCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::bundle::CompiledBundle;
 use crate::verdict::Evidence;
 
 /// A decision explained from its own evidence.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// What was decided.
     pub verdict: VerdictKind,
@@ -24,7 +25,6 @@ pub struct Explanation {
     /// The rules.
     pub evidence: Evidence,
     /// The texts of the rules named, for those who may read policy.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<(Name, String)>,
 }
 

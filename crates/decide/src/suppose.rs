@@ -8,6 +8,7 @@ use bartizan_model::{
     Action, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Label, Member, Principal, PrincipalId,
     PrincipalKind, Risk, RiskLevel, Situation, Tenant,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Door, Question, Snapshot};
@@ -15,13 +16,15 @@ use crate::explain::Explanation;
 
 /// An ask as somebody would make it, under supposed conditions. What is not said is as it is for somebody who logged in
 /// just now with the least assurance, at low risk and from nowhere in particular.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Supposed {
     /// Who: `user/NAME`, `agent/NAME` or `workload/NAME`.
+    #[schemars(with = "String")]
     pub principal: Named,
     /// Through whom, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
     pub through: Vec<Named>,
     /// What.
     pub action: Action,
@@ -29,6 +32,7 @@ pub struct Supposed {
     pub resource: Name,
     /// The subject's assurance level, 0 to 4.
     #[serde(default)]
+    #[schemars(with = "u8", range(max = 4))]
     pub assurance: Level,
     /// How long ago that was proven, in seconds.
     #[serde(default)]
@@ -41,9 +45,11 @@ pub struct Supposed {
     pub purpose: Option<Text<500>>,
     /// The address the connection comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub network: Option<IpAddr>,
     /// When, as RFC 3339; now if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub at: Option<Moment>,
     /// How: what policies see under `context.request`.
     #[serde(default)]

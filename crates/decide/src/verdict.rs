@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::{Grounds, VerdictKind, What, Who};
 use bartizan_model::{DecisionId, Obligations, Offer, Operation, Problem, ReasonCode, Tenant};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What was decided.
@@ -34,7 +35,7 @@ pub struct Decision<O: Operation> {
 }
 
 /// What a decision rests on: noted while it was made, not worked out afterwards.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Evidence {
     /// Rules that permitted, of any member.
     pub permits: Vec<Name>,

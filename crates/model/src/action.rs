@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 macro_rules! actions {
@@ -94,6 +95,17 @@ impl FromStr for Action {
 
     fn from_str(text: &str) -> Result<Self, UnknownAction> {
         Self::ALL.iter().copied().find(|a| a.name() == text).ok_or(UnknownAction)
+    }
+}
+
+impl JsonSchema for Action {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Action".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> = Self::ALL.iter().map(|a| a.name()).collect();
+        json_schema!({"type": "string", "enum": names})
     }
 }
 

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use bartizan_base::{Digest, Name, Text, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Action, DecisionId, EntityRef, Label, Operation};
@@ -40,7 +41,7 @@ impl<O: Operation> Ask<O> {
 
 /// Facts of a request that policies may use under `context.request`. They are what the caller claims or sends, so
 /// they never overwrite anything about who the caller is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AskFacts {
     /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::{Name, Text, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind};
 
 /// One declared thing, as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     /// The name, unique within its kind and tenant.
@@ -30,7 +31,7 @@ impl Document {
 }
 
 /// Where something stands in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// In use.
@@ -41,7 +42,7 @@ pub enum Status {
 }
 
 /// What is declared, by kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Spec {
     /// A person.
@@ -69,7 +70,7 @@ pub enum Spec {
 }
 
 /// A person.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrincipalSpec {
     /// Whether they may come in.
@@ -81,7 +82,7 @@ pub struct PrincipalSpec {
 }
 
 /// An agent or workload.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentSpec {
     /// Whether it may come in.
@@ -103,7 +104,7 @@ pub struct AgentSpec {
 }
 
 /// Something that only has parents of its own kind: a group in groups, a project in projects.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeSpec {
     /// The parents, all of the same kind.
@@ -117,7 +118,7 @@ pub struct NodeSpec {
 }
 
 /// The wire formats a model is asked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Dialect {
     /// `POST /v1/chat/completions` (OpenAI).
     #[serde(rename = "openai.chat")]
@@ -162,7 +163,7 @@ impl Dialect {
 }
 
 /// An address that model calls are sent to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamSpec {
     /// Whether it may be used.
@@ -198,7 +199,7 @@ const fn default_idle_timeout_ms() -> u64 {
 }
 
 /// How a credential is presented to an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamAuth {
     /// `authorization: Bearer …`.
@@ -209,7 +210,7 @@ pub enum UpstreamAuth {
 }
 
 /// A model that callers can ask for by name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// Whether it may be used.
@@ -237,7 +238,7 @@ fn default_sensitivity() -> Name {
 }
 
 /// An issuer of access tokens (RFC 9068) that is trusted for some audience.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerSpec {
     /// Whether its tokens are accepted.

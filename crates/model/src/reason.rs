@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bartizan_base::Name;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 macro_rules! reasons {
@@ -190,6 +191,17 @@ impl FromStr for ReasonCode {
             return name.parse().map(Self::Custom).map_err(|_| UnknownReason);
         }
         Self::ALL.iter().find(|r| r.code() == text).cloned().ok_or(UnknownReason)
+    }
+}
+
+impl JsonSchema for ReasonCode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ReasonCode".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let codes: Vec<_> = Self::ALL.iter().map(Self::code).collect();
+        json_schema!({"type": "string", "anyOf": [{"enum": codes}, {"pattern": "^custom:"}]})
     }
 }
 

@@ -4,6 +4,7 @@
 //! fields are refused when written and tolerated when read.
 
 use bartizan_base::{Digest, Name, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -150,7 +151,7 @@ const fn is_zero(n: &u64) -> bool {
 }
 
 /// The kinds of verdicts, in order of strength.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
     /// It may happen, under obligations.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bartizan_base::Name;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{AssuranceLevel, Obligation};
@@ -33,7 +34,7 @@ pub enum Remedy {
 }
 
 /// A remedy as it is offered to a caller: in data, and complete enough to act on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "remedy")]
 pub enum Offer {
     /// Log in again, more surely (RFC 9470).

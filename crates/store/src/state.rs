@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The whole state at one revision.
@@ -55,7 +56,7 @@ pub struct KeyRow {
 }
 
 /// What an epoch is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochKind {
     /// A principal, by name with its kind: `user/alice`.

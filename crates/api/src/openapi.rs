@@ -1,0 +1,177 @@
+//! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
+
+use bartizan_control::{
+    ApplyBundle, Bundled, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance, KeyView,
+};
+use bartizan_decide::{Explanation, Supposed};
+use bartizan_model::{Document, Offer, ReasonCode};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::body::{Claim, Credential, Rotate};
+use crate::route::{Call, ROUTES, Route};
+
+/// What every refusal and failure says.
+#[derive(JsonSchema)]
+#[schemars(rename = "Problem")]
+#[expect(dead_code, reason = "written by hand elsewhere; here for its description alone")]
+struct ProblemBody {
+    /// Why, as a stable code.
+    reason: ReasonCode,
+    /// Why, for people, with the way forward.
+    message: String,
+    /// The recorded decision.
+    decision: Option<String>,
+    /// What would help.
+    remedies: Vec<Offer>,
+}
+
+/// The document.
+#[must_use]
+pub fn openapi() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| {
+        s.definitions_path = "/components/schemas".into();
+        s.meta_schema = None;
+    });
+    let mut schemas = settings.into_generator();
+    let problem = schemas.subschema_for::<ProblemBody>();
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let (path, parameters) = parameters(route);
+        let operation = operation(route, &parameters, &problem, &mut schemas);
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        if let Some(methods) = methods.as_object_mut() {
+            methods.insert(route.method.to_lowercase(), operation);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Bartizan control API", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "Each call is an ask of its own: decided by policy, recorded in the ledger, then carried out."
+        },
+        "servers": [{"url": "http://127.0.0.1:8081", "description": "The default of `listeners.control`."}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."}},
+            "schemas": schemas.take_definitions(true)
+        }
+    })
+}
+
+/// The path with named parts, and their descriptions.
+fn parameters(route: &Route) -> (String, Vec<Value>) {
+    let mut parameters = Vec::new();
+    let mut names = match route.call {
+        Call::ResourceList | Call::ResourceDelete => ["kind", "name"].iter(),
+        Call::KeyRevoke | Call::KeyRotate | Call::DecisionShow | Call::DecisionProof => ["id"].iter(),
+        _ => ["name"].iter(),
+    };
+    let parts: Vec<String> = route
+        .path
+        .split('/')
+        .map(|part| match part {
+            "{}" => {
+                let name = names.next().copied().unwrap_or("name");
+                parameters.push(
+                    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
+                );
+                format!("{{{name}}}")
+            }
+            part => part.to_owned(),
+        })
+        .collect();
+    if matches!(route.call, Call::DecisionList) {
+        parameters.push(json!({
+            "name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20}
+        }));
+    }
+    (parts.join("/"), parameters)
+}
+
+fn operation(route: &Route, parameters: &[Value], problem: &Schema, schemas: &mut SchemaGenerator) -> Value {
+    let headers = json!({
+        "bartizan-decision": {"description": "The recorded decision.", "schema": {"type": "string"}},
+        "bartizan-receipt": {"description": "Where it is recorded.", "schema": {"type": "string"}}
+    });
+    let (takes, gives) = bodies(route.call, schemas);
+    let mut operation = json!({
+        "operationId": operation_id(route), "summary": route.meaning, "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done, and recorded.", "headers": headers, "content": {"application/json": {"schema": gives}}},
+            "default": {"description": "Refused or failed; recorded, where a record is due.", "headers": headers, "content": {"application/json": {"schema": problem}}}
+        }
+    });
+    if let Some(members) = operation.as_object_mut() {
+        if route.action != "-" {
+            members.insert("x-action".to_owned(), route.action.into());
+        }
+        if let Some(schema) = takes {
+            let body = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+            members.insert("requestBody".to_owned(), body);
+        }
+        if matches!(route.call, Call::Claim) {
+            // The claim in the body is the credential.
+            members.insert("security".to_owned(), json!([]));
+        }
+    }
+    operation
+}
+
+/// The method and the path's own words: one for every route.
+fn operation_id(route: &Route) -> String {
+    let path = route.path.trim_start_matches("/api/v1/").replace("{}", "one");
+    format!("{}_{}", route.method.to_lowercase(), path.replace(['/', '.'], "_"))
+}
+
+/// What a call takes and gives.
+fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
+    fn of<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+        schemas.subschema_for::<T>().to_value()
+    }
+    let created = |schemas: &mut SchemaGenerator| json!({"allOf": [of::<KeyView>(schemas), {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "description": "The key. Never shown again."}}}]});
+    let object = |properties: Value| json!({"type": "object", "properties": properties});
+    let text = json!({"type": "string"});
+    match call {
+        Call::Claim => (Some(of::<Claim>(schemas)), object(json!({"name": text, "key": created(schemas)}))),
+        Call::Whoami => {
+            let number = json!({"type": "integer"});
+            let who = json!({"tenant": text, "kind": text, "name": text, "assurance": number, "expires": text, "key": {"type": ["string", "null"]}});
+            (None, object(who))
+        }
+        Call::OpenApi => (None, object(json!({}))),
+        Call::KeyList => (None, of::<Vec<KeyView>>(schemas)),
+        Call::KeyCreate => (Some(of::<CreateKey>(schemas)), created(schemas)),
+        Call::KeyRevoke => (None, of::<KeyView>(schemas)),
+        Call::KeyRotate => (Some(of::<Rotate>(schemas)), created(schemas)),
+        Call::ResourceList => (None, of::<Vec<DocumentView>>(schemas)),
+        Call::ResourceApply => (Some(of::<Vec<Document>>(schemas)), of::<Vec<DocumentView>>(schemas)),
+        Call::ResourceDelete | Call::CredentialPut | Call::EpochAdvance => {
+            let takes = match call {
+                Call::CredentialPut => Some(of::<Credential>(schemas)),
+                Call::EpochAdvance => Some(of::<EpochToAdvance>(schemas)),
+                _ => None,
+            };
+            (takes, json!({"type": "null"}))
+        }
+        Call::UpstreamTest => {
+            let number = json!({"type": "integer"});
+            (None, object(json!({"status": number, "took_us": number})))
+        }
+        Call::PolicyRead => (None, of::<Bundled>(schemas)),
+        Call::PolicyApply => (Some(of::<ApplyBundle>(schemas)), of::<Bundled>(schemas)),
+        Call::PolicyExplain => {
+            let gives = object(json!({"explanation": of::<Explanation>(schemas), "text": text}));
+            (Some(of::<Supposed>(schemas)), gives)
+        }
+        Call::DecisionList => (None, of::<Vec<DecisionLine>>(schemas)),
+        Call::DecisionShow => (None, of::<DecisionView>(schemas)),
+        Call::DecisionProof => (None, object(json!({"proof": text, "entry": text}))),
+        Call::Checkpoints => (
+            None,
+            json!({"type": "array", "items": {"type": "array", "prefixItems": [text, {"type": "integer"}, text]}}),
+        ),
+    }
+}
