@@ -11,4 +11,4 @@ mod telemetry;
 
 pub use commands::run;
 pub use init::{Founded, InitError, found};
-pub use node::{Node, NodeError};
+pub use node::{Machine, Node, NodeError};

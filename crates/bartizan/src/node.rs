@@ -16,7 +16,7 @@ use bartizan_identify::Identifier;
 use bartizan_keys::{KeyFolder, Sealer};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
-use bartizan_record::{IntentRecorded, RealDisk, Recorder};
+use bartizan_record::{Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
 use bartizan_store::{Checkpoints, Store};
 use bartizan_store_sqlite::SqliteStore;
@@ -117,6 +117,27 @@ impl StateDb {
     }
 }
 
+/// What a node takes from its machine. The default is the real one; tests put something that fails in its place.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Where the ledger is written.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom::new()),
+            disk: Arc::new(RealDisk),
+        }
+    }
+}
+
 /// A node that runs.
 #[derive(Debug)]
 pub struct Node {
@@ -139,16 +160,23 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; each says what can be done.
     pub async fn start(config: &Config) -> Result<Self, NodeError> {
+        Self::start_on(config, Machine::default()).await
+    }
+
+    /// The same on another machine.
+    ///
+    /// # Errors
+    /// As for [`Node::start`].
+    pub async fn start_on(config: &Config, machine: Machine) -> Result<Self, NodeError> {
         let folder = DataFolder::open(&config.folder)?;
         let store = StateDb::open(&folder).await?;
         if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
             return Err(NodeError::NotFounded(folder.path));
         }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
+        let Machine { clock, random, disk } = machine;
         let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
         let sealer = sealer(&keys, &random)?;
-        let recorder = recorder(config, &folder, &keys, &clock, &random, &store).await?;
+        let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;
         let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
             .await
             .map_err(part("the state"))?;
@@ -222,6 +250,7 @@ async fn recorder(
     keys: &KeyFolder,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
+    disk: Arc<dyn Disk>,
     store: &StateDb,
 ) -> Result<Recorder, NodeError> {
     let node = node_id(&folder.path, &**clock, &**random)?;
@@ -236,9 +265,7 @@ async fn recorder(
             env!("CARGO_PKG_VERSION").to_owned(),
         )
     };
-    Recorder::open(settings, clock.clone(), Arc::new(RealDisk), store.checkpoints.clone())
-        .await
-        .map_err(part("the ledger"))
+    Recorder::open(settings, clock.clone(), disk, store.checkpoints.clone()).await.map_err(part("the ledger"))
 }
 
 /// Which node this is, for the life of the folder.

@@ -3,6 +3,8 @@
 
 #[path = "house/command_line.rs"]
 mod command_line;
+#[path = "house/faults.rs"]
+mod faults;
 #[path = "house/traces.rs"]
 mod traces;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan::config::{Config, Raw};
-use bartizan::{Founded, Node, found};
+use bartizan::{Founded, Machine, Node, found};
 use bartizan_cli::Client;
 use bartizan_secret::Secret;
 use bartizan_simulated_model::{Options, spawn};
@@ -59,12 +61,16 @@ impl House {
     }
 
     async fn with(settings: &[(&'static str, String)]) -> Self {
+        Self::on(settings, Machine::default()).await
+    }
+
+    async fn on(settings: &[(&'static str, String)], machine: Machine) -> Self {
         // Another test of this binary may have been first.
         rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), settings);
         let Founded { claim, .. } = found(&config, "2/3").await.unwrap();
-        let node = Node::start(&config).await.unwrap();
+        let node = Node::start_on(&config, machine).await.unwrap();
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let model =
             spawn(local, Options { require_key: Some(OWN.to_owned()), ..Options::default() }).await.unwrap();

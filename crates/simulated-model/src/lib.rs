@@ -43,8 +43,15 @@ impl Default for Options {
 
 type Body = BoxBody<Bytes, io::Error>;
 
-/// What the last request carried, for tests that ask what reached the upstream.
-type Last = Arc<Mutex<Option<(HeaderMap, String)>>>;
+/// What the last request carried and how many there were, for tests that ask what reached the upstream.
+type Last = Arc<Mutex<Seen>>;
+
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    count: u64,
+    headers: HeaderMap,
+    body: String,
+}
 
 /// Starts a simulation on `address` and gives its real address. It ends with the runtime.
 ///
@@ -92,15 +99,15 @@ async fn answer(request: Request<Incoming>, options: &Options, last: &Last) -> R
     let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     if path == "/_last" {
         let seen = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (headers, body) = seen.unwrap_or_default();
-        let headers: Value = headers
-            .iter()
-            .map(|(n, v)| (n.to_string(), Value::from(v.to_str().unwrap_or_default())))
-            .collect();
-        return full(200, &json!({"headers": headers, "body": body}));
+        let text = |value: &HeaderValue| Value::from(value.to_str().unwrap_or_default());
+        let headers: Value = seen.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect();
+        return full(200, &json!({"count": seen.count, "headers": headers, "body": seen.body}));
     }
-    *last.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some((head.headers.clone(), String::from_utf8_lossy(&body).into_owned()));
+    {
+        let mut seen = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (headers, body) = (head.headers.clone(), String::from_utf8_lossy(&body).into_owned());
+        *seen = Seen { count: seen.count + 1, headers, body };
+    }
     if let Some(key) = &options.require_key {
         let presented = ["authorization", "x-api-key"]
             .iter()

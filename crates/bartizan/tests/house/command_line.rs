@@ -137,7 +137,7 @@ async fn keys_decisions_and_the_log_are_worked_with_from_the_command_line() {
 }
 
 /// The folder of the one log there is.
-fn log_folder(data: &Path) -> std::path::PathBuf {
+pub(crate) fn log_folder(data: &Path) -> std::path::PathBuf {
     let mut queue = vec![data.to_owned()];
     loop {
         let path = queue.pop().unwrap();
