@@ -40,8 +40,12 @@ const STEPS: &[Step] = &[
 ];
 
 /// Packages of the system that the steps need, by the program each one brings.
-const SYSTEM: &[(&str, &[&str])] =
-    &[("cc", &["gcc", "libc6-dev"]), ("python3", &["python3", "python3-venv"]), ("npm", &["nodejs", "npm"])];
+const SYSTEM: &[(&str, &[&str])] = &[
+    ("cc", &["gcc", "libc6-dev"]),
+    ("python3", &["python3", "python3-venv"]),
+    ("npm", &["nodejs", "npm"]),
+    ("initdb", &["postgresql"]),
+];
 
 #[expect(clippy::disallowed_methods, reason = "a developer's tool that tells how long its steps take")]
 pub(crate) fn run() -> Result<(), Failure> {
@@ -64,8 +68,15 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 fn install() -> Result<(), Failure> {
-    let present =
+    let runs =
         |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    // Debian keeps PostgreSQL's own programs off the path, a folder for every version.
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let kept: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    let present = |program: &str| match program {
+        "initdb" => kept.iter().any(|folder| folder.join(program).exists()),
+        program => runs(program),
+    };
     let missing: Vec<&str> = SYSTEM
         .iter()
         .filter(|(program, _)| !present(program))

@@ -230,7 +230,7 @@ fn serve(
     logging(&config.log.filter, config.log.json);
     runtime()?.block_on(async {
         let claim = match upstream {
-            Some(_) if !init::is_founded(&config) => {
+            Some(_) if !init::is_founded(&config).await.map_err(|e| Failure::of(ExitCode::Failed, &e))? => {
                 let founded = init::found(&config, "1/1").await.map_err(|e| Failure::of(ExitCode::Failed, &e))?;
                 Some(founded.claim)
             }
@@ -292,10 +292,10 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
     let mut checks: Vec<(&str, Result<String, String>)> = Vec::new();
     checks.push((
         "installation",
-        if init::is_founded(&config) {
-            Ok(config.folder.display().to_string())
-        } else {
-            Err("none; run `bartizan init`".to_owned())
+        match runtime()?.block_on(init::is_founded(&config)) {
+            Ok(true) => Ok(config.folder.display().to_string()),
+            Ok(false) => Err("none; run `bartizan init`".to_owned()),
+            Err(error) => Err(Failure::of(ExitCode::Failed, &error).message),
         },
     ));
     let held = DataFolder::open(&config.folder);

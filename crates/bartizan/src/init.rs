@@ -58,8 +58,8 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
     if needed == 0 || needed > all || all > 9 {
         return Err(wrong());
     }
-    let folder = DataFolder::open(&config.folder)?;
-    let store = StateDb::open(&folder).await?;
+    let _folder = DataFolder::open(&config.folder)?;
+    let store = StateDb::open(config).await?;
     let (clock, random) = (SystemClock::new(), Arc::new(SystemRandom::new()));
     let keys: Vec<RecoveryKey> = (0..all).map(|_| RecoveryKey::generate(&*random)).collect();
     let publics =
@@ -89,7 +89,13 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
     Ok(Founded { recovery: keys.iter().map(RecoveryKey::text).collect(), needed, claim })
 }
 
-/// Whether the folder holds an installation.
-pub(crate) fn is_founded(config: &Config) -> bool {
-    config.folder.join("state.db").exists()
+/// Whether there is an installation. Creates nothing.
+///
+/// # Errors
+/// When the state database does not answer.
+pub(crate) async fn is_founded(config: &Config) -> Result<bool, InitError> {
+    if config.postgres.is_none() && !config.folder.join("state.db").exists() {
+        return Ok(false);
+    }
+    Ok(StateDb::open(config).await?.state().load().await?.is_founded())
 }

@@ -19,6 +19,7 @@ use bartizan_model::action::ChangeState;
 use bartizan_record::{Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
 use bartizan_store::{Checkpoints, Store};
+use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
 use bytes::Bytes;
@@ -103,8 +104,13 @@ pub(crate) struct StateDb {
 }
 
 impl StateDb {
-    pub(crate) async fn open(folder: &DataFolder) -> Result<Self, NodeError> {
-        let path = folder.path.join("state.db");
+    /// Opens the state database that `config` names.
+    pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
+        if let Some(url) = &config.postgres {
+            let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
+            return Ok(Self { state: store.clone(), checkpoints: store });
+        }
+        let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
             .await
             .map_err(part("the state database"))?;
@@ -169,7 +175,7 @@ impl Node {
     /// As for [`Node::start`].
     pub async fn start_on(config: &Config, machine: Machine) -> Result<Self, NodeError> {
         let folder = DataFolder::open(&config.folder)?;
-        let store = StateDb::open(&folder).await?;
+        let store = StateDb::open(config).await?;
         if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
             return Err(NodeError::NotFounded(folder.path));
         }

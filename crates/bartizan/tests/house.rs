@@ -3,6 +3,8 @@
 
 #[path = "house/command_line.rs"]
 mod command_line;
+#[path = "house/database.rs"]
+mod database;
 #[path = "house/faults.rs"]
 mod faults;
 #[path = "house/traces.rs"]

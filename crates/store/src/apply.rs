@@ -1,112 +1,177 @@
-//! What changes mean: one pure function that every backend shares, so that they cannot differ.
+//! What changes mean: the reference model, and what every backend computes with.
 
-use bartizan_base::Timestamp;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::{Document, KeyId, Tenant};
 
-use crate::{Change, ClaimRow, EpochRow, Founding, KeyRow, State, StoreError};
+use crate::{
+    BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow, State, StoreError,
+};
 
-fn conflict<T>(what: impl Into<String>) -> Result<T, StoreError> {
-    Err(StoreError::Conflict(what.into()))
+/// What becomes of a row through a set of changes. To be stored in order, in one transaction with the new revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// The document now reads so, last changed at this revision.
+    Document(Tenant, Document, u64),
+    /// The document is gone.
+    DeleteDocument(Tenant, String, Name),
+    /// The key is new or now reads so.
+    Key(KeyRow),
+    /// The epoch is new or now reads so.
+    Epoch(EpochRow),
+    /// The sealed credential is new or now reads so.
+    Sealed(SealedRow),
+    /// The bundle is in force.
+    Bundle(BundleRow),
+    /// The claim is used up.
+    ClaimUsed,
+}
+
+/// Which rows a set of changes has to see. A backend loads these and may load more of the tenant's, but of keys
+/// those of every tenant: handles and digests are unique across tenants, because the tenant is found by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Documents by kind and name.
+    pub documents: BTreeSet<(String, Name)>,
+    /// Keys by id.
+    pub key_ids: BTreeSet<KeyId>,
+    /// Keys by the public part of their text.
+    pub key_handles: BTreeSet<String>,
+    /// Keys by the digest of their text.
+    pub key_digests: BTreeSet<Digest>,
+    /// Epochs by kind and name.
+    pub epochs: BTreeSet<(EpochKind, Name)>,
+    /// Whether the bundle in force is among them.
+    pub bundle: bool,
+}
+
+impl Touched {
+    /// The rows that `changes` have to see.
+    #[must_use]
+    pub fn by(changes: &[Change]) -> Self {
+        let mut touched = Self::default();
+        for change in changes {
+            touched.add(change);
+        }
+        touched
+    }
+
+    fn add(&mut self, change: &Change) {
+        match change {
+            Change::PutDocument { document, .. } => {
+                self.documents.insert((document.spec.kind().to_owned(), document.name.clone()));
+            }
+            Change::DeleteDocument { kind, name, .. } => {
+                self.documents.insert((kind.clone(), name.clone()));
+            }
+            Change::AddKey(key) => {
+                self.key_ids.insert(key.id);
+                self.key_handles.insert(key.handle.clone());
+                self.key_digests.insert(key.digest);
+            }
+            Change::RevokeKey { id, .. } | Change::ShortenKey { id, .. } => {
+                self.key_ids.insert(*id);
+            }
+            Change::AdvanceEpoch(epoch) => {
+                self.epochs.insert((epoch.kind, epoch.name.clone()));
+            }
+            Change::PutBundle { .. } => self.bundle = true,
+            // The claim comes with the revision; sealed credentials are replaced unseen.
+            Change::UseClaim { .. } | Change::PutSealed(_) => {}
+        }
+    }
+}
+
+/// Whether a log's checkpoint `(size, root)` may be replaced: it only grows, and one size has one root for ever.
+#[must_use]
+pub fn checkpoint_may_follow(old: Option<(u64, Digest)>, new: (u64, Digest)) -> bool {
+    old.is_none_or(|old| new.0 > old.0 || new == old)
 }
 
 impl State {
-    /// Whether the installation was founded.
+    /// Whether there is an installation.
     #[must_use]
     pub const fn is_founded(&self) -> bool {
-        self.recovery.is_some()
+        self.revision != 0
     }
 
-    /// Founds the installation.
+    /// Creates the installation, at revision 1, and says which rows that writes beside recovery and claim.
     ///
     /// # Errors
     /// `Conflict` when there is one.
-    pub fn found(&mut self, founding: Founding) -> Result<(), StoreError> {
-        if self.is_founded() {
+    pub fn found(&mut self, founding: Founding) -> Result<Vec<Write>, StoreError> {
+        if self.revision != 0 {
             return conflict("the installation exists already");
         }
+        self.revision = 1;
         self.recovery = Some(founding.recovery);
         self.claim = Some(founding.claim);
-        self.documents = founding.documents.into_iter().map(|(t, d)| (t, d, 1)).collect();
-        self.bundles = founding.bundle.into_iter().collect();
-        self.revision = 1;
-        Ok(())
+        let mut writes = Vec::new();
+        for (tenant, document) in founding.documents {
+            upsert(&mut self.documents, (tenant.clone(), document.clone(), 1), document_order);
+            writes.push(Write::Document(tenant, document, 1));
+        }
+        if let Some(bundle) = founding.bundle {
+            upsert(&mut self.bundles, bundle.clone(), bundle_order);
+            writes.push(Write::Bundle(bundle));
+        }
+        Ok(writes)
     }
 
-    /// Applies a set of changes to `tenant`'s part, whole or not at all.
+    /// Applies a set of changes to `tenant` and says which rows that writes. On an error nothing has changed.
     ///
     /// # Errors
-    /// `Conflict`; the state is then unchanged.
-    pub fn apply(&mut self, tenant: &Tenant, changes: &[Change]) -> Result<(), StoreError> {
+    /// `Conflict` names the first change that does not fit, and why.
+    pub fn apply(&mut self, tenant: &Tenant, changes: &[Change]) -> Result<Vec<Write>, StoreError> {
+        if self.revision == 0 {
+            return conflict("there is no installation yet");
+        }
         let mut next = self.clone();
         next.revision += 1;
-        for change in changes {
-            next.change(tenant, change)?;
-        }
+        let writes = changes.iter().map(|c| next.step(tenant, c)).collect::<Result<Vec<_>, _>>()?;
         *self = next;
-        Ok(())
+        Ok(writes.into_iter().flatten().collect())
     }
 
-    fn change(&mut self, tenant: &Tenant, change: &Change) -> Result<(), StoreError> {
+    /// Notes when keys were last used; a key that is unknown or was used later already is passed over.
+    pub fn touch_keys(&mut self, uses: &[(KeyId, Timestamp)]) {
+        for (id, at) in uses {
+            if let Some(key) = self.keys.iter_mut().find(|key| key.id == *id) {
+                key.last_used = key.last_used.max(Some(*at));
+            }
+        }
+    }
+
+    /// Puts rows into the order in which every backend gives them: by tenant, kind and name; keys by id.
+    pub fn sort(&mut self) {
+        self.documents.sort_by(document_order);
+        self.keys.sort_by_key(|key| key.id);
+        self.epochs.sort_by(epoch_order);
+        self.sealed.sort_by(sealed_order);
+        self.bundles.sort_by(bundle_order);
+    }
+
+    fn step(&mut self, tenant: &Tenant, change: &Change) -> Result<Option<Write>, StoreError> {
         match change {
-            Change::PutDocument { document, expect } => self.put_document(tenant, document, *expect),
+            Change::PutDocument { document, expect } => {
+                self.put_document(tenant, document, *expect).map(Some)
+            }
             Change::DeleteDocument { kind, name, expect } => {
-                let at = self
-                    .documents
-                    .iter()
-                    .position(|(t, d, _)| t == tenant && d.spec.kind() == kind && d.name == *name);
-                match at {
-                    Some(at) if self.documents.get(at).is_some_and(|(.., r)| r == expect) => {
-                        self.documents.remove(at);
-                        Ok(())
-                    }
-                    _ => conflict(format!("{kind} `{name}` has changed or is gone")),
-                }
+                self.delete_document(tenant, kind, name, *expect).map(Some)
             }
-            Change::AddKey(row) => {
-                same_tenant(tenant, &row.tenant)?;
-                if self.keys.iter().any(|k| k.id == row.id || k.digest == row.digest) {
-                    return conflict("a key of that id or text exists already");
-                }
-                self.keys.push(row.clone());
-                Ok(())
+            Change::AddKey(key) => self.add_key(tenant, key).map(Some),
+            Change::RevokeKey { id, at } => self.revoke_key(tenant, *id, *at).map(Some),
+            Change::ShortenKey { id, expires } => self.shorten_key(tenant, *id, *expires).map(Some),
+            Change::AdvanceEpoch(epoch) => self.advance_epoch(tenant, epoch),
+            Change::PutSealed(sealed) => {
+                own(tenant, &sealed.tenant)?;
+                upsert(&mut self.sealed, sealed.clone(), sealed_order);
+                Ok(Some(Write::Sealed(sealed.clone())))
             }
-            Change::RevokeKey { id, at } => {
-                let key = self.key(tenant, *id)?;
-                key.revoked = Some(key.revoked.map_or(*at, |r| r.min(*at)));
-                Ok(())
-            }
-            Change::ShortenKey { id, expires } => {
-                let key = self.key(tenant, *id)?;
-                if *expires > key.expires {
-                    return conflict("a key's end only moves to an earlier moment");
-                }
-                key.expires = *expires;
-                Ok(())
-            }
-            Change::AdvanceEpoch(row) => self.advance(tenant, row),
-            Change::PutSealed(row) => {
-                same_tenant(tenant, &row.tenant)?;
-                self.sealed.retain(|s| !(s.tenant == row.tenant && s.name == row.name));
-                self.sealed.push(row.clone());
-                Ok(())
-            }
-            Change::PutBundle { bundle } => {
-                same_tenant(tenant, &bundle.tenant)?;
-                let present = self.bundles.iter().find(|b| b.tenant == *tenant).map_or(0, |b| b.version);
-                if bundle.version != present + 1 {
-                    return conflict(format!("the bundle in force has version {present}"));
-                }
-                self.bundles.retain(|b| b.tenant != *tenant);
-                self.bundles.push(bundle.clone());
-                Ok(())
-            }
-            Change::UseClaim { digest, now } => match &self.claim {
-                Some(ClaimRow { digest: open, expires }) if open == digest && *expires > *now => {
-                    self.claim = None;
-                    Ok(())
-                }
-                _ => conflict("there is no such open claim"),
-            },
+            Change::PutBundle { bundle } => self.put_bundle(tenant, bundle).map(Some),
+            Change::UseClaim { digest, now } => self.use_claim(*digest, *now).map(Some),
         }
     }
 
@@ -115,54 +180,145 @@ impl State {
         tenant: &Tenant,
         document: &Document,
         expect: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let (kind, name) = (document.spec.kind(), &document.name);
+    ) -> Result<Write, StoreError> {
+        let row = (tenant.clone(), document.clone(), self.revision);
+        let present = self.documents.binary_search_by(|r| document_order(r, &row)).ok();
+        let changed = present.and_then(|at| self.documents.get(at)).map(|(_, _, revision)| *revision);
+        expected(document.spec.kind(), &document.name, expect, changed)?;
+        upsert(&mut self.documents, row, document_order);
+        Ok(Write::Document(tenant.clone(), document.clone(), self.revision))
+    }
+
+    fn delete_document(
+        &mut self,
+        tenant: &Tenant,
+        kind: &str,
+        name: &Name,
+        expect: u64,
+    ) -> Result<Write, StoreError> {
         let at = self
             .documents
             .iter()
             .position(|(t, d, _)| t == tenant && d.spec.kind() == kind && d.name == *name);
-        let present = at.and_then(|at| self.documents.get(at)).map(|(.., r)| *r);
-        if present != expect {
-            return conflict(format!("{kind} `{name}` has changed since it was read"));
+        let changed = at.and_then(|at| self.documents.get(at)).map(|(_, _, revision)| *revision);
+        expected(kind, name, Some(expect), changed)?;
+        if let Some(at) = at {
+            self.documents.remove(at);
         }
-        let row = (tenant.clone(), document.clone(), self.revision);
-        match at.and_then(|at| self.documents.get_mut(at)) {
-            Some(place) => *place = row,
-            None => self.documents.push(row),
-        }
-        Ok(())
+        Ok(Write::DeleteDocument(tenant.clone(), kind.to_owned(), name.clone()))
     }
 
-    fn advance(&mut self, tenant: &Tenant, row: &EpochRow) -> Result<(), StoreError> {
-        same_tenant(tenant, &row.tenant)?;
-        let place = self
-            .epochs
-            .iter_mut()
-            .find(|e| e.tenant == row.tenant && e.kind == row.kind && e.name == row.name);
-        match place {
-            Some(epoch) => epoch.not_before = epoch.not_before.max(row.not_before),
-            None => self.epochs.push(row.clone()),
+    fn add_key(&mut self, tenant: &Tenant, key: &KeyRow) -> Result<Write, StoreError> {
+        own(tenant, &key.tenant)?;
+        if self.keys.iter().any(|k| k.id == key.id || k.handle == key.handle || k.digest == key.digest) {
+            return conflict("the key exists already");
         }
-        Ok(())
+        upsert(&mut self.keys, key.clone(), |a, b| a.id.cmp(&b.id));
+        Ok(Write::Key(key.clone()))
     }
 
-    fn key(&mut self, tenant: &Tenant, id: KeyId) -> Result<&mut KeyRow, StoreError> {
+    fn revoke_key(&mut self, tenant: &Tenant, id: KeyId, at: Timestamp) -> Result<Write, StoreError> {
+        let key = self.key_mut(tenant, id)?;
+        key.revoked = Some(key.revoked.map_or(at, |earlier| earlier.min(at)));
+        Ok(Write::Key(key.clone()))
+    }
+
+    fn shorten_key(&mut self, tenant: &Tenant, id: KeyId, expires: Timestamp) -> Result<Write, StoreError> {
+        let key = self.key_mut(tenant, id)?;
+        if expires > key.expires {
+            return conflict(format!("key {id} ends earlier already"));
+        }
+        key.expires = expires;
+        Ok(Write::Key(key.clone()))
+    }
+
+    /// A key of another tenant answers like one that does not exist.
+    fn key_mut(&mut self, tenant: &Tenant, id: KeyId) -> Result<&mut KeyRow, StoreError> {
         self.keys
             .iter_mut()
-            .find(|k| k.tenant == *tenant && k.id == id)
-            .ok_or_else(|| StoreError::Conflict(format!("no key `{id}`")))
+            .find(|key| key.id == id && key.tenant == *tenant)
+            .ok_or_else(|| StoreError::Conflict(format!("there is no key {id}")))
     }
 
-    /// Notes when keys were last used.
-    pub fn touch(&mut self, uses: &[(KeyId, Timestamp)]) {
-        for (id, at) in uses {
-            if let Some(key) = self.keys.iter_mut().find(|k| k.id == *id) {
-                key.last_used = Some(key.last_used.map_or(*at, |t| t.max(*at)));
+    fn advance_epoch(&mut self, tenant: &Tenant, epoch: &EpochRow) -> Result<Option<Write>, StoreError> {
+        own(tenant, &epoch.tenant)?;
+        let present = self.epochs.iter().find(|e| epoch_order(e, epoch).is_eq());
+        if present.is_some_and(|e| e.not_before >= epoch.not_before) {
+            return Ok(None);
+        }
+        upsert(&mut self.epochs, epoch.clone(), epoch_order);
+        Ok(Some(Write::Epoch(epoch.clone())))
+    }
+
+    fn put_bundle(&mut self, tenant: &Tenant, bundle: &BundleRow) -> Result<Write, StoreError> {
+        own(tenant, &bundle.tenant)?;
+        let present = self.bundles.iter().find(|b| b.tenant == *tenant).map_or(0, |b| b.version);
+        if present.checked_add(1) != Some(bundle.version) {
+            return conflict(format!(
+                "bundle version {} does not follow version {present}, which is in force",
+                bundle.version
+            ));
+        }
+        upsert(&mut self.bundles, bundle.clone(), bundle_order);
+        Ok(Write::Bundle(bundle.clone()))
+    }
+
+    fn use_claim(&mut self, digest: Digest, now: Timestamp) -> Result<Write, StoreError> {
+        match &self.claim {
+            Some(ClaimRow { digest: open, expires }) if *open == digest && now < *expires => {
+                self.claim = None;
+                Ok(Write::ClaimUsed)
             }
+            // One answer for all: whoever guesses learns nothing.
+            _ => conflict("the claim is not open: it was used, has run out, or is another"),
         }
     }
 }
 
-fn same_tenant(of: &Tenant, row: &Tenant) -> Result<(), StoreError> {
-    if of == row { Ok(()) } else { conflict("a change never touches another tenant") }
+fn conflict<T>(message: impl Into<String>) -> Result<T, StoreError> {
+    Err(StoreError::Conflict(message.into()))
+}
+
+/// INV-TENANT: a row that names another tenant than the warrant's is refused.
+fn own(tenant: &Tenant, named: &Tenant) -> Result<(), StoreError> {
+    if tenant == named { Ok(()) } else { conflict("the change names another tenant than its decision") }
+}
+
+fn expected(kind: &str, name: &Name, expect: Option<u64>, changed: Option<u64>) -> Result<(), StoreError> {
+    match (expect, changed) {
+        (None, None) => Ok(()),
+        (Some(expect), Some(changed)) if expect == changed => Ok(()),
+        (None, Some(_)) => conflict(format!("{kind} `{name}` exists already")),
+        (Some(_), None) => conflict(format!("there is no {kind} `{name}`")),
+        (Some(_), Some(changed)) => {
+            conflict(format!("{kind} `{name}` was changed since it was read, at revision {changed}"))
+        }
+    }
+}
+
+fn upsert<T>(rows: &mut Vec<T>, row: T, order: impl Fn(&T, &T) -> Ordering) {
+    match rows.binary_search_by(|r| order(r, &row)) {
+        Ok(at) => {
+            if let Some(place) = rows.get_mut(at) {
+                *place = row;
+            }
+        }
+        Err(at) => rows.insert(at, row),
+    }
+}
+
+fn document_order(a: &(Tenant, Document, u64), b: &(Tenant, Document, u64)) -> Ordering {
+    (&a.0, a.1.spec.kind(), &a.1.name).cmp(&(&b.0, b.1.spec.kind(), &b.1.name))
+}
+
+fn epoch_order(a: &EpochRow, b: &EpochRow) -> Ordering {
+    (&a.tenant, a.kind, &a.name).cmp(&(&b.tenant, b.kind, &b.name))
+}
+
+fn sealed_order(a: &SealedRow, b: &SealedRow) -> Ordering {
+    (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name))
+}
+
+fn bundle_order(a: &BundleRow, b: &BundleRow) -> Ordering {
+    a.tenant.cmp(&b.tenant)
 }

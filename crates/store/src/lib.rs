@@ -1,18 +1,21 @@
 //! Ports of the state by noun, and the conformance suite every backend passes. No driver here.
 //!
 //! The state is small and loaded whole: documents, keys, epochs, sealed credentials and the bundle in force, at one
-//! `revision`. Gateways decide on an immutable copy and watch the revision. What a change means is one pure function
-//! ([`State::apply`]) that all backends share; a backend only keeps rows, in transactions.
+//! `revision`. Gateways decide on an immutable copy and watch the revision.
+//!
+//! What a set of changes means is said once, in [`State::apply`]. A backend locks the revision, loads the rows that
+//! the set [`Touched`], applies the set to them and stores the [`Write`]s that come out. So backends differ only in
+//! how they keep rows, never in what they allow.
 
 mod apply;
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
 mod port;
-mod rows;
+pub mod relational;
 mod state;
 
+pub use apply::{Touched, Write, checkpoint_may_follow};
 pub use memory::MemoryStore;
 pub use port::{Checkpoints, Store, StoreError, Warrant};
-pub use rows::{RowKey, row_changes};
 pub use state::{BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow, State};

@@ -1,57 +1,66 @@
-//! The reference backend: a state in memory, for tests and simulation.
+//! The state in memory: for tests, simulation and trying things out. Nothing is durable.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::KeyId;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::{Change, Checkpoints, Founding, State, Store, StoreError, Warrant};
+use crate::{Change, Checkpoints, Founding, State, Store, StoreError, Warrant, checkpoint_may_follow};
 
-/// A state that lives as long as the process.
+/// A store whose clones share one state.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<Memory>>);
+
 #[derive(Debug, Default)]
-pub struct MemoryStore {
-    state: Mutex<State>,
-    checkpoints: Mutex<BTreeMap<String, (u64, Digest)>>,
+struct Memory {
+    state: State,
+    checkpoints: BTreeMap<String, (u64, Digest)>,
 }
 
 impl MemoryStore {
-    fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut State) -> T) -> BoxFuture<'static, T> {
-        ready(work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))).boxed()
+    /// A store before its founding.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every change of the memory is a single assignment, so a panic elsewhere leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<W: Warrant> Store<W> for MemoryStore {
     fn found(&self, founding: Founding) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.with(|state| state.found(founding))
+        ready(self.lock().state.found(founding).map(drop)).boxed()
     }
 
     fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
-        self.with(|state| Ok(state.clone()))
+        ready(Ok(self.lock().state.clone())).boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.with(|state| Ok(state.revision))
+        ready(Ok(self.lock().state.revision)).boxed()
     }
 
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.with(|state| state.apply(warrant.tenant(), &changes).map(|()| state.revision))
+        let mut memory = self.lock();
+        let result = memory.state.apply(warrant.tenant(), &changes).map(|_| memory.state.revision);
+        ready(result).boxed()
     }
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.with(|state| {
-            state.touch(&uses);
-            Ok(())
-        })
+        self.lock().state.touch_keys(&uses);
+        ready(Ok(())).boxed()
     }
 }
 
 impl Checkpoints for MemoryStore {
     fn latest(&self, log: &str) -> BoxFuture<'_, Result<Option<(u64, Digest)>, StoreError>> {
-        let all = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        ready(Ok(all.get(log).copied())).boxed()
+        ready(Ok(self.lock().checkpoints.get(log).copied())).boxed()
     }
 
     fn swap(
@@ -60,23 +69,14 @@ impl Checkpoints for MemoryStore {
         old: Option<(u64, Digest)>,
         new: (u64, Digest),
     ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        let mut all = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = all.get(log).copied() == old;
-        if same {
-            all.insert(log.to_owned(), new);
+        if !checkpoint_may_follow(old, new) {
+            return ready(Err(StoreError::shrinking_checkpoint())).boxed();
         }
-        ready(Ok(same)).boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn memory_conforms() {
-        let memory = MemoryStore::default();
-        crate::conformance::store(&memory).await;
-        crate::conformance::checkpoints(&memory).await;
+        let mut memory = self.lock();
+        let is_latest = memory.checkpoints.get(log).copied() == old;
+        if is_latest {
+            memory.checkpoints.insert(log.to_owned(), new);
+        }
+        ready(Ok(is_latest)).boxed()
     }
 }

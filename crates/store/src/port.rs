@@ -36,7 +36,7 @@ pub trait Store<W: Warrant>: Debug + Send + Sync {
     /// Applies a set of changes to the warrant's tenant and returns the new revision.
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// Notes when keys were last used. Advisory: does not move the revision.
+    /// Notes when keys were last used. Advisory: does not move the revision; keys that are unknown are passed over.
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
@@ -48,6 +48,9 @@ pub trait Checkpoints: Debug + Send + Sync {
     fn latest(&self, log: &str) -> BoxFuture<'_, Result<Option<(u64, Digest)>, StoreError>>;
 
     /// Replaces the latest checkpoint of `log` if it still is `old`; says whether it was.
+    ///
+    /// Errors with `Conflict` when `new` may not follow `old` (see [`crate::checkpoint_may_follow`]): a log never
+    /// shrinks, and one size never has two roots.
     fn swap(
         &self,
         log: &str,
@@ -71,6 +74,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The answer to a swap that would shrink a log or give one size a second root.
+    #[must_use]
+    pub fn shrinking_checkpoint() -> Self {
+        Self::Conflict("a checkpoint only grows, and one size has one root".to_owned())
+    }
+
     /// The reason code it is told by.
     #[must_use]
     pub const fn reason(&self) -> ReasonCode {

@@ -44,9 +44,15 @@ impl fmt::Display for Origin {
 }
 
 /// Exactly what was written, with its origin.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Raw {
     values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shown().map(|(setting, value, _)| (setting.path, value))).finish()
+    }
 }
 
 /// What is wrong with the configuration.
@@ -149,7 +155,8 @@ impl Raw {
     pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, String, &Origin)> {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.values.get(setting.path)?;
-            Some((setting, value.clone(), origin))
+            let hidden = setting.secret && !value.is_empty() && !value.starts_with("file:");
+            Some((setting, if hidden { "(not shown)".to_owned() } else { value.clone() }, origin))
         })
     }
 

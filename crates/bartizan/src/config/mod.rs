@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bartizan_secret::Secret;
+
 pub use load::{ConfigError, Origin, Raw, Strings};
 pub use settings::{SETTINGS, Setting};
 
@@ -21,6 +23,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// Where state, keys and the ledger are.
     pub folder: PathBuf,
+    /// The URL of the state database; embedded in the folder without.
+    pub postgres: Option<Secret<String>>,
     /// Bounds on what callers may send.
     pub limits: Limits,
     /// The write-ahead log and its sealing.
@@ -101,6 +105,16 @@ pub struct TracesTo {
     pub permille: u16,
 }
 
+/// The database's URL, from the setting itself or from the file that it names.
+fn postgres(raw: &Raw) -> Result<Option<Secret<String>>, ConfigError> {
+    let Some(url) = raw.optional("state.postgres_url") else { return Ok(None) };
+    let Some(path) = url.strip_prefix("file:") else { return Ok(Some(Secret::new(url.to_owned()))) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Secret::new(text.trim().to_owned()))),
+        Err(error) => Err(raw.wrong("state.postgres_url", &format!("{path}: {error}"))),
+    }
+}
+
 impl Config {
     /// Resolves what was written, checking every value.
     ///
@@ -130,6 +144,7 @@ impl Config {
                 tls,
             },
             folder: raw.text("data.folder").into(),
+            postgres: postgres(raw)?,
             limits: Limits {
                 body_bytes_max: raw.number("limits.body_bytes_max", 1, 1 << 30)?,
                 body_timeout: Duration::from_millis(raw.number("limits.body_timeout_ms", 1, 600_000)?),

@@ -9,6 +9,8 @@ pub struct Setting {
     pub default: &'static str,
     /// What it means, with its unit.
     pub meaning: &'static str,
+    /// Whether its value is never shown.
+    pub secret: bool,
 }
 
 impl Setting {
@@ -20,7 +22,7 @@ impl Setting {
 }
 
 const fn setting(path: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { path, default, meaning }
+    Setting { path, default, meaning, secret: false }
 }
 
 /// Every setting, by section.
@@ -68,6 +70,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
     setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
     setting("server.role", "all", "Which parts this process runs: `all`."),
+    Setting {
+        secret: true,
+        ..setting(
+            "state.postgres_url",
+            "",
+            "The state database on PostgreSQL, as `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full`, or \
+             `file:PATH` of a file that holds it. Without, state is kept in an embedded database in the data folder.",
+        )
+    },
     setting(
         "telemetry.otlp_endpoint",
         "",

@@ -1,0 +1,146 @@
+//! The house on PostgreSQL: several nodes on one state, and what happens when the database is gone.
+
+use bartizan_testkit::postgres::Server;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server, started outside of the tasks that must go on.
+async fn server() -> Server {
+    blocking(Server::start).await
+}
+
+async fn on(server: &Server) -> (House, String) {
+    let url = server.create_database();
+    (House::with(&[("state.postgres_url", url.clone())]).await, url)
+}
+
+/// Asks until the answer is `status`, and gives its reason.
+async fn until(house: &House, status: u16) -> String {
+    let asked = async {
+        loop {
+            let (got, body) = house.chat(&house.alice.1, "assistant", "say: hi").await;
+            if got == status {
+                return reason(&body).to_owned();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_deny_a_database_that_is_gone_refuses_within_the_lease_and_the_house_recovers_by_itself() {
+    let server = server().await;
+    let (house, _) = on(&server).await;
+    assert_eq!(house.chat(&house.alice.1, "assistant", "say: hi").await.0, 200);
+    let server = blocking(move || {
+        server.stop();
+        server
+    })
+    .await;
+    assert_eq!(until(&house, 503).await, "snapshot_stale");
+    let calls = house.last().await.pointer("/count").cloned();
+    for _ in 0..3 {
+        let (status, body) = house.chat(&house.alice.1, "assistant", "say: hi").await;
+        let message = body.pointer("/error/message").and_then(Value::as_str).unwrap();
+        assert_eq!((status, reason(&body)), (503, "snapshot_stale"));
+        assert!(message.len() > 40, "no way forward: {message}");
+    }
+    assert_eq!(house.last().await.pointer("/count").cloned(), calls, "nothing was forwarded");
+    let server = blocking(move || {
+        server.start_again();
+        server
+    })
+    .await;
+    until(&house, 200).await;
+    house.stop().await;
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_epoch_a_key_revoked_on_one_node_is_dead_on_the_other_within_the_lease() {
+    let server = server().await;
+    let (house, url) = on(&server).await;
+    let folder = tempfile::tempdir().unwrap();
+    // The second node opens the same sealed credentials, and keeps a ledger of its own.
+    std::fs::create_dir(folder.path().join("keys")).unwrap();
+    for entry in std::fs::read_dir(house.folder.path().join("keys")).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), folder.path().join("keys").join(entry.file_name())).unwrap();
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder.path().join("keys"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let other = Node::start(&config(folder.path(), &[("state.postgres_url", url)])).await.unwrap();
+    let client = Arc::new(Client::new(&format!("http://{}", other.data), Some(house.alice.1.clone())));
+    let ask = || {
+        let client = client.clone();
+        let body = json!({"model": "assistant", "messages": [{"role": "user", "content": "say: hi"}]});
+        blocking(move || client.raw("POST", "/v1/chat/completions", Some(&body), &[]).unwrap())
+    };
+    let (status, text) = ask().await;
+    assert_eq!(status, 200, "{text}");
+    let (admin, id) = (house.admin, house.alice.0);
+    blocking(move || admin.call("POST", &format!("/api/v1/keys/{id}/revoke"), None).unwrap()).await;
+    let dead = async {
+        loop {
+            let (status, text) = ask().await;
+            if status != 200 {
+                return (status, text);
+            }
+        }
+    };
+    let (status, text) = tokio::time::timeout(PATIENCE, dead).await.unwrap();
+    assert!(status == 401 && text.contains("credential_revoked"), "{text}");
+    other.stop().await;
+    house.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_does_not_compile_when_it_is_reloaded_is_refused_with_an_alarm_and_the_last_good_one_stays()
+ {
+    let server = server().await;
+    let (house, url) = on(&server).await;
+    let database = url.rsplit('/').next().unwrap().to_owned();
+    // What another version could have written: newer words, or damage.
+    let sql = "insert into bundles select tenant, version + 1, repeat('0', 64), '{\"a.cedar\": \"permit (principal\"}' from bundles order by version desc limit 1; update installation set revision = revision + 1";
+    let server = blocking(move || {
+        server.psql(&database, sql);
+        server
+    })
+    .await;
+    let metrics = Arc::new(Client::new(&format!("http://{}", house.node.operations), None));
+    let alarmed = async {
+        loop {
+            let client = metrics.clone();
+            let (_, text) = blocking(move || client.raw("GET", "/metrics", None, &[]).unwrap()).await;
+            if text.contains("bartizan_bundles_rejected_total 1") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, alarmed).await.unwrap();
+    assert_eq!(house.chat(&house.alice.1, "assistant", "say: hi").await.0, 200);
+    assert_eq!(house.chat(&house.mallory, "assistant", "say: hi").await.0, 404);
+    house.stop().await;
+    drop(server);
+}
+
+#[test]
+fn the_database_url_is_never_shown() {
+    let settings =
+        |value: &str| Raw::load(None, &Vec::new(), &[("state.postgres_url", value.to_owned())]).unwrap();
+    let url = "postgres://house:the-password@127.0.0.1/house";
+    let shown =
+        |raw: &Raw| format!("{raw:?} {:?}", raw.shown().map(|(_, value, _)| value).collect::<Vec<_>>());
+    let raw = settings(url);
+    let config = Config::resolve(&raw).unwrap();
+    assert!(!shown(&raw).contains("the-password") && !format!("{config:?}").contains("the-password"));
+    // From a file, only where it is; and a file that cannot be read is told with the setting.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    std::fs::write(&path, format!("{url}\n")).unwrap();
+    let raw = settings(&format!("file:{}", path.display()));
+    assert!(Config::resolve(&raw).is_ok() && shown(&raw).contains("/url"));
+    let error = Config::resolve(&settings("file:/no/such/file")).unwrap_err().to_string();
+    assert!(error.contains("state.postgres_url") && error.contains("/no/such/file"), "{error}");
+}

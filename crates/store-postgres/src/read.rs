@@ -1,0 +1,140 @@
+//! Rows into state: all of it, or the slice that a set of changes has to see.
+
+use bartizan_model::{Document, Tenant};
+use bartizan_store::{BundleRow, EpochRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql};
+
+use crate::error::sort;
+
+const DOCUMENT: &str = "select tenant, kind, name, body, changed from documents";
+const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires_us, revoked_us, last_used_us \
+                   from api_keys";
+const EPOCH: &str = "select tenant, kind, name, not_before_us from epochs";
+const SEALED: &str = "select tenant, name, sealed from sealed";
+const BUNDLE_IN_FORCE: &str = "select tenant, version, digest, files from bundles as b \
+     where version = (select max(version) from bundles where tenant = b.tenant)";
+const INSTALLATION: &str =
+    "select revision, recovery_needed, recovery_keys, claim_digest, claim_expires_us from installation";
+
+/// Revision, recovery and claim, locked: whoever else wants to change anything waits.
+pub(crate) async fn locked_installation(transaction: &Transaction<'_>) -> Result<State, StoreError> {
+    let sql = format!("{INSTALLATION} for update");
+    one(transaction, &sql).await
+}
+
+/// Everything. The caller's transaction is repeatable, so that it is of one revision.
+pub(crate) async fn everything(transaction: &Transaction<'_>) -> Result<State, StoreError> {
+    let mut state = one(transaction, INSTALLATION).await?;
+    state.documents = rows(transaction, DOCUMENT, &[], document).await?;
+    state.keys = rows(transaction, KEY, &[], key).await?;
+    state.epochs = rows(transaction, EPOCH, &[], epoch).await?;
+    state.sealed = rows(transaction, SEALED, &[], sealed).await?;
+    state.bundles = rows(transaction, BUNDLE_IN_FORCE, &[], bundle).await?;
+    state.sort();
+    Ok(state)
+}
+
+/// What a set of changes to `tenant` has to see. Locks the installation first, so that nothing of it changes.
+pub(crate) async fn slice(
+    transaction: &Transaction<'_>,
+    tenant: &Tenant,
+    touched: &Touched,
+) -> Result<State, StoreError> {
+    let tenant = tenant.0.as_str();
+    let mut state = locked_installation(transaction).await?;
+    if !touched.documents.is_empty() {
+        let (kinds, names): (Vec<&str>, Vec<&str>) =
+            touched.documents.iter().map(|(kind, name)| (kind.as_str(), name.as_str())).unzip();
+        let sql = format!(
+            "{DOCUMENT} where tenant = $1 and (kind, name) in (select * from unnest($2::text[], $3::text[]))"
+        );
+        state.documents = rows(transaction, &sql, &[&tenant, &kinds, &names], document).await?;
+    }
+    if !touched.key_ids.is_empty() {
+        let ids: Vec<String> = touched.key_ids.iter().map(ToString::to_string).collect();
+        let handles: Vec<&str> = touched.key_handles.iter().map(String::as_str).collect();
+        let digests: Vec<String> = touched.key_digests.iter().map(ToString::to_string).collect();
+        let sql = format!("{KEY} where id = any($1) or handle = any($2) or digest = any($3)");
+        state.keys = rows(transaction, &sql, &[&ids, &handles, &digests], key).await?;
+    }
+    if !touched.epochs.is_empty() {
+        let (kinds, names): (Vec<&str>, Vec<&str>) =
+            touched.epochs.iter().map(|(kind, name)| (relational::epoch_kind(*kind), name.as_str())).unzip();
+        let sql = format!(
+            "{EPOCH} where tenant = $1 and (kind, name) in (select * from unnest($2::text[], $3::text[]))"
+        );
+        state.epochs = rows(transaction, &sql, &[&tenant, &kinds, &names], epoch).await?;
+    }
+    if touched.bundle {
+        let sql = format!("{BUNDLE_IN_FORCE} and tenant = $1");
+        state.bundles = rows(transaction, &sql, &[&tenant], bundle).await?;
+    }
+    state.sort();
+    Ok(state)
+}
+
+async fn one(transaction: &Transaction<'_>, sql: &str) -> Result<State, StoreError> {
+    let mut found = rows(transaction, sql, &[], installation).await?;
+    match (found.pop(), found.is_empty()) {
+        (Some(state), true) => Ok(state),
+        _ => Err(StoreError::Corrupt("it has not one installation".to_owned())),
+    }
+}
+
+/// Every row of a query. The texts of queries are constants of this module; values are bound.
+async fn rows<T>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+    read: fn(&Row) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let statement = transaction.prepare_cached(sql).await.map_err(sort)?;
+    transaction.query(&statement, parameters).await.map_err(sort)?.iter().map(read).collect()
+}
+
+pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
+    row.try_get(index).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn installation(row: &Row) -> Result<State, StoreError> {
+    let needed: Option<i64> = column(row, 1)?;
+    let digest: Option<String> = column(row, 3)?;
+    relational::installation(column(row, 0)?, needed.zip(column(row, 2)?), digest.zip(column(row, 4)?))
+}
+
+fn document(row: &Row) -> Result<(Tenant, Document, u64), StoreError> {
+    relational::document(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?, column(row, 4)?)
+}
+
+fn key(row: &Row) -> Result<KeyRow, StoreError> {
+    relational::KeyColumns {
+        id: column(row, 0)?,
+        tenant: column(row, 1)?,
+        handle: column(row, 2)?,
+        digest: column(row, 3)?,
+        about: column(row, 4)?,
+        created_us: column(row, 5)?,
+        expires_us: column(row, 6)?,
+        revoked_us: column(row, 7)?,
+        last_used_us: column(row, 8)?,
+    }
+    .read()
+}
+
+fn epoch(row: &Row) -> Result<EpochRow, StoreError> {
+    relational::epoch(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?)
+}
+
+fn sealed(row: &Row) -> Result<SealedRow, StoreError> {
+    Ok(SealedRow {
+        tenant: relational::tenant(column(row, 0)?)?,
+        name: relational::name(column(row, 1)?)?,
+        sealed: column(row, 2)?,
+    })
+}
+
+fn bundle(row: &Row) -> Result<BundleRow, StoreError> {
+    relational::bundle(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?)
+}

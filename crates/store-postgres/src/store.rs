@@ -1,0 +1,277 @@
+//! The ports on PostgreSQL.
+
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::{KeyId, Tenant};
+use bartizan_secret::Secret;
+use bartizan_store::{
+    Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write, checkpoint_may_follow,
+    relational,
+};
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio_postgres::IsolationLevel;
+use tokio_postgres::types::ToSql;
+
+use crate::address::{Address, AddressError};
+use crate::error::sort;
+use crate::pool::Connections;
+use crate::{migrate, read};
+
+/// The state in a PostgreSQL database. Clones share the connections.
+#[derive(Clone, Debug)]
+pub struct PostgresStore(Connections);
+
+/// Why the database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is not one to connect by.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PostgresStore {
+    /// Connects to the database at `url` and brings its schema up to date.
+    ///
+    /// The URL is libpq's (`postgres://user:password@host:port/database?parameters`) with stricter TLS: `sslmode` is
+    /// `require` or `verify-full`, which mean the same, namely a certificate that holds for the host's name under
+    /// `sslrootcert` or the well-known authorities; or `disable`. Only a database on this machine may go without saying.
+    ///
+    /// # Errors
+    /// `Address` for a URL that is not used; `Unavailable` when the server does not answer within three seconds;
+    /// `Corrupt` when the schema was written by a newer version.
+    pub async fn open(url: &Secret<String>) -> Result<Self, OpenError> {
+        let connections = Connections::new(Address::parse(url)?)?;
+        connections.run(|connection| migrate::migrate(connection).boxed()).await?;
+        Ok(Self(connections))
+    }
+}
+
+async fn execute(
+    client: &impl GenericClient,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<u64, StoreError> {
+    let statement = client.prepare_cached(sql).await.map_err(sort)?;
+    client.execute(&statement, parameters).await.map_err(sort)
+}
+
+async fn found(connection: &mut Object, founding: Founding) -> Result<(), StoreError> {
+    let transaction = connection.transaction().await.map_err(sort)?;
+    let mut state = read::locked_installation(&transaction).await?;
+    let writes = state.found(founding)?;
+    let (needed, keys) = state.recovery.unzip();
+    let (digest, expires) =
+        state.claim.map(|claim| (claim.digest.to_string(), relational::micros(claim.expires))).unzip();
+    execute(
+        &transaction,
+        "update installation set revision = $1, recovery_needed = $2, recovery_keys = $3, claim_digest = $4, \
+         claim_expires_us = $5",
+        &[
+            &relational::signed(state.revision)?,
+            &needed.map(i64::from),
+            &keys.map(|keys| relational::to_json(&keys)).transpose()?,
+            &digest,
+            &expires,
+        ],
+    )
+    .await?;
+    for row in writes {
+        store(&transaction, row).await?;
+    }
+    transaction.commit().await.map_err(sort)
+}
+
+async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
+    let transaction = connection.transaction().await.map_err(sort)?;
+    let mut state = read::slice(&transaction, tenant, &Touched::by(changes)).await?;
+    for change in state.apply(tenant, changes)? {
+        store(&transaction, change).await?;
+    }
+    let revision = relational::signed(state.revision)?;
+    execute(&transaction, "update installation set revision = $1", &[&revision]).await?;
+    transaction.commit().await.map_err(sort)?;
+    Ok(state.revision)
+}
+
+async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, StoreError> {
+    match change {
+        Write::Document(tenant, document, changed) => {
+            let sql = "insert into documents (tenant, kind, name, body, changed) values ($1, $2, $3, $4, $5) \
+                       on conflict (tenant, kind, name) do update set body = excluded.body, changed = excluded.changed";
+            let (body, changed) = (relational::to_json(&document)?, relational::signed(changed)?);
+            let kind = document.spec.kind();
+            execute(transaction, sql, &[&tenant.0.as_str(), &kind, &document.name.as_str(), &body, &changed])
+                .await
+        }
+        Write::DeleteDocument(tenant, kind, name) => {
+            let sql = "delete from documents where tenant = $1 and kind = $2 and name = $3";
+            execute(transaction, sql, &[&tenant.0.as_str(), &kind, &name.as_str()]).await
+        }
+        Write::Key(key) => {
+            let row = relational::KeyColumns::of(&key)?;
+            let sql = "insert into api_keys (id, tenant, handle, digest, about, created_us, expires_us, revoked_us, \
+                       last_used_us) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                       on conflict (id) do update set expires_us = excluded.expires_us, \
+                       revoked_us = excluded.revoked_us";
+            let parameters: [&(dyn ToSql + Sync); 9] = [
+                &row.id,
+                &row.tenant,
+                &row.handle,
+                &row.digest,
+                &row.about,
+                &row.created_us,
+                &row.expires_us,
+                &row.revoked_us,
+                &row.last_used_us,
+            ];
+            execute(transaction, sql, &parameters).await
+        }
+        Write::Epoch(epoch) => {
+            let sql = "insert into epochs (tenant, kind, name, not_before_us) values ($1, $2, $3, $4) \
+                       on conflict (tenant, kind, name) do update set not_before_us = excluded.not_before_us";
+            let (kind, mark) = (relational::epoch_kind(epoch.kind), relational::micros(epoch.not_before));
+            execute(transaction, sql, &[&epoch.tenant.0.as_str(), &kind, &epoch.name.as_str(), &mark]).await
+        }
+        Write::Sealed(sealed) => {
+            let sql = "insert into sealed (tenant, name, sealed) values ($1, $2, $3) \
+                       on conflict (tenant, name) do update set sealed = excluded.sealed";
+            execute(transaction, sql, &[&sealed.tenant.0.as_str(), &sealed.name.as_str(), &sealed.sealed])
+                .await
+        }
+        Write::Bundle(bundle) => {
+            let sql = "insert into bundles (tenant, version, digest, files) values ($1, $2, $3, $4)";
+            let (version, digest) = (relational::signed(bundle.version)?, bundle.digest.to_string());
+            let files = relational::to_json(&bundle.files)?;
+            execute(transaction, sql, &[&bundle.tenant.0.as_str(), &version, &digest, &files]).await
+        }
+        Write::ClaimUsed => {
+            let sql = "update installation set claim_digest = null, claim_expires_us = null";
+            execute(transaction, sql, &[]).await
+        }
+    }
+}
+
+async fn load(connection: &mut Object) -> Result<State, StoreError> {
+    let transaction = connection
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
+        .map_err(sort)?;
+    let state = read::everything(&transaction).await?;
+    transaction.commit().await.map_err(sort)?;
+    Ok(state)
+}
+
+async fn revision(connection: &Object) -> Result<u64, StoreError> {
+    let statement = connection.prepare_cached("select revision from installation").await.map_err(sort)?;
+    let row = connection.query_one(&statement, &[]).await.map_err(sort)?;
+    relational::unsigned("revision", read::column(&row, 0)?)
+}
+
+async fn touch(connection: &Object, uses: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
+    // In order of the keys, and once each: two nodes that touch the same keys must not wait for one another in a ring.
+    let latest = uses.into_iter().fold(std::collections::BTreeMap::new(), |mut latest, (id, at)| {
+        let known = latest.entry(id).or_insert(at);
+        *known = at.max(*known);
+        latest
+    });
+    let (ids, moments): (Vec<String>, Vec<i64>) =
+        latest.into_iter().map(|(id, at)| (id.to_string(), relational::micros(at))).unzip();
+    let sql = "with used as (select id, at from unnest($1::text[], $2::bigint[]) as u (id, at)), \
+               locked as (select k.id, used.at from api_keys as k join used on used.id = k.id \
+                          order by k.id for update of k) \
+               update api_keys as k set last_used_us = greatest(k.last_used_us, locked.at) from locked \
+               where k.id = locked.id";
+    execute(connection, sql, &[&ids, &moments]).await.map(drop)
+}
+
+async fn latest(connection: &Object, log: &str) -> Result<Option<(u64, Digest)>, StoreError> {
+    let statement =
+        connection.prepare_cached("select size, root from checkpoints where log = $1").await.map_err(sort)?;
+    let row = connection.query_opt(&statement, &[&log]).await.map_err(sort)?;
+    row.map(|row| relational::checkpoint(log, read::column(&row, 0)?, read::column(&row, 1)?)).transpose()
+}
+
+/// One statement either way, so that the row's own lock decides between rivals.
+async fn swap(
+    connection: &Object,
+    log: &str,
+    old: Option<(u64, Digest)>,
+    new: (u64, Digest),
+) -> Result<bool, StoreError> {
+    let (size, root) = (relational::signed(new.0)?, new.1.to_string());
+    let changed = match old {
+        None => {
+            let sql = "insert into checkpoints (log, size, root) values ($1, $2, $3) on conflict do nothing";
+            execute(connection, sql, &[&log, &size, &root]).await?
+        }
+        Some((old_size, old_root)) => {
+            let sql =
+                "update checkpoints set size = $2, root = $3 where log = $1 and size = $4 and root = $5";
+            let (old_size, old_root) = (relational::signed(old_size)?, old_root.to_string());
+            execute(connection, sql, &[&log, &size, &root, &old_size, &old_root]).await?
+        }
+    };
+    Ok(changed == 1)
+}
+
+impl<W: Warrant> Store<W> for PostgresStore {
+    fn found(&self, founding: Founding) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.0.run(|connection| found(connection, founding).boxed()).boxed()
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
+        self.0.run(|connection| load(connection).boxed()).boxed()
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.0.run(|connection| revision(connection).boxed()).boxed()
+    }
+
+    fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let (tenant, decision) = (warrant.tenant().clone(), warrant.decision());
+        async move {
+            let shown = tenant.clone();
+            let revision = self
+                .0
+                .run(|connection| async move { apply(connection, &tenant, &changes).await }.boxed())
+                .await?;
+            tracing::info!(tenant = %shown, %decision, revision, "state changed");
+            Ok(revision)
+        }
+        .boxed()
+    }
+
+    fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.0.run(|connection| touch(connection, uses).boxed()).boxed()
+    }
+}
+
+impl Checkpoints for PostgresStore {
+    fn latest(&self, log: &str) -> BoxFuture<'_, Result<Option<(u64, Digest)>, StoreError>> {
+        let log = log.to_owned();
+        self.0.run(|connection| async move { latest(connection, &log).await }.boxed()).boxed()
+    }
+
+    fn swap(
+        &self,
+        log: &str,
+        old: Option<(u64, Digest)>,
+        new: (u64, Digest),
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let log = log.to_owned();
+        async move {
+            if !checkpoint_may_follow(old, new) {
+                return Err(StoreError::shrinking_checkpoint());
+            }
+            self.0.run(|connection| async move { swap(connection, &log, old, new).await }.boxed()).await
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,62 @@
+-- One row: the installation. Revision 0 is before the founding.
+create table installation (
+    singleton integer primary key check (singleton = 1),
+    revision integer not null,
+    recovery_needed integer,
+    recovery_keys text,
+    claim_digest text,
+    claim_expires_us integer
+) strict;
+insert into installation (singleton, revision) values (1, 0);
+
+create table documents (
+    tenant text not null,
+    kind text not null,
+    name text not null,
+    body text not null,
+    changed integer not null,
+    primary key (tenant, kind, name)
+) strict, without rowid;
+
+-- Handles and digests are unique across tenants: the tenant is found by them.
+create table api_keys (
+    id text primary key,
+    tenant text not null,
+    handle text not null unique,
+    digest text not null unique,
+    about text not null,
+    created_us integer not null,
+    expires_us integer not null,
+    revoked_us integer,
+    last_used_us integer
+) strict, without rowid;
+
+create table epochs (
+    tenant text not null,
+    kind text not null,
+    name text not null,
+    not_before_us integer not null,
+    primary key (tenant, kind, name)
+) strict, without rowid;
+
+create table sealed (
+    tenant text not null,
+    name text not null,
+    sealed blob not null,
+    primary key (tenant, name)
+) strict, without rowid;
+
+-- Every bundle that was ever in force; the one that is has the highest version of its tenant.
+create table bundles (
+    tenant text not null,
+    version integer not null,
+    digest text not null,
+    files text not null,
+    primary key (tenant, version)
+) strict;
+
+create table checkpoints (
+    log text primary key,
+    size integer not null,
+    root text not null
+) strict, without rowid;

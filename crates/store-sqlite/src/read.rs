@@ -1,0 +1,140 @@
+//! Rows into state: all of it, or the slice that a set of changes has to see.
+
+use std::collections::BTreeMap;
+
+use bartizan_model::{KeyId, Tenant};
+use bartizan_store::{BundleRow, ClaimRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
+use rusqlite::{Connection, Params, Row};
+
+use crate::error::sort;
+
+const DOCUMENT: &str = "select tenant, kind, name, body, changed from documents";
+const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires_us, revoked_us, last_used_us \
+                   from api_keys";
+const EPOCH: &str = "select tenant, kind, name, not_before_us from epochs";
+const BUNDLE_IN_FORCE: &str = "select tenant, version, digest, files from bundles as b \
+     where version = (select max(version) from bundles where tenant = b.tenant)";
+
+/// Revision, recovery and claim; no rows yet.
+pub(crate) fn installation(connection: &Connection) -> Result<State, StoreError> {
+    type Columns = (i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
+    let sql =
+        "select revision, recovery_needed, recovery_keys, claim_digest, claim_expires_us from installation";
+    let (revision, needed, keys, digest, expires): Columns = connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            statement.query_row([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))
+        })
+        .map_err(sort)?;
+    relational::installation(revision, needed.zip(keys), digest.zip(expires))
+}
+
+/// Everything. The caller holds a transaction, so that it is of one revision.
+pub(crate) fn everything(connection: &Connection) -> Result<State, StoreError> {
+    let mut state = installation(connection)?;
+    state.documents = rows(connection, DOCUMENT, [], document)?;
+    state.keys = rows(connection, KEY, [], key)?;
+    state.epochs = rows(connection, EPOCH, [], epoch)?;
+    state.sealed = rows(connection, "select tenant, name, sealed from sealed", [], sealed)?;
+    state.bundles = rows(connection, BUNDLE_IN_FORCE, [], bundle)?;
+    state.sort();
+    Ok(state)
+}
+
+/// What a set of changes to `tenant` has to see.
+pub(crate) fn slice(
+    connection: &Connection,
+    tenant: &Tenant,
+    touched: &Touched,
+) -> Result<State, StoreError> {
+    let tenant = tenant.0.as_str();
+    let mut state = installation(connection)?;
+    for (kind, name) in &touched.documents {
+        let sql = format!("{DOCUMENT} where tenant = ?1 and kind = ?2 and name = ?3");
+        state.documents.extend(rows(connection, &sql, (tenant, kind, name.as_str()), document)?);
+    }
+    let mut keys = BTreeMap::<KeyId, KeyRow>::new();
+    let by_id = touched.key_ids.iter().map(|id| ("id", id.to_string()));
+    let by_handle = touched.key_handles.iter().map(|handle| ("handle", handle.clone()));
+    let by_digest = touched.key_digests.iter().map(|digest| ("digest", digest.to_string()));
+    for (column, value) in by_id.chain(by_handle).chain(by_digest) {
+        let sql = format!("{KEY} where {column} = ?1");
+        keys.extend(rows(connection, &sql, [value], key)?.into_iter().map(|key| (key.id, key)));
+    }
+    state.keys = keys.into_values().collect();
+    for (kind, name) in &touched.epochs {
+        let sql = format!("{EPOCH} where tenant = ?1 and kind = ?2 and name = ?3");
+        let parameters = (tenant, relational::epoch_kind(*kind), name.as_str());
+        state.epochs.extend(rows(connection, &sql, parameters, epoch)?);
+    }
+    if touched.bundle {
+        let sql = format!("{BUNDLE_IN_FORCE} and tenant = ?1");
+        state.bundles = rows(connection, &sql, [tenant], bundle)?;
+    }
+    state.sort();
+    Ok(state)
+}
+
+/// Every row of a query. The texts of queries are constants of this module; values are bound.
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    read: fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(sort)?;
+    let mut rows = statement.query(parameters).map_err(sort)?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(sort)? {
+        out.push(read(row)?);
+    }
+    Ok(out)
+}
+
+fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
+    row.get(index).map_err(sort)
+}
+
+fn document(row: &Row<'_>) -> Result<(Tenant, bartizan_model::Document, u64), StoreError> {
+    let [tenant, kind, name, body] =
+        [column::<String>(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?];
+    relational::document(&tenant, &kind, &name, &body, column(row, 4)?)
+}
+
+fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
+    relational::KeyColumns {
+        id: column(row, 0)?,
+        tenant: column(row, 1)?,
+        handle: column(row, 2)?,
+        digest: column(row, 3)?,
+        about: column(row, 4)?,
+        created_us: column(row, 5)?,
+        expires_us: column(row, 6)?,
+        revoked_us: column(row, 7)?,
+        last_used_us: column(row, 8)?,
+    }
+    .read()
+}
+
+fn epoch(row: &Row<'_>) -> Result<bartizan_store::EpochRow, StoreError> {
+    let [tenant, kind, name] = [column::<String>(row, 0)?, column(row, 1)?, column(row, 2)?];
+    relational::epoch(&tenant, &kind, &name, column(row, 3)?)
+}
+
+fn sealed(row: &Row<'_>) -> Result<SealedRow, StoreError> {
+    Ok(SealedRow {
+        tenant: relational::tenant(&column::<String>(row, 0)?)?,
+        name: relational::name(&column::<String>(row, 1)?)?,
+        sealed: column(row, 2)?,
+    })
+}
+
+fn bundle(row: &Row<'_>) -> Result<BundleRow, StoreError> {
+    let [tenant, digest, files] = [column::<String>(row, 0)?, column(row, 2)?, column(row, 3)?];
+    relational::bundle(&tenant, column(row, 1)?, &digest, &files)
+}
+
+/// The claim's columns, as stored.
+pub(crate) fn claim_columns(claim: &ClaimRow) -> (String, i64) {
+    (claim.digest.to_string(), relational::micros(claim.expires))
+}

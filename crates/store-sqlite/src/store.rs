@@ -1,0 +1,304 @@
+//! The ports on SQLite.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::{KeyId, Tenant};
+use bartizan_store::{
+    Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write, checkpoint_may_follow,
+    relational,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension as _, Params, Transaction, TransactionBehavior, params};
+
+use crate::error::{sort, unavailable};
+use crate::{migrate, read};
+
+/// How long to wait for another process that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The state in one SQLite file. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct SqliteStore(Arc<Mutex<Connection>>);
+
+impl SqliteStore {
+    /// Opens the database at `path`, creating the file (mode 0600) and bringing its schema up to date. An existing file
+    /// is narrowed to 0600; SQLite gives its companions (`-wal`, `-shm`) the same mode. Blocks: for the start of a
+    /// process.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be opened or is locked; `Corrupt` when it is damaged, not ours, or written by
+    /// a newer version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        protect(path).map_err(unavailable)?;
+        let mut connection = Connection::open(path).map_err(sort)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(sort)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        // `FULL` syncs the write-ahead log at every commit: what is acknowledged survives a power cut.
+        for (pragma, value) in [
+            ("journal_mode", "wal"),
+            ("synchronous", "full"),
+            ("foreign_keys", "on"),
+            ("trusted_schema", "off"),
+            ("secure_delete", "on"),
+        ] {
+            connection.pragma_update(None, pragma, value).map_err(sort)?;
+        }
+        migrate::check(&connection)?;
+        migrate::migrate(&mut connection)?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Runs `work` on the blocking pool. Once begun it goes on to its end, also when nobody waits for it any more.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let shared = Arc::clone(&self.0);
+        async move {
+            tokio::task::spawn_blocking(move || {
+                // A panic elsewhere rolled its transaction back; the connection is as good as before.
+                work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+            })
+            .await
+            .map_err(unavailable)?
+        }
+        .boxed()
+    }
+}
+
+/// Makes the file ours alone before a byte is written to it, and its name durable.
+fn protect(path: &Path) -> io::Result<()> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Runs `work` in one transaction that holds the write lock from its beginning.
+fn write<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sort)?;
+    let done = work(&transaction)?;
+    transaction.commit().map_err(sort)?;
+    Ok(done)
+}
+
+fn execute(connection: &Connection, sql: &str, parameters: impl Params) -> Result<usize, StoreError> {
+    connection.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters)).map_err(sort)
+}
+
+fn found(transaction: &Transaction<'_>, founding: Founding) -> Result<(), StoreError> {
+    let mut state = read::installation(transaction)?;
+    let (claim_digest, claim_expires) = read::claim_columns(&founding.claim);
+    let (needed, keys) = (founding.recovery.0, relational::to_json(&founding.recovery.1)?);
+    let writes = state.found(founding)?;
+    execute(
+        transaction,
+        "update installation set revision = ?1, recovery_needed = ?2, recovery_keys = ?3, \
+         claim_digest = ?4, claim_expires_us = ?5",
+        params![relational::signed(state.revision)?, needed, keys, claim_digest, claim_expires],
+    )?;
+    for row in writes {
+        store(transaction, row)?;
+    }
+    Ok(())
+}
+
+fn apply(transaction: &Transaction<'_>, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
+    let mut state = read::slice(transaction, tenant, &Touched::by(changes))?;
+    for change in state.apply(tenant, changes)? {
+        store(transaction, change)?;
+    }
+    let revision = relational::signed(state.revision)?;
+    execute(transaction, "update installation set revision = ?1", [revision])?;
+    Ok(state.revision)
+}
+
+fn store(transaction: &Transaction<'_>, change: Write) -> Result<usize, StoreError> {
+    match change {
+        Write::Document(tenant, document, changed) => execute(
+            transaction,
+            "insert or replace into documents (tenant, kind, name, body, changed) values (?1, ?2, ?3, ?4, ?5)",
+            params![
+                tenant.0.as_str(),
+                document.spec.kind(),
+                document.name.as_str(),
+                relational::to_json(&document)?,
+                relational::signed(changed)?
+            ],
+        ),
+        Write::DeleteDocument(tenant, kind, name) => execute(
+            transaction,
+            "delete from documents where tenant = ?1 and kind = ?2 and name = ?3",
+            params![tenant.0.as_str(), kind, name.as_str()],
+        ),
+        Write::Key(key) => {
+            let row = relational::KeyColumns::of(&key)?;
+            execute(
+                transaction,
+                "insert into api_keys (id, tenant, handle, digest, about, created_us, expires_us, revoked_us, \
+                 last_used_us) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+                 on conflict (id) do update set expires_us = excluded.expires_us, revoked_us = excluded.revoked_us",
+                params![
+                    row.id,
+                    row.tenant,
+                    row.handle,
+                    row.digest,
+                    row.about,
+                    row.created_us,
+                    row.expires_us,
+                    row.revoked_us,
+                    row.last_used_us
+                ],
+            )
+        }
+        Write::Epoch(epoch) => execute(
+            transaction,
+            "insert or replace into epochs (tenant, kind, name, not_before_us) values (?1, ?2, ?3, ?4)",
+            params![
+                epoch.tenant.0.as_str(),
+                relational::epoch_kind(epoch.kind),
+                epoch.name.as_str(),
+                relational::micros(epoch.not_before)
+            ],
+        ),
+        Write::Sealed(sealed) => execute(
+            transaction,
+            "insert or replace into sealed (tenant, name, sealed) values (?1, ?2, ?3)",
+            params![sealed.tenant.0.as_str(), sealed.name.as_str(), sealed.sealed],
+        ),
+        Write::Bundle(bundle) => execute(
+            transaction,
+            "insert into bundles (tenant, version, digest, files) values (?1, ?2, ?3, ?4)",
+            params![
+                bundle.tenant.0.as_str(),
+                relational::signed(bundle.version)?,
+                bundle.digest.to_string(),
+                relational::to_json(&bundle.files)?
+            ],
+        ),
+        Write::ClaimUsed => {
+            execute(transaction, "update installation set claim_digest = null, claim_expires_us = null", [])
+        }
+    }
+}
+
+fn latest(connection: &Connection, log: &str) -> Result<Option<(u64, Digest)>, StoreError> {
+    let row: Option<(i64, String)> = connection
+        .prepare_cached("select size, root from checkpoints where log = ?1")
+        .and_then(|mut statement| statement.query_row([log], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .map_err(sort)?;
+    row.map(|(size, root)| relational::checkpoint(log, size, &root)).transpose()
+}
+
+impl<W: Warrant> Store<W> for SqliteStore {
+    fn found(&self, founding: Founding) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(|connection| write(connection, |transaction| found(transaction, founding)))
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
+        self.run(|connection| {
+            let transaction = connection.transaction().map_err(sort)?;
+            read::everything(&transaction)
+        })
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.run(|connection| read::installation(connection).map(|state| state.revision))
+    }
+
+    fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let tenant = warrant.tenant().clone();
+        let decision = warrant.decision();
+        self.run(move |connection| {
+            let revision = write(connection, |transaction| apply(transaction, &tenant, &changes))?;
+            tracing::info!(%tenant, %decision, revision, "state changed");
+            Ok(revision)
+        })
+    }
+
+    fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(move |connection| {
+            write(connection, |transaction| {
+                for (id, at) in uses {
+                    execute(
+                        transaction,
+                        "update api_keys set last_used_us = max(coalesce(last_used_us, 0), ?2) where id = ?1",
+                        params![id.to_string(), relational::micros(at)],
+                    )?;
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+impl Checkpoints for SqliteStore {
+    fn latest(&self, log: &str) -> BoxFuture<'_, Result<Option<(u64, Digest)>, StoreError>> {
+        let log = log.to_owned();
+        self.run(move |connection| latest(connection, &log))
+    }
+
+    fn swap(
+        &self,
+        log: &str,
+        old: Option<(u64, Digest)>,
+        new: (u64, Digest),
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let log = log.to_owned();
+        self.run(move |connection| {
+            if !checkpoint_may_follow(old, new) {
+                return Err(StoreError::shrinking_checkpoint());
+            }
+            let (size, root) = (relational::signed(new.0)?, new.1.to_string());
+            write(connection, |transaction| {
+                if latest(transaction, &log)? != old {
+                    return Ok(false);
+                }
+                let sql = "insert or replace into checkpoints (log, size, root) values (?1, ?2, ?3)";
+                execute(transaction, sql, params![log, size, root]).map(|_| true)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_database_is_unavailable_and_keeps_what_was_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("state.db")).unwrap();
+        let root = |n: u8| Digest::of(&[n]);
+        assert!(store.swap("log", None, (1, root(1))).await.unwrap());
+        // SQLite's own limit stands for the disk: the error is the same.
+        store.0.lock().unwrap().pragma_update(None, "max_page_count", 1).unwrap();
+        let swapped = store.swap(&"x".repeat(1 << 20), None, (1, root(1))).await;
+        assert!(matches!(swapped, Err(StoreError::Unavailable(_))), "{swapped:?}");
+        assert_eq!(store.latest("log").await.unwrap(), Some((1, root(1))));
+        assert!(store.swap("log", Some((1, root(1))), (2, root(2))).await.unwrap());
+    }
+
+    #[test]
+    fn every_commit_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("state.db")).unwrap();
+        let connection = store.0.lock().unwrap();
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(pragma("synchronous"), 2, "2 is FULL");
+        assert!(pragma("busy_timeout") <= 2_000);
+    }
+}
