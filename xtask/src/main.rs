@@ -1,7 +1,8 @@
-//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | tidy | generate [--check]`.
+//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | bench gateway`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
+mod bench;
 mod ci;
 mod floors;
 mod generate;
@@ -27,9 +28,10 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::check(),
         ["generate"] => generate::run(false),
         ["generate", "--check"] => generate::run(true),
-        _ => {
-            Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check]".to_owned())
-        }
+        ["bench", "gateway", flags @ ..] => bench::gateway(flags),
+        _ => Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | \
+                  bench gateway [--quick] [--only CASE,CASE]"
+            .to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,52 @@
+//! `cargo xtask bench gateway`: builds what is measured, installs what it is measured beside, and measures.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Failure, root};
+
+/// Measures the gateways; `flags` go to the measuring program (`--quick`, `--only CASE,CASE`). A run of all cases writes
+/// `bench/results/gateway.json`, any other one stays under `target/`.
+pub(crate) fn gateway(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    run(cargo().args(["build", "--release", "--locked", "--package", "bartizan"]).current_dir(&root))?;
+    let build = ["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml", "--target-dir"];
+    run(cargo().args(build).arg(&target).current_dir(&root))?;
+    let python = rivals(&root)?;
+    let results = if flags.is_empty() { root.join("bench/results") } else { target.clone() };
+    let made = std::fs::create_dir_all(&results);
+    made.map_err(|e| format!("{}: {e}", results.display()))?;
+    run(Command::new(target.join("release/gateway"))
+        .arg("--python")
+        .arg(&python)
+        .arg("--bartizan")
+        .arg(root.join("target/release/bartizan"))
+        .arg("--work")
+        .arg(target.join("gateway"))
+        .arg("--results")
+        .arg(results.join("gateway.json"))
+        .args(flags))
+}
+
+/// The virtual environment with Envoy and LiteLLM, in the versions of `bench/requirements.txt`.
+fn rivals(root: &Path) -> Result<std::path::PathBuf, Failure> {
+    let folder = root.join("target/bench/venv");
+    if !folder.join("bin/python").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    }
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(root.join("bench/requirements.txt")))?;
+    Ok(folder)
+}
+
+fn cargo() -> Command {
+    Command::new(env!("CARGO"))
+}
+
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|e| format!("{name}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name}: {status}")) }
+}
