@@ -9,6 +9,7 @@ use bartizan_base::{Digest, Name, json};
 use bartizan_model::{ReasonCode, Remedy};
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
 
+use crate::context::Needs;
 use crate::index::Scope;
 use crate::{lint, remedy, table};
 
@@ -75,6 +76,7 @@ pub(crate) struct Rule {
     pub(crate) reason: ReasonCode,
     pub(crate) remedies: Vec<Remedy>,
     pub(crate) text: String,
+    pub(crate) needs: Needs,
 }
 
 /// A bundle that passed every check, ready to decide.
@@ -83,7 +85,7 @@ pub struct CompiledBundle {
     digest: Digest,
     pub(crate) schema: Schema,
     pub(crate) rules: Vec<Rule>,
-    pub(crate) constitution: PolicySet,
+    pub(crate) constitution: Vec<Rule>,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -291,6 +293,7 @@ impl Compiler {
             forbids,
             reason,
             remedies,
+            needs: Needs::of(&est),
         })
     }
 
@@ -358,29 +361,41 @@ impl Compiler {
         }
     }
 
-    fn constitution(&mut self, schema: &Schema) -> Option<PolicySet> {
-        static TEXT: LazyLock<Option<PolicySet>> = LazyLock::new(|| {
-            let mut set = PolicySet::new();
-            for policy in PolicySet::from_str(CONSTITUTION).ok()?.policies() {
-                set.add(policy.new_id(PolicyId::new(policy.annotation("id")?))).ok()?;
-            }
-            // Forbid-only: whatever it does not forbid is left to the tenant's policy.
-            let everything = Policy::parse(
-                Some(PolicyId::new("constitution-otherwise")),
-                "permit (principal, action, resource);",
-            );
-            set.add(everything.ok()?).ok()?;
-            Some(set)
+    /// The constitution, checked against the bundle's schema: a bundle can add to the vocabulary, not change what the
+    /// constitution's words mean.
+    fn constitution(&mut self, schema: &Schema) -> Option<Vec<Rule>> {
+        static RULES: LazyLock<Option<Vec<Rule>>> = LazyLock::new(|| {
+            let set = PolicySet::from_str(CONSTITUTION).ok()?;
+            set.policies().map(rule_of_constitution).collect()
         });
-        let set = TEXT.clone();
-        let sound = set.as_ref().is_some_and(|s| {
-            Validator::new(schema.clone()).validate(s, ValidationMode::Strict).validation_passed()
+        let rules = RULES.clone();
+        let sound = rules.as_ref().is_some_and(|rules| {
+            let set = PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()));
+            let valid =
+                |s| Validator::new(schema.clone()).validate(&s, ValidationMode::Strict).validation_passed();
+            set.is_ok_and(valid)
         });
         if !sound {
             self.wrong("", 0, "the schema of the bundle breaks the constitution", None);
         }
-        set
+        rules
     }
+}
+
+fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
+    let id: Name = policy.annotation("id")?.parse().ok()?;
+    let est = policy.to_json().ok()?;
+    let policy = policy.new_id(PolicyId::new(id.as_str()));
+    Some(Rule {
+        scope: Scope::of(&policy),
+        text: policy.to_string(),
+        id,
+        policy,
+        forbids: true,
+        reason: ReasonCode::Constitution,
+        remedies: Vec::new(),
+        needs: Needs::of(&est),
+    })
 }
 
 fn line_of(policy: &Policy, text: &str) -> usize {

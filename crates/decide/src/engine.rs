@@ -1,22 +1,21 @@
 //! Evaluation: the algorithm of DESIGN 4, for chains, with remedies.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use bartizan_base::{Digest, Name, Timestamp, json};
+use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::record::{Grounds, VerdictKind, What};
 use bartizan_model::{
     Action, Ask, AskFacts, AssuranceLevel, CredentialKind, EntityRef, Label, Member, ObligationKind,
     Obligations, Offer, Operation, PrincipalKind, ReasonCode, Remedy, Situation,
 };
-use cedar_policy::{Authorizer, Context, EntityUid, PolicySet, Request, RestrictedExpression};
-use serde::Serialize;
+use cedar_policy::{Authorizer, Context, EntityUid, Policy, PolicyId, PolicySet, Request};
 
 use crate::bundle::{CompiledBundle, Rule};
+use crate::context::{Conditions, Needs};
 use crate::entities::{Entities, uid};
 use crate::explain::Explanation;
 use crate::index::{Index, Probe};
@@ -77,6 +76,10 @@ type Key = (EntityUid, Action, EntityUid);
 /// Everything about an evaluation that does not depend on its context.
 #[derive(Debug)]
 struct Prepared {
+    /// What of the constitution can apply, if anything.
+    constitution: Option<PolicySet>,
+    /// What the candidates can see of the context.
+    needs: Needs,
     policies: PolicySet,
     candidates: Vec<usize>,
     entities: cedar_policy::Entities,
@@ -359,21 +362,24 @@ impl Snapshot {
         let principal = uid(member.principal.kind.entity_type(), &member.principal.name)?;
         let resource = uid(&case.resource.kind, &case.resource.name)?;
         let prepared = self.prepare(bundle, &principal, case.action, &resource, case.all)?;
-        let (context, digest) = context(case, member, place, applied)?;
-        let request =
-            Request::new(principal, prepared.action.clone(), resource, context, Some(&bundle.schema));
+        let (context, digest) = context(case, member, place, applied, prepared.needs)?;
+        // The reference checks the whole context against the schema; what is left out here no candidate can see.
+        let schema = case.all.then_some(&bundle.schema);
+        let request = Request::new(principal, prepared.action.clone(), resource, context, schema);
         let Ok(request) = request else {
             return Some(Evaluation::broken(Name::literal("request"), prepared.digest, digest));
         };
         let mut out = Evaluation::broken(Name::literal("none"), prepared.digest, digest);
         out.erred.clear();
-        let above = self.authorizer.is_authorized(&request, &bundle.constitution, &prepared.entities);
-        out.erred.extend(above.diagnostics().errors().filter_map(name_of));
-        if above.decision() == cedar_policy::Decision::Deny {
-            out.constitution =
-                above.diagnostics().reason().filter_map(|id| AsRef::<str>::as_ref(id).parse().ok()).collect();
-            out.constitution.sort();
-            return Some(out);
+        if let Some(constitution) = &prepared.constitution {
+            let above = self.authorizer.is_authorized(&request, constitution, &prepared.entities);
+            out.erred.extend(above.diagnostics().errors().filter_map(name_of));
+            if above.decision() == cedar_policy::Decision::Deny {
+                let forbids = above.diagnostics().reason();
+                out.constitution = forbids.filter_map(|id| AsRef::<str>::as_ref(id).parse().ok()).collect();
+                out.constitution.sort();
+                return Some(out);
+            }
         }
         let response = self.authorizer.is_authorized(&request, &prepared.policies, &prepared.entities);
         out.erred.extend(response.diagnostics().errors().filter_map(name_of));
@@ -406,27 +412,36 @@ impl Snapshot {
             return Some(found.clone());
         }
         let slice = self.entities.slice([principal, resource])?;
+        let probe = Probe {
+            principal,
+            principal_in: &self.entities.node(principal)?.within,
+            actions: groups(action),
+            resource,
+            resource_in: &self.entities.node(resource)?.within,
+        };
         let candidates = if all {
             (0..bundle.rules.len()).collect()
         } else {
-            let probe = Probe {
-                principal,
-                principal_in: &self.entities.node(principal)?.within,
-                actions: groups(action),
-                resource,
-                resource_in: &self.entities.node(resource)?.within,
-            };
             self.index.candidates(&bundle.rules, &probe)
         };
-        let mut policies = PolicySet::new();
-        for rule in candidates.iter().filter_map(|at| bundle.rules.get(*at)) {
-            // Ids are unique in a compiled bundle.
-            policies.add(rule.policy.clone()).ok()?;
-        }
+        let chosen: Vec<&Rule> = candidates.iter().filter_map(|at| bundle.rules.get(*at)).collect();
+        let above: Vec<&Rule> =
+            bundle.constitution.iter().filter(|rule| all || rule.scope.matches(&probe)).collect();
+        let needs = chosen.iter().chain(&above).map(|rule| rule.needs).fold(Needs::default(), Needs::and);
+        let policies = set_of(&chosen)?;
+        let constitution = if above.is_empty() { None } else { Some(with_otherwise(set_of(&above)?)?) };
         let mut entities = slice.entities;
         entities = entities.add_entities(action_entities(action)?, None).ok()?;
         let action = uid("Action", action.name())?;
-        let prepared = Arc::new(Prepared { policies, candidates, entities, digest: slice.digest, action });
+        let prepared = Arc::new(Prepared {
+            constitution,
+            needs: if all { Needs::ALL } else { needs },
+            policies,
+            candidates,
+            entities,
+            digest: slice.digest,
+            action,
+        });
         if !all {
             let mut kept = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() >= PREPARED_MAX {
@@ -673,6 +688,25 @@ fn groups(action: Action) -> &'static [&'static str] {
     }
 }
 
+/// The rules as a set for the engine. Ids are unique in a compiled bundle.
+fn set_of(rules: &[&Rule]) -> Option<PolicySet> {
+    let mut set = PolicySet::new();
+    for rule in rules {
+        set.add(rule.policy.clone()).ok()?;
+    }
+    Some(set)
+}
+
+/// The constitution only forbids: whatever it does not forbid is left to the tenant's policy.
+fn with_otherwise(mut set: PolicySet) -> Option<PolicySet> {
+    static OTHERWISE: LazyLock<Option<Policy>> = LazyLock::new(|| {
+        let id = PolicyId::new("constitution-otherwise");
+        Policy::parse(Some(id), "permit (principal, action, resource);").ok()
+    });
+    set.add(OTHERWISE.clone()?).ok()?;
+    Some(set)
+}
+
 fn action_entities(action: Action) -> Option<Vec<cedar_policy::Entity>> {
     let names = groups(action);
     let parents: std::collections::HashSet<EntityUid> =
@@ -688,23 +722,14 @@ fn action_entities(action: Action) -> Option<Vec<cedar_policy::Entity>> {
     Some(out)
 }
 
-/// What the engine sees of the conditions, in the order of the schema; hashed into the record.
-#[derive(Serialize)]
-struct Conditions<'a> {
-    assurance: (u8, u64),
-    binding: &'a str,
-    risk: &'a str,
-    role_in_chain: &'a str,
-    now_s: u64,
-    network: Option<IpAddr>,
-    purpose: Option<&'a str>,
-    session: &'a Label,
-    request: &'a AskFacts,
-    obligations: &'a BTreeSet<String>,
-    approvals: &'a BTreeSet<String>,
-}
-
-fn context(case: &Case<'_>, member: &Member, place: usize, applied: &Applied) -> Option<(Context, Digest)> {
+/// The context of one member's evaluation with the attributes that are needed, and the digest of all of them.
+fn context(
+    case: &Case<'_>,
+    member: &Member,
+    place: usize,
+    applied: &Applied,
+    needs: Needs,
+) -> Option<(Context, Digest)> {
     let situation = case.situation;
     let mut level = member.assurance.level;
     let mut age_s = situation.now.saturating_since(member.assurance.at).as_secs();
@@ -728,56 +753,5 @@ fn context(case: &Case<'_>, member: &Member, place: usize, applied: &Applied) ->
         obligations: &applied.obligations,
         approvals: &applied.approvals,
     };
-    let digest = Digest::of(&json::canonical(&conditions).ok()?);
-    Some((conditions.context()?, digest))
-}
-
-impl Conditions<'_> {
-    fn context(&self) -> Option<Context> {
-        let long = |n: u64| RestrictedExpression::new_long(i64::try_from(n).unwrap_or(i64::MAX));
-        let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
-        let set = |s: &BTreeSet<String>| RestrictedExpression::new_set(s.iter().map(|t| text(t)));
-        let record = |pairs: Vec<(&str, RestrictedExpression)>| {
-            RestrictedExpression::new_record(pairs.into_iter().map(|(n, e)| (n.to_owned(), e))).ok()
-        };
-        let mut request = vec![
-            ("dialect", text(&self.request.dialect)),
-            ("stream", RestrictedExpression::new_bool(self.request.stream)),
-            ("bytes", long(self.request.bytes)),
-            ("messages", long(self.request.messages)),
-            ("tools", long(self.request.tools)),
-        ];
-        request.extend(self.request.output_tokens_max.map(|n| ("output_tokens_max", long(n))));
-        let confidentiality = format!("{:?}", self.session.confidentiality).to_lowercase();
-        let integrity = format!("{:?}", self.session.integrity).to_lowercase();
-        // 1970-01-01 was a Thursday; Monday is 1.
-        let weekday = (self.now_s / 86_400 + 3) % 7 + 1;
-        let mut pairs = vec![
-            (
-                "assurance",
-                record(vec![("level", long(self.assurance.0.into())), ("age_s", long(self.assurance.1))])?,
-            ),
-            ("binding", text(self.binding)),
-            ("risk", text(self.risk)),
-            ("role_in_chain", text(self.role_in_chain)),
-            (
-                "time",
-                record(vec![
-                    ("hour", long(self.now_s / 3_600 % 24)),
-                    ("weekday", long(weekday)),
-                    ("epoch_s", long(self.now_s)),
-                ])?,
-            ),
-            (
-                "session",
-                record(vec![("confidentiality", text(&confidentiality)), ("integrity", text(&integrity))])?,
-            ),
-            ("request", record(request)?),
-            ("obligations", set(self.obligations)),
-            ("approvals", set(self.approvals)),
-        ];
-        pairs.extend(self.network.map(|ip| ("network", RestrictedExpression::new_ip(ip.to_string()))));
-        pairs.extend(self.purpose.map(|p| ("purpose", text(p))));
-        Context::from_pairs(pairs.into_iter().map(|(n, e)| (n.to_owned(), e))).ok()
-    }
+    Some((conditions.context(needs)?, conditions.digest()?))
 }

@@ -1,6 +1,7 @@
 //! The entities that policies see, built from declared documents.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name, json};
 use bartizan_model::directory::{AgentSpec, NodeSpec, Spec, Status};
@@ -138,7 +139,16 @@ impl Entities {
 
 /// The entity of a type of the schema.
 pub(crate) fn uid(kind: &str, name: &str) -> Option<EntityUid> {
-    Some(EntityUid::from_type_name_and_id(kind.parse::<EntityTypeName>().ok()?, EntityId::new(name)))
+    /// Reading a type's name costs as much as deciding by it.
+    static KNOWN: LazyLock<HashMap<&'static str, EntityTypeName>> = LazyLock::new(|| {
+        let kinds = ["Action", "Agent", "Anonymous", "Model", "System", "User", "Workload"];
+        kinds.into_iter().filter_map(|kind| Some((kind, kind.parse().ok()?))).collect()
+    });
+    let kind = match KNOWN.get(kind) {
+        Some(known) => known.clone(),
+        None => kind.parse().ok()?,
+    };
+    Some(EntityUid::from_type_name_and_id(kind, EntityId::new(name)))
 }
 
 enum Attribute {

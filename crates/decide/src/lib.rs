@@ -4,6 +4,7 @@
 //! [`Snapshot::decide`].
 
 mod bundle;
+mod context;
 mod engine;
 mod entities;
 mod explain;

@@ -44,18 +44,18 @@ impl<O: Operation> Ask<O> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AskFacts {
-    /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
-    pub dialect: String,
-    /// Whether the answer is to be streamed.
-    pub stream: bool,
     /// The body's size in bytes.
     pub bytes: u64,
+    /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
+    pub dialect: String,
     /// How many messages or inputs it holds.
     pub messages: u64,
-    /// How many tools it defines.
-    pub tools: u64,
     /// The output tokens asked for, if said.
     pub output_tokens_max: Option<u64>,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// How many tools it defines.
+    pub tools: u64,
 }
 
 /// The conditions of an ask.

@@ -35,11 +35,11 @@ pub enum Integrity {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
-    /// How confidential.
-    pub confidentiality: Confidentiality,
     /// Of which categories, such as `health`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub categories: BTreeSet<Name>,
+    /// How confidential.
+    pub confidentiality: Confidentiality,
     /// How trustworthy.
     pub integrity: Integrity,
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A disk of files and folders.
 ///
@@ -65,6 +65,14 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// When the disk fails.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+
+    /// Makes what was written to several files below `folder` durable.
+    ///
+    /// # Errors
+    /// When the disk fails, as for [`DiskFile::sync_data`].
+    fn sync_files(&self, _folder: &Path, files: &mut [Box<dyn DiskFile>]) -> io::Result<()> {
+        files.iter_mut().try_for_each(|file| file.sync_data())
+    }
 }
 
 /// An open file.
@@ -101,14 +109,24 @@ pub trait DiskFile: Debug + Send {
     }
 }
 
-/// Writes a whole file durably under another name first, then gives it its own; the name is durable after
-/// [`Disk::sync_dir`].
-pub(crate) fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = disk.create(&temporary)?;
-    file.write_at(bytes, 0)?;
-    file.sync_data()?;
-    disk.rename(&temporary, path)
+/// Writes whole files below `folder` durably under other names first, then gives them their own; the names are durable
+/// after [`Disk::sync_dir`].
+pub(crate) fn write_whole(disk: &dyn Disk, folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+    // A long backlog must not need as many open files as it has tiles.
+    for some in files.chunks(64) {
+        let temporary = |path: &Path| path.with_extension("new");
+        let mut open = Vec::with_capacity(some.len());
+        for (path, bytes) in some {
+            let mut file = disk.create(&temporary(path))?;
+            file.write_at(bytes, 0)?;
+            open.push(file);
+        }
+        disk.sync_files(folder, &mut open)?;
+        for (path, _) in some {
+            disk.rename(&temporary(path), path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether there was no room, so that trying again later can help.
@@ -176,6 +194,16 @@ impl Disk for RealDisk {
 
     fn remove_dir_all(&self, folder: &Path) -> io::Result<()> {
         fs::remove_dir_all(folder)
+    }
+
+    /// Many small files cost a flush of the device each; the file system as a whole costs one. Since Linux 5.8 an error of
+    /// any of them is told here.
+    fn sync_files(&self, folder: &Path, files: &mut [Box<dyn DiskFile>]) -> io::Result<()> {
+        const MANY: usize = 8;
+        if files.len() < MANY {
+            return files.iter_mut().try_for_each(|file| file.sync_data());
+        }
+        Ok(rustix::fs::syncfs(File::open(folder)?)?)
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {

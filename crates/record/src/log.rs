@@ -246,7 +246,7 @@ impl Log {
     }
 
     fn write(&mut self, files: Vec<(Tile, Vec<u8>)>) -> Result<(), LogError> {
-        let mut folders = BTreeSet::new();
+        let (mut folders, mut absent) = (BTreeSet::new(), Vec::new());
         for (tile, bytes) in files {
             let path = self.folder.join(tile.path());
             let io = |source| LogError::Io { path: path.clone(), source };
@@ -258,7 +258,7 @@ impl Log {
                     if let Some(parent) = path.parent() {
                         self.disk.create_dir_all(parent).map_err(io)?;
                     }
-                    write_whole(&*self.disk, &path, &bytes).map_err(io)?;
+                    absent.push((path.clone(), bytes));
                 }
                 Err(error) => return Err(io(error)),
             }
@@ -267,6 +267,8 @@ impl Log {
                 self.replaced.push(path.with_extension("p"));
             }
         }
+        let failed = |source| LogError::Io { path: self.folder.join("tile"), source };
+        write_whole(&*self.disk, &self.folder, &absent).map_err(failed)?;
         for folder in folders {
             self.sync(&folder)?;
         }
@@ -297,10 +299,11 @@ impl Log {
         self.disk.create_dir_all(&self.folder).map_err(io)?;
         if self.published.is_none() {
             // For whoever verifies on this machine; whoever does not trust it brings the key along.
-            let key = format!("{}\n", sealed.verifier);
-            write_whole(&*self.disk, &self.folder.join("key.vkey"), key.as_bytes()).map_err(io)?;
+            let key = (self.folder.join("key.vkey"), format!("{}\n", sealed.verifier).into_bytes());
+            write_whole(&*self.disk, &self.folder, &[key]).map_err(io)?;
         }
-        write_whole(&*self.disk, &path, sealed.checkpoint.as_bytes()).map_err(io)?;
+        let checkpoint = (path.clone(), sealed.checkpoint.as_bytes().to_vec());
+        write_whole(&*self.disk, &self.folder, &[checkpoint]).map_err(io)?;
         self.sync(&self.folder.clone())?;
         self.published = Some(head);
         for partials in self.replaced.drain(..) {

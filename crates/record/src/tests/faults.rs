@@ -297,7 +297,7 @@ async fn inv_ack_files_that_say_something_else_are_never_overwritten() {
     recorder.seal_now().await.unwrap();
     // Where the next bundle will be written, somebody has put another one.
     let path = default_log().join("tile/entries/000.p/3");
-    crate::disk::write_whole(&disk, &path, b"another history").unwrap();
+    crate::disk::write_whole(&disk, Path::new(""), &[(path.clone(), b"another history".to_vec())]).unwrap();
     recorder.system(System::Initialised).await.unwrap();
     recorder.system(System::Initialised).await.unwrap();
     let refused = recorder.seal_now().await.unwrap_err();
