@@ -95,7 +95,7 @@ impl Credentials for Opener {
     fn credential(&self, tenant: &Tenant, name: &Name) -> Option<Secret<String>> {
         let world = self.keeper.get()?.current().ok()?;
         let row = world.state.sealed.iter().find(|s| s.tenant == *tenant && s.name == *name)?;
-        let opened = self.sealer.open(&row.sealed, &tenant.0, name);
+        let opened = self.sealer.open(&row.sealed, tenant, name);
         opened
             .inspect_err(|error| tracing::error!(%error, credential = %name, "a credential does not open"))
             .ok()

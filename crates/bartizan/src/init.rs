@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::{Clock as _, Random as _};
-use bartizan_control::claim_digest;
+use bartizan_base::Clock as _;
 use bartizan_decide::starter_bundle;
-use bartizan_keys::RecoveryKey;
+use bartizan_keys::{ClaimToken, KeyFolder, KeyFolderError, RecoverySet};
 use bartizan_model::directory::{NodeSpec, Spec};
 use bartizan_model::{Document, Tenant};
 use bartizan_rt::{SystemClock, SystemRandom};
@@ -42,9 +41,9 @@ pub enum InitError {
     /// The form of the quorum.
     #[error("`{0}` is not a quorum; write such as `2/3`, at most 9 keys")]
     Quorum(String),
-    /// The generator failed.
-    #[error("a recovery key could not be made")]
-    Key,
+    /// The key folder.
+    #[error(transparent)]
+    Keys(#[from] KeyFolderError),
 }
 
 /// Creates the installation: state, recovery keys, starter bundle, claim. Changes nothing where there is one already.
@@ -61,21 +60,14 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
     let _folder = DataFolder::open(&config.folder)?;
     let store = StateDb::open(config).await?;
     let (clock, random) = (SystemClock::new(), Arc::new(SystemRandom::new()));
-    let keys: Vec<RecoveryKey> = (0..all).map(|_| RecoveryKey::generate(&*random)).collect();
-    let publics =
-        keys.iter().map(RecoveryKey::public).collect::<Result<Vec<_>, _>>().map_err(|_| InitError::Key)?;
-    let mut bytes = [0; 32];
-    random.fill(&mut bytes);
-    let claim = Secret::new(format!("btzc_{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()));
+    let recovery = RecoverySet::generate(all, needed, &*random).map_err(|_| wrong())?;
+    let claim = ClaimToken::generate(&*random);
     let tenant = Tenant::default_tenant();
     let bundle = starter_bundle();
     let roles = ["administrator", "auditor", "model-user"];
     let founding = Founding {
-        recovery: (needed, publics),
-        claim: ClaimRow {
-            digest: claim_digest(claim.expose()),
-            expires: clock.now().saturating_add(CLAIM_LIFE),
-        },
+        recovery: (needed, recovery.publics),
+        claim: ClaimRow { digest: claim.digest(), expires: clock.now().saturating_add(CLAIM_LIFE) },
         documents: roles
             .iter()
             .map(|role| {
@@ -85,8 +77,17 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
             .collect(),
         bundle: Some(BundleRow { tenant, version: 1, digest: bundle.digest(), files: bundle.files }),
     };
+    if store.state().load().await?.is_founded() {
+        return Err(StoreError::Conflict("the installation exists already".to_owned()).into());
+    }
+    // Before the founding: an installation never lacks its keys, and those of an attempt that broke off are as good as new.
+    let keys = KeyFolder::create(&config.folder.join("keys"))?;
+    match (keys.create_log_seed(&*random), keys.create_sealer(&*random)) {
+        (Ok(_) | Err(KeyFolderError::Exists { .. }), Ok(_) | Err(KeyFolderError::Exists { .. })) => {}
+        (Err(error), _) | (_, Err(error)) => return Err(error.into()),
+    }
     store.state().found(founding).await?;
-    Ok(Founded { recovery: keys.iter().map(RecoveryKey::text).collect(), needed, claim })
+    Ok(Founded { recovery: recovery.privates, needed, claim: claim.text() })
 }
 
 /// Whether there is an installation. Creates nothing.

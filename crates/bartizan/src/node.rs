@@ -13,7 +13,7 @@ use bartizan_control::Control;
 use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
-use bartizan_keys::{KeyFolder, Sealer};
+use bartizan_keys::{KeyFolder, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Disk, IntentRecorded, RealDisk, Recorder};
@@ -27,8 +27,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Config;
 use crate::house::{Opener, Running};
@@ -174,40 +174,8 @@ impl Node {
     /// # Errors
     /// As for [`Node::start`].
     pub async fn start_on(config: &Config, machine: Machine) -> Result<Self, NodeError> {
-        let folder = DataFolder::open(&config.folder)?;
-        let store = StateDb::open(config).await?;
-        if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
-            return Err(NodeError::NotFounded(folder.path));
-        }
-        let Machine { clock, random, disk } = machine;
-        let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
-        let sealer = sealer(&keys, &random)?;
-        let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;
-        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
-            .await
-            .map_err(part("the state"))?;
-        let keeper = Arc::new(keeper);
-        let known = Arc::new(OnceLock::from(keeper.clone()));
-        let upstreams =
-            Arc::new(upstreams(config, Opener { keeper: known, sealer: sealer.clone() }, &clock)?);
-        let mut registry = Registry::default();
-        let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
-        let metrics = Metrics::register(&mut registry);
-        let gate = Arc::new(Gate::new(Parts {
-            keeper: keeper.clone(),
-            identifier: Arc::new(Identifier::new()),
-            recorder: recorder.clone(),
-            upstreams: upstreams.clone(),
-            metrics,
-            traces: traces.as_ref().map(Telemetry::traces),
-            bounds: bounds(config),
-            clock: clock.clone(),
-            random: random.clone(),
-        }));
-        let house =
-            Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
-        let control =
-            Control { house, store: store.state, recorder: recorder.clone(), sealer, clock, random };
+        let Assembled { folder, registry, gate, keeper, recorder, traces, control } =
+            Assembled::new(config, machine).await?;
         let known_keeper = keeper.clone();
         let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
@@ -245,9 +213,61 @@ impl Node {
     }
 }
 
-fn sealer(keys: &KeyFolder, random: &Arc<dyn Random>) -> Result<Arc<Sealer>, NodeError> {
-    let kek = keys.key("kek", &**random).map_err(part("the key-encryption key"))?;
-    Ok(Arc::new(Sealer::new(&kek, random.clone()).map_err(part("the key-encryption key"))?))
+/// A node that is put together and listens to nobody: to become one that runs, or for work on a stopped installation.
+#[derive(Debug)]
+pub(crate) struct Assembled {
+    folder: DataFolder,
+    registry: Registry,
+    gate: Arc<Gate>,
+    keeper: Arc<Keeper>,
+    recorder: Recorder,
+    traces: Option<Telemetry>,
+    pub(crate) control: Control,
+}
+
+impl Assembled {
+    pub(crate) async fn new(config: &Config, machine: Machine) -> Result<Self, NodeError> {
+        let folder = DataFolder::open(&config.folder)?;
+        let store = StateDb::open(config).await?;
+        if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
+            return Err(NodeError::NotFounded(folder.path));
+        }
+        let Machine { clock, random, disk } = machine;
+        let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
+        let sealer = Arc::new(keys.sealer().map_err(part("the key-encryption key"))?);
+        let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;
+        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
+            .await
+            .map_err(part("the state"))?;
+        let keeper = Arc::new(keeper);
+        let known = Arc::new(OnceLock::from(keeper.clone()));
+        let upstreams =
+            Arc::new(upstreams(config, Opener { keeper: known, sealer: sealer.clone() }, &clock)?);
+        let mut registry = Registry::default();
+        let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
+        let metrics = Metrics::register(&mut registry);
+        let gate = Arc::new(Gate::new(Parts {
+            keeper: keeper.clone(),
+            identifier: Arc::new(Identifier::new()),
+            recorder: recorder.clone(),
+            upstreams: upstreams.clone(),
+            metrics,
+            traces: traces.as_ref().map(Telemetry::traces),
+            bounds: bounds(config),
+            clock: clock.clone(),
+            random: random.clone(),
+        }));
+        let house =
+            Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
+        let control =
+            Control { house, store: store.state, recorder: recorder.clone(), sealer, clock, random };
+        Ok(Self { folder, registry, gate, keeper, recorder, traces, control })
+    }
+
+    /// Ends: what was recorded is sealed.
+    pub(crate) async fn close(self) {
+        self.recorder.close().await;
+    }
 }
 
 async fn recorder(
@@ -267,7 +287,7 @@ async fn recorder(
             folder.path.clone(),
             node,
             format!("{node}.bartizan.internal/log"),
-            keys.key("log", &**random).map_err(part("the ledger's key"))?,
+            keys.log_seed().map_err(part("the ledger's key"))?,
             env!("CARGO_PKG_VERSION").to_owned(),
         )
     };
@@ -375,19 +395,8 @@ fn seal(tasks: &Tasks, recorder: Recorder, every: Duration) {
 
 fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
     let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificates)
-        .and_then(Iterator::collect)
-        .map_err(part("`listeners.tls_certificate`"))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(part("`listeners.tls_key`"))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(part("inbound TLS"))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(part("inbound TLS"))?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(Arc::new(tls)))
+    let tls = ServerTls::from_pem_files(certificates, key).map_err(part("inbound TLS"))?;
+    Ok(Some(tls.config()))
 }
 
 async fn listen(

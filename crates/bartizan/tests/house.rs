@@ -7,6 +7,8 @@ mod command_line;
 mod database;
 #[path = "house/faults.rs"]
 mod faults;
+#[path = "house/recover.rs"]
+mod recover;
 #[path = "house/traces.rs"]
 mod traces;
 

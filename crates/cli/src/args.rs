@@ -88,6 +88,9 @@ pub enum Command {
         #[arg(long)]
         name: String,
     },
+    /// Recover an installation that nobody can change any more, with the recovery keys; its node must be stopped.
+    #[command(subcommand)]
+    Recover(RecoverCommand),
     /// Play the story of an example organisation, then stay up.
     #[command(
         after_help = "Examples:\n  bartizan demo\n  bartizan demo --once\n  bartizan demo --env-file demo.env"
@@ -148,6 +151,44 @@ pub enum Command {
     Man {
         /// The folder.
         directory: PathBuf,
+    },
+}
+
+/// Recovery: an order, signatures of enough holders, then its effect.
+#[derive(Debug, Subcommand)]
+pub enum RecoverCommand {
+    /// Write an order for the holders to sign, on standard output: good for this installation, as it is now, once.
+    #[command(
+        after_help = "Examples:\n  bartizan recover order --administrator ada > order.json\n  bartizan recover order --bundle 4 > order.json"
+    )]
+    Order {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+        /// Make this person an administrator, with a fresh key.
+        #[arg(long, value_name = "NAME")]
+        administrator: Option<String>,
+        /// Put an earlier version of the policy bundle in force again.
+        #[arg(long, value_name = "VERSION")]
+        bundle: Option<u64>,
+    },
+    /// Sign an order with the recovery key on standard input. Needs no installation: do it where the key is kept.
+    #[command(after_help = "Examples:\n  bartizan recover sign order.json < recovery-key.txt")]
+    Sign {
+        /// The order.
+        order: PathBuf,
+    },
+    /// Carry out an order.
+    #[command(after_help = "Examples:\n  bartizan recover apply order.json SIGNATURE SIGNATURE")]
+    Apply {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+        /// The order.
+        order: PathBuf,
+        /// The holders' signatures.
+        #[arg(required = true)]
+        signatures: Vec<String>,
     },
 }
 

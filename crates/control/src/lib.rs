@@ -6,6 +6,7 @@ mod decisions;
 mod house;
 mod keys;
 mod policy;
+mod recover;
 mod resources;
 mod turn;
 
@@ -17,11 +18,12 @@ use bartizan_model::action::ChangeState;
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::Store;
 
-pub use claim::{Claimed, claim_digest};
+pub use claim::Claimed;
 pub use decisions::{DecisionLine, DecisionView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use policy::{ApplyBundle, Bundled};
+pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use turn::{Done, Stopped};
 

@@ -92,7 +92,12 @@ impl Control {
 }
 
 /// Nobody may lock everybody out: under the new bundle somebody must be able to apply another.
-fn guard(view: &View, tenant: &Tenant, compiled: Arc<CompiledBundle>, now: Timestamp) -> Result<(), Problem> {
+pub(crate) fn guard(
+    view: &View,
+    tenant: &Tenant,
+    compiled: Arc<CompiledBundle>,
+    now: Timestamp,
+) -> Result<(), Problem> {
     let documents: Vec<_> =
         view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
     let entities =

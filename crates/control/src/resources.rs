@@ -137,7 +137,7 @@ impl Control {
                     "a credential is 1 to 8,192 visible ASCII characters",
                 ));
             }
-            let sealed = self.sealer.seal(text, &tenant.0, name).map_err(|error| {
+            let sealed = self.sealer.seal(text, tenant, name, &*self.random).map_err(|error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "sealing failed");
                 Problem::new(ReasonCode::Internal)
             })?;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::caller::{Caller, Scopes};
 use crate::directory::{Directory, EpochKind, KeyEntry};
 use crate::presented::Presented;
+use crate::recovery::{QuorumError, RecoverySignature, verify_quorum};
 
 /// Verified tokens kept.
 const CACHE_MAX: usize = 10_000;
@@ -122,6 +123,24 @@ impl Identifier {
         Ok(Caller {
             credential: CredentialKind::Claim,
             scopes: Scopes::Only([Action::HouseClaim].into()),
+            ..Caller::anonymous(tenant)
+        })
+    }
+
+    /// Whoever holds enough of the recovery keys, proven by signatures over `message`.
+    ///
+    /// # Errors
+    /// [`QuorumError`] says what is missing or wrong.
+    pub fn recoverer(
+        tenant: Tenant,
+        message: &[u8],
+        signatures: &[RecoverySignature],
+        (needed, publics): (u32, &[String]),
+    ) -> Result<Caller, QuorumError> {
+        verify_quorum(message, signatures, publics, needed)?;
+        Ok(Caller {
+            credential: CredentialKind::Recovery,
+            scopes: Scopes::Only([Action::HouseRecover].into()),
             ..Caller::anonymous(tenant)
         })
     }

@@ -4,8 +4,10 @@ mod caller;
 mod directory;
 mod identifier;
 mod presented;
+mod recovery;
 
 pub use caller::{Caller, Scopes};
 pub use directory::{Directory, EpochEntry, EpochKind, KeyEntry};
 pub use identifier::{Identified, Identifier, LearnError};
 pub use presented::Presented;
+pub use recovery::{QuorumError, RecoverySignature, SignatureError, verify_quorum};

@@ -1,9 +1,18 @@
-//! Keys in files: the ledger's signing key, envelope encryption, recovery keys, TLS.
+//! The keys a node lives by: a folder of its own for them, envelope encryption of credentials, the offline recovery
+//! keys, the claim of the first administrator, and the certificate it shows.
+//!
+//! Small on purpose: this crate is meant to be read whole by whoever audits the product.
 
+mod claim;
 mod folder;
+mod printed;
 mod recovery;
-mod sealer;
+mod seal;
+mod tls;
 
-pub use folder::{KeyError, KeyFolder};
-pub use recovery::{RecoveryError, RecoveryKey, verify_quorum};
-pub use sealer::{SealError, Sealer};
+pub use claim::ClaimToken;
+pub use folder::{KeyFolder, KeyFolderError};
+pub use printed::PrintedError;
+pub use recovery::{RecoveryKey, RecoverySet};
+pub use seal::{SealError, Sealer};
+pub use tls::{ServerTls, TlsError};

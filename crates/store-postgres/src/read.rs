@@ -36,6 +36,16 @@ pub(crate) async fn everything(transaction: &Transaction<'_>) -> Result<State, S
     Ok(state)
 }
 
+/// A bundle that was in force.
+pub(crate) async fn one_bundle(
+    transaction: &Transaction<'_>,
+    tenant: &str,
+    version: i64,
+) -> Result<Option<BundleRow>, StoreError> {
+    let sql = "select tenant, version, digest, files from bundles where tenant = $1 and version = $2";
+    Ok(rows(transaction, sql, &[&tenant, &version], bundle).await?.pop())
+}
+
 /// What a set of changes to `tenant` has to see. Locks the installation first, so that nothing of it changes.
 pub(crate) async fn slice(
     transaction: &Transaction<'_>,

@@ -4,8 +4,8 @@ use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{
-    Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write, checkpoint_may_follow,
-    relational,
+    BundleRow, Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write,
+    checkpoint_may_follow, relational,
 };
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use futures_util::FutureExt as _;
@@ -83,6 +83,15 @@ async fn found(connection: &mut Object, founding: Founding) -> Result<(), StoreE
         store(&transaction, row).await?;
     }
     transaction.commit().await.map_err(sort)
+}
+
+async fn one_bundle(
+    connection: &mut Object,
+    tenant: String,
+    version: u64,
+) -> Result<Option<BundleRow>, StoreError> {
+    let transaction = connection.transaction().await.map_err(sort)?;
+    read::one_bundle(&transaction, &tenant, relational::signed(version)?).await
 }
 
 async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
@@ -246,6 +255,15 @@ impl<W: Warrant> Store<W> for PostgresStore {
             Ok(revision)
         }
         .boxed()
+    }
+
+    fn bundle<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        version: u64,
+    ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>> {
+        let tenant = tenant.to_string();
+        async move { self.0.run(|connection| one_bundle(connection, tenant, version).boxed()).await }.boxed()
     }
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {

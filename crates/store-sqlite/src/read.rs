@@ -41,6 +41,16 @@ pub(crate) fn everything(connection: &Connection) -> Result<State, StoreError> {
     Ok(state)
 }
 
+/// A bundle that was in force.
+pub(crate) fn one_bundle(
+    connection: &Connection,
+    tenant: &str,
+    version: i64,
+) -> Result<Option<BundleRow>, StoreError> {
+    let sql = "select tenant, version, digest, files from bundles where tenant = ?1 and version = ?2";
+    Ok(rows(connection, sql, (tenant, version), bundle)?.pop())
+}
+
 /// What a set of changes to `tenant` has to see.
 pub(crate) fn slice(
     connection: &Connection,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, Tenant};
 use bartizan_store::{
-    Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write, checkpoint_may_follow,
-    relational,
+    BundleRow, Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write,
+    checkpoint_may_follow, relational,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -227,6 +227,15 @@ impl<W: Warrant> Store<W> for SqliteStore {
             tracing::info!(%tenant, %decision, revision, "state changed");
             Ok(revision)
         })
+    }
+
+    fn bundle<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        version: u64,
+    ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>> {
+        let tenant = tenant.0.clone();
+        self.run(move |connection| read::one_bundle(connection, &tenant, relational::signed(version)?))
     }
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {

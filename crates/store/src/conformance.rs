@@ -108,6 +108,7 @@ macro_rules! conformance_tests {
             touching_a_key_is_monotonic_and_keeps_the_revision
             an_epoch_never_goes_back
             a_bundle_follows_the_one_in_force
+            every_bundle_that_was_in_force_is_kept
             a_claim_is_used_once
             a_claim_that_ran_out_or_is_another_is_refused
             concurrent_uses_of_a_claim_succeed_once

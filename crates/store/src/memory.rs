@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_model::KeyId;
+use bartizan_model::{KeyId, Tenant};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::{Change, Checkpoints, Founding, State, Store, StoreError, Warrant, checkpoint_may_follow};
+use crate::{
+    BundleRow, Change, Checkpoints, Founding, State, Store, StoreError, Warrant, Write, checkpoint_may_follow,
+};
 
 /// A store whose clones share one state.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +19,18 @@ pub struct MemoryStore(Arc<Mutex<Memory>>);
 #[derive(Debug, Default)]
 struct Memory {
     state: State,
+    /// Every bundle that was ever in force.
+    bundles: Vec<BundleRow>,
     checkpoints: BTreeMap<String, (u64, Digest)>,
+}
+
+impl Memory {
+    fn keep(&mut self, writes: Vec<Write>) {
+        self.bundles.extend(writes.into_iter().filter_map(|write| match write {
+            Write::Bundle(bundle) => Some(bundle),
+            _ => None,
+        }));
+    }
 }
 
 impl MemoryStore {
@@ -35,7 +48,9 @@ impl MemoryStore {
 
 impl<W: Warrant> Store<W> for MemoryStore {
     fn found(&self, founding: Founding) -> BoxFuture<'_, Result<(), StoreError>> {
-        ready(self.lock().state.found(founding).map(drop)).boxed()
+        let mut memory = self.lock();
+        let result = memory.state.found(founding).map(|writes| memory.keep(writes));
+        ready(result).boxed()
     }
 
     fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
@@ -48,8 +63,21 @@ impl<W: Warrant> Store<W> for MemoryStore {
 
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
         let mut memory = self.lock();
-        let result = memory.state.apply(warrant.tenant(), &changes).map(|_| memory.state.revision);
+        let result = memory.state.apply(warrant.tenant(), &changes);
+        let result = result.map(|writes| {
+            memory.keep(writes);
+            memory.state.revision
+        });
         ready(result).boxed()
+    }
+
+    fn bundle<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        version: u64,
+    ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>> {
+        let is_it = |b: &&BundleRow| b.tenant == *tenant && b.version == version;
+        ready(Ok(self.lock().bundles.iter().find(is_it).cloned())).boxed()
     }
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -6,7 +6,7 @@ use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{DecisionId, KeyId, ReasonCode, Tenant};
 use futures_util::future::BoxFuture;
 
-use crate::{Change, Founding, State};
+use crate::{BundleRow, Change, Founding, State};
 
 /// Proof that a change was decided and recorded. `record` implements it for its `IntentRecorded`, and only the
 /// wiring of the binary chooses which type a store accepts, so no use case can change state without one.
@@ -35,6 +35,13 @@ pub trait Store<W: Warrant>: Debug + Send + Sync {
 
     /// Applies a set of changes to the warrant's tenant and returns the new revision.
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// A bundle that was in force, by its version; kept for ever, for replay and recovery.
+    fn bundle<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        version: u64,
+    ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>>;
 
     /// Notes when keys were last used. Advisory: does not move the revision; keys that are unknown are passed over.
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -403,6 +403,23 @@ pub async fn a_bundle_follows_the_one_in_force(world: &impl World) {
     assert_eq!(store.load().await.unwrap().bundles, [bundle(&t, 2)]);
 }
 
+pub async fn every_bundle_that_was_in_force_is_kept(world: &impl World) {
+    let (place, store) = founded(world).await;
+    let (t, other) = (tenant("default"), tenant("other"));
+    for version in 1..=3 {
+        apply(&store, &t, vec![Change::PutBundle { bundle: bundle(&t, version) }]).await.unwrap();
+    }
+    refuses(&store, &t, vec![Change::PutBundle { bundle: bundle(&t, 9) }]).await;
+    drop(store);
+    let store = world.open(&place).await;
+    for version in 1..=3 {
+        assert_eq!(store.bundle(&t, version).await.unwrap(), Some(bundle(&t, version)));
+    }
+    for (of, version) in [(&t, 0), (&t, 4), (&t, 9), (&other, 1)] {
+        assert_eq!(store.bundle(of, version).await.unwrap(), None);
+    }
+}
+
 pub async fn a_claim_is_used_once(world: &impl World) {
     let (place, store) = founded(world).await;
     let t = tenant("default");

@@ -1,0 +1,172 @@
+//! Recovery with the offline keys, as their holders do it: order, sign, apply.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+struct Stopped {
+    folder: tempfile::TempDir,
+    keys: Vec<Secret<String>>,
+}
+
+impl Stopped {
+    fn run(&self, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bartizan"))
+            .env_clear()
+            .env("BARTIZAN_DATA__FOLDER", self.folder.path().join("data"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn order(&self, arguments: &[&str]) -> String {
+        let (code, order, error) = self.run(&[&["recover", "order"], arguments].concat(), "");
+        assert_eq!(code, Some(0), "{error}");
+        let path = self.folder.path().join("order.json");
+        std::fs::write(&path, order).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn sign(&self, order: &str, holder: usize) -> String {
+        let key = self.keys.get(holder).unwrap();
+        let (code, signature, error) = self.run(&["recover", "sign", order], key.expose());
+        assert_eq!(code, Some(0), "{error}");
+        signature.trim().to_owned()
+    }
+
+    fn apply(&self, order: &str, signatures: &[&str]) -> (Option<i32>, String, String) {
+        self.run(&[&["--output", "json", "recover", "apply", order], signatures].concat(), "")
+    }
+}
+
+/// An installation whose only administrator is gone: their role was taken away beside the API, where no guard stands.
+async fn locked_out() -> Stopped {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder.path().join("data"), &[]);
+    let Founded { claim, recovery, .. } = found(&config, "2/3").await.unwrap();
+    let node = Node::start(&config).await.unwrap();
+    let control = format!("http://{}", node.control);
+    blocking(move || {
+        let body = json!({"claim": claim.expose(), "name": "ada"});
+        let value = Client::new(&control, None).call("POST", "/api/v1/claim", Some(&body)).unwrap();
+        let key = value.pointer("/key/text").and_then(Value::as_str).unwrap().to_owned();
+        let admin = Client::new(&control, Some(Secret::new(key)));
+        let bundle = json!({"files": {"policy.cedar": POLICY}, "expect": 1});
+        admin.call("PUT", "/api/v1/policy", Some(&bundle)).unwrap();
+        // From now on nobody has a credential that can change anything.
+        let id = value.pointer("/key/id").and_then(Value::as_str).unwrap();
+        admin.call("POST", &format!("/api/v1/keys/{id}/revoke"), None).unwrap();
+        admin.call("GET", "/api/v1/whoami", None).unwrap_err();
+    })
+    .await;
+    node.stop().await;
+    Stopped { folder, keys: recovery }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_recover_a_quorum_enrols_an_administrator_and_returns_to_an_earlier_bundle() {
+    let house = locked_out().await;
+    let (house, key) = blocking(move || {
+        let order = house.order(&["--administrator", "grace", "--bundle", "1"]);
+        let (first, second) = (house.sign(&order, 0), house.sign(&order, 2));
+        let (code, out, error) = house.apply(&order, &[&first, &second]);
+        assert_eq!(code, Some(0), "{error}");
+        let value: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value.pointer("/version"), Some(&json!(3)));
+        // An order is good once: the state has moved on.
+        let (code, _, error) = house.apply(&order, &[&first, &second]);
+        assert!(code == Some(2) && error.contains("conflict"), "{error}");
+        let key = value.pointer("/key/text").and_then(Value::as_str).unwrap().to_owned();
+        (house, Secret::new(key))
+    })
+    .await;
+    let node = Node::start(&config(&house.folder.path().join("data"), &[])).await.unwrap();
+    let control = format!("http://{}", node.control);
+    blocking(move || {
+        let admin = Client::new(&control, Some(key));
+        let policy = admin.call("GET", "/api/v1/policy", None).unwrap();
+        assert_eq!(policy.pointer("/version"), Some(&json!(3)));
+        assert!(!policy.to_string().contains("contractors"), "the first bundle, not the second");
+        // It is the ledger's next record, made by nobody but the holders.
+        let decisions = admin.call("GET", "/api/v1/decisions?limit=50", None).unwrap();
+        let all = decisions.as_array().unwrap();
+        let recovered: Vec<_> = all
+            .iter()
+            .filter(|d| d.pointer("/record/what/action") == Some(&json!("house:recover")))
+            .collect();
+        assert_eq!(recovered.len(), 2, "the one that was done and the one that came too late");
+        assert!(recovered.iter().all(|d| d.pointer("/record/who/credential") == Some(&json!("recovery"))));
+    })
+    .await;
+    node.stop().await;
+    let log = command_line::log_folder(&house.folder.path().join("data"));
+    let key = std::fs::read_to_string(log.join("key.vkey")).unwrap().trim().parse().unwrap();
+    assert!(bartizan_verify::verify_directory(&log, &key, None).ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_recover_without_a_quorum_nothing_changes() {
+    let house = locked_out().await;
+    let other = locked_out().await;
+    blocking(move || {
+        let order = house.order(&["--administrator", "eve"]);
+        let (first, second) = (house.sign(&order, 0), house.sign(&order, 1));
+        let stranger = {
+            let (_, signature, _) =
+                house.run(&["recover", "sign", &order], other.keys.first().unwrap().expose());
+            signature.trim().to_owned()
+        };
+        let refused = |signatures: &[&str], why: &str| {
+            let (code, out, error) = house.apply(&order, signatures);
+            assert!(
+                code == Some(2) && out.is_empty() && error.contains(why),
+                "{signatures:?}: {code:?} {out}{error}"
+            );
+        };
+        refused(&[&first], "1 of the recovery keys have signed, 2 are needed");
+        refused(&[&first, &first], "1 of the recovery keys have signed");
+        refused(&[&first, &second, &stranger], "not by one of the recovery keys");
+        // What was signed for one person is not good for another, nor for another installation.
+        let text = std::fs::read_to_string(&order).unwrap();
+        std::fs::write(&order, text.replace("eve", "mal")).unwrap();
+        refused(&[&first, &second], "does not hold");
+        std::fs::write(&order, text).unwrap();
+        let (code, _, error) = other.apply(&order, &[&first, &second]);
+        assert!(code == Some(2) && error.contains("not by one of the recovery keys"), "{error}");
+        let (code, _, error) = house.run(&["recover", "sign", &order], "btzr_nonsense");
+        assert!(code == Some(64) && !error.contains("nonsense"), "{error}");
+        let (code, _, error) = house.run(&["recover", "order"], "");
+        assert!(code == Some(2) && error.contains("administrator"), "{error}");
+        // A bundle that never was cannot be returned to.
+        let order = house.order(&["--bundle", "7"]);
+        let (first, second) = (house.sign(&order, 0), house.sign(&order, 1));
+        let (code, _, error) = house.apply(&order, &[&first, &second]);
+        assert!(code == Some(2) && error.contains("never in force"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_is_refused_while_a_node_runs() {
+    let house = House::new().await;
+    let folder = house.folder.path().to_str().unwrap().to_owned();
+    let (code, error) = blocking(move || {
+        let output = Command::new(env!("CARGO_BIN_EXE_bartizan"))
+            .env_clear()
+            .args(["recover", "order", "--administrator", "eve", "--data-folder", &folder])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+    .await;
+    assert!(code == Some(1) && error.contains("another process"), "{error}");
+    house.stop().await;
+}

@@ -1,0 +1,182 @@
+//! Recovery: what enough holders of the offline keys can do when nobody else can do anything (DESIGN 5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_base::{Digest, Name, json};
+use bartizan_decide::{Bundle, CompiledBundle};
+use bartizan_identify::{Caller, Identifier, QuorumError, RecoverySignature};
+use bartizan_model::directory::{PrincipalSpec, Spec, Status};
+use bartizan_model::{Action, Document, Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Tenant};
+use bartizan_store::{BundleRow, Change, State};
+use serde::{Deserialize, Serialize};
+
+use crate::resources::find;
+use crate::{Control, CreatedKey, Done, Stopped, View};
+
+/// How long a recovered administrator's key lives: long enough to set things right.
+const LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// The role of administrators in the starter bundle.
+const ROLE: &str = "administrator";
+
+/// What the holders sign. It names the installation and its revision, so that it is good for this installation and once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryOrder {
+    /// The installation, as the digest of its recovery keys.
+    pub installation: Digest,
+    /// The revision of the state that it is good for.
+    pub revision: u64,
+    /// Who becomes an administrator, with a fresh key.
+    pub administrator: Option<Name>,
+    /// Which earlier bundle comes into force again.
+    pub bundle: Option<u64>,
+}
+
+impl RecoveryOrder {
+    /// The bytes that are signed.
+    ///
+    /// # Errors
+    /// Never for an order that was made here.
+    pub fn message(&self) -> Result<Vec<u8>, Problem> {
+        json::canonical(self).map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))
+    }
+}
+
+/// What recovery brought.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The administrator's key, if one was asked for.
+    pub key: Option<CreatedKey>,
+    /// The version under which the earlier bundle is in force again.
+    pub version: Option<u64>,
+}
+
+fn installation(state: &State) -> Result<(Digest, u32, &[String]), Problem> {
+    let (needed, publics) = state.recovery.as_ref().ok_or_else(|| {
+        Problem::with_detail(ReasonCode::Invalid, "the installation was founded without recovery keys")
+    })?;
+    let canonical = json::canonical(&(needed, publics));
+    let canonical = canonical.map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
+    Ok((Digest::of(&canonical), *needed, publics))
+}
+
+impl Control {
+    /// An order for the holders to sign. Changes nothing.
+    ///
+    /// # Errors
+    /// When it orders nothing, or the state cannot be read.
+    pub fn order_recovery(
+        &self,
+        administrator: Option<Name>,
+        bundle: Option<u64>,
+    ) -> Result<RecoveryOrder, Problem> {
+        if administrator.is_none() && bundle.is_none() {
+            let detail = "name an administrator, an earlier version of the bundle, or both";
+            return Err(Problem::with_detail(ReasonCode::Invalid, detail));
+        }
+        let state = self.house.view(&Tenant::default_tenant()).map_err(Problem::new)?.state;
+        let (installation, ..) = installation(&state)?;
+        Ok(RecoveryOrder { installation, revision: state.revision, administrator, bundle })
+    }
+
+    /// Carries out a signed order: recorded like everything else, and before it has any effect.
+    ///
+    /// # Errors
+    /// When too few holders have signed, the order is another installation's or out of date, or nobody could change policy
+    /// after it.
+    pub async fn recover(
+        &self,
+        order: &RecoveryOrder,
+        signatures: &[RecoverySignature],
+    ) -> Result<Done<Recovered>, Stopped> {
+        let tenant = Tenant::default_tenant();
+        let view = self.house.view(&tenant)?;
+        let (installation, needed, publics) = installation(&view.state)?;
+        let proven = Identifier::recoverer(tenant.clone(), &order.message()?, signatures, (needed, publics));
+        let caller = match proven {
+            Ok(caller) => caller,
+            Err(error) => return Err(self.not_enough(tenant, &error).await),
+        };
+        let earlier = match order.bundle {
+            None => None,
+            Some(version) => {
+                let row = self.store.bundle(&tenant, version).await.map_err(Stopped::from)?;
+                let missing = || {
+                    Problem::with_detail(
+                        ReasonCode::NotFound,
+                        format!("bundle version {version} was never in force"),
+                    )
+                };
+                Some(row.ok_or_else(missing)?)
+            }
+        };
+        let now = self.clock.now();
+        self.change(&caller, Action::HouseRecover, order, |view, tenant| {
+            if order.installation != installation {
+                let detail = "the order is for another installation";
+                return Err(Problem::with_detail(ReasonCode::Invalid, detail));
+            }
+            if order.revision != view.state.revision {
+                let detail = "the state has changed since the order was made; make and sign a new one";
+                return Err(Problem::with_detail(ReasonCode::Conflict, detail));
+            }
+            let mut changes = Vec::new();
+            let mut recovered = Recovered { key: None, version: None };
+            let mut after = view.clone();
+            if let Some(name) = &order.administrator {
+                let (document, change) = self.administrator(view, tenant, name);
+                let id = document.principal.unwrap_or_else(|| PrincipalId::new(now, &*self.random));
+                let principal = Principal { kind: PrincipalKind::User, name: name.clone(), id };
+                let label = "recovered administrator".to_owned();
+                let expires = now.saturating_add(LIFE);
+                let (row, key) = self.new_key(tenant, principal, label, None, now, expires);
+                changes.extend([change, Change::AddKey(row)]);
+                recovered.key = Some(key);
+                let mut state = (*after.state).clone();
+                state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
+                state.documents.push((tenant.clone(), document, 0));
+                after.state = Arc::new(state);
+            }
+            if let Some(row) = &earlier {
+                let bundle = Bundle { files: row.files.clone() };
+                let compiled = CompiledBundle::compile(&bundle)
+                    .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
+                crate::policy::guard(&after, tenant, Arc::new(compiled), now)?;
+                let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
+                let version = present.map_or(0, |b| b.version) + 1;
+                changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
+                recovered.version = Some(version);
+            }
+            Ok((changes, recovered))
+        })
+        .await
+    }
+
+    /// The person with the role, active, whether they were there or not.
+    fn administrator(&self, view: &View, tenant: &Tenant, name: &Name) -> (Document, Change) {
+        let found = find(&view.state, tenant, "user", name);
+        let mut spec = match found {
+            Some((Document { spec: Spec::User(spec), .. }, _)) => spec.clone(),
+            _ => PrincipalSpec::default(),
+        };
+        spec.status = Status::Active;
+        spec.roles.insert(Name::literal(ROLE));
+        let principal = found.and_then(|(d, _)| d.principal);
+        let principal = principal.unwrap_or_else(|| PrincipalId::new(self.clock.now(), &*self.random));
+        let document = Document { name: name.clone(), principal: Some(principal), spec: Spec::User(spec) };
+        let change =
+            Change::PutDocument { document: document.clone(), expect: found.map(|(_, revision)| revision) };
+        (document, change)
+    }
+
+    async fn not_enough(&self, tenant: Tenant, error: &QuorumError) -> Stopped {
+        let stopped = self.refuse_caller(&Caller::anonymous(tenant), ReasonCode::CredentialUnknown).await;
+        let problem = Problem::with_detail(stopped.problem.reason.clone(), error.to_string());
+        let problem = match stopped.problem.decision {
+            Some(decision) => problem.of(decision),
+            None => problem,
+        };
+        Stopped { problem, ..stopped }
+    }
+}
