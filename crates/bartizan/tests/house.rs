@@ -9,6 +9,10 @@ mod database;
 mod faults;
 #[path = "house/recover.rs"]
 mod recover;
+#[path = "house/tls.rs"]
+mod tls;
+#[path = "house/tokens.rs"]
+mod tokens;
 #[path = "house/traces.rs"]
 mod traces;
 

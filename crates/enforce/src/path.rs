@@ -1,7 +1,8 @@
 //! The request path.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
@@ -35,7 +36,12 @@ use crate::world::{Keeper, TenantWorld, World};
 pub struct Gate {
     pub(crate) parts: Parts,
     door: Door,
+    /// When each issuer's keys were last asked for, on the monotonic clock; held while they are.
+    fetches: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Option<u64>>>>>,
 }
+
+/// Between two attempts at fetching an issuer's keys.
+const FETCH_GAP: Duration = Duration::from_secs(2);
 
 /// What the gate is made of.
 #[derive(Debug)]
@@ -94,7 +100,7 @@ impl Gate {
     /// A gate made of `parts`.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, door: Door::model_calls() }
+        Self { parts, door: Door::model_calls(), fetches: Mutex::default() }
     }
 
     /// A model call, from the bytes of the request to the first byte of the answer.
@@ -313,8 +319,19 @@ impl Gate {
         }
     }
 
+    /// Fetches an issuer's keys, once for all who wait for them, and not again at once whatever came of it: anybody can name
+    /// an issuer in a token that is not its own.
     async fn fetch_keys(&self, world: &World, issuer: &Name) {
         let Some(spec) = world.tenants.values().find_map(|t| t.issuers.get(issuer)) else { return };
+        let last = {
+            let mut all = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(issuer.clone()).or_default().clone()
+        };
+        let mut last = last.lock().await;
+        if last.is_some_and(|at| self.since(at) < FETCH_GAP) {
+            return;
+        }
+        *last = Some(self.parts.clock.monotonic_us());
         let policy = FetchPolicy::Jwks { allow_private: spec.allow_private };
         match self.parts.upstreams.fetch(policy, &spec.jwks_url).await {
             Ok(bytes) => {
