@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bartizan_base::Timestamp;
 use bartizan_model::{DecisionId, Tenant};
@@ -11,6 +12,11 @@ use crate::core::OutcomeSlot;
 use crate::encode::Encoded;
 use crate::intent::{Receipt, RecordError, Running};
 use crate::segment::BATCH_MAX;
+
+/// How long outcomes wait for a flush that is needed anyway. A crash in that time tells them as unknown.
+const OUTCOMES_WAIT: Duration = Duration::from_millis(5);
+/// So many outcomes wait for nobody.
+const OUTCOMES_MAX: usize = 256;
 
 /// What several wait for: none until it is known.
 pub(crate) type Shared = watch::Sender<Option<Result<Receipt, RecordError>>>;
@@ -112,17 +118,38 @@ impl Queue {
             return Err((drafts, error));
         }
         state.bounded += bounded;
+        let was_empty = state.drafts.is_empty();
         state.drafts.extend(drafts);
         drop(state);
-        self.waiting.notify_one();
+        // An outcome that finds others waiting comes along with them.
+        if bounded > 0 || was_empty {
+            self.waiting.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for drafts and takes at most a batch of them; an empty batch when nudged; none once the queue has ended.
+    ///
+    /// Nobody waits for an outcome, so outcomes alone wait a moment for an intent whose flush they can share.
     pub(crate) fn pull(&self) -> Option<Vec<Draft>> {
         let mut state = self.state();
+        let mut patience = OUTCOMES_WAIT;
+        let mut slept = false;
         loop {
-            if !state.drafts.is_empty() || state.nudged {
+            let pressing = state.bounded > 0
+                || state.nudged
+                || state.closing
+                || state.ended.is_some()
+                || state.drafts.len() >= OUTCOMES_MAX;
+            if pressing && slept && !state.drafts.is_empty() {
+                // Whoever runs on this core next may have more for this flush.
+                slept = false;
+                drop(state);
+                std::thread::yield_now();
+                state = self.state();
+                continue;
+            }
+            if (!state.drafts.is_empty() && (pressing || patience.is_zero())) || state.nudged {
                 state.nudged = false;
                 let count = state.drafts.len().min(BATCH_MAX);
                 let batch: Vec<Draft> = state.drafts.drain(..count).collect();
@@ -132,7 +159,17 @@ impl Queue {
             if state.ended.is_some() {
                 return None;
             }
-            state = self.waiting.wait(state).unwrap_or_else(PoisonError::into_inner);
+            slept = true;
+            if state.drafts.is_empty() {
+                state = self.waiting.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let (again, timeout) =
+                    self.waiting.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+                state = again;
+                if timeout.timed_out() {
+                    patience = Duration::ZERO;
+                }
+            }
         }
     }
 
@@ -150,6 +187,7 @@ impl Queue {
     /// Refuses new records from now on. Outcomes and the last word go through until [`Queue::end`].
     pub(crate) fn begin_closing(&self) {
         self.state().closing = true;
+        self.waiting.notify_one();
     }
 
     /// Adds one draft although the queue is closing.
