@@ -7,8 +7,10 @@ mod house;
 mod init;
 mod node;
 mod offline;
+mod operations;
 mod telemetry;
 
 pub use commands::run;
 pub use init::{Founded, InitError, found};
 pub use node::{Machine, Node, NodeError};
+pub use operations::metrics_reference;
