@@ -87,6 +87,10 @@ def messages():
         check("anthropic stream", "".join(stream.text_stream) == "hello there")
     with ant("masked").messages.stream(model=MODEL, max_tokens=100, messages=user(MAIL)) as stream:
         check("anthropic masked stream", "".join(stream.text_stream) == "write to [email] today")
+    counted = client.messages.count_tokens(model=MODEL, messages=user("say: one two"))
+    check(f"anthropic: tokens are counted ({counted.input_tokens})", counted.input_tokens == 3)
+    raises("anthropic: whoever may not use a model cannot count with it", anthropic.NotFoundError,
+           lambda: ant("denied").messages.count_tokens(model=MODEL, messages=user("say: hi")), "model_not_found")
     create = lambda key, model: ant(key).messages.create(model=model, max_tokens=10, messages=user("say: hi"))
     raises("anthropic denied", anthropic.NotFoundError, lambda: create("denied", MODEL), "model_not_found")
     raises("anthropic revoked", anthropic.AuthenticationError, lambda: create("revoked", MODEL), "credential_revoked")

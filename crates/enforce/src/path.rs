@@ -401,7 +401,7 @@ impl Gate {
         let found =
             tenant.models.get(request.model()).and_then(|m| Some((m, tenant.upstreams.get(&m.upstream)?)));
         let problem = match found {
-            Some((model, upstream)) if model.dialects.contains(&dialect) => {
+            Some((model, upstream)) if model.dialects.contains(&dialect.declared()) => {
                 match reach(request, model, upstream) {
                     Ok(()) => return Ok((model.clone(), model.upstream.clone(), upstream.clone())),
                     Err(problem) => problem,
@@ -499,7 +499,10 @@ impl Gate {
 const fn action_of(dialect: Dialect) -> Action {
     match dialect {
         Dialect::OpenAiEmbeddings => Action::ModelEmbed,
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => Action::ModelInvoke,
+        Dialect::OpenAiChat
+        | Dialect::OpenAiResponses
+        | Dialect::AnthropicMessages
+        | Dialect::AnthropicCountTokens => Action::ModelInvoke,
     }
 }
 
@@ -564,7 +567,9 @@ fn oblige(
 /// The headers that pass on to an upstream: a closed list, and never a credential.
 fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> HeaderMap {
     let names: &[&'static str] = match dialect {
-        Dialect::AnthropicMessages => &["anthropic-version", "anthropic-beta", "accept"],
+        Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
+            &["anthropic-version", "anthropic-beta", "accept"]
+        }
         Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => {
             &["openai-beta", "accept"]
         }

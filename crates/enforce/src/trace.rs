@@ -81,6 +81,7 @@ impl CallTrace {
             Dialect::OpenAiEmbeddings => ("embeddings", "openai"),
             Dialect::OpenAiChat | Dialect::OpenAiResponses => ("chat", "openai"),
             Dialect::AnthropicMessages => ("chat", "anthropic"),
+            Dialect::AnthropicCountTokens => ("count_tokens", "anthropic"),
         };
         let builder = open
             .traces

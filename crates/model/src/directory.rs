@@ -132,12 +132,20 @@ pub enum Dialect {
     /// `POST /v1/messages` (Anthropic).
     #[serde(rename = "anthropic.messages")]
     AnthropicMessages,
+    /// `POST /v1/messages/count_tokens` (Anthropic): spoken by whatever speaks messages.
+    #[serde(rename = "anthropic.count_tokens")]
+    AnthropicCountTokens,
 }
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: &[Self] =
-        &[Self::OpenAiChat, Self::OpenAiResponses, Self::OpenAiEmbeddings, Self::AnthropicMessages];
+    pub const ALL: &[Self] = &[
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::OpenAiEmbeddings,
+        Self::AnthropicMessages,
+        Self::AnthropicCountTokens,
+    ];
 
     /// The name in configuration, policies and records.
     #[must_use]
@@ -147,6 +155,16 @@ impl Dialect {
             Self::OpenAiResponses => "openai.responses",
             Self::OpenAiEmbeddings => "openai.embeddings",
             Self::AnthropicMessages => "anthropic.messages",
+            Self::AnthropicCountTokens => "anthropic.count_tokens",
+        }
+    }
+
+    /// The dialect that a model declares for it: whatever speaks messages counts their tokens.
+    #[must_use]
+    pub const fn declared(self) -> Self {
+        match self {
+            Self::AnthropicCountTokens => Self::AnthropicMessages,
+            other => other,
         }
     }
 
@@ -158,6 +176,7 @@ impl Dialect {
             Self::OpenAiResponses => "/v1/responses",
             Self::OpenAiEmbeddings => "/v1/embeddings",
             Self::AnthropicMessages => "/v1/messages",
+            Self::AnthropicCountTokens => "/v1/messages/count_tokens",
         }
     }
 }

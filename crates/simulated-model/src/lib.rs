@@ -153,6 +153,7 @@ async fn answer(request: Request<Incoming>, options: &Options, last: &Last) -> R
         "/v1/responses" => full(200, &response(&request, &said, "completed")),
         "/v1/embeddings" => full(200, &embeddings(&request)),
         "/v1/messages" if stream => events(message_stream(&request, &said, options.piece), options, &prompt),
+        "/v1/messages/count_tokens" => full(200, &json!({"input_tokens": prompt.split_whitespace().count()})),
         "/v1/messages" => full(200, &message(&request, &said)),
         _ => full(404, &json!({"error": {"message": "no such path", "type": "not_found_error"}})),
     }

@@ -62,7 +62,9 @@ pub fn usage_of(dialect: Dialect, body: &[u8]) -> Usage {
     };
     let (input, output) = match dialect {
         Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => ("prompt_tokens", "completion_tokens"),
-        Dialect::OpenAiResponses | Dialect::AnthropicMessages => ("input_tokens", "output_tokens"),
+        Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
+            ("input_tokens", "output_tokens")
+        }
     };
     let usage = root.member("usage").or_else(|| inner.member("usage"));
     usage.map_or_else(Usage::default, |u| Usage { input: number(u, input), output: number(u, output) })

@@ -16,7 +16,9 @@ pub fn error_body(dialect: Dialect, problem: &Problem) -> (u16, Bytes) {
 pub fn error_event(dialect: Dialect, problem: &Problem) -> Bytes {
     let value = value(dialect, problem);
     Bytes::from(match dialect {
-        Dialect::AnthropicMessages => format!("event: error\ndata: {value}\n\n"),
+        Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
+            format!("event: error\ndata: {value}\n\n")
+        }
         Dialect::OpenAiResponses => {
             let error = json!({
                 "type": "error", "code": problem.reason.code(), "message": problem.message(), "param": null, "sequence_number": 0,
@@ -43,7 +45,7 @@ fn value(dialect: Dialect, problem: &Problem) -> Value {
         _ => "api_error",
     };
     match dialect {
-        Dialect::AnthropicMessages => json!({
+        Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => json!({
             "type": "error",
             "error": {"type": kind, "message": message},
             "request_id": problem.decision,

@@ -69,7 +69,7 @@ const fn inert(dialect: Dialect) -> &'static [&'static str] {
             "user",
         ],
         Dialect::OpenAiEmbeddings => &["dimensions", "encoding_format", "input", "model", "user"],
-        Dialect::AnthropicMessages => &[
+        Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => &[
             "cache_control",
             "max_tokens",
             "messages",

@@ -44,7 +44,9 @@ pub fn parse_request(dialect: Dialect, body: Bytes, limits: Limits) -> Result<Mo
         Some(_) => return Err(wrong("stream", "a boolean")),
     };
     let (place, messages) = match dialect {
-        Dialect::OpenAiChat | Dialect::AnthropicMessages => ("messages", root.member("messages")),
+        Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
+            ("messages", root.member("messages"))
+        }
         Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => ("input", root.member("input")),
     };
     let messages = match (messages, dialect) {
@@ -54,7 +56,9 @@ pub fn parse_request(dialect: Dialect, body: Bytes, limits: Limits) -> Result<Mo
         (_, Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings) => {
             return Err(wrong(place, "a string or an array"));
         }
-        (_, Dialect::OpenAiChat | Dialect::AnthropicMessages) => return Err(wrong(place, "an array")),
+        (_, Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens) => {
+            return Err(wrong(place, "an array"));
+        }
     };
     let tools = match root.member("tools") {
         None => 0,
@@ -100,7 +104,7 @@ const fn cap_members(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::OpenAiChat => &["max_completion_tokens", "max_tokens"],
         Dialect::OpenAiResponses => &["max_output_tokens"],
-        Dialect::OpenAiEmbeddings => &[],
+        Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => &[],
         Dialect::AnthropicMessages => &["max_tokens"],
     }
 }

@@ -196,7 +196,9 @@ impl<M: PieceMasker> StreamRewriter<M> {
             }
             Dialect::AnthropicMessages if kind == "ping" => (out, Ends::Prefixes(Vec::new())),
             // Any other event comes between texts, or repeats them whole.
-            Dialect::OpenAiResponses | Dialect::AnthropicMessages => (out, Ends::All),
+            Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
+                (out, Ends::All)
+            }
         }
     }
 
