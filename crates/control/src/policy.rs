@@ -68,7 +68,8 @@ impl Control {
             guard(view, tenant, compiled, now)?;
             let row = BundleRow {
                 tenant: tenant.clone(),
-                version: request.expect + 1,
+                // A version that cannot be followed is not the one in force; the store says so.
+                version: request.expect.saturating_add(1),
                 digest: bundle.digest(),
                 files: bundle.files.clone(),
             };
