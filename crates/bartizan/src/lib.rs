@@ -7,6 +7,7 @@ mod house;
 mod init;
 mod node;
 mod offline;
+mod recover;
 mod telemetry;
 
 pub use commands::run;

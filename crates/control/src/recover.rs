@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::{Digest, Name, json};
+use bartizan_base::{Digest, Name, Timestamp, json};
 use bartizan_decide::{Bundle, CompiledBundle};
 use bartizan_identify::{Caller, Identifier, QuorumError, RecoverySignature};
 use bartizan_model::directory::{PrincipalSpec, Spec, Status};
-use bartizan_model::{Action, Document, Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Tenant};
+use bartizan_model::record::System;
+use bartizan_model::{
+    Action, AssuranceLevel, Document, Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Tenant,
+};
 use bartizan_store::{BundleRow, Change, State};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{can_apply, guard};
 use crate::resources::find;
 use crate::{Control, CreatedKey, Done, Stopped, View};
 
@@ -46,7 +50,9 @@ impl RecoveryOrder {
 /// What recovery brought.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The administrator's key, if one was asked for.
+    /// Who is an administrator now, if one was asked for.
+    pub administrator: Option<PrincipalId>,
+    /// Their key.
     pub key: Option<CreatedKey>,
     /// The version under which the earlier bundle is in force again.
     pub version: Option<u64>,
@@ -112,7 +118,7 @@ impl Control {
             }
         };
         let now = self.clock.now();
-        self.change(&caller, Action::HouseRecover, order, |view, tenant| {
+        let done = self.change(&caller, Action::HouseRecover, order, |view, tenant| {
             if order.installation != installation {
                 let detail = "the order is for another installation";
                 return Err(Problem::with_detail(ReasonCode::Invalid, detail));
@@ -122,7 +128,7 @@ impl Control {
                 return Err(Problem::with_detail(ReasonCode::Conflict, detail));
             }
             let mut changes = Vec::new();
-            let mut recovered = Recovered { key: None, version: None };
+            let mut recovered = Recovered { administrator: None, key: None, version: None };
             let mut after = view.clone();
             if let Some(name) = &order.administrator {
                 let (document, change) = self.administrator(view, tenant, name);
@@ -132,25 +138,35 @@ impl Control {
                 let expires = now.saturating_add(LIFE);
                 let (row, key) = self.new_key(tenant, principal, label, None, now, expires);
                 changes.extend([change, Change::AddKey(row)]);
+                recovered.administrator = Some(id);
                 recovered.key = Some(key);
                 let mut state = (*after.state).clone();
                 state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
                 state.documents.push((tenant.clone(), document, 0));
                 after.state = Arc::new(state);
             }
-            if let Some(row) = &earlier {
-                let bundle = Bundle { files: row.files.clone() };
-                let compiled = CompiledBundle::compile(&bundle)
-                    .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
-                crate::policy::guard(&after, tenant, Arc::new(compiled), now)?;
-                let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
-                let version = present.map_or(0, |b| b.version) + 1;
-                changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
-                recovered.version = Some(version);
-            }
+            let compiled = match &earlier {
+                None => view.policy.bundle().cloned().ok_or_else(|| {
+                    let detail = "no bundle is in force that can be read; order an earlier version as well";
+                    Problem::with_detail(ReasonCode::Constitution, detail)
+                })?,
+                Some(row) => {
+                    let bundle = Bundle { files: row.files.clone() };
+                    let compiled = CompiledBundle::compile(&bundle)
+                        .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
+                    let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
+                    let version = present.map_or(0, |b| b.version) + 1;
+                    changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
+                    recovered.version = Some(version);
+                    Arc::new(compiled)
+                }
+            };
+            opens_the_house(order, &after, tenant, compiled, now)?;
             Ok((changes, recovered))
-        })
-        .await
+        });
+        let done = done.await?;
+        self.tell(order, &done.value).await;
+        Ok(done)
     }
 
     /// The person with the role, active, whether they were there or not.
@@ -170,6 +186,18 @@ impl Control {
         (document, change)
     }
 
+    /// Says in the ledger, in words, what was done; by pseudonyms, like every record.
+    async fn tell(&self, order: &RecoveryOrder, recovered: &Recovered) {
+        let administrator = recovered.administrator.map(|id| format!("enrolled administrator {id}"));
+        let bundle = order.bundle.zip(recovered.version);
+        let bundle = bundle.map(|(from, to)| format!("returned to bundle version {from} as version {to}"));
+        let what = administrator.into_iter().chain(bundle).collect::<Vec<_>>().join("; ");
+        // The order's digest stands in the intent, which was durable before anything happened.
+        if let Err(error) = self.recorder.system(System::Recovered { what }).await {
+            tracing::error!(%error, "what recovery did could not be recorded in words");
+        }
+    }
+
     async fn not_enough(&self, tenant: Tenant, error: &QuorumError) -> Stopped {
         let stopped = self.refuse_caller(&Caller::anonymous(tenant), ReasonCode::CredentialUnknown).await;
         let problem = Problem::with_detail(stopped.problem.reason.clone(), error.to_string());
@@ -179,4 +207,26 @@ impl Control {
         };
         Stopped { problem, ..stopped }
     }
+}
+
+/// A recovery after which the house were still locked is no recovery: whoever is enrolled must be able to change policy
+/// with the key that they get; where nobody is enrolled, somebody who is there.
+fn opens_the_house(
+    order: &RecoveryOrder,
+    after: &View,
+    tenant: &Tenant,
+    compiled: Arc<CompiledBundle>,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let Some(name) = &order.administrator else { return guard(after, tenant, compiled, now) };
+    let by_key = |who: &Name| (who == name).then_some(AssuranceLevel::Aal1);
+    if can_apply(after, tenant, compiled, by_key, now)? {
+        return Ok(());
+    }
+    let detail = if order.bundle.is_some() {
+        "under that bundle the administrator could not apply another with an API key; order an earlier version"
+    } else {
+        "under the bundle in force the administrator could not apply another with an API key; order an earlier version as well"
+    };
+    Err(Problem::with_detail(ReasonCode::Constitution, detail))
 }
