@@ -24,7 +24,7 @@ pub(crate) fn run(global: &Global, command: RecoverCommand) -> Result<ExitCode, 
                 .map(|name| name.parse::<Name>().map_err(|e| Failure::usage(format!("`{name}`: {e}"))));
             let administrator = administrator.transpose()?;
             stopped(global, data_folder, async |control| {
-                let order = control.order_recovery(administrator, bundle).map_err(|p| refused(&p))?;
+                let order = control.order_recovery(administrator, bundle).await.map_err(|p| refused(&p))?;
                 // The bytes that are signed, with nothing before or after them.
                 let message = order.message().map_err(|p| refused(&p))?;
                 Ok(io::stdout().write_all(&message)?)

@@ -68,11 +68,12 @@ fn installation(state: &State) -> Result<(Digest, u32, &[String]), Problem> {
 }
 
 impl Control {
-    /// An order for the holders to sign. Changes nothing.
+    /// An order for the holders to sign. Changes nothing; what could not be carried out is refused before anybody is asked
+    /// to sign it.
     ///
     /// # Errors
-    /// When it orders nothing, or the state cannot be read.
-    pub fn order_recovery(
+    /// When it orders nothing, the state cannot be read, or nobody could change policy after it.
+    pub async fn order_recovery(
         &self,
         administrator: Option<Name>,
         bundle: Option<u64>,
@@ -81,9 +82,13 @@ impl Control {
             let detail = "name an administrator, an earlier version of the bundle, or both";
             return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
-        let state = self.house.view(&Tenant::default_tenant()).map_err(Problem::new)?.state;
-        let (installation, ..) = installation(&state)?;
-        Ok(RecoveryOrder { installation, revision: state.revision, administrator, bundle })
+        let tenant = Tenant::default_tenant();
+        let view = self.house.view(&tenant).map_err(Problem::new)?;
+        let (installation, ..) = installation(&view.state)?;
+        let order = RecoveryOrder { installation, revision: view.state.revision, administrator, bundle };
+        let earlier = self.earlier(&tenant, &order).await.map_err(|stopped| stopped.problem)?;
+        self.work_out(&order, earlier.as_ref(), &view, &tenant)?;
+        Ok(order)
     }
 
     /// Carries out a signed order: recorded like everything else, and before it has any effect.
@@ -104,20 +109,7 @@ impl Control {
             Ok(caller) => caller,
             Err(error) => return Err(self.not_enough(tenant, &error).await),
         };
-        let earlier = match order.bundle {
-            None => None,
-            Some(version) => {
-                let row = self.store.bundle(&tenant, version).await.map_err(Stopped::from)?;
-                let missing = || {
-                    Problem::with_detail(
-                        ReasonCode::NotFound,
-                        format!("bundle version {version} was never in force"),
-                    )
-                };
-                Some(row.ok_or_else(missing)?)
-            }
-        };
-        let now = self.clock.now();
+        let earlier = self.earlier(&tenant, order).await?;
         let done = self.change(&caller, Action::HouseRecover, order, |view, tenant| {
             if order.installation != installation {
                 let detail = "the order is for another installation";
@@ -127,63 +119,88 @@ impl Control {
                 let detail = "the state has changed since the order was made; make and sign a new one";
                 return Err(Problem::with_detail(ReasonCode::Conflict, detail));
             }
-            let mut changes = Vec::new();
-            let mut recovered = Recovered { administrator: None, key: None, version: None };
-            let mut after = view.clone();
-            if let Some(name) = &order.administrator {
-                let (document, change) = self.administrator(view, tenant, name);
-                let id = document.principal.unwrap_or_else(|| PrincipalId::new(now, &*self.random));
-                let principal = Principal { kind: PrincipalKind::User, name: name.clone(), id };
-                let label = "recovered administrator".to_owned();
-                let expires = now.saturating_add(LIFE);
-                let (row, key) = self.new_key(tenant, principal, label, None, now, expires);
-                changes.extend([change, Change::AddKey(row)]);
-                recovered.administrator = Some(id);
-                recovered.key = Some(key);
-                let mut state = (*after.state).clone();
-                state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
-                state.documents.push((tenant.clone(), document, 0));
-                after.state = Arc::new(state);
-            }
-            let compiled = match &earlier {
-                None => view.policy.bundle().cloned().ok_or_else(|| {
-                    let detail = "no bundle is in force that can be read; order an earlier version as well";
-                    Problem::with_detail(ReasonCode::Constitution, detail)
-                })?,
-                Some(row) => {
-                    let bundle = Bundle { files: row.files.clone() };
-                    let compiled = CompiledBundle::compile(&bundle)
-                        .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
-                    let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
-                    let version = present.map_or(0, |b| b.version) + 1;
-                    changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
-                    recovered.version = Some(version);
-                    Arc::new(compiled)
-                }
-            };
-            opens_the_house(order, &after, tenant, compiled, now)?;
-            Ok((changes, recovered))
+            self.work_out(order, earlier.as_ref(), view, tenant)
         });
         let done = done.await?;
         self.tell(order, &done.value).await;
         Ok(done)
     }
 
+    /// The bundle that the order returns to, if it was ever in force.
+    async fn earlier(&self, tenant: &Tenant, order: &RecoveryOrder) -> Result<Option<BundleRow>, Stopped> {
+        match order.bundle {
+            None => Ok(None),
+            Some(version) => self.store.bundle(tenant, version).await.map_err(Stopped::from),
+        }
+    }
+
+    /// What an order comes to on the state as it is.
+    fn work_out(
+        &self,
+        order: &RecoveryOrder,
+        earlier: Option<&BundleRow>,
+        view: &View,
+        tenant: &Tenant,
+    ) -> Result<(Vec<Change>, Recovered), Problem> {
+        let now = self.clock.now();
+        let mut changes = Vec::new();
+        let mut recovered = Recovered { administrator: None, key: None, version: None };
+        let mut after = view.clone();
+        if let Some(name) = &order.administrator {
+            let (document, id) = self.administrator(view, tenant, name);
+            let principal = Principal { kind: PrincipalKind::User, name: name.clone(), id };
+            let label = "recovered administrator".to_owned();
+            let (row, key) = self.new_key(tenant, principal, label, None, now, now.saturating_add(LIFE));
+            let role = Name::literal(ROLE);
+            let role = Document { name: role, principal: None, spec: Spec::Role(Default::default()) };
+            if find(&view.state, tenant, "role", &role.name).is_none() {
+                changes.push(Change::PutDocument { document: role, expect: None });
+            }
+            let expect = find(&view.state, tenant, "user", name).map(|(_, revision)| revision);
+            changes.push(Change::PutDocument { document: document.clone(), expect });
+            let mut state = (*view.state).clone();
+            state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
+            state.documents.push((tenant.clone(), document, 0));
+            after.state = Arc::new(state);
+            changes.push(Change::AddKey(row));
+            recovered.administrator = Some(id);
+            recovered.key = Some(key);
+        }
+        let compiled = match (order.bundle, earlier) {
+            (None, _) => view.policy.bundle().cloned().ok_or_else(|| {
+                let detail = "no bundle is in force that can be read; order an earlier version as well";
+                Problem::with_detail(ReasonCode::Constitution, detail)
+            })?,
+            (Some(version), None) => {
+                let detail = format!("bundle version {version} was never in force");
+                return Err(Problem::with_detail(ReasonCode::NotFound, detail));
+            }
+            (Some(_), Some(row)) => {
+                let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() })
+                    .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
+                let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
+                let version = present.map_or(0, |b| b.version).saturating_add(1);
+                changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
+                recovered.version = Some(version);
+                Arc::new(compiled)
+            }
+        };
+        opens_the_house(order, &after, tenant, compiled, now)?;
+        Ok((changes, recovered))
+    }
+
     /// The person with the role, active, whether they were there or not.
-    fn administrator(&self, view: &View, tenant: &Tenant, name: &Name) -> (Document, Change) {
-        let found = find(&view.state, tenant, "user", name);
+    fn administrator(&self, view: &View, tenant: &Tenant, name: &Name) -> (Document, PrincipalId) {
+        let found = find(&view.state, tenant, "user", name).map(|(document, _)| document);
         let mut spec = match found {
-            Some((Document { spec: Spec::User(spec), .. }, _)) => spec.clone(),
+            Some(Document { spec: Spec::User(spec), .. }) => spec.clone(),
             _ => PrincipalSpec::default(),
         };
         spec.status = Status::Active;
         spec.roles.insert(Name::literal(ROLE));
-        let principal = found.and_then(|(d, _)| d.principal);
-        let principal = principal.unwrap_or_else(|| PrincipalId::new(self.clock.now(), &*self.random));
-        let document = Document { name: name.clone(), principal: Some(principal), spec: Spec::User(spec) };
-        let change =
-            Change::PutDocument { document: document.clone(), expect: found.map(|(_, revision)| revision) };
-        (document, change)
+        let id = found.and_then(|d| d.principal);
+        let id = id.unwrap_or_else(|| PrincipalId::new(self.clock.now(), &*self.random));
+        (Document { name: name.clone(), principal: Some(id), spec: Spec::User(spec) }, id)
     }
 
     /// Says in the ledger, in words, what was done; by pseudonyms, like every record.

@@ -174,8 +174,9 @@ async fn inv_recover_a_recovery_that_would_leave_the_house_locked_is_refused() {
             let order = house.order(arguments);
             house.apply(&order, &[&house.sign(&order, 1), &house.sign(&order, 2)])
         };
+        // Nobody is asked to sign such an order.
         let refused = |arguments: &[&str], why: &str| {
-            let (code, out, error) = recover(arguments);
+            let (code, out, error) = house.run(&[&["recover", "order"], arguments].concat(), "");
             assert!(code == Some(2) && out.is_empty(), "{arguments:?}: {code:?} {out}{error}");
             assert!(error.contains("constitution") && error.contains(why), "{arguments:?}: {error}");
         };
@@ -194,6 +195,17 @@ async fn inv_recover_a_recovery_that_would_leave_the_house_locked_is_refused() {
         // Nor does it help to return to one of them: the second bundle was the demo's, the third did not compile.
         refused(&["--administrator", "grace", "--bundle", "4"], "order an earlier version");
         refused(&["--bundle", "4"], "nobody could apply another");
+        // Nor does it help to have one signed.
+        let order = house.order(&["--administrator", "grace", "--bundle", "2"]);
+        let text = std::fs::read_to_string(&order).unwrap();
+        for (version, why) in [("null", "an earlier version as well"), ("4", "order an earlier version")] {
+            std::fs::write(&order, text.replace("\"bundle\":2", &format!("\"bundle\":{version}"))).unwrap();
+            let (code, _, error) = house.apply(&order, &[&house.sign(&order, 0), &house.sign(&order, 2)]);
+            assert!(code == Some(2) && error.contains("constitution") && error.contains(why), "{error}");
+        }
+        // The role itself may be gone, too, once nobody had it.
+        let role = "from documents where kind = 'role' and name = 'administrator'";
+        server.psql(database, &format!("delete {role}"));
         let before = server.psql(database, "select revision from installation");
         let (code, out, error) = recover(&["--administrator", "grace", "--bundle", "2"]);
         assert_eq!(code, Some(0), "{error}");
@@ -203,6 +215,7 @@ async fn inv_recover_a_recovery_that_would_leave_the_house_locked_is_refused() {
             before.parse::<u64>().unwrap() + 1,
             "only the last one changed anything"
         );
+        assert_eq!(server.psql(database, &format!("select count(*) {role}")), "1");
         let value: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value.pointer("/version"), Some(&json!(6)));
         // With policy that lets administrators in, a person alone is enough.
@@ -261,8 +274,12 @@ async fn inv_recover_without_a_quorum_nothing_changes() {
         assert!(code == Some(64) && !error.contains("nonsense"), "{error}");
         let (code, _, error) = house.run(&["recover", "order"], "");
         assert!(code == Some(2) && error.contains("administrator"), "{error}");
-        // A bundle that never was cannot be returned to.
-        let order = house.order(&["--bundle", "7"]);
+        // A bundle that never was cannot be returned to: nobody is asked to sign that, and signed it is refused, too.
+        let (code, _, error) = house.run(&["recover", "order", "--bundle", "7"], "");
+        assert!(code == Some(2) && error.contains("never in force"), "{error}");
+        let order = house.order(&["--bundle", "1", "--administrator", "eve"]);
+        let text = std::fs::read_to_string(&order).unwrap();
+        std::fs::write(&order, text.replace("\"bundle\":1", "\"bundle\":7")).unwrap();
         let (first, second) = (house.sign(&order, 0), house.sign(&order, 1));
         let (code, _, error) = house.apply(&order, &[&first, &second]);
         assert!(code == Some(2) && error.contains("never in force"), "{error}");
