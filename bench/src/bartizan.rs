@@ -100,7 +100,7 @@ fn policies() -> String {
 
 fn claim(told: &str) -> Option<String> {
     let (_, rest) = told.split_once("btzc_")?;
-    Some(format!("btzc_{}", rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>()))
+    Some(format!("btzc_{}", rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect::<String>()))
 }
 
 fn text(value: &Value, pointer: &str) -> Result<String, Error> {
@@ -157,6 +157,6 @@ mod tests {
 
     #[test]
     fn claim_is_found_in_what_init_prints() {
-        assert_eq!(claim("  claim: btzc_00ff\nkeep it").as_deref(), Some("btzc_00ff"));
+        assert_eq!(claim("  claim: btzc_0-f_A\nkeep it").as_deref(), Some("btzc_0-f_A"));
     }
 }

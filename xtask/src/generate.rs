@@ -16,6 +16,7 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("configuration.md", configuration()),
         ("control-api.md", control_api()),
         ("openapi.json", format!("{:#}\n", bartizan_api::openapi())),
+        ("metrics.md", metrics()),
         ("cli.md", cli()),
         ("ids.md", ids()),
     ];
@@ -84,6 +85,16 @@ fn control_api() -> String {
         bartizan_api::ROUTES
             .iter()
             .map(|r| format!("| {} | `{}` | `{}` | {} |", r.method, r.path, r.action, r.meaning)),
+    )
+}
+
+fn metrics() -> String {
+    page(
+        "Metrics",
+        "| metric | kind | means |",
+        bartizan::metrics_reference()
+            .into_iter()
+            .map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |")),
     )
 }
 

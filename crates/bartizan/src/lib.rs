@@ -7,9 +7,11 @@ mod house;
 mod init;
 mod node;
 mod offline;
+mod operations;
 mod recover;
 mod telemetry;
 
 pub use commands::run;
 pub use init::{Founded, InitError, found};
 pub use node::{Machine, Node, NodeError};
+pub use operations::metrics_reference;

@@ -22,9 +22,7 @@ use bartizan_store::{Checkpoints, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use rustls::pki_types::CertificateDer;
@@ -32,6 +30,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::config::Config;
 use crate::house::{Opener, Running};
+use crate::operations::Operations;
 use crate::telemetry::Telemetry;
 
 /// Why a node cannot run.
@@ -417,6 +416,7 @@ async fn listen(
     let limits = ServerLimits {
         head_bytes_max: config.limits.head_bytes_max,
         connections_max: config.limits.connections_max,
+        write_timeout: config.limits.write_timeout,
         ..ServerLimits::default()
     };
     let tls = server_tls(config)?;
@@ -448,55 +448,4 @@ async fn listen(
     );
     let operations = operations.await.map_err(part("the operations listener"))?;
     Ok((data.address, control.address, operations.address))
-}
-
-/// Health, readiness and metrics.
-#[derive(Clone, Debug)]
-struct Operations {
-    registry: Arc<Registry>,
-    keeper: Arc<Keeper>,
-    recorder: Recorder,
-}
-
-impl Operations {
-    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
-        let (status, text) = match path {
-            "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" => match (self.keeper.current(), self.recorder.failure().is_some()) {
-                (Ok(_), false) => (StatusCode::OK, "ready\n".to_owned()),
-                (Err(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-                (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".to_owned()),
-            },
-            "/metrics" => (StatusCode::OK, self.metrics()),
-            _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz, /metrics\n".to_owned()),
-        };
-        let mut answer = Response::new(Full::new(Bytes::from(text)));
-        *answer.status_mut() = status;
-        answer
-    }
-
-    fn metrics(&self) -> String {
-        use std::sync::atomic::Ordering::Relaxed;
-        let mut text = String::new();
-        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
-            return String::new();
-        }
-        let stats = self.recorder.stats();
-        let own = [
-            ("bartizan_record_records_total", "counter", stats.records.load(Relaxed)),
-            ("bartizan_record_syncs_total", "counter", stats.syncs.load(Relaxed)),
-            ("bartizan_record_bytes_total", "counter", stats.bytes.load(Relaxed)),
-            ("bartizan_record_queue", "gauge", self.recorder.queue_depth() as u64),
-            ("bartizan_record_refused_total", "counter", stats.refused.load(Relaxed)),
-            ("bartizan_record_sealed_total", "counter", stats.sealed.load(Relaxed)),
-            ("bartizan_state_revision", "gauge", self.keeper.revision()),
-            ("bartizan_bundles_rejected_total", "counter", self.keeper.bundles_rejected()),
-        ];
-        let end = "# EOF\n";
-        let mut out = text.strip_suffix(end).unwrap_or(&text).to_owned();
-        for (name, kind, value) in own {
-            out.push_str(&format!("# TYPE {} {kind}\n{name} {value}\n", name.trim_end_matches("_total")));
-        }
-        out + end
-    }
 }

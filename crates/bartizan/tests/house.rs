@@ -3,10 +3,14 @@
 
 #[path = "house/command_line.rs"]
 mod command_line;
+#[path = "house/corpora.rs"]
+mod corpora;
 #[path = "house/database.rs"]
 mod database;
 #[path = "house/faults.rs"]
 mod faults;
+#[path = "house/lessons.rs"]
+mod lessons;
 #[path = "house/recover.rs"]
 mod recover;
 #[path = "house/tls.rs"]

@@ -3,7 +3,9 @@
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
-use bartizan_model::{Action, Document, PrincipalId, Problem, ReasonCode, Spec, Target, Tenant};
+use bartizan_model::{
+    Action, Document, PrincipalId, Problem, ReasonCode, RequestExtra, Spec, Target, Tenant,
+};
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
 use schemars::JsonSchema;
@@ -240,6 +242,12 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
     let kept = view.state.documents.iter().filter(|(t, d, _)| t == tenant && !replaced(d)).map(|(_, d, _)| d);
     let all: Vec<Document> = kept.chain(given).cloned().collect();
     for document in given {
+        if let Spec::Model(model) = &document.spec
+            && model.accepts.contains(&RequestExtra::ProviderState)
+        {
+            let detail = "`provider_state` cannot be accepted: whose it is cannot be told yet";
+            return Err(Problem::with_detail(ReasonCode::Invalid, detail));
+        }
         for (kind, name) in references(&document.spec) {
             if !all.iter().any(|d| d.spec.kind() == kind && d.name == *name) {
                 let place = format!(

@@ -9,6 +9,7 @@ use bartizan_base::{Digest, Name, json};
 use bartizan_model::{ReasonCode, Remedy};
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
 
+use crate::complexity::{self, TextOf};
 use crate::context::Needs;
 use crate::index::Scope;
 use crate::{lint, remedy, table};
@@ -204,6 +205,9 @@ impl Compiler {
         for (file, text) in std::iter::once((&"schema".to_owned(), &SCHEMA.to_owned()))
             .chain(bundle.files.iter().filter(|(f, _)| f.ends_with(".cedarschema")))
         {
+            if self.is_too_complex(file, text, TextOf::Schema) {
+                continue;
+            }
             match SchemaFragment::from_cedarschema_str(text) {
                 Ok((fragment, _)) => fragments.push(fragment),
                 Err(error) => self.wrong(file, 0, error.to_string(), None),
@@ -218,7 +222,17 @@ impl Compiler {
         }
     }
 
+    fn is_too_complex(&mut self, file: &str, text: &str, text_is: TextOf) -> bool {
+        let Err((offset, message)) = complexity::check(text, text_is) else { return false };
+        let line = text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
+        self.wrong(file, line, message, Some("write several smaller ones"));
+        true
+    }
+
     fn file(&mut self, file: &str, text: &str, rules: &mut Vec<(String, Rule)>) {
+        if self.is_too_complex(file, text, TextOf::Rules) {
+            return;
+        }
         let set = match PolicySet::from_str(text) {
             Ok(set) => set,
             Err(errors) => {

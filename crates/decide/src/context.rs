@@ -127,6 +127,10 @@ impl Conditions<'_> {
             "request" => {
                 let mut request = vec![
                     ("dialect", text(&self.request.dialect)),
+                    (
+                        "extras",
+                        RestrictedExpression::new_set(self.request.extras.iter().map(|e| text(e.name()))),
+                    ),
                     ("stream", RestrictedExpression::new_bool(self.request.stream)),
                     ("bytes", long(self.request.bytes)),
                     ("messages", long(self.request.messages)),
@@ -208,7 +212,8 @@ mod tests {
             stream: bool,
             confidential: bool,
         ) {
-            let request = AskFacts { bytes, stream, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
+            let extras = [bartizan_model::RequestExtra::Urls, bartizan_model::RequestExtra::Files].into();
+            let request = AskFacts { bytes, stream, extras, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
             let mut session = Label::bottom();
             if confidential {
                 session.confidentiality = Confidentiality::Confidential;

@@ -4,6 +4,7 @@
 //! [`Snapshot::decide`].
 
 mod bundle;
+mod complexity;
 mod context;
 mod engine;
 mod entities;

@@ -69,6 +69,7 @@ fn documents() -> Vec<Document> {
     };
     let model = |n: &str, environment: &str| {
         let spec = ModelSpec {
+            accepts: Default::default(),
             status: Status::Active,
             upstream: name("up"),
             upstream_model: None,
@@ -436,4 +437,44 @@ fn obligations_of_several_rules_are_united() {
         (VerdictKind::Permit, Some(50), 3)
     );
     assert!(told.obligations.iter().all(|o| !matches!(o, Obligation::StripTools)));
+}
+
+#[test]
+fn deep_and_long_conditions_are_refused_and_do_not_end_the_process() {
+    let nested = |open: &str, inner: &str, close: &str, n: usize| {
+        format!("{}{inner}{}", open.repeat(n), close.repeat(n))
+    };
+    let compile = |condition: &str| {
+        let rule = format!("@id(\"a\") forbid (principal, action, resource) when {{ {condition} }};");
+        CompiledBundle::compile(&Bundle { files: [("a.cedar".to_owned(), rule)].into() })
+    };
+    for n in [1_000, 100_000] {
+        for condition in [
+            nested("(", "true", ")", n),
+            nested("context.request.stream && ", "true", "", n),
+            nested("1 + ", "1 > 0", "", n),
+            nested("if context.request.stream then ", "true", " else false", n),
+            nested("[", "1", "]", n),
+            nested("{a:", "1", "}", n),
+            nested("context", "", ".a", n),
+            nested("context", "", "[\"a\"]", n),
+            nested("!", "true", "", n),
+            nested("1 == ", "1", "", n),
+            nested("principal in ", "principal", "", n),
+        ] {
+            let told: String = condition.chars().take(20).collect();
+            assert!(compile(&condition).is_err(), "{n} {told}");
+        }
+        let schema = format!("namespace A {{ type T = {}; }}", nested("Set<", "Long", ">", n));
+        let files = [("a.cedar".to_owned(), BASE.to_owned()), ("schema/a.cedarschema".to_owned(), schema)];
+        assert!(CompiledBundle::compile(&Bundle { files: files.into() }).is_err());
+    }
+    // As deep as is allowed, on the small stack of a test's thread.
+    for condition in [
+        nested("(", "context.request.stream", ")", 15),
+        nested("context.request.stream && ", "context.request.stream", "", 32),
+        nested("if context.request.stream then ", "context.request.stream", " else false", 32),
+    ] {
+        assert!(compile(&condition).is_ok());
+    }
 }

@@ -13,8 +13,8 @@ use bartizan_model::action::{ModelCall, ReadState};
 use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
 use bartizan_model::record::{End, VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, Situation, Target,
-    Tenant,
+    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, RequestExtra,
+    Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_upstream::{FetchPolicy, Outbound, Upstreams};
@@ -402,7 +402,10 @@ impl Gate {
             tenant.models.get(request.model()).and_then(|m| Some((m, tenant.upstreams.get(&m.upstream)?)));
         let problem = match found {
             Some((model, upstream)) if model.dialects.contains(&dialect) => {
-                return Ok((model.clone(), model.upstream.clone(), upstream.clone()));
+                match reach(request, model, upstream) {
+                    Ok(()) => return Ok((model.clone(), model.upstream.clone(), upstream.clone())),
+                    Err(problem) => problem,
+                }
             }
             Some(_) => Problem::new(ReasonCode::DialectUnsupported),
             None => Problem::new(ReasonCode::ModelNotFound),
@@ -500,6 +503,26 @@ const fn action_of(dialect: Dialect) -> Action {
     }
 }
 
+/// What a request reaches for must be accepted by the model, and what nobody knows must be inert at the upstream: a
+/// field of tomorrow could do anything.
+fn reach(request: &ModelRequest, model: &ModelSpec, upstream: &UpstreamSpec) -> Result<(), Problem> {
+    let accepted =
+        |extra: &RequestExtra| *extra != RequestExtra::ProviderState && model.accepts.contains(extra);
+    if let Some(extra) = request.facts().extras.iter().find(|extra| !accepted(extra)) {
+        let detail = format!("this model does not accept `{}`", extra.name());
+        return Err(Problem::with_detail(ReasonCode::RequestExtraRefused, detail));
+    }
+    let inert = |name: &String| upstream.inert_fields.contains(name.as_str());
+    match request.unknown_members().iter().find(|name| !inert(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let shown: String = name.chars().take(40).collect();
+            let detail = format!("`{shown}` is not known here");
+            Err(Problem::with_detail(ReasonCode::RequestFieldUnknown, detail))
+        }
+    }
+}
+
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
 fn oblige(
     request: &ModelRequest,
@@ -512,6 +535,9 @@ fn oblige(
     }
     if let Some(most) = obligations.output_tokens_max() {
         edits.cap_output(most);
+    }
+    if !request.facts().extras.contains(&RequestExtra::Storage) {
+        edits.forbid_storage();
     }
     if obligations.contains(ObligationKind::StripTools) {
         edits.strip_tools();

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 /// Bounds of a listener.
@@ -28,11 +29,18 @@ pub struct ServerLimits {
     pub connections_max: usize,
     /// Within which time a head must be complete, and a TLS handshake done.
     pub head_timeout: Duration,
+    /// How long a peer may take nothing of what is to be sent to it.
+    pub write_timeout: Duration,
 }
 
 impl Default for ServerLimits {
     fn default() -> Self {
-        Self { head_bytes_max: 64 * 1024, connections_max: 10_000, head_timeout: Duration::from_secs(10) }
+        Self {
+            head_bytes_max: 64 * 1024,
+            connections_max: 10_000,
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+        }
     }
 }
 
@@ -136,6 +144,10 @@ where
 {
     // Without this, small pieces of a stream wait for the peer's delayed acknowledgement: 40 ms each.
     stream.set_nodelay(true)?;
+    // A peer that takes nothing must not hold memory, a connection and a call for ever.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
+    let stream = Box::pin(stream);
     let service = service_fn(move |request| {
         let answered = answer(request, peer);
         async move { Ok::<_, Infallible>(answered.await) }

@@ -1,5 +1,6 @@
 //! What is asked, and under which conditions.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use bartizan_base::{Digest, Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, DecisionId, EntityRef, Label, Operation};
+use crate::{Action, DecisionId, EntityRef, Label, Operation, RequestExtra};
 
 /// One operation on one resource, with the facts of the request. `O` says what a permit for it unlocks.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct AskFacts {
     pub bytes: u64,
     /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
     pub dialect: String,
+    /// What it reaches for beside the text it carries.
+    pub extras: BTreeSet<RequestExtra>,
     /// How many messages or inputs it holds.
     pub messages: u64,
     /// The output tokens asked for, if said.

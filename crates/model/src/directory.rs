@@ -7,7 +7,7 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind};
+use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +183,9 @@ pub struct UpstreamSpec {
     /// Whether its address may be private or loopback. Off by default: the egress guard refuses such addresses.
     #[serde(default)]
     pub allow_private: bool,
+    /// Members of requests that only shape its answer, beside those of the dialect itself.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub inert_fields: BTreeSet<Name>,
     /// Milliseconds until the answer's head must be here.
     #[serde(default = "default_head_timeout_ms")]
     pub head_timeout_ms: u64,
@@ -223,6 +226,9 @@ pub struct ModelSpec {
     pub upstream_model: Option<Name>,
     /// The dialects it speaks.
     pub dialects: BTreeSet<Dialect>,
+    /// What requests may reach for beside the text they carry. Nothing unless declared.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accepts: BTreeSet<RequestExtra>,
     /// The project it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Name>,

@@ -5,6 +5,7 @@ pub mod action;
 pub mod ask;
 pub mod caller;
 pub mod directory;
+mod extras;
 pub mod label;
 pub mod obligation;
 pub mod problem;
@@ -20,6 +21,7 @@ pub use caller::{
     RiskLevel, Tenant,
 };
 pub use directory::{Dialect, Document, Spec, Status};
+pub use extras::RequestExtra;
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use problem::Problem;

@@ -136,6 +136,10 @@ reasons! {
     ModelNotFound "model_not_found" 404 "List what you may use with `GET /v1/models`.",
     /// The model does not speak this dialect.
     DialectUnsupported "dialect_unsupported" 400 "Use the path of the model's own dialect.",
+    /// The request reaches for something that this model does not accept.
+    RequestExtraRefused "request_extra_refused" 403 "Leave it out, or ask an administrator to accept it for this model.",
+    /// The request has a member that nobody here knows.
+    RequestFieldUnknown "request_field_unknown" 400 "Leave it out, or ask an administrator to declare it inert for this upstream.",
     /// What is to be changed has changed since it was read.
     Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
     /// What is declared is not valid.

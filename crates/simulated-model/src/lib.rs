@@ -1,7 +1,8 @@
 //! A simulated model: speaks the OpenAI and Anthropic APIs byte-faithfully and knows nothing.
 //!
 //! A development tool. Its answers follow from the prompt: `say: TEXT` answers TEXT, `call the tool NAME` calls it where it is
-//! offered, anything else is echoed. `fault: WORD` misbehaves: `die-mid-stream`, `garbage`, `redirect`, `status-503`, `hang`.
+//! offered, anything else is echoed. `fault: WORD` misbehaves: `die-mid-stream`, `endless`, `flood`,
+//! `garbage`, `redirect`, `status-503`, `hang`.
 
 use std::convert::Infallible;
 use std::io;
@@ -430,7 +431,8 @@ fn message_stream(request: &Value, said: &Said, piece: usize) -> Vec<String> {
 fn events(frames: Vec<String>, options: &Options, prompt: &str) -> Response<Body> {
     let gap = Duration::from_millis(options.gap_ms);
     let dies = prompt.contains("fault: die-mid-stream");
-    let endless = prompt.contains("fault: endless");
+    let flood = prompt.contains("fault: flood");
+    let endless = flood || prompt.contains("fault: endless");
     let half = frames.len() / 2;
     let mut items: Vec<io::Result<Bytes>> = frames.into_iter().map(|f| Ok(Bytes::from(f))).collect();
     if dies {
@@ -439,12 +441,15 @@ fn events(frames: Vec<String>, options: &Options, prompt: &str) -> Response<Body
     }
     let source = if endless {
         items.truncate(2);
-        let comment = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(b": still here\n\n")));
+        let comment =
+            if flood { format!(": {}\n\n", "x".repeat(1 << 16)) } else { ": still here\n\n".to_owned() };
+        let comment = Bytes::from(comment);
+        let comment = futures_util::stream::repeat_with(move || Ok(comment.clone()));
         futures_util::stream::iter(items).chain(comment).boxed()
     } else {
         futures_util::stream::iter(items).boxed()
     };
-    let gap = if endless && gap.is_zero() { Duration::from_millis(50) } else { gap };
+    let gap = if endless && !flood && gap.is_zero() { Duration::from_millis(50) } else { gap };
     let stream = source.then(move |item| async move {
         // What came before a fault is sent first, as a real upstream's would be.
         let pause = if item.is_err() { gap.max(Duration::from_millis(100)) } else { gap };

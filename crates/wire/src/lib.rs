@@ -5,6 +5,7 @@
 
 mod answer;
 mod error;
+mod extras;
 mod list;
 mod request;
 mod scan;

@@ -8,6 +8,7 @@ use bartizan_model::directory::Dialect;
 use bartizan_model::{AskFacts, Problem, ReasonCode};
 use bytes::Bytes;
 
+use crate::extras::extras;
 use crate::scan::{Node, Span};
 use crate::splice::{quoted, splice};
 
@@ -20,6 +21,7 @@ pub struct ModelRequest {
     model: Name,
     stream: bool,
     facts: AskFacts,
+    unknown: Vec<String>,
 }
 
 /// Reads a request.
@@ -71,15 +73,17 @@ pub fn parse_request(dialect: Dialect, body: Bytes, limits: Limits) -> Result<Mo
             Some((_, None)) => return Err(wrong(name, "a whole number")),
         }
     }
+    let (extras, unknown) = extras(dialect, &root, &body);
     let facts = AskFacts {
         dialect: dialect.name().to_owned(),
+        extras,
         stream,
         bytes: body.len() as u64,
         messages: messages as u64,
         tools: tools as u64,
         output_tokens_max: cap,
     };
-    Ok(ModelRequest { body, root, dialect, model, stream, facts })
+    Ok(ModelRequest { body, root, dialect, model, stream, facts, unknown })
 }
 
 fn problem(error: &JsonError) -> Problem {
@@ -149,6 +153,12 @@ impl ModelRequest {
     #[must_use]
     pub const fn facts(&self) -> &AskFacts {
         &self.facts
+    }
+
+    /// Members that nobody here knows, in the order of the request.
+    #[must_use]
+    pub fn unknown_members(&self) -> &[String] {
+        &self.unknown
     }
 
     /// SHA-256 of the body.
@@ -231,8 +241,20 @@ impl Edits<'_> {
         }
     }
 
-    /// Lowers every cap on output tokens to `most`, and sets one where none is.
+    /// Tells a provider that keeps exchanges unless told otherwise not to.
+    pub fn forbid_storage(&mut self) {
+        if self.request.dialect == Dialect::OpenAiResponses {
+            match self.request.root.member("store") {
+                Some(node) => self.splices.push((node.span(), "false".to_owned())),
+                None => self.members.push("\"store\":false".to_owned()),
+            }
+        }
+    }
+
+    /// Lowers every cap on output tokens to `most` over all choices together, and sets one where none is.
     pub fn cap_output(&mut self, most: u64) {
+        let choices = self.request.root.member("n").and_then(|n| n.scalar(&self.request.body)?.parse().ok());
+        let most = most / choices.unwrap_or(1_u64).max(1);
         let mut set = false;
         for name in cap_members(self.request.dialect) {
             if let Some(node) = self.request.root.member(name) {
@@ -258,6 +280,8 @@ impl Edits<'_> {
             ("parallel_tool_calls", "null"),
             ("functions", "null"),
             ("function_call", "null"),
+            ("mcp_servers", "null"),
+            ("web_search_options", "null"),
         ] {
             if let Some(node) = self.request.root.member(name) {
                 self.splices.push((node.span(), empty.to_owned()));

@@ -72,6 +72,8 @@ pub struct Limits {
     pub json_nodes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// How long a caller may take nothing of its answer.
+    pub write_timeout: Duration,
     /// Bytes of an answer that must be held whole to be redacted.
     pub answer_bytes_max: usize,
 }
@@ -152,6 +154,11 @@ impl Config {
                 json_depth_max: raw.number("limits.json_depth_max", 1, 512)?,
                 json_nodes_max: raw.number("limits.json_nodes_max", 1, 100_000_000)?,
                 connections_max: raw.number("limits.connections_max", 1, 1_000_000)?,
+                write_timeout: Duration::from_millis(raw.number(
+                    "limits.write_timeout_ms",
+                    100,
+                    3_600_000,
+                )?),
                 answer_bytes_max: raw.number("limits.answer_bytes_max", 1, 1 << 30)?,
             },
             record: Record {

@@ -47,6 +47,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.head_bytes_max", "65536", "Bytes of a request's head."),
     setting("limits.json_depth_max", "64", "How deep JSON may nest."),
     setting("limits.json_nodes_max", "1000000", "How many values one JSON document may hold."),
+    setting(
+        "limits.write_timeout_ms",
+        "60000",
+        "Milliseconds for which a caller may take nothing of its answer before it is cut off.",
+    ),
     setting("listeners.control", "127.0.0.1:8081", "Where the control API listens."),
     setting("listeners.data", "127.0.0.1:8080", "Where the data plane listens."),
     setting(

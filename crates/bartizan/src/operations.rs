@@ -1,0 +1,135 @@
+//! The operations listener: health, readiness and metrics, for a private network.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bartizan_enforce::{Keeper, Metrics};
+use bartizan_record::Recorder;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use prometheus_client::registry::Registry;
+
+/// Health, readiness and metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Operations {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) recorder: Recorder,
+}
+
+/// What is counted elsewhere and read when it is asked for.
+struct Read {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&Operations) -> u64,
+}
+
+const READ: &[Read] = &[
+    Read {
+        name: "bartizan_record_records",
+        kind: "counter",
+        help: "Records that were made durable",
+        value: |o| o.recorder.stats().records.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_record_syncs",
+        kind: "counter",
+        help: "Flushes of the write-ahead log; records by flushes is the batch",
+        value: |o| o.recorder.stats().syncs.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_record_bytes",
+        kind: "counter",
+        help: "Bytes written to the write-ahead log",
+        value: |o| o.recorder.stats().bytes.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_record_queue",
+        kind: "gauge",
+        help: "Records that wait for the disk",
+        value: |o| o.recorder.queue_depth() as u64,
+    },
+    Read {
+        name: "bartizan_record_refused",
+        kind: "counter",
+        help: "Records refused for want of room in the queue",
+        value: |o| o.recorder.stats().refused.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_record_sealed",
+        kind: "counter",
+        help: "Records sealed into a tree",
+        value: |o| o.recorder.stats().sealed.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_state_revision",
+        kind: "gauge",
+        help: "The revision of the state in force",
+        value: |o| o.keeper.revision(),
+    },
+    Read {
+        name: "bartizan_bundles_rejected",
+        kind: "counter",
+        help: "Policy bundles refused when the state was loaded; the last good one stayed. An alarm when it grows",
+        value: |o| o.keeper.bundles_rejected(),
+    },
+];
+
+impl Operations {
+    pub(crate) fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        let (status, text) = match path {
+            "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => match (self.keeper.current(), self.recorder.failure().is_some()) {
+                (Ok(_), false) => (StatusCode::OK, "ready\n".to_owned()),
+                (Err(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".to_owned()),
+            },
+            "/metrics" => (StatusCode::OK, self.metrics()),
+            _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz, /metrics\n".to_owned()),
+        };
+        let mut answer = Response::new(Full::new(Bytes::from(text)));
+        *answer.status_mut() = status;
+        answer
+    }
+
+    fn metrics(&self) -> String {
+        let end = "# EOF\n";
+        let text = encoded(&self.registry);
+        let mut out = text.strip_suffix(end).unwrap_or(&text).to_owned();
+        for Read { name, kind, help, value } in READ {
+            let total = if *kind == "counter" { "_total" } else { "" };
+            out.push_str(&format!(
+                "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name}{total} {}\n",
+                value(self)
+            ));
+        }
+        out + end
+    }
+}
+
+fn encoded(registry: &Registry) -> String {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
+        Ok(()) => text,
+        Err(_) => String::new(),
+    }
+}
+
+/// Every metric: name, kind, meaning. For the reference page.
+#[must_use]
+pub fn metrics_reference() -> Vec<(String, String, String)> {
+    let mut registry = Registry::default();
+    let _metrics = Metrics::register(&mut registry);
+    let text = encoded(&registry);
+    let kinds: std::collections::BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let registered = helps.map(|(name, help)| {
+        let kind = kinds.get(name).copied().unwrap_or_default();
+        (name.to_owned(), kind.to_owned(), help.to_owned())
+    });
+    let read = READ.iter().map(|r| (r.name.to_owned(), r.kind.to_owned(), format!("{}.", r.help)));
+    registered.chain(read).collect()
+}
