@@ -7,15 +7,12 @@ use std::process::ExitCode as ProcessCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::{Clock as _, Name};
+use bartizan_base::Clock as _;
 use bartizan_cli::{
     Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, EpochCommand, ExitCode, Global,
-    KeyCommand, LogCommand, Output, PolicyCommand, RecoverCommand, ResourceCommand, Table, UpstreamCommand,
+    KeyCommand, LogCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
 };
-use bartizan_control::{Control, RecoveryOrder};
 use bartizan_decide::CompiledBundle;
-use bartizan_identify::RecoverySignature;
-use bartizan_keys::{PrintedError, RecoveryKey};
 use bartizan_ledger::VerifierKey;
 use bartizan_model::ReasonCode;
 use bartizan_rt::SystemClock;
@@ -24,9 +21,9 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Raw, SETTINGS, Strings};
-use crate::node::{Assembled, DataFolder, Machine, Node};
+use crate::node::{DataFolder, Node};
 use crate::offline::{LogFolder, LogFolderError, read_bundle, seconds};
-use crate::{demo, init};
+use crate::{demo, init, recover};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -40,7 +37,7 @@ impl Failure {
         Self { code, message: message.into(), hint: None }
     }
 
-    fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, message)
     }
 
@@ -122,7 +119,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Init { data_folder, recovery } => initialise(&global, data_folder, &recovery),
         Command::Claim { name } => claim(&global, &name),
-        Command::Recover(command) => recover(&global, command),
+        Command::Recover(command) => recover::run(&global, command),
         Command::Demo { once, env_file } => demo::run(once, env_file.as_deref()),
         Command::Doctor { data_folder } => doctor(&global, data_folder),
         Command::Whoami => show(&global, "GET", "/api/v1/whoami", None, whoami),
@@ -169,7 +166,11 @@ fn raw(global: &Global, flags: &[(&'static str, String)]) -> Result<Raw, Failure
     Raw::load(file, &Environment, flags).map_err(|e| Failure::usage(e.to_string()))
 }
 
-fn config(global: &Global, data_folder: Option<PathBuf>, set: &[String]) -> Result<Config, Failure> {
+pub(crate) fn config(
+    global: &Global,
+    data_folder: Option<PathBuf>,
+    set: &[String],
+) -> Result<Config, Failure> {
     let mut flags = Vec::new();
     if let Some(folder) = data_folder {
         flags.push(("data.folder", folder.to_string_lossy().into_owned()));
@@ -291,83 +292,6 @@ fn initialise(global: &Global, data_folder: Option<PathBuf>, recovery: &str) -> 
     Ok(ExitCode::Ok)
 }
 
-/// Recovery works on a stopped installation: whoever holds the quorum and the machine needs nobody's leave.
-fn recover(global: &Global, command: RecoverCommand) -> Result<ExitCode, Failure> {
-    match command {
-        RecoverCommand::Order { data_folder, administrator, bundle } => {
-            let administrator = administrator
-                .map(|name| name.parse::<Name>().map_err(|e| Failure::usage(format!("`{name}`: {e}"))));
-            let administrator = administrator.transpose()?;
-            stopped(global, data_folder, async |control| {
-                let order = control.order_recovery(administrator, bundle).map_err(|p| refused(&p))?;
-                // The bytes that are signed, with nothing before or after them.
-                let message = order.message().map_err(|p| refused(&p))?;
-                Ok(io::stdout().write_all(&message)?)
-            })
-        }
-        RecoverCommand::Sign { order } => {
-            let message =
-                fs::read(&order).map_err(|e| Failure::usage(format!("{}: {e}", order.display())))?;
-            let mut key = String::new();
-            io::stdin().read_to_string(&mut key)?;
-            let key = Secret::new(key);
-            let key: RecoveryKey =
-                key.expose().trim().parse().map_err(|e: PrintedError| Failure::usage(e.to_string()))?;
-            writeln!(io::stdout(), "{}", key.sign(&message))?;
-            Ok(ExitCode::Ok)
-        }
-        RecoverCommand::Apply { data_folder, order, signatures } => {
-            let bytes = fs::read(&order).map_err(|e| Failure::usage(format!("{}: {e}", order.display())))?;
-            let order: RecoveryOrder = serde_json::from_slice(&bytes).map_err(|e| {
-                Failure::new(ExitCode::Invalid, format!("not an order of `recover order`: {e}"))
-            })?;
-            let signatures = signatures.iter().map(|text| text.parse::<RecoverySignature>());
-            let signatures = signatures
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|e| Failure::new(ExitCode::Invalid, e.to_string()))?;
-            stopped(global, data_folder, async |control| {
-                let done = control.recover(&order, &signatures).await.map_err(|s| refused(&s.problem))?;
-                let key = done.value.key.as_ref().map(|made| {
-                    json!({"id": made.key.id, "principal": made.key.principal, "expires": made.key.expires, "text": made.text.expose()})
-                });
-                let value = json!({"decision": done.decision, "key": key, "version": done.value.version});
-                Output::new(global.output, io::stdout()).value(&value, |v| {
-                    let mut out = format!("Recovered; recorded as {}.", text(v, "/decision"));
-                    if let Some(version) = v.pointer("/version").and_then(Value::as_u64) {
-                        out.push_str(&format!("\nThe earlier bundle is in force as version {version}."));
-                    }
-                    if let Some(key) = v.pointer("/key").filter(|key| !key.is_null()) {
-                        out.push_str(&format!("\n{}", new_key(key)));
-                    }
-                    out
-                })?;
-                Ok(())
-            })
-        }
-    }
-}
-
-fn refused(problem: &bartizan_model::Problem) -> Failure {
-    Failure::new(ExitCode::Denied, format!("{}: {}", problem.reason.code(), problem.message()))
-}
-
-/// Does something with an installation that no node runs on.
-fn stopped(
-    global: &Global,
-    data_folder: Option<PathBuf>,
-    work: impl AsyncFnOnce(&Control) -> Result<(), Failure>,
-) -> Result<ExitCode, Failure> {
-    let config = config(global, data_folder, &[])?;
-    logging("warn", false);
-    runtime()?.block_on(async {
-        let assembled = Assembled::new(&config, Machine::default()).await;
-        let assembled = assembled.map_err(|e| Failure::of(ExitCode::Failed, &e))?;
-        let worked = work(&assembled.control).await;
-        assembled.close().await;
-        worked.map(|()| ExitCode::Ok)
-    })
-}
-
 fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let config = config(global, data_folder, &[])?;
     let mut checks: Vec<(&str, Result<String, String>)> = Vec::new();
@@ -441,7 +365,7 @@ fn show(
     Ok(ExitCode::Ok)
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
 }
 
@@ -464,7 +388,7 @@ fn claim(global: &Global, name: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
-fn new_key(value: &Value) -> String {
+pub(crate) fn new_key(value: &Value) -> String {
     format!(
         "Key {} for {}, until {}. Shown once:\n\n  {}",
         text(value, "/id"),

@@ -8,6 +8,7 @@ mod init;
 mod node;
 mod offline;
 mod operations;
+mod recover;
 mod telemetry;
 
 pub use commands::run;

@@ -51,6 +51,11 @@ pub enum NodeError {
     /// The folder holds no installation.
     #[error("{0}: no installation here; run `bartizan init` first")]
     NotFounded(PathBuf),
+    /// The folder holds no keys, though there is an installation: a further node's.
+    #[error(
+        "{0}: no keys here; a further node of an installation needs a copy of the first one's `keys` folder"
+    )]
+    NoKeys(PathBuf),
     /// A part that cannot start.
     #[error("{what}")]
     Part {
@@ -232,6 +237,9 @@ impl Assembled {
             return Err(NodeError::NotFounded(folder.path));
         }
         let Machine { clock, random, disk } = machine;
+        if !folder.path.join("keys").exists() {
+            return Err(NodeError::NoKeys(folder.path));
+        }
         let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
         let sealer = Arc::new(keys.sealer().map_err(part("the key-encryption key"))?);
         let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;

@@ -377,6 +377,10 @@ async fn inv_recover_no_bundle_and_no_claim_locks_everybody_out_or_in() {
         "conflict"
     );
     assert_eq!(
+        refused("PUT", "/api/v1/policy", json!({"files": {"p.cedar": POLICY}, "expect": u64::MAX})).await,
+        "conflict"
+    );
+    assert_eq!(
         refused("POST", "/api/v1/claim", json!({"claim": "btzc_again", "name": "eve"})).await,
         "credential_unknown"
     );

@@ -68,7 +68,8 @@ impl Control {
             guard(view, tenant, compiled, now)?;
             let row = BundleRow {
                 tenant: tenant.clone(),
-                version: request.expect + 1,
+                // A version that cannot be followed is not the one in force; the store says so.
+                version: request.expect.saturating_add(1),
                 digest: bundle.digest(),
                 files: bundle.files.clone(),
             };
@@ -98,21 +99,37 @@ pub(crate) fn guard(
     compiled: Arc<CompiledBundle>,
     now: Timestamp,
 ) -> Result<(), Problem> {
+    // As surely as anybody can be.
+    let level = AssuranceLevel::Aal2PhishingResistant;
+    if can_apply(view, tenant, compiled, |_| Some(level), now)? {
+        return Ok(());
+    }
+    Err(Problem::with_detail(ReasonCode::Constitution, "under this bundle nobody could apply another"))
+}
+
+/// Whether one of the people in `view`, supposed to be as sure as `level` says, could put a bundle in force under
+/// `compiled`. Those without a level are passed over.
+pub(crate) fn can_apply(
+    view: &View,
+    tenant: &Tenant,
+    compiled: Arc<CompiledBundle>,
+    level: impl Fn(&Name) -> Option<AssuranceLevel>,
+    now: Timestamp,
+) -> Result<bool, Problem> {
     let documents: Vec<_> =
         view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
     let entities =
         Entities::build(&documents).map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
     let snapshot = Snapshot::new(Some(compiled), Arc::new(entities));
-    let as_surely_as_can_be = |name: &Name| {
-        let named = Named { kind: PrincipalKind::User, name: name.clone() };
-        let supposed = Supposed::new(named, Action::PolicyApply, name.clone());
-        let level = Level(AssuranceLevel::Aal2PhishingResistant);
-        Supposed { assurance: level, ..supposed }.caller(tenant.clone(), now)
+    let suppose = |name: &Name| match level(name) {
+        None => Caller::anonymous(tenant.clone()),
+        Some(level) => {
+            let named = Named { kind: PrincipalKind::User, name: name.clone() };
+            let supposed = Supposed::new(named, Action::PolicyApply, name.clone());
+            Supposed { assurance: Level(level), ..supposed }.caller(tenant.clone(), now)
+        }
     };
-    if snapshot.somebody_can_apply(as_surely_as_can_be, now) {
-        return Ok(());
-    }
-    Err(Problem::with_detail(ReasonCode::Constitution, "under this bundle nobody could apply another"))
+    Ok(snapshot.somebody_can_apply(suppose, now))
 }
 
 /// A bundle that fails its own tests does not say what its author meant.

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::{Digest, Name, json};
+use bartizan_base::{Digest, Name, Timestamp, json};
 use bartizan_decide::{Bundle, CompiledBundle};
 use bartizan_identify::{Caller, Identifier, QuorumError, RecoverySignature};
 use bartizan_model::directory::{PrincipalSpec, Spec, Status};
-use bartizan_model::{Action, Document, Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Tenant};
+use bartizan_model::record::System;
+use bartizan_model::{
+    Action, AssuranceLevel, Document, Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Tenant,
+};
 use bartizan_store::{BundleRow, Change, State};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{can_apply, guard};
 use crate::resources::find;
 use crate::{Control, CreatedKey, Done, Stopped, View};
 
@@ -46,7 +50,9 @@ impl RecoveryOrder {
 /// What recovery brought.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The administrator's key, if one was asked for.
+    /// Who is an administrator now, if one was asked for.
+    pub administrator: Option<PrincipalId>,
+    /// Their key.
     pub key: Option<CreatedKey>,
     /// The version under which the earlier bundle is in force again.
     pub version: Option<u64>,
@@ -62,11 +68,12 @@ fn installation(state: &State) -> Result<(Digest, u32, &[String]), Problem> {
 }
 
 impl Control {
-    /// An order for the holders to sign. Changes nothing.
+    /// An order for the holders to sign. Changes nothing; what could not be carried out is refused before anybody is asked
+    /// to sign it.
     ///
     /// # Errors
-    /// When it orders nothing, or the state cannot be read.
-    pub fn order_recovery(
+    /// When it orders nothing, the state cannot be read, or nobody could change policy after it.
+    pub async fn order_recovery(
         &self,
         administrator: Option<Name>,
         bundle: Option<u64>,
@@ -75,9 +82,13 @@ impl Control {
             let detail = "name an administrator, an earlier version of the bundle, or both";
             return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
-        let state = self.house.view(&Tenant::default_tenant()).map_err(Problem::new)?.state;
-        let (installation, ..) = installation(&state)?;
-        Ok(RecoveryOrder { installation, revision: state.revision, administrator, bundle })
+        let tenant = Tenant::default_tenant();
+        let view = self.house.view(&tenant).map_err(Problem::new)?;
+        let (installation, ..) = installation(&view.state)?;
+        let order = RecoveryOrder { installation, revision: view.state.revision, administrator, bundle };
+        let earlier = self.earlier(&tenant, &order).await.map_err(|stopped| stopped.problem)?;
+        self.work_out(&order, earlier.as_ref(), &view, &tenant)?;
+        Ok(order)
     }
 
     /// Carries out a signed order: recorded like everything else, and before it has any effect.
@@ -98,21 +109,8 @@ impl Control {
             Ok(caller) => caller,
             Err(error) => return Err(self.not_enough(tenant, &error).await),
         };
-        let earlier = match order.bundle {
-            None => None,
-            Some(version) => {
-                let row = self.store.bundle(&tenant, version).await.map_err(Stopped::from)?;
-                let missing = || {
-                    Problem::with_detail(
-                        ReasonCode::NotFound,
-                        format!("bundle version {version} was never in force"),
-                    )
-                };
-                Some(row.ok_or_else(missing)?)
-            }
-        };
-        let now = self.clock.now();
-        self.change(&caller, Action::HouseRecover, order, |view, tenant| {
+        let earlier = self.earlier(&tenant, order).await?;
+        let done = self.change(&caller, Action::HouseRecover, order, |view, tenant| {
             if order.installation != installation {
                 let detail = "the order is for another installation";
                 return Err(Problem::with_detail(ReasonCode::Invalid, detail));
@@ -121,53 +119,100 @@ impl Control {
                 let detail = "the state has changed since the order was made; make and sign a new one";
                 return Err(Problem::with_detail(ReasonCode::Conflict, detail));
             }
-            let mut changes = Vec::new();
-            let mut recovered = Recovered { key: None, version: None };
-            let mut after = view.clone();
-            if let Some(name) = &order.administrator {
-                let (document, change) = self.administrator(view, tenant, name);
-                let id = document.principal.unwrap_or_else(|| PrincipalId::new(now, &*self.random));
-                let principal = Principal { kind: PrincipalKind::User, name: name.clone(), id };
-                let label = "recovered administrator".to_owned();
-                let expires = now.saturating_add(LIFE);
-                let (row, key) = self.new_key(tenant, principal, label, None, now, expires);
-                changes.extend([change, Change::AddKey(row)]);
-                recovered.key = Some(key);
-                let mut state = (*after.state).clone();
-                state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
-                state.documents.push((tenant.clone(), document, 0));
-                after.state = Arc::new(state);
+            self.work_out(order, earlier.as_ref(), view, tenant)
+        });
+        let done = done.await?;
+        self.tell(order, &done.value).await;
+        Ok(done)
+    }
+
+    /// The bundle that the order returns to, if it was ever in force.
+    async fn earlier(&self, tenant: &Tenant, order: &RecoveryOrder) -> Result<Option<BundleRow>, Stopped> {
+        match order.bundle {
+            None => Ok(None),
+            Some(version) => self.store.bundle(tenant, version).await.map_err(Stopped::from),
+        }
+    }
+
+    /// What an order comes to on the state as it is.
+    fn work_out(
+        &self,
+        order: &RecoveryOrder,
+        earlier: Option<&BundleRow>,
+        view: &View,
+        tenant: &Tenant,
+    ) -> Result<(Vec<Change>, Recovered), Problem> {
+        let now = self.clock.now();
+        let mut changes = Vec::new();
+        let mut recovered = Recovered { administrator: None, key: None, version: None };
+        let mut after = view.clone();
+        if let Some(name) = &order.administrator {
+            let (document, id) = self.administrator(view, tenant, name);
+            let principal = Principal { kind: PrincipalKind::User, name: name.clone(), id };
+            let label = "recovered administrator".to_owned();
+            let (row, key) = self.new_key(tenant, principal, label, None, now, now.saturating_add(LIFE));
+            let role = Name::literal(ROLE);
+            let role = Document { name: role, principal: None, spec: Spec::Role(Default::default()) };
+            if find(&view.state, tenant, "role", &role.name).is_none() {
+                changes.push(Change::PutDocument { document: role, expect: None });
             }
-            if let Some(row) = &earlier {
-                let bundle = Bundle { files: row.files.clone() };
-                let compiled = CompiledBundle::compile(&bundle)
+            let expect = find(&view.state, tenant, "user", name).map(|(_, revision)| revision);
+            changes.push(Change::PutDocument { document: document.clone(), expect });
+            let mut state = (*view.state).clone();
+            state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
+            state.documents.push((tenant.clone(), document, 0));
+            after.state = Arc::new(state);
+            changes.push(Change::AddKey(row));
+            recovered.administrator = Some(id);
+            recovered.key = Some(key);
+        }
+        let compiled = match (order.bundle, earlier) {
+            (None, _) => view.policy.bundle().cloned().ok_or_else(|| {
+                let detail = "no bundle is in force that can be read; order an earlier version as well";
+                Problem::with_detail(ReasonCode::Constitution, detail)
+            })?,
+            (Some(version), None) => {
+                let detail = format!("bundle version {version} was never in force");
+                return Err(Problem::with_detail(ReasonCode::NotFound, detail));
+            }
+            (Some(_), Some(row)) => {
+                let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() })
                     .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
-                crate::policy::guard(&after, tenant, Arc::new(compiled), now)?;
                 let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
-                let version = present.map_or(0, |b| b.version) + 1;
+                let version = present.map_or(0, |b| b.version).saturating_add(1);
                 changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
                 recovered.version = Some(version);
+                Arc::new(compiled)
             }
-            Ok((changes, recovered))
-        })
-        .await
+        };
+        opens_the_house(order, &after, tenant, compiled, now)?;
+        Ok((changes, recovered))
     }
 
     /// The person with the role, active, whether they were there or not.
-    fn administrator(&self, view: &View, tenant: &Tenant, name: &Name) -> (Document, Change) {
-        let found = find(&view.state, tenant, "user", name);
+    fn administrator(&self, view: &View, tenant: &Tenant, name: &Name) -> (Document, PrincipalId) {
+        let found = find(&view.state, tenant, "user", name).map(|(document, _)| document);
         let mut spec = match found {
-            Some((Document { spec: Spec::User(spec), .. }, _)) => spec.clone(),
+            Some(Document { spec: Spec::User(spec), .. }) => spec.clone(),
             _ => PrincipalSpec::default(),
         };
         spec.status = Status::Active;
         spec.roles.insert(Name::literal(ROLE));
-        let principal = found.and_then(|(d, _)| d.principal);
-        let principal = principal.unwrap_or_else(|| PrincipalId::new(self.clock.now(), &*self.random));
-        let document = Document { name: name.clone(), principal: Some(principal), spec: Spec::User(spec) };
-        let change =
-            Change::PutDocument { document: document.clone(), expect: found.map(|(_, revision)| revision) };
-        (document, change)
+        let id = found.and_then(|d| d.principal);
+        let id = id.unwrap_or_else(|| PrincipalId::new(self.clock.now(), &*self.random));
+        (Document { name: name.clone(), principal: Some(id), spec: Spec::User(spec) }, id)
+    }
+
+    /// Says in the ledger, in words, what was done; by pseudonyms, like every record.
+    async fn tell(&self, order: &RecoveryOrder, recovered: &Recovered) {
+        let administrator = recovered.administrator.map(|id| format!("enrolled administrator {id}"));
+        let bundle = order.bundle.zip(recovered.version);
+        let bundle = bundle.map(|(from, to)| format!("returned to bundle version {from} as version {to}"));
+        let what = administrator.into_iter().chain(bundle).collect::<Vec<_>>().join("; ");
+        // The order's digest stands in the intent, which was durable before anything happened.
+        if let Err(error) = self.recorder.system(System::Recovered { what }).await {
+            tracing::error!(%error, "what recovery did could not be recorded in words");
+        }
     }
 
     async fn not_enough(&self, tenant: Tenant, error: &QuorumError) -> Stopped {
@@ -179,4 +224,26 @@ impl Control {
         };
         Stopped { problem, ..stopped }
     }
+}
+
+/// A recovery after which the house were still locked is no recovery: whoever is enrolled must be able to change policy
+/// with the key that they get; where nobody is enrolled, somebody who is there.
+fn opens_the_house(
+    order: &RecoveryOrder,
+    after: &View,
+    tenant: &Tenant,
+    compiled: Arc<CompiledBundle>,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let Some(name) = &order.administrator else { return guard(after, tenant, compiled, now) };
+    let by_key = |who: &Name| (who == name).then_some(AssuranceLevel::Aal1);
+    if can_apply(after, tenant, compiled, by_key, now)? {
+        return Ok(());
+    }
+    let detail = if order.bundle.is_some() {
+        "under that bundle the administrator could not apply another with an API key; order an earlier version"
+    } else {
+        "under the bundle in force the administrator could not apply another with an API key; order an earlier version as well"
+    };
+    Err(Problem::with_detail(ReasonCode::Constitution, detail))
 }

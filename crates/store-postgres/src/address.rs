@@ -45,6 +45,10 @@ impl Address {
         if config.get_hosts().is_empty() {
             return Err(AddressError::Syntax("no host".to_owned()));
         }
+        // The first `@` ends user and password: a second one belongs to a password and has slipped into the host.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            return Err(AddressError::Syntax("a `@` in user or password is written `%40`".to_owned()));
+        }
         let is_near = config.get_hosts().iter().all(is_this_machine);
         config.ssl_mode(match mode.as_deref() {
             Some("require" | "verify-full") => SslMode::Require,
@@ -164,6 +168,7 @@ mod tests {
             "postgres://u:hunter2@localhost/d?hunter=2",
             "postgres://u@localhost/d?connect_timeout=hunter2",
             "postgres://u:hunter2@",
+            "postgres://u:x@hunter2@localhost/d",
         ] {
             let error = parse(bad).err().map(|error| format!("{error} {error:?}"));
             assert!(error.is_some_and(|error| !error.contains("hunter2")), "{bad}");

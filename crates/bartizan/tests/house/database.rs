@@ -63,7 +63,10 @@ async fn inv_epoch_a_key_revoked_on_one_node_is_dead_on_the_other_within_the_lea
     let server = server().await;
     let (house, url) = on(&server).await;
     let folder = tempfile::tempdir().unwrap();
-    // The second node opens the same sealed credentials, and keeps a ledger of its own.
+    // A further node does not make keys of its own: it could not open the credentials that the first one sealed.
+    let keyless = Node::start(&config(folder.path(), &[("state.postgres_url", url.clone())])).await;
+    assert!(keyless.unwrap_err().to_string().contains("copy of the first one's `keys` folder"));
+    // With them it opens the same sealed credentials, and keeps a ledger of its own.
     std::fs::create_dir(folder.path().join("keys")).unwrap();
     for entry in std::fs::read_dir(house.folder.path().join("keys")).unwrap().map(Result::unwrap) {
         std::fs::copy(entry.path(), folder.path().join("keys").join(entry.file_name())).unwrap();
@@ -123,6 +126,28 @@ async fn a_bundle_that_does_not_compile_when_it_is_reloaded_is_refused_with_an_a
     assert_eq!(house.chat(&house.mallory, "assistant", "say: hi").await.0, 404);
     house.stop().await;
     drop(server);
+}
+
+#[test]
+fn doctor_says_why_the_database_cannot_be_used_and_never_the_password() {
+    let folder = tempfile::tempdir().unwrap();
+    for (url, why) in [
+        ("postgres://house:the-password@127.0.0.1:1/house", "Connection refused"),
+        ("postgres://house:the@the-password@localhost/house", "written `%40`"),
+        ("postgres://house:the-password@db.example/house", "sslmode=verify-full"),
+        ("the-password", "does not begin with `postgres://`"),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bartizan"))
+            .env_clear()
+            .env("BARTIZAN_STATE__POSTGRES_URL", url)
+            .args(["doctor", "--output", "json", "--data-folder"])
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.code() == Some(1) && out.contains(why), "{out}{error}");
+        assert!(!out.contains("the-password") && !error.contains("the-password"), "{out}{error}");
+    }
 }
 
 #[test]

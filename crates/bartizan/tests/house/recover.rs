@@ -3,9 +3,12 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use bartizan_testkit::postgres::Server;
+
 use super::*;
 
 struct Stopped {
+    settings: Vec<(&'static str, String)>,
     folder: tempfile::TempDir,
     keys: Vec<Secret<String>>,
 }
@@ -15,6 +18,9 @@ impl Stopped {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bartizan"))
             .env_clear()
             .env("BARTIZAN_DATA__FOLDER", self.folder.path().join("data"))
+            .envs(self.settings.iter().map(|(setting, value)| {
+                (format!("BARTIZAN_{}", setting.replace('.', "__").to_uppercase()), value)
+            }))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -47,10 +53,14 @@ impl Stopped {
     }
 }
 
-/// An installation whose only administrator is gone: their role was taken away beside the API, where no guard stands.
+/// An installation whose only administrator has ended their only key.
 async fn locked_out() -> Stopped {
+    locked_out_on(Vec::new()).await
+}
+
+async fn locked_out_on(settings: Vec<(&'static str, String)>) -> Stopped {
     let folder = tempfile::tempdir().unwrap();
-    let config = config(&folder.path().join("data"), &[]);
+    let config = config(&folder.path().join("data"), &settings);
     let Founded { claim, recovery, .. } = found(&config, "2/3").await.unwrap();
     let node = Node::start(&config).await.unwrap();
     let control = format!("http://{}", node.control);
@@ -68,7 +78,7 @@ async fn locked_out() -> Stopped {
     })
     .await;
     node.stop().await;
-    Stopped { folder, keys: recovery }
+    Stopped { settings, folder, keys: recovery }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +86,11 @@ async fn inv_recover_a_quorum_enrols_an_administrator_and_returns_to_an_earlier_
     let house = locked_out().await;
     let (house, key) = blocking(move || {
         let order = house.order(&["--administrator", "grace", "--bundle", "1"]);
-        let (first, second) = (house.sign(&order, 0), house.sign(&order, 2));
+        let first = house.sign(&order, 0);
+        // What an editor does to the end of a file changes nothing about the order.
+        let text = std::fs::read_to_string(&order).unwrap();
+        std::fs::write(&order, text + "\n").unwrap();
+        let second = house.sign(&order, 2);
         let (code, out, error) = house.apply(&order, &[&first, &second]);
         assert_eq!(code, Some(0), "{error}");
         let value: Value = serde_json::from_str(&out).unwrap();
@@ -110,6 +124,121 @@ async fn inv_recover_a_quorum_enrols_an_administrator_and_returns_to_an_earlier_
     let log = command_line::log_folder(&house.folder.path().join("data"));
     let key = std::fs::read_to_string(log.join("key.vkey")).unwrap().trim().parse().unwrap();
     assert!(bartizan_verify::verify_directory(&log, &key, None).ok);
+    // What was done stands there in words, by a pseudonym.
+    let text = entries(&log);
+    let (_, told) = text.split_once(r#""event":"recovered""#).unwrap();
+    let told = told.split('}').next().unwrap();
+    assert!(told.contains("enrolled administrator prn_"), "{told}");
+    assert!(told.contains("returned to bundle version 1 as version 3"), "{told}");
+    assert!(!text.contains("grace"));
+}
+
+/// Every sealed entry of a log, one after the other.
+fn entries(log: &Path) -> String {
+    let mut queue = vec![log.join("tile/entries")];
+    let mut text = String::new();
+    while let Some(path) = queue.pop() {
+        if path.is_dir() {
+            queue.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+        } else {
+            text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+        }
+    }
+    text
+}
+
+/// A bundle written beside the API, where no guard stands: by another version, or by whoever holds the database.
+fn force(server: &Server, database: &str, policy: &str) {
+    let files = [("a.cedar".to_owned(), policy.to_owned())].into();
+    let digest = bartizan_decide::Bundle { files }.digest();
+    let files = json!({"a.cedar": policy});
+    let sql = format!(
+        "insert into bundles select tenant, max(version) + 1, '{digest}', '{files}' from bundles group by tenant; \
+         update installation set revision = revision + 1"
+    );
+    server.psql(database, &sql);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_recover_a_recovery_that_would_leave_the_house_locked_is_refused() {
+    let (server, url) = blocking(|| {
+        let server = Server::start();
+        let url = server.create_database();
+        (server, url)
+    })
+    .await;
+    let house = locked_out_on(vec![("state.postgres_url", url.clone())]).await;
+    let (server, house, key) = blocking(move || {
+        let database = url.rsplit('/').next().unwrap();
+        let recover = |arguments: &[&str]| {
+            let order = house.order(arguments);
+            house.apply(&order, &[&house.sign(&order, 1), &house.sign(&order, 2)])
+        };
+        // Nobody is asked to sign such an order.
+        let refused = |arguments: &[&str], why: &str| {
+            let (code, out, error) = house.run(&[&["recover", "order"], arguments].concat(), "");
+            assert!(code == Some(2) && out.is_empty(), "{arguments:?}: {code:?} {out}{error}");
+            assert!(error.contains("constitution") && error.contains(why), "{arguments:?}: {error}");
+        };
+        // A bundle that does not even compile.
+        force(&server, database, "permit (principal");
+        refused(&["--administrator", "grace"], "no bundle is in force that can be read");
+        // Bundles that give administrators nothing, or nothing that an API key is enough for.
+        for policy in [
+            "@id(\"models\") permit (principal in Role::\"model-user\", action, resource is Model);",
+            "@id(\"strong\") permit (principal in Role::\"administrator\", action, resource) \
+             when { context.assurance.level >= 3 };",
+        ] {
+            force(&server, database, policy);
+            refused(&["--administrator", "grace"], "an earlier version as well");
+        }
+        // Nor does it help to return to one of them: the second bundle was the demo's, the third did not compile.
+        refused(&["--administrator", "grace", "--bundle", "4"], "order an earlier version");
+        refused(&["--bundle", "4"], "nobody could apply another");
+        // Nor does it help to have one signed.
+        let order = house.order(&["--administrator", "grace", "--bundle", "2"]);
+        let text = std::fs::read_to_string(&order).unwrap();
+        for (version, why) in [("null", "an earlier version as well"), ("4", "order an earlier version")] {
+            std::fs::write(&order, text.replace("\"bundle\":2", &format!("\"bundle\":{version}"))).unwrap();
+            let (code, _, error) = house.apply(&order, &[&house.sign(&order, 0), &house.sign(&order, 2)]);
+            assert!(code == Some(2) && error.contains("constitution") && error.contains(why), "{error}");
+        }
+        // The role itself may be gone, too, once nobody had it.
+        let role = "from documents where kind = 'role' and name = 'administrator'";
+        server.psql(database, &format!("delete {role}"));
+        let before = server.psql(database, "select revision from installation");
+        let (code, out, error) = recover(&["--administrator", "grace", "--bundle", "2"]);
+        assert_eq!(code, Some(0), "{error}");
+        let after = server.psql(database, "select revision from installation");
+        assert_eq!(
+            after.parse::<u64>().unwrap(),
+            before.parse::<u64>().unwrap() + 1,
+            "only the last one changed anything"
+        );
+        assert_eq!(server.psql(database, &format!("select count(*) {role}")), "1");
+        let value: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value.pointer("/version"), Some(&json!(6)));
+        // With policy that lets administrators in, a person alone is enough.
+        let (code, out, error) = recover(&["--administrator", "ada"]);
+        assert_eq!(code, Some(0), "{error}");
+        let value: Value = serde_json::from_str(&out).unwrap();
+        let key = value.pointer("/key/text").and_then(Value::as_str).unwrap().to_owned();
+        (server, house, Secret::new(key))
+    })
+    .await;
+    let node = Node::start(&config(&house.folder.path().join("data"), &house.settings)).await.unwrap();
+    let control = format!("http://{}", node.control);
+    blocking(move || {
+        let admin = Client::new(&control, Some(key));
+        let bundle = json!({"files": {"policy.cedar": POLICY}, "expect": 6});
+        assert_eq!(
+            admin.call("PUT", "/api/v1/policy", Some(&bundle)).unwrap().pointer("/version"),
+            Some(&json!(7))
+        );
+    })
+    .await;
+    node.stop().await;
+    drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,8 +274,12 @@ async fn inv_recover_without_a_quorum_nothing_changes() {
         assert!(code == Some(64) && !error.contains("nonsense"), "{error}");
         let (code, _, error) = house.run(&["recover", "order"], "");
         assert!(code == Some(2) && error.contains("administrator"), "{error}");
-        // A bundle that never was cannot be returned to.
-        let order = house.order(&["--bundle", "7"]);
+        // A bundle that never was cannot be returned to: nobody is asked to sign that, and signed it is refused, too.
+        let (code, _, error) = house.run(&["recover", "order", "--bundle", "7"], "");
+        assert!(code == Some(2) && error.contains("never in force"), "{error}");
+        let order = house.order(&["--bundle", "1", "--administrator", "eve"]);
+        let text = std::fs::read_to_string(&order).unwrap();
+        std::fs::write(&order, text.replace("\"bundle\":1", "\"bundle\":7")).unwrap();
         let (first, second) = (house.sign(&order, 0), house.sign(&order, 1));
         let (code, _, error) = house.apply(&order, &[&first, &second]);
         assert!(code == Some(2) && error.contains("never in force"), "{error}");
