@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bartizan_base::{Name, json};
-use bartizan_control::{ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, Stopped};
+use bartizan_control::{ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, LogFile, Stopped};
 use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
 use bartizan_model::{Document, Problem, ReasonCode, Tenant};
@@ -28,7 +28,7 @@ const LIMITS: json::Limits = json::Limits { bytes_max: BODY_MAX, depth_max: 32, 
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path; `{}` stands for one part.
+    /// The path; `{}` stands for one part, `**` at the end for one and more.
     pub path: &'static str,
     /// The action that policy is asked for.
     pub action: &'static str,
@@ -58,6 +58,8 @@ pub(crate) enum Call {
     DecisionShow,
     DecisionProof,
     Checkpoints,
+    EntryProof,
+    LogFile,
     EpochAdvance,
 }
 
@@ -141,6 +143,20 @@ pub const ROUTES: &[Route] = &[
         Call::DecisionProof,
     ),
     route("GET", "/api/v1/checkpoints", "ledger:read", "The latest checkpoints.", Call::Checkpoints),
+    route(
+        "GET",
+        "/log/{}/{}/proof/{}",
+        "ledger:read",
+        "The proof that an entry is in a log, by its index.",
+        Call::EntryProof,
+    ),
+    route(
+        "GET",
+        "/log/{}/{}/**",
+        "ledger:read",
+        "A log's checkpoint, tiles and entry bundles, as tlog-tiles (C2SP) serves them.",
+        Call::LogFile,
+    ),
     route(
         "POST",
         "/api/v1/epochs",
@@ -284,6 +300,16 @@ impl Api {
                 given(&done, &value)
             }
             Call::Checkpoints => same(&control.checkpoints(caller).await?),
+            Call::EntryProof => {
+                let index = part(2).parse().map_err(|_| Problem::new(ReasonCode::NotFound))?;
+                let done = control.prove_entry(caller, part(0), part(1), index).await?;
+                let value = json!({"proof": done.value.0, "entry": done.value.1});
+                given(&done, &value)
+            }
+            Call::LogFile => {
+                let path = parts.get(2..).unwrap_or_default().join("/");
+                file(control.log_file(caller, part(0), part(1), &path).await?)
+            }
             Call::EpochAdvance => same(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?),
         })
     }
@@ -294,14 +320,18 @@ impl Api {
 fn find<'a>(method: &str, path: &'a str) -> Result<(Route, Vec<&'a str>), Stopped> {
     let mut known = false;
     for route in ROUTES {
-        let (pattern, given): (Vec<_>, Vec<_>) = (route.path.split('/').collect(), path.split('/').collect());
-        let fits = pattern.len() == given.len()
-            && pattern.iter().zip(&given).all(|(p, g)| *p == "{}" && !g.is_empty() || p == g);
+        let given: Vec<_> = path.split('/').collect();
+        let pattern: Vec<_> = route.path.split('/').collect();
+        let (pattern, open) = pattern
+            .split_last()
+            .filter(|(last, _)| **last == "**")
+            .map_or((&*pattern, false), |(_, head)| (head, true));
+        let length = if open { given.len() > pattern.len() } else { given.len() == pattern.len() };
+        let fits = length && pattern.iter().zip(&given).all(|(p, g)| *p == "{}" && !g.is_empty() || p == g);
         if fits && route.method == method {
-            return Ok((
-                *route,
-                pattern.iter().zip(given).filter(|(p, _)| **p == "{}").map(|(_, g)| g).collect(),
-            ));
+            let named =
+                given.iter().enumerate().filter(|(at, _)| pattern.get(*at).is_none_or(|p| *p == "{}"));
+            return Ok((*route, named.map(|(_, part)| *part).collect()));
         }
         known |= fits;
     }
@@ -344,6 +374,24 @@ fn plain(status: u16, value: &Value) -> Answer {
 
 fn given<T>(done: &Done<T>, value: &Value) -> Answer {
     let mut answer = plain(200, value);
+    mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
+    mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
+    answer
+}
+
+/// A file of a log. Tiles never change, so they may be kept by whoever was allowed to have them.
+fn file(done: Done<LogFile>) -> Answer {
+    let (bytes, media, cache) = match done.value {
+        LogFile::Checkpoint(text) => {
+            (Bytes::from(text.to_string()), "text/plain; charset=utf-8", "private, max-age=1")
+        }
+        LogFile::Tile(bytes) => {
+            (Bytes::from(bytes), "application/octet-stream", "private, max-age=31536000, immutable")
+        }
+    };
+    let mut answer = Response::new(Full::new(bytes));
+    mark(answer.headers_mut(), "content-type", media);
+    mark(answer.headers_mut(), "cache-control", cache);
     mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
     mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
     answer

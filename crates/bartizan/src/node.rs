@@ -16,7 +16,7 @@ use bartizan_identify::Identifier;
 use bartizan_keys::{KeyFolder, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
-use bartizan_record::{Disk, IntentRecorded, RealDisk, Recorder};
+use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
 use bartizan_store::{Checkpoints, Store};
 use bartizan_store_postgres::PostgresStore;
@@ -290,6 +290,7 @@ async fn recorder(
     let settings = bartizan_record::Config {
         segment_bytes: config.record.segment_bytes,
         queue_max: config.record.queue_max,
+        copy: config.record.copy.clone().map(|folder| Copy { disk: disk.clone(), folder }),
         ..bartizan_record::Config::new(
             folder.path.clone(),
             node,

@@ -4,6 +4,7 @@ use bartizan_identify::Caller;
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::Record;
 use bartizan_model::{Action, DecisionId, Problem, ReasonCode, Target};
+use bartizan_record::LogFile;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -101,6 +102,50 @@ impl Control {
         let proof = proof.and_then(|p| p.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail)));
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         finish(intent.begin(), proof, receipt, decision)
+    }
+
+    /// The proof that the entry `index` of one of the caller's logs is in it, as for [`Control::prove_decision`].
+    ///
+    /// # Errors
+    /// When policy says no or there is no such entry.
+    pub async fn prove_entry(
+        &self,
+        caller: &Caller,
+        folder: &str,
+        period: &str,
+        index: u64,
+    ) -> Result<Done<(String, String)>, Stopped> {
+        let request = (folder, period, index);
+        let Turn { intent, .. } =
+            self.ask::<ReadLedger>(caller, Action::LedgerRead, &request, Target::House).await?;
+        let proof = self.recorder.proof_in(&intent, folder, period, index).await.map_err(unreadable);
+        let detail = "no such entry is sealed; the next checkpoint is at most a second away";
+        let proof = proof
+            .map(|proof| proof.and_then(|p| Some((p.text, String::from_utf8(p.entry).ok()?))))
+            .and_then(|p| p.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail)));
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), proof, receipt, decision)
+    }
+
+    /// A file of one of the caller's logs, by its path as tlog-tiles (C2SP) has it.
+    ///
+    /// # Errors
+    /// When policy says no or there is no such file.
+    pub async fn log_file(
+        &self,
+        caller: &Caller,
+        folder: &str,
+        period: &str,
+        path: &str,
+    ) -> Result<Done<LogFile>, Stopped> {
+        let request = (folder, period, path);
+        let Turn { intent, .. } =
+            self.ask::<ReadLedger>(caller, Action::LedgerRead, &request, Target::House).await?;
+        let file = self.recorder.log_file(&intent, folder, period, path).await.map_err(unreadable);
+        let detail = "no such file of a log of yours; a partial tile is gone once the full one is there";
+        let file = file.and_then(|f| f.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail)));
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), file, receipt, decision)
     }
 
     /// The latest checkpoints of the caller's logs: origin, size, root.

@@ -18,6 +18,8 @@ use bartizan_model::action::ChangeState;
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::Store;
 
+pub use bartizan_record::LogFile;
+
 pub use claim::Claimed;
 pub use decisions::{DecisionLine, DecisionView};
 pub use house::{House, Probe, View};

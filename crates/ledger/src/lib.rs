@@ -6,6 +6,7 @@
 mod append;
 mod checkpoint;
 mod note;
+mod promise;
 mod proof;
 mod prove;
 mod source;
@@ -15,6 +16,7 @@ mod tree;
 pub use append::{Appender, EntryTooLong, File, ResumeError};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use note::{NOTE_MAX, Note, NoteError, NoteSigner, VerifierKey};
+pub use promise::{Promise, PromiseError, SignedBatch};
 pub use proof::{ProofError, Receipt, inclusion_proof, verify_consistency, verify_inclusion};
 pub use prove::{ProveError, prove_consistency, prove_inclusion};
 pub use source::{ReadError, TileSource};

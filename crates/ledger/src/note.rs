@@ -69,6 +69,12 @@ impl VerifierKey {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Whether the key has signed exactly `bytes`, which are no note.
+    pub(crate) fn verify_bytes(&self, bytes: &[u8], signature: &[u8]) -> Result<(), NoteError> {
+        let key = UnparsedPublicKey::new(&ED25519, self.public);
+        key.verify(bytes, signature).map_err(|_| NoteError::Signature)
+    }
 }
 
 impl fmt::Display for VerifierKey {
@@ -123,6 +129,12 @@ impl NoteSigner {
     #[must_use]
     pub const fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// Signs `bytes`, which are no note: their beginning must tell them from every other thing this key signs.
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
+        // Ed25519 signatures have 64 bytes (RFC 8032); whatever else would verify nowhere.
+        self.pair.sign(bytes).as_ref().try_into().unwrap_or([0; 64])
     }
 
     /// Signs `text`, which ends in a line feed, and returns the whole note.

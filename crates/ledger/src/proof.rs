@@ -60,6 +60,16 @@ pub fn verify_inclusion(
     proof: &[Digest],
     root: &Digest,
 ) -> Result<(), ProofError> {
+    if root_by_inclusion(leaf, index, size, proof)? == *root { Ok(()) } else { Err(ProofError::Root) }
+}
+
+/// The root that `proof` leads to from `leaf`, the entry `index` of a tree of `size` entries.
+pub(crate) fn root_by_inclusion(
+    leaf: Digest,
+    index: u64,
+    size: u64,
+    proof: &[Digest],
+) -> Result<Digest, ProofError> {
     if index >= size {
         return Err(ProofError::Index);
     }
@@ -70,11 +80,9 @@ pub fn verify_inclusion(
         }
         if place & 1 == 1 || place == last {
             hash = node_hash(sibling, &hash);
-            if place & 1 == 0 {
-                while place & 1 == 0 && place != 0 {
-                    place >>= 1;
-                    last >>= 1;
-                }
+            while place & 1 == 0 && place != 0 {
+                place >>= 1;
+                last >>= 1;
             }
         } else {
             hash = node_hash(&hash, sibling);
@@ -82,11 +90,7 @@ pub fn verify_inclusion(
         place >>= 1;
         last >>= 1;
     }
-    match (last, hash == *root) {
-        (0, true) => Ok(()),
-        (0, false) => Err(ProofError::Root),
-        _ => Err(ProofError::Length),
-    }
+    if last == 0 { Ok(hash) } else { Err(ProofError::Length) }
 }
 
 /// Verifies that the tree of `new` extends the tree of `old` (sizes and roots).

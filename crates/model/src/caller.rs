@@ -19,6 +19,12 @@ impl Tenant {
     pub fn default_tenant() -> Self {
         Self(Name::literal("default"))
     }
+
+    /// Whose ledger holds the checkpoints of all other ledgers. Nobody lives in it: the name is reserved.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self(Name::literal("operator"))
+    }
 }
 
 impl fmt::Display for Tenant {

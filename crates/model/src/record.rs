@@ -245,6 +245,23 @@ pub enum System {
     },
     /// The installation was created.
     Initialised,
+    /// A tenant's log had come so far. Stands in the operator's log, whose checkpoints witnesses cosign.
+    Checkpoint {
+        /// The log's name.
+        origin: String,
+        /// How many entries it held.
+        size: u64,
+        /// The root over them.
+        root: Digest,
+    },
+    /// Too few witnesses have cosigned the operator's log for too long: a rollback by whoever holds the machine and the
+    /// key would show to nobody outside.
+    Unwitnessed {
+        /// The size that was cosigned last.
+        size: u64,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected {
         /// The bundle's digest, where it could be read at all.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Clock, Timestamp};
+use bartizan_ledger::SignedBatch;
 use bartizan_model::record::{Body, Outcome, Record, VERSION};
 use bartizan_model::{NodeId, Tenant};
 
@@ -86,13 +87,14 @@ impl Core {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn receipt(&self, written: &Written) -> Receipt {
+    pub(crate) fn receipt(&self, written: &Written, batch: (Arc<SignedBatch>, usize)) -> Receipt {
         Receipt {
             origin: LogId::of(&written.tenant, written.time).origin(&self.origin),
             tenant: written.tenant.clone(),
             node: self.node,
             seq: written.seq,
             leaf: written.leaf,
+            batch,
         }
     }
 

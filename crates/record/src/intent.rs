@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bartizan_base::{Digest, Timestamp};
+use bartizan_ledger::{Promise, SignedBatch};
 use bartizan_model::action::ChangeState;
 use bartizan_model::record::{End, Outcome};
 use bartizan_model::{DecisionId, NodeId, Obligations, Operation, ReasonCode, Target, Tenant};
@@ -92,12 +93,23 @@ pub struct Receipt {
     pub seq: u64,
     /// The RFC 6962 leaf hash of the record.
     pub leaf: Digest,
+    /// The batch in which it became durable, signed, and its place in it.
+    pub(crate) batch: (Arc<SignedBatch>, usize),
+}
+
+impl Receipt {
+    /// The signed promise that the record will be in the ledger.
+    #[must_use]
+    pub fn promise(&self) -> Option<Promise> {
+        self.batch.0.promise(self.batch.1)
+    }
 }
 
 impl fmt::Display for Receipt {
-    /// The value of the receipt's header: `origin;node;number;leaf hash`.
+    /// The value of the receipt's header: `origin;node;number;leaf hash;promise`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};{};{};{}", self.origin, self.node, self.seq, self.leaf)
+        write!(f, "{};{};{};{}", self.origin, self.node, self.seq, self.leaf)?;
+        self.promise().map_or(Ok(()), |promise| write!(f, ";{promise}"))
     }
 }
 

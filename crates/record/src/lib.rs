@@ -10,6 +10,7 @@ mod flood;
 mod folder;
 mod intent;
 mod log;
+mod operator;
 mod period;
 mod queue;
 mod read;
@@ -23,14 +24,18 @@ mod sim;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod twin;
 mod wal;
+mod witness;
 
 pub use core::Stats;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use folder::{DataFolder, LockError};
 pub use intent::{Ended, IntentRecorded, Receipt, RecordError, Running};
 pub use log::LogError;
-pub use read::{Found, LogHead, Place, Proof};
+pub use read::{Found, LogFile, LogHead, Place, Proof};
 pub use recorder::{Config, Recorder};
 pub use recover::OpenError;
 pub use sealed::ReadError;
+pub use twin::Copy;
+pub use witness::{Round, Witness, WitnessError};

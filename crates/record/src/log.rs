@@ -45,6 +45,20 @@ pub enum LogError {
         /// The size that the lock store remembers.
         size: u64,
     },
+    /// A witness has cosigned what this log is not an extension of.
+    #[error(
+        "the witness {witness} knows {origin} with {knows}: this house was put back to an earlier state, its lock store \
+         with it, or its ledger was rewritten. Restore the later state; if it is lost, begin a new installation whose first \
+         entry names this log; if the witness is at fault, take it out of the witness policy"
+    )]
+    Witnessed {
+        /// The log.
+        origin: String,
+        /// What the witness knows.
+        knows: String,
+        /// Its name.
+        witness: String,
+    },
     /// There is a checkpoint, but the lock store remembers none.
     #[error(
         "the log {0} has a checkpoint that the state database does not remember: connect the state database that belongs \

@@ -1,4 +1,4 @@
-//! Which log a record belongs to: one a tenant and quarter.
+//! Which log a record belongs to: one a tenant and quarter; the operator has one for ever, so that witnesses follow one log.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use bartizan_base::Timestamp;
 use bartizan_model::Tenant;
 use chrono::{DateTime, Datelike as _};
 
-/// A quarter of a year in UTC, written `2026q4`.
+/// A quarter of a year in UTC, written `2026q4`; or all of time, written `all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Period {
     year: u16,
@@ -16,6 +16,8 @@ pub(crate) struct Period {
 }
 
 impl Period {
+    const ALL: Self = Self { year: 0, quarter: 0 };
+
     pub(crate) fn of(time: Timestamp) -> Self {
         let date = i64::try_from(time.as_micros()).ok().and_then(DateTime::from_timestamp_micros);
         // `Timestamp` ends with the year 9999.
@@ -24,6 +26,9 @@ impl Period {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text == "all" {
+            return Some(Self::ALL);
+        }
         let (year, quarter) = text.split_once('q')?;
         let period = Self { year: year.parse().ok()?, quarter: quarter.parse().ok()? };
         (period.to_string() == text && (1..=4).contains(&period.quarter)).then_some(period)
@@ -32,11 +37,14 @@ impl Period {
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ALL {
+            return f.write_str("all");
+        }
         write!(f, "{:04}q{}", self.year, self.quarter)
     }
 }
 
-/// One tenant's log of one quarter.
+/// One tenant's log of one quarter, or the operator's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LogId {
     pub(crate) tenant: Tenant,
@@ -45,7 +53,13 @@ pub(crate) struct LogId {
 
 impl LogId {
     pub(crate) fn of(tenant: &Tenant, time: Timestamp) -> Self {
-        Self { tenant: tenant.clone(), period: Period::of(time) }
+        let period = if *tenant == Tenant::operator() { Period::ALL } else { Period::of(time) };
+        Self { tenant: tenant.clone(), period }
+    }
+
+    /// The operator's log.
+    pub(crate) fn operator() -> Self {
+        Self { tenant: Tenant::operator(), period: Period::ALL }
     }
 
     /// The log's name: a URL without scheme.
@@ -101,6 +115,9 @@ mod tests {
         assert_eq!(of("2026-10-01T00:00:00Z"), "2026q4");
         assert_eq!(of("2027-01-01T00:30:00+01:00"), "2026q4");
         assert_eq!(Period::parse("2026q4").unwrap().to_string(), "2026q4");
+        assert_eq!(Period::parse("all").unwrap().to_string(), "all");
+        let (operator, now) = (Tenant::operator(), Timestamp::from_secs(1_795_161_600));
+        assert_eq!(&*LogId::of(&operator, now).origin("example.org/log"), "example.org/log/operator/all");
         for bad in ["2026q5", "2026q0", "026q1", "2026", "2026q4.new", "+026q1"] {
             assert_eq!(Period::parse(bad), None, "{bad}");
         }

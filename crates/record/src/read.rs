@@ -4,12 +4,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Digest, Timestamp};
+use bartizan_ledger::Tile;
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::{Body, Record};
 use bartizan_model::{DecisionId, Tenant};
 
 use crate::intent::IntentRecorded;
-use crate::period::{LogId, Period};
+use crate::period::{LogId, Period, tenant_of};
 use crate::queue::About;
 use crate::recorder::Recorder;
 use crate::seal::blocking;
@@ -63,6 +64,15 @@ pub struct LogHead {
     pub checkpoint: Arc<str>,
     /// The key that verifies it, in its text form.
     pub verifier: Arc<str>,
+}
+
+/// A file of a published log, as tlog-tiles (C2SP) serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFile {
+    /// The signed checkpoint, which changes.
+    Checkpoint(Arc<str>),
+    /// A tile or bundle, which never does.
+    Tile(Vec<u8>),
 }
 
 type Log = (Arc<str>, SealedLog);
@@ -200,13 +210,57 @@ impl Recorder {
         place: &Place,
     ) -> Result<Option<Proof>, ReadError> {
         let Some((_, log)) = self.log(self.reader(intent)?, &place.origin) else { return Ok(None) };
-        let index = place.index;
-        blocking(move || {
-            let Some(entry) = log.entry(index)? else { return Ok(None) };
-            Ok(Some(Proof { text: log.proof(index)?.text(), entry }))
-        })
-        .await
-        .map_err(|_| ReadError::Closed)?
+        prove(log, place.index).await
+    }
+
+    /// A file of the log whose folder is `log/FOLDER/PERIOD`, by its path in it; none beyond the published size, and none of
+    /// another tenant's logs. The people of the first tenant run the house: they may read the operator's log too.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn log_file(
+        &self,
+        intent: &IntentRecorded<ReadLedger>,
+        folder: &str,
+        period: &str,
+        path: &str,
+    ) -> Result<Option<LogFile>, ReadError> {
+        let Some(log) = self.log_in(self.reader(intent)?, folder, period) else { return Ok(None) };
+        if path == "checkpoint" {
+            return Ok(Some(LogFile::Checkpoint(log.checkpoint)));
+        }
+        let Ok(tile) = path.parse::<Tile>() else { return Ok(None) };
+        // Files beyond the published size may be there already; they are nobody's yet.
+        if Tile::at(tile.level, tile.index, log.size).is_none_or(|now| now.width < tile.width) {
+            return Ok(None);
+        }
+        let bytes = blocking(move || log.file(tile)).await.map_err(|_| ReadError::Closed)??;
+        Ok(bytes.map(LogFile::Tile))
+    }
+
+    /// The proof that the entry `index` of the log in `log/FOLDER/PERIOD` is in it; none as for [`Recorder::log_file`].
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn proof_in(
+        &self,
+        intent: &IntentRecorded<ReadLedger>,
+        folder: &str,
+        period: &str,
+        index: u64,
+    ) -> Result<Option<Proof>, ReadError> {
+        let Some(log) = self.log_in(self.reader(intent)?, folder, period) else { return Ok(None) };
+        prove(log, index).await
+    }
+
+    /// The log whose folder is `log/FOLDER/PERIOD`, if `reader` may read it.
+    fn log_in(&self, reader: &Tenant, folder: &str, period: &str) -> Option<SealedLog> {
+        let id = LogId { tenant: tenant_of(folder)?, period: Period::parse(period)? };
+        let is_operators = id.tenant == Tenant::operator() && *reader == Tenant::default_tenant();
+        if id.tenant != *reader && !is_operators {
+            return None;
+        }
+        self.inner.published.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// The published logs, the oldest first.
@@ -264,6 +318,14 @@ impl Recorder {
     fn log(&self, tenant: &Tenant, origin: &str) -> Option<Log> {
         self.logs(tenant, None).into_iter().find(|(name, _)| **name == *origin)
     }
+}
+
+async fn prove(log: SealedLog, index: u64) -> Result<Option<Proof>, ReadError> {
+    let work = move || {
+        let Some(entry) = log.entry(index)? else { return Ok(None) };
+        Ok(Some(Proof { text: log.proof(index)?.text(), entry }))
+    };
+    blocking(work).await.map_err(|_| ReadError::Closed)?
 }
 
 fn read(entry: &[u8]) -> Option<Record> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bartizan_base::{Clock, Digest};
 use bartizan_decide::{Permit, PermitParts, Refused};
+use bartizan_ledger::NoteSigner;
 use bartizan_model::record::{Body, End, Intent, Outcome, Refusal, System};
 use bartizan_model::{NodeId, Operation, Target, Tenant};
 use bartizan_rt::Shutdown;
@@ -21,9 +22,14 @@ use crate::core::{Core, Stats};
 use crate::disk::Disk;
 use crate::flood::{Admission, Floods};
 use crate::intent::{IntentRecorded, Receipt, RecordError, Running};
+use crate::log::{LogError, TreeHead};
+use crate::operator::Told;
+use crate::period::LogId;
 use crate::queue::Ack;
 use crate::recover::{OpenError, Recovered, recover};
 use crate::seal::{Published, Sealer, blocking};
+use crate::sealed::SealedLog;
+use crate::twin::{Copy, TwinDisk, reconcile};
 use crate::wal::Wal;
 
 /// How a recorder is opened.
@@ -39,6 +45,8 @@ pub struct Config {
     pub seed: Secret<[u8; 32]>,
     /// This program's version, for the record of its start.
     pub version: String,
+    /// Where a second copy of the write-ahead log is written, if anywhere: nothing counts before it is on both.
+    pub copy: Option<Copy>,
     /// Bytes of a segment of the write-ahead log.
     pub segment_bytes: u64,
     /// Records that may wait for the disk, outcomes not counted.
@@ -65,6 +73,7 @@ impl Config {
             origin,
             seed,
             version,
+            copy: None,
             segment_bytes: 64 << 20,
             queue_max: 8_192,
             running_max: 65_536,
@@ -83,8 +92,10 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) published: Published,
     floods: Mutex<Floods>,
-    sealer: tokio::sync::Mutex<Sealer>,
+    pub(crate) sealer: tokio::sync::Mutex<Sealer>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// What the operator's log was told.
+    pub(crate) told: tokio::sync::Mutex<Told>,
 }
 
 impl Drop for Inner {
@@ -113,15 +124,27 @@ impl Recorder {
         checkpoints: Arc<dyn Checkpoints>,
     ) -> Result<Self, OpenError> {
         let core = Arc::new(Core::new(&config, clock));
+        // Promises are signed with the key of the logs; a name that cannot be a key's is told of here, before anything.
+        let promises = NoteSigner::from_seed(&config.origin, config.seed.expose())
+            .map_err(|_| LogError::Name(config.origin.clone()))?;
         let (wal, node) = (config.folder.join("wal"), config.node);
+        let mut wal_disk = disk.clone();
+        if let Some(copy) = config.copy {
+            let (first, folder, second) = (disk.clone(), wal.clone(), copy.clone());
+            if let Some(written) = blocking(move || reconcile(&*first, &folder, &second, node)).await?? {
+                tracing::warn!(folder = %written.display(), "this copy of the write-ahead log was made equal to the other");
+            }
+            wal_disk = Arc::new(TwinDisk::new(disk.clone(), wal.clone(), copy));
+        }
         let recovered = {
-            let (disk, wal) = (disk.clone(), wal.clone());
+            let (disk, wal) = (wal_disk.clone(), wal.clone());
             blocking(move || recover(&*disk, &wal, node)).await??
         };
         let published = Published::default();
         let mut sealer = Sealer {
             core: core.clone(),
-            disk: disk.clone(),
+            disk,
+            wal_disk: wal_disk.clone(),
             wal: wal.clone(),
             folder: config.folder.join("log"),
             seed: config.seed,
@@ -129,10 +152,10 @@ impl Recorder {
             published: published.clone(),
             logs: BTreeMap::new(),
         };
-        let unsealed = sealer.begin(&recovered).await?;
+        let (unsealed, told) = sealer.begin(&recovered).await?;
         core.tail().extend(unsealed);
         let writer = Wal {
-            disk,
+            disk: wal_disk,
             folder: wal,
             core: core.clone(),
             segment_bytes: config.segment_bytes,
@@ -141,6 +164,7 @@ impl Recorder {
             open: recovered.open.clone(),
             current: None,
             spare: None,
+            promises,
             waiting: Vec::new(),
         };
         let thread = std::thread::Builder::new()
@@ -154,6 +178,7 @@ impl Recorder {
                 floods: Mutex::default(),
                 sealer: tokio::sync::Mutex::new(sealer),
                 writer: Mutex::new(Some(thread)),
+                told: tokio::sync::Mutex::new(told),
             }),
         };
         if recorder.inner.core.is_behind() {
@@ -282,7 +307,7 @@ impl Recorder {
         self.write(&Tenant::default_tenant(), Body::System(event)).await
     }
 
-    async fn write(&self, tenant: &Tenant, body: Body) -> Result<Receipt, RecordError> {
+    pub(crate) async fn write(&self, tenant: &Tenant, body: Body) -> Result<Receipt, RecordError> {
         let (reply, written) = oneshot::channel();
         let core = &self.inner.core;
         core.submit(tenant, core.clock.now(), body, Ack::One(reply))?;
@@ -315,6 +340,15 @@ impl Recorder {
             *out.entry(id.tenant.clone()).or_default() += log.size;
         }
         out
+    }
+
+    /// The published logs with their names and heads.
+    pub(crate) fn published_heads(&self) -> Vec<(LogId, Arc<str>, TreeHead)> {
+        let published = self.inner.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = |(id, log): (&LogId, &SealedLog)| {
+            (id.clone(), id.origin(&self.inner.core.origin), (log.size, log.root))
+        };
+        published.iter().map(head).collect()
     }
 
     fn floods(&self) -> std::sync::MutexGuard<'_, Floods> {

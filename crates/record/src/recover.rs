@@ -98,22 +98,35 @@ fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
 /// Reads the write-ahead log of `node`, cuts what a crash left unfinished, and makes durable again what it found.
 pub(crate) fn recover(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Recovered, OpenError> {
     disk.create_dir_all(folder).map_err(at(folder))?;
-    let mut segments = Vec::new();
     for name in disk.list(folder).map_err(at(folder))? {
-        if let Some(first) = segment::first_of(&name) {
-            segments.push((first, folder.join(name)));
-        } else if name.ends_with(".new") {
+        if name.ends_with(".new") {
             disk.remove(&folder.join(name)).map_err(at(folder))?;
         }
     }
+    read_all(disk, folder, node, settle)
+}
+
+/// Reads the write-ahead log of `node` and changes nothing.
+pub(crate) fn look(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Recovered, OpenError> {
+    read_all(disk, folder, node, |_, _, _, _| Ok(()))
+}
+
+fn read_all(disk: &dyn Disk, folder: &Path, node: NodeId, settle: Settle) -> Result<Recovered, OpenError> {
+    let names = disk.list(folder).map_err(at(folder))?;
+    let mut segments: Vec<(u64, PathBuf)> =
+        names.iter().filter_map(|name| Some((segment::first_of(name)?, folder.join(name)))).collect();
     segments.sort();
     let mut out = Recovered { any: !segments.is_empty(), ..Recovered::default() };
     let count = segments.len();
     for (place, (first, path)) in segments.into_iter().enumerate() {
-        out.add_segment(disk, first, &path, node, place + 1 == count)?;
+        let last = (place + 1 == count).then_some(settle);
+        out.add_segment(disk, first, &path, node, last)?;
     }
     Ok(out)
 }
+
+/// What is done with the end of the last segment.
+type Settle = fn(&dyn Disk, &Path, &[u8], &segment::Scan) -> io::Result<()>;
 
 impl Recovered {
     fn add_segment(
@@ -122,12 +135,12 @@ impl Recovered {
         first: u64,
         path: &Path,
         node: NodeId,
-        is_last: bool,
+        last: Option<Settle>,
     ) -> Result<(), OpenError> {
         let damaged = |what: Damage| OpenError::Damaged { path: path.to_owned(), what: what.to_string() };
         let bytes = disk.read(path).map_err(at(path))?;
         let scan = segment::scan(&bytes, node).map_err(damaged)?;
-        if scan.head.first != first || (scan.torn.is_some() && !is_last) {
+        if scan.head.first != first || (scan.torn.is_some() && last.is_none()) {
             return Err(damaged(Damage::Head));
         }
         match self.last_leaf {
@@ -154,7 +167,7 @@ impl Recovered {
             self.last_seq = frame.seq;
             self.records.push(written);
         }
-        if is_last {
+        if let Some(settle) = last {
             self.torn = scan.torn.as_ref().map_or(0, |t| t.len() as u64);
             settle(disk, path, &bytes, &scan).map_err(at(path))?;
         }

@@ -6,6 +6,7 @@
 //! off its own last record, so there is no second truth about it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +18,7 @@ use bartizan_store::Checkpoints;
 use crate::core::Core;
 use crate::disk::Disk;
 use crate::log::{Log, LogError, TreeHead};
+use crate::operator::{Told, stands, told_last};
 use crate::period::{LogId, Period, tenant_of};
 use crate::recover::{OpenError, Recovered, earliest};
 use crate::sealed::{ReadError, SealedLog};
@@ -34,6 +36,8 @@ pub(crate) type Published = Arc<Mutex<BTreeMap<LogId, SealedLog>>>;
 pub(crate) struct Sealer {
     pub(crate) core: Arc<Core>,
     pub(crate) disk: Arc<dyn Disk>,
+    /// The disk of the write-ahead log: the same one, or two.
+    pub(crate) wal_disk: Arc<dyn Disk>,
     pub(crate) wal: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) seed: Secret<[u8; 32]>,
@@ -51,8 +55,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 impl Sealer {
     /// Opens every log that is there, and those that the recovered records belong to; gives the records that are not
-    /// sealed yet.
-    pub(crate) async fn begin(&mut self, recovered: &Recovered) -> Result<Vec<Written>, OpenError> {
+    /// sealed yet, and what the operator's log was told.
+    pub(crate) async fn begin(&mut self, recovered: &Recovered) -> Result<(Vec<Written>, Told), OpenError> {
         let (disk, folder) = (self.disk.clone(), self.folder.clone());
         let mut ids = blocking(move || log_ids(&*disk, &folder)).await??;
         ids.extend(recovered.records.iter().map(|r| LogId::of(&r.tenant, r.time)));
@@ -66,10 +70,34 @@ impl Sealer {
         }
         self.publish_all().await?;
         self.check(recovered)?;
+        let told = self.check_told().await?;
         let is_sealed = |r: &&Written| {
             self.logs.get(&LogId::of(&r.tenant, r.time)).is_some_and(|l| r.seq <= l.last_seq())
         };
-        Ok(recovered.records.iter().filter(|r| !is_sealed(r)).cloned().collect())
+        Ok((recovered.records.iter().filter(|r| !is_sealed(r)).cloned().collect(), told))
+    }
+
+    /// Whether every log begins with what the operator's log was told about it.
+    async fn check_told(&self) -> Result<Told, OpenError> {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(operator) = published.get(&LogId::operator()).cloned() else { return Ok(Told::new()) };
+        let logs: BTreeMap<String, SealedLog> =
+            published.into_iter().map(|(id, log)| (id.origin(&self.core.origin).to_string(), log)).collect();
+        let operators = LogId::operator().origin(&self.core.origin);
+        blocking(move || {
+            let origins: Vec<String> = logs.keys().filter(|o| o.as_str() != &*operators).cloned().collect();
+            let told = told_last(&operator, &origins).map_err(into_open)?;
+            for (origin, head) in &told {
+                match logs.get(origin) {
+                    Some(log) => stands(log, origin, *head)?,
+                    // One of an earlier quarter may have been archived and removed.
+                    None if has_successor(&told, origin) => {}
+                    None => return Err(LogError::Rollback { origin: origin.clone(), size: head.0 }.into()),
+                }
+            }
+            Ok(told)
+        })
+        .await?
     }
 
     /// Whether the write-ahead log is the one that the sealed logs were made of.
@@ -219,7 +247,7 @@ impl Sealer {
 
     /// Removes the segments whose records are all sealed, but never the last one: it says where the numbers go on.
     async fn free_segments(&self, sealed: u64) -> Result<(), OpenError> {
-        let (disk, wal) = (self.disk.clone(), self.wal.clone());
+        let (disk, wal) = (self.wal_disk.clone(), self.wal.clone());
         blocking(move || {
             let io = |source| OpenError::Io { path: wal.clone(), source };
             let names = disk.list(&wal).map_err(io)?;
@@ -238,6 +266,13 @@ impl Sealer {
         })
         .await?
     }
+}
+
+/// Whether the tenant of the log `origin` has a later one.
+fn has_successor(told: &Told, origin: &str) -> bool {
+    let tenant = origin.rsplit_once('/').map(|(tenant, _)| tenant);
+    let mut after = told.range::<str, _>((Bound::Excluded(origin), Bound::Unbounded));
+    after.next().is_some_and(|(next, _)| next.rsplit_once('/').map(|(tenant, _)| tenant) == tenant)
 }
 
 fn into_open(error: ReadError) -> OpenError {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_ledger::{ENTRIES_PER_BUNDLE, Receipt, Tile, bundle_entries, root_of};
+use bartizan_ledger::{ENTRIES_PER_BUNDLE, Receipt, Tile, TileSource, bundle_entries, root_of};
 use bartizan_model::record::Record;
 
 use crate::disk::Disk;
@@ -99,6 +99,28 @@ impl SealedLog {
         Ok((path, bytes, usize::from(width)))
     }
 
+    /// The proof that this log extends the one of `old` entries (RFC 6962, 2.1.2).
+    pub(crate) fn consistency_from(&self, old: u64) -> Result<Vec<Digest>, ReadError> {
+        bartizan_ledger::prove_consistency(&Tiles(self), old, self.size)
+            .map_err(|_| ReadError::Damaged(self.folder.join("tile")))
+    }
+
+    /// The checkpoint with the house's own signature only.
+    pub(crate) fn checkpoint_alone(&self) -> String {
+        let (text, signatures) = self.checkpoint.rsplit_once("\n\n").unwrap_or((&self.checkpoint, ""));
+        format!("{text}\n\n{}\n", signatures.lines().next().unwrap_or_default())
+    }
+
+    /// A tile or bundle as it lies on the disk; none where it is not, or not any more.
+    pub(crate) fn file(&self, tile: Tile) -> Result<Option<Vec<u8>>, ReadError> {
+        let path = self.folder.join(tile.path());
+        match self.disk.read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ReadError::Io { path, source }),
+        }
+    }
+
     /// The entry at `index`; none beyond the size.
     pub(crate) fn entry(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
         if index >= self.size {
@@ -138,12 +160,31 @@ impl SealedLog {
         Ok(low.saturating_sub(1))
     }
 
+    /// The root that the log had when it held `size` entries.
+    pub(crate) fn root_at(&self, size: u64) -> Result<Digest, ReadError> {
+        if size == 0 {
+            return Ok(bartizan_ledger::empty_root());
+        }
+        Prover { log: self, tiles: HashMap::new() }.root(0, size)
+    }
+
     /// The proof that the entry at `index` is in the log, against its checkpoint.
     pub(crate) fn proof(&self, index: u64) -> Result<Receipt, ReadError> {
         let mut prover = Prover { log: self, tiles: HashMap::new() };
         let mut proof = Vec::new();
         prover.path(index, 0, self.size, &mut proof)?;
         Ok(Receipt { index, proof, checkpoint: self.checkpoint.to_string() })
+    }
+}
+
+/// The log's files for those who read them by themselves.
+struct Tiles<'a>(&'a SealedLog);
+
+impl TileSource for Tiles<'_> {
+    type Error = ReadError;
+
+    fn read(&self, tile: Tile) -> Result<Option<Vec<u8>>, ReadError> {
+        self.0.file(tile)
     }
 }
 

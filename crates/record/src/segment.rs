@@ -68,6 +68,11 @@ impl Head {
         out
     }
 
+    /// Whether these are the bytes of a segment of another node than `node`.
+    pub(crate) fn is_foreign(bytes: &[u8], node: NodeId) -> bool {
+        bytes.strip_prefix(MAGIC).is_some_and(|rest| !rest.starts_with(node.as_bytes()))
+    }
+
     /// Reads the head of a segment of `node`; also says where the first frame begins.
     fn decode(bytes: &[u8], node: NodeId) -> Option<(Self, usize)> {
         let (fixed, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;

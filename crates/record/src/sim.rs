@@ -203,6 +203,12 @@ impl SimDisk {
         change(&mut state.now.files[file]);
     }
 
+    /// Makes the lock store forget a log, as somebody who writes to its database could.
+    pub(crate) fn forget_swaps(&self, log: &str) {
+        let mut state = self.state();
+        state.now.swaps.retain(|(name, _)| name != log);
+    }
+
     /// Every file with its content.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();

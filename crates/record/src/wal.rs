@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 
 use bartizan_base::Digest;
-use bartizan_ledger::leaf_hash;
+use bartizan_ledger::{NoteSigner, SignedBatch, leaf_hash};
 
 use crate::core::Core;
 use crate::disk::{Disk, DiskFile, is_full};
@@ -42,6 +42,8 @@ pub(crate) struct Wal {
     pub(crate) current: Option<Current>,
     /// The next segment, prepared while the present one fills: writing its zeroes takes longer than many batches.
     pub(crate) spare: Option<JoinHandle<io::Result<Box<dyn DiskFile>>>>,
+    /// Signs what is acknowledged.
+    pub(crate) promises: NoteSigner,
     /// Outcomes that found no room; they have nobody who would send them again.
     pub(crate) waiting: Vec<Draft>,
 }
@@ -184,7 +186,14 @@ impl Wal {
     }
 
     fn acknowledge(&self, batch: Vec<Draft>, written: Vec<Written>) {
-        let receipts: Vec<Receipt> = written.iter().map(|w| self.core.receipt(w)).collect();
+        let leaves = written.iter().map(|w| w.leaf).collect();
+        let Some(signed) = SignedBatch::sign(&self.core.origin, leaves, &self.promises) else { return };
+        let signed = Arc::new(signed);
+        let receipts: Vec<Receipt> = written
+            .iter()
+            .enumerate()
+            .map(|(place, w)| self.core.receipt(w, (signed.clone(), place)))
+            .collect();
         self.core.tail().extend(written);
         for (draft, receipt) in batch.into_iter().zip(receipts) {
             // The one who waited may have gone; the record stands all the same.

@@ -10,5 +10,6 @@ mod send;
 pub use body::{AnswerBody, BodyError};
 pub use egress::{Connector, Resolve, SystemResolver, is_private};
 pub use send::{
-    Answer, Credentials, FetchError, FetchPolicy, Outbound, SendError, Settings, SetupError, Upstreams,
+    Answer, Credentials, FetchError, FetchPolicy, Fetched, Outbound, SendError, Settings, SetupError,
+    Upstreams,
 };

@@ -112,6 +112,29 @@ pub enum FetchPolicy {
         /// Whether its address may be private.
         allow_private: bool,
     },
+    /// A witness's answer to a checkpoint (C2SP tlog-witness): at most 64 KiB within 5 seconds, no redirects. Its address is
+    /// one of the bootstrap configuration, so it may be private.
+    Witness,
+}
+
+impl FetchPolicy {
+    const fn allow_private(self) -> bool {
+        match self {
+            Self::Jwks { allow_private } => allow_private,
+            Self::Witness => true,
+        }
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, whole.
+    pub body: Bytes,
 }
 
 /// Why nothing was fetched.
@@ -134,7 +157,7 @@ pub enum FetchError {
     Timeout,
 }
 
-const JWKS_MAX: usize = 64 * 1024;
+const FETCH_MAX: usize = 64 * 1024;
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Headers of an answer that are passed on.
@@ -293,24 +316,42 @@ impl Upstreams {
     /// Fetches infrastructure documents of a closed list.
     ///
     /// # Errors
-    /// [`FetchError`].
+    /// [`FetchError`], also for every status but 200.
     pub async fn fetch(&self, policy: FetchPolicy, url: &str) -> Result<Bytes, FetchError> {
-        let FetchPolicy::Jwks { allow_private } = policy;
+        let mut request = Request::new(Full::default());
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let fetched = self.infrastructure(policy, url, request).await?;
+        if fetched.status == 200 { Ok(fetched.body) } else { Err(FetchError::Status(fetched.status)) }
+    }
+
+    /// Posts `body` to infrastructure of a closed list, and gives what it says, whatever its status.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn post(&self, policy: FetchPolicy, url: &str, body: Bytes) -> Result<Fetched, FetchError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        self.infrastructure(policy, url, request).await
+    }
+
+    async fn infrastructure(
+        &self,
+        policy: FetchPolicy,
+        url: &str,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Fetched, FetchError> {
+        let allow_private = policy.allow_private();
         let uri = read_base(url)
             .filter(|u| allow_private || u.scheme_str() == Some("https"))
             .ok_or(FetchError::Address)?;
         let pool = if allow_private { &self.private } else { &self.public };
-        let mut request = Request::new(Full::default());
         *request.uri_mut() = uri;
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let work = async {
             let answer = pool.request(request).await.map_err(|e| FetchError::Exchange(Box::new(e)))?;
-            if answer.status() != http::StatusCode::OK {
-                return Err(FetchError::Status(answer.status().as_u16()));
-            }
+            let (head, body) = answer.into_parts();
             let body =
-                Limited::new(answer.into_body(), JWKS_MAX).collect().await.map_err(|_| FetchError::Body)?;
-            Ok(body.to_bytes())
+                Limited::new(body, FETCH_MAX).collect().await.map_err(|_| FetchError::Body)?.to_bytes();
+            Ok(Fetched { status: head.status.as_u16(), headers: head.headers, body })
         };
         tokio::time::timeout(FETCH_PATIENCE, work).await.map_err(|_| FetchError::Timeout)?
     }

@@ -35,6 +35,8 @@ pub struct Config {
     pub traces: Option<TracesTo>,
     /// A PEM file with further roots for upstream TLS.
     pub upstream_ca: Option<PathBuf>,
+    /// The file that names the logs which a witness cosigns.
+    pub witnessed: Option<PathBuf>,
 }
 
 /// Which parts a process runs.
@@ -42,6 +44,8 @@ pub struct Config {
 pub enum Role {
     /// Everything.
     All,
+    /// A witness of other houses' logs, and nothing else.
+    Witness,
 }
 
 /// Addresses and certificates.
@@ -79,8 +83,12 @@ pub struct Limits {
 }
 
 /// The write-ahead log and its sealing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Record {
+    /// Where a second copy of the write-ahead log is written.
+    pub copy: Option<PathBuf>,
+    /// The file that names the witnesses of the operator's log.
+    pub witnesses: Option<PathBuf>,
     /// Bytes of a segment of the write-ahead log.
     pub segment_bytes: u64,
     /// Records that may wait for the disk.
@@ -136,7 +144,8 @@ impl Config {
         Ok(Self {
             role: match raw.text("server.role") {
                 "all" => Role::All,
-                _ => return Err(raw.wrong("server.role", "expected `all`")),
+                "witness" => Role::Witness,
+                _ => return Err(raw.wrong("server.role", "expected `all` or `witness`")),
             },
             listeners: Listeners {
                 data: raw.parse("listeners.data", "an address and port such as `127.0.0.1:8080`")?,
@@ -162,6 +171,8 @@ impl Config {
                 answer_bytes_max: raw.number("limits.answer_bytes_max", 1, 1 << 30)?,
             },
             record: Record {
+                copy: raw.optional("record.copy_folder").map(PathBuf::from),
+                witnesses: raw.optional("record.witness_policy").map(PathBuf::from),
                 segment_bytes: raw.number("record.segment_bytes", 1 << 20, 1 << 30)?,
                 queue_max: raw.number("record.queue_max", 16, 1 << 20)?,
                 seal_interval: Duration::from_millis(raw.number("record.seal_interval_ms", 100, 60_000)?),
@@ -188,6 +199,7 @@ impl Config {
                 }
             },
             upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
+            witnessed: raw.optional("witness.logs").map(PathBuf::from),
         })
     }
 }

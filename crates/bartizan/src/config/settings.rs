@@ -71,10 +71,26 @@ pub const SETTINGS: &[Setting] = &[
         "What is logged to standard error: a level, or `target=level` separated by commas.",
     ),
     setting("log.format", "text", "How lines are logged: `text` or `json`."),
+    setting(
+        "record.copy_folder",
+        "",
+        "A folder on another disk or host where a second copy of the write-ahead log is written: nothing counts before it \
+         is on both. Each node needs its own.",
+    ),
     setting("record.queue_max", "8192", "Records that may wait for the disk; more are refused."),
     setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
     setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
-    setting("server.role", "all", "Which parts this process runs: `all`."),
+    setting(
+        "record.witness_policy",
+        "",
+        "A file (C2SP tlog-policy) that names the witnesses of the operator's log with their keys and URLs, and how many of \
+         them are enough. Without, nobody outside vouches for the ledger.",
+    ),
+    setting(
+        "server.role",
+        "all",
+        "Which parts this process runs: `all`, or `witness` for other houses' logs.",
+    ),
     Setting {
         secret: true,
         ..setting(
@@ -92,4 +108,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("telemetry.traces_permille", "1000", "How many of a thousand calls are traced."),
     setting("upstream.ca_file", "", "PEM file with further roots that upstream TLS is checked against."),
+    setting(
+        "witness.logs",
+        "",
+        "For the role `witness`: a file with one `log VKEY` line for each log whose checkpoints it cosigns.",
+    ),
 ];

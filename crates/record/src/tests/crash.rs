@@ -54,7 +54,7 @@ async fn recovers(
     assert_eq!(intents, ends, "{what}: every intent has one outcome");
 }
 
-fn check(disk: &SimDisk, acked: &BTreeMap<u64, Digest>, what: &str) {
+pub(super) fn check(disk: &SimDisk, acked: &BTreeMap<u64, Digest>, what: &str) {
     let mut leaves = BTreeMap::new();
     for folder in folders(disk) {
         for entry in entries(disk, &folder) {

@@ -2,10 +2,13 @@
 
 mod crash;
 mod faults;
+mod insider;
 mod ledger;
+mod operator;
 mod process;
 mod records;
 mod speed;
+mod twin;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,254 @@
+//! Somebody with the machine, and with the key: what shows, and who shows it. `docs/threats.md` lists the cases.
+
+use super::*;
+use crate::{LogError, ReadError, Round, Witness, WitnessError};
+use bartizan_ledger::{Checkpoint, NoteSigner, Promise, verify_consistency};
+use futures_util::future::BoxFuture;
+use std::sync::Mutex;
+
+/// The operator's published checkpoint.
+const OPERATORS: &str = "/data/log/operator/all/checkpoint";
+
+/// A witness that keeps to the protocol: it cosigns what extends what it has cosigned last.
+#[derive(Debug, Default)]
+struct Faithful {
+    latest: Mutex<Option<(u64, Digest)>>,
+    down: Mutex<bool>,
+}
+
+impl Witness for Faithful {
+    fn name(&self) -> &'static str {
+        "faithful"
+    }
+
+    fn add_checkpoint<'a>(
+        &'a self,
+        old: u64,
+        proof: &'a [Digest],
+        checkpoint: &'a str,
+    ) -> BoxFuture<'a, Result<String, WitnessError>> {
+        Box::pin(async move {
+            if *self.down.lock().unwrap() {
+                return Err(WitnessError::Unavailable("it is down".to_owned()));
+            }
+            let key = verifier("log.example/operator/all").parse().unwrap();
+            let new =
+                Checkpoint::open(checkpoint.as_bytes(), &key).map_err(|_| WitnessError::Refused(403))?;
+            let mut latest = self.latest.lock().unwrap();
+            let (size, root) = latest.unwrap_or((0, bartizan_ledger::empty_root()));
+            if size != old {
+                return Err(WitnessError::Knows(size));
+            }
+            verify_consistency((size, root), (new.size, new.root), proof)
+                .map_err(|_| WitnessError::Refused(422))?;
+            *latest = Some((new.size, new.root));
+            Ok("\u{2014} faithful AAAA\n".to_owned())
+        })
+    }
+}
+
+async fn work(recorder: &Recorder, from: u64, to: u64) {
+    for n in from..to {
+        drop(intend(recorder, parts(n)).await.unwrap());
+    }
+    recorder.seal_now().await.unwrap();
+    recorder.tell_operator().await.unwrap();
+    recorder.seal_now().await.unwrap();
+}
+
+async fn round(recorder: &Recorder, witness: &Arc<Faithful>) -> Result<Round, OpenError> {
+    recorder.witness_round(&[witness.clone() as Arc<dyn Witness>]).await
+}
+
+#[tokio::test]
+async fn a_witness_cosigns_what_grows_and_its_cosignature_is_published() {
+    let (disk, witness) = (SimDisk::default(), Arc::new(Faithful::default()));
+    let recorder = open(&disk).await;
+    for n in 0..4 {
+        work(&recorder, n * 10, n * 10 + 10).await;
+        let round = round(&recorder, &witness).await.unwrap();
+        assert_eq!(round.cosigned, ["faithful"]);
+        let published = disk.files()[Path::new(OPERATORS)].clone();
+        assert_eq!(published, round.checkpoint.as_bytes());
+        assert!(String::from_utf8(published).unwrap().ends_with("\u{2014} faithful AAAA\n"));
+    }
+    // Nothing new: it cosigns the same once more.
+    assert_eq!(round(&recorder, &witness).await.unwrap().missing, []);
+    *witness.down.lock().unwrap() = true;
+    let silent = round(&recorder, &witness).await.unwrap();
+    assert_eq!((silent.cosigned.len(), silent.missing.len()), (0, 1));
+    recorder.close().await;
+}
+
+#[tokio::test]
+async fn a_house_put_back_as_a_whole_starts_and_only_the_witness_and_the_receipt_tell() {
+    let (disk, witness) = (SimDisk::default(), Arc::new(Faithful::default()));
+    let recorder = open(&disk).await;
+    work(&recorder, 0, 10).await;
+    round(&recorder, &witness).await.unwrap();
+    let snapshot = disk.rebooted();
+    let late = intend(&recorder, parts(10)).await.unwrap();
+    let receipt = late.receipt().clone();
+    drop(late);
+    work(&recorder, 11, 20).await;
+    round(&recorder, &witness).await.unwrap();
+    recorder.close().await;
+
+    let again = open(&snapshot).await;
+    work(&again, 30, 31).await;
+    // Nothing inside can know.
+    assert!(again.failure().is_none());
+    // The caller can: the house has signed that this record would be in the log.
+    let header = receipt.to_string();
+    let promise: Promise = header.splitn(5, ';').nth(4).unwrap().parse().unwrap();
+    let key = verifier("log.example/default/2026q4").parse().unwrap();
+    promise.verify(receipt.leaf, "log.example", &key).unwrap();
+    let held = entries(&snapshot, &default_log());
+    assert!(held.iter().all(|entry| leaf_hash(entry) != receipt.leaf));
+    // And the witness, whether the log is still shorter than what it knows, as long, or longer by now.
+    for n in 0..3 {
+        let told = round(&again, &witness).await.unwrap_err();
+        assert!(matches!(told, OpenError::Log(LogError::Witnessed { .. })), "{told}");
+        assert!(told.to_string().contains("faithful"), "{told}");
+        work(&again, 40 + n, 41 + n).await;
+    }
+}
+
+#[tokio::test]
+async fn a_forked_operators_log_of_the_same_or_a_larger_size_is_not_cosigned() {
+    let witness = Arc::new(Faithful::default());
+    let disk = SimDisk::default();
+    let recorder = open(&disk).await;
+    work(&recorder, 0, 10).await;
+    round(&recorder, &witness).await.unwrap();
+    recorder.close().await;
+    // Another history under the same key.
+    let fork = SimDisk::default();
+    let forked = open(&fork).await;
+    work(&forked, 50, 52).await;
+    work(&forked, 52, 53).await;
+    let told = round(&forked, &witness).await.unwrap_err();
+    assert!(told.to_string().contains("another history"), "{told}");
+    assert!(!String::from_utf8_lossy(&fork.files()[Path::new(OPERATORS)]).contains("faithful"));
+}
+
+/// Rewrites the default log with one entry changed: hashes, tiles and signature made anew with the real key.
+fn rewritten(disk: &SimDisk) -> (SimDisk, (u64, Digest)) {
+    let mut all = entries(disk, &default_log());
+    let at = all[1].iter().position(|b| *b == b'o').unwrap();
+    all[1][at] = b'0';
+    let forged = disk.rebooted();
+    let leaves: Vec<Digest> = all.iter().map(|e| leaf_hash(e)).collect();
+    let size = all.len() as u64;
+    let root = bartizan_ledger::root_of(&leaves);
+    let signer = NoteSigner::from_seed("log.example/default/2026q4", &[5; 32]).unwrap();
+    let note = Checkpoint { origin: "log.example/default/2026q4".to_owned(), size, root }.sign(&signer);
+    for tile in bartizan_ledger::tiles_for(size) {
+        let from = usize::try_from(tile.index * 256).unwrap();
+        let to = from + usize::from(tile.width);
+        let bytes = match tile.level {
+            None => bartizan_ledger::encode_bundle(all[from..to].iter().map(|e| &**e)).unwrap(),
+            Some(_) => leaves[from..to].iter().flat_map(|h| *h.as_bytes()).collect(),
+        };
+        forged.tamper(&default_log().join(tile.path()), |file| *file = bytes);
+    }
+    forged.tamper(&default_log().join("checkpoint"), |file| *file = note.into_bytes());
+    (forged, (size, root))
+}
+
+#[tokio::test]
+async fn a_rewritten_log_with_a_true_signature_is_refused_by_the_lock_and_then_by_the_operators_log() {
+    let disk = SimDisk::default();
+    let recorder = open(&disk).await;
+    work(&recorder, 0, 10).await;
+    std::mem::forget(recorder);
+    let (forged, head) = rewritten(&disk);
+    assert!(
+        matches!(open_at(&forged, &clock()).await, Err(OpenError::Log(_))),
+        "the lock store knows the root"
+    );
+    // The lock store is rewritten as well; its table has no memory.
+    let (forged, _) = rewritten(&disk);
+    forged.forget_swaps("log.example/default/2026q4");
+    bartizan_store::Checkpoints::swap(&forged, "log.example/default/2026q4", None, head).await.unwrap();
+    let refused = open_at(&forged, &clock()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("rolled back or changed") || refused.to_string().contains("changed"),
+        "{refused}"
+    );
+}
+
+/// What a file is for. Checkpoint and key are for readers elsewhere: a start takes the head from the lock store and writes
+/// them anew. Partial tiles of earlier sizes are for readers of older checkpoints. Of a segment the end may be torn.
+fn kind(path: &Path, sizes: &BTreeMap<PathBuf, u64>) -> String {
+    let Some((folder, size)) = sizes.iter().find(|(folder, _)| path.starts_with(folder)) else {
+        return "segment".to_owned();
+    };
+    let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+    match name.parse::<bartizan_ledger::Tile>() {
+        Ok(tile) if bartizan_ledger::Tile::at(tile.level, tile.index, *size) == Some(tile) => {
+            "tile".to_owned()
+        }
+        Ok(_) => "earlier partial tile".to_owned(),
+        Err(_) => name.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_any_file_is_refused_or_harmless_and_never_read_as_truth() {
+    let disk = SimDisk::default();
+    let recorder = open(&disk).await;
+    work(&recorder, 0, 6).await;
+    recorder.close().await;
+    let disk = disk.rebooted();
+    let truth = sealed(&disk);
+    let origin = "log.example/default/2026q4";
+    let sizes: BTreeMap<PathBuf, u64> = disk
+        .files()
+        .into_iter()
+        .filter(|(path, _)| path.ends_with("checkpoint"))
+        .map(|(path, text)| {
+            let size = String::from_utf8(text).unwrap().lines().nth(1).unwrap().parse().unwrap();
+            (path.parent().unwrap().to_owned(), size)
+        })
+        .collect();
+    let (mut refused, mut harmless) = (BTreeMap::new(), BTreeMap::new());
+    for (path, bytes) in disk.files() {
+        let kind = kind(&path, &sizes);
+        // The written part of a segment; what follows is zeroes to its end.
+        let written = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 20).min(bytes.len());
+        for at in (0..written).step_by(7) {
+            let flipped = disk.rebooted();
+            flipped.tamper(&path, |bytes| bytes[at] ^= 1 << (at % 8));
+            let what = format!("{} byte {at}", path.display());
+            let Ok(again) = open_at(&flipped, &clock()).await else {
+                *refused.entry(kind.clone()).or_insert(0) += 1;
+                continue;
+            };
+            let read = reader(&again, Tenant::default_tenant(), 900).await;
+            let size =
+                again.heads(&read).unwrap().iter().find(|h| &*h.origin == origin).map_or(0, |h| h.size);
+            match again.entries(&read, origin, 0, usize::try_from(size).unwrap()).await {
+                Ok(entries) => {
+                    for entry in entries {
+                        let record: Record = serde_json::from_slice(&entry).unwrap();
+                        if let Some(true_one) = truth.get(&record.seq) {
+                            assert_eq!(record, *true_one, "{what}: a changed record was read as truth");
+                        }
+                    }
+                    assert!(kind != "tile", "{what}: a tile in force is of no consequence");
+                    *harmless.entry(kind.clone()).or_insert(0) += 1;
+                }
+                Err(ReadError::Damaged(_) | ReadError::Io { .. }) => {
+                    *refused.entry(kind.clone()).or_insert(0) += 1
+                }
+                Err(error) => panic!("{what}: {error}"),
+            }
+            drop(read);
+            std::mem::forget(again);
+        }
+    }
+    let total = |map: &BTreeMap<String, usize>| map.values().sum::<usize>();
+    assert!(total(&refused) > 100, "{refused:?}");
+    assert!(harmless.len() <= 4, "{harmless:?}");
+}
