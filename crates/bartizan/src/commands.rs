@@ -20,10 +20,10 @@ use bartizan_secret::Secret;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
-use crate::config::{Config, Raw, SETTINGS, Strings};
+use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::{LogFolder, LogFolderError, read_bundle, seconds};
-use crate::{demo, init, recover};
+use crate::{WitnessNode, demo, init, recover};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -233,6 +233,9 @@ fn serve(
 ) -> Result<ExitCode, Failure> {
     let config = config(global, data_folder, set)?;
     logging(&config.log.filter, config.log.json);
+    if config.role == Role::Witness {
+        return witness(&config);
+    }
     runtime()?.block_on(async {
         let claim = match upstream {
             Some(_) if !init::is_founded(&config).await.map_err(|e| Failure::of(ExitCode::Failed, &e))? => {
@@ -250,6 +253,23 @@ fn serve(
             let key = ready.map_err(|e| Failure::of(ExitCode::Failed, &e))??;
             writeln!(out, "\nAn installation was created for trying out. Your key, shown once:\n\n  export OPENAI_API_KEY={}\n  export OPENAI_BASE_URL=http://{}/v1", key.expose(), node.data)?;
         }
+        out.flush()?;
+        ended().await;
+        node.stop().await;
+        Ok(ExitCode::Ok)
+    })
+}
+
+/// Runs a witness until it is asked to end.
+fn witness(config: &Config) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(async {
+        let node = WitnessNode::start(config).await.map_err(|e| Failure::of(ExitCode::Failed, &e))?;
+        let mut out = io::stdout();
+        writeln!(
+            out,
+            "witness     http://{}\noperations  http://{}\nkey         {}",
+            node.data, node.operations, node.key
+        )?;
         out.flush()?;
         ended().await;
         node.stop().await;

@@ -10,8 +10,11 @@ mod offline;
 mod operations;
 mod recover;
 mod telemetry;
+mod witness_role;
+mod witnesses;
 
 pub use commands::run;
 pub use init::{Founded, InitError, found};
 pub use node::{Machine, Node, NodeError};
 pub use operations::metrics_reference;
+pub use witness_role::WitnessNode;

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::telemetry::Telemetry;
+use crate::witnesses::{Witnesses, follow, tell};
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ pub enum NodeError {
     },
 }
 
-fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+pub(crate) fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     what: &'static str,
 ) -> impl FnOnce(E) -> NodeError {
     move |source| NodeError::Part { what, source: source.into() }
@@ -125,6 +126,11 @@ impl StateDb {
     pub(crate) fn state(&self) -> &StateStore {
         &self.state
     }
+
+    /// The lock store.
+    pub(crate) fn checkpoints(&self) -> Arc<dyn Checkpoints> {
+        self.checkpoints.clone()
+    }
 }
 
 /// What a node takes from its machine. The default is the real one; tests put something that fails in its place.
@@ -161,6 +167,7 @@ pub struct Node {
     recorder: Recorder,
     keeper: Arc<Keeper>,
     traces: Option<Telemetry>,
+    witnesses: Option<Arc<Witnesses>>,
     _folder: DataFolder,
 }
 
@@ -178,22 +185,42 @@ impl Node {
     /// # Errors
     /// As for [`Node::start`].
     pub async fn start_on(config: &Config, machine: Machine) -> Result<Self, NodeError> {
-        let Assembled { folder, registry, gate, keeper, recorder, traces, control } =
+        let Assembled { folder, registry, gate, keeper, recorder, traces, witnesses, control } =
             Assembled::new(config, machine).await?;
+        if let Some(witnesses) = &witnesses {
+            // A house that was put back to an earlier state must not serve.
+            witnesses.round().await.map_err(part("the ledger"))?;
+        }
         let known_keeper = keeper.clone();
         let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
         watch(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
+        follow(&tasks, recorder.clone(), witnesses.clone());
         let (data, control, operations) = listen(
             config,
             &tasks,
             gate,
             control,
-            Operations { registry: Arc::new(registry), keeper, recorder: recorder.clone() },
+            Operations {
+                registry: Arc::new(registry),
+                keeper,
+                recorder: recorder.clone(),
+                witnesses: witnesses.clone(),
+            },
         )
         .await?;
-        Ok(Self { data, control, operations, tasks, recorder, keeper: known_keeper, traces, _folder: folder })
+        Ok(Self {
+            data,
+            control,
+            operations,
+            tasks,
+            recorder,
+            keeper: known_keeper,
+            traces,
+            witnesses,
+            _folder: folder,
+        })
     }
 
     /// Seals what is recorded up to now.
@@ -210,6 +237,8 @@ impl Node {
             tracing::warn!("some requests did not end in time");
         }
         write_uses(&self.keeper).await;
+        // What happened in the last minute must not be deniable for want of a round.
+        tell(&self.recorder, self.witnesses.as_deref()).await;
         self.recorder.close().await;
         if let Some(traces) = self.traces {
             traces.close().await;
@@ -226,6 +255,7 @@ pub(crate) struct Assembled {
     keeper: Arc<Keeper>,
     recorder: Recorder,
     traces: Option<Telemetry>,
+    witnesses: Option<Arc<Witnesses>>,
     pub(crate) control: Control,
 }
 
@@ -264,11 +294,15 @@ impl Assembled {
             clock: clock.clone(),
             random: random.clone(),
         }));
+        let witnesses = config.record.witnesses.as_deref();
+        let witnesses = witnesses
+            .map(|path| Witnesses::load(path, recorder.clone(), &upstreams, clock.clone()).map(Arc::new))
+            .transpose()?;
         let house =
             Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
         let control =
             Control { house, store: store.state, recorder: recorder.clone(), sealer, clock, random };
-        Ok(Self { folder, registry, gate, keeper, recorder, traces, control })
+        Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, control })
     }
 
     /// Ends: what was recorded is sealed.
@@ -303,7 +337,7 @@ async fn recorder(
 }
 
 /// Which node this is, for the life of the folder.
-fn node_id(folder: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<NodeId, NodeError> {
+pub(crate) fn node_id(folder: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<NodeId, NodeError> {
     let path = folder.join("node");
     let io = |source| NodeError::Io { path: path.clone(), source };
     if !path.exists() {
@@ -401,7 +435,7 @@ fn seal(tasks: &Tasks, recorder: Recorder, every: Duration) {
     });
 }
 
-fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
+pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
     let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
     let tls = ServerTls::from_pem_files(certificates, key).map_err(part("inbound TLS"))?;
     Ok(Some(tls.config()))

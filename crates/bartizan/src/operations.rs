@@ -10,12 +10,15 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use prometheus_client::registry::Registry;
 
+use crate::witnesses::Witnesses;
+
 /// Health, readiness and metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Operations {
     pub(crate) registry: Arc<Registry>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) recorder: Recorder,
+    pub(crate) witnesses: Option<Arc<Witnesses>>,
 }
 
 /// What is counted elsewhere and read when it is asked for.
@@ -62,6 +65,12 @@ const READ: &[Read] = &[
         kind: "counter",
         help: "Records sealed into a tree",
         value: |o| o.recorder.stats().sealed.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_record_unwitnessed_seconds",
+        kind: "gauge",
+        help: "For how long no quorum of witnesses has cosigned; 0 without a witness policy. An alarm above 600",
+        value: |o| o.witnesses.as_ref().map_or(0, |w| w.unwitnessed_s()),
     },
     Read {
         name: "bartizan_state_revision",

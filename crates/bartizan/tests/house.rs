@@ -19,6 +19,8 @@ mod tls;
 mod tokens;
 #[path = "house/traces.rs"]
 mod traces;
+#[path = "house/witness.rs"]
+mod witness;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -13,6 +13,7 @@ use crate::printed;
 use crate::seal::Sealer;
 
 const LOG_SEED: &str = "log.ed25519";
+const WITNESS_SEED: &str = "witness.ed25519";
 const KEK: &str = "kek.aes256";
 const KEY_LEN: usize = 32;
 
@@ -111,6 +112,17 @@ impl KeyFolder {
     /// When it is absent, too open, or not a key.
     pub fn log_seed(&self) -> Result<Secret<[u8; 32]>, KeyFolderError> {
         self.read_key(LOG_SEED)
+    }
+
+    /// The seed of the Ed25519 key that cosigns other houses' checkpoints; made at the first start of a witness.
+    ///
+    /// # Errors
+    /// When it cannot be written, is too open, or is not a key.
+    pub fn witness_seed(&self, random: &dyn Random) -> Result<Secret<[u8; 32]>, KeyFolderError> {
+        match self.create_key(WITNESS_SEED, random) {
+            Err(KeyFolderError::Exists { .. }) => self.read_key(WITNESS_SEED),
+            made => made,
+        }
     }
 
     /// Makes the key-encryption key and gives the sealer that uses it.

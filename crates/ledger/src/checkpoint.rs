@@ -4,7 +4,8 @@ use bartizan_base::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::note::{Note, NoteError, NoteSigner, VerifierKey};
+use crate::cosignature::{Cosignature, CosignerKey};
+use crate::note::{NoteError, NoteSigner, UnverifiedNote, VerifierKey};
 
 /// What a log says about itself: its name, its size and its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,15 @@ pub struct Checkpoint {
     pub size: u64,
     /// The root over them.
     pub root: Digest,
+}
+
+/// A checkpoint that its log has signed, and who has cosigned it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cosigned {
+    /// What the log says.
+    pub checkpoint: Checkpoint,
+    /// The cosignatures by known keys, all verified.
+    pub cosignatures: Vec<Cosignature>,
 }
 
 /// Why a checkpoint is refused.
@@ -49,11 +59,28 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`].
     pub fn open(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let checkpoint = Self::parse(&Note::open(note, std::slice::from_ref(key))?.text)?;
-        if checkpoint.origin == key.name() { Ok(checkpoint) } else { Err(CheckpointError::Origin) }
+        Ok(Self::open_cosigned(note, key, &[])?.checkpoint)
     }
 
-    fn parse(text: &str) -> Result<Self, CheckpointError> {
+    /// As [`Checkpoint::open`], with the cosignatures by `cosigners`. None need be there: [`Policy`](crate::Policy) says
+    /// how many suffice.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn open_cosigned(
+        note: &[u8],
+        key: &VerifierKey,
+        cosigners: &[CosignerKey],
+    ) -> Result<Cosigned, CheckpointError> {
+        let note = UnverifiedNote::parse(note)?;
+        let checkpoint = Self::parse(note.signed_by(std::slice::from_ref(key))?)?;
+        if checkpoint.origin != key.name() {
+            return Err(CheckpointError::Origin);
+        }
+        Ok(Cosigned { checkpoint, cosignatures: note.cosigned_by(cosigners)? })
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, CheckpointError> {
         let mut lines = text.split_terminator('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Shape);

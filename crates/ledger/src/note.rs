@@ -1,25 +1,27 @@
-//! Signed notes after C2SP signed-note, with Ed25519 keys (type 0x01).
+//! Signed notes after C2SP signed-note: logs sign with Ed25519 keys (type 0x01), cosigners as [`CosignerKey`] says.
 
 use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use bartizan_base::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::cosignature::{Cosignature, CosignerKey};
+use crate::key::{KeyId, KeyText, key_id, key_text, signature_line, valid_name};
 
 /// The algorithm byte of Ed25519.
 const ED25519_TYPE: u8 = 0x01;
 /// The longest note that is read, in bytes.
 pub const NOTE_MAX: usize = 1 << 20;
 /// How many signatures are read.
-const SIGNATURES_MAX: usize = 100;
+pub const SIGNATURES_MAX: usize = 100;
 
 /// A key that verifies notes, in its text form `name+hex id+base64`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
-    id: [u8; 4],
+    id: KeyId,
     public: [u8; 32],
 }
 
@@ -36,31 +38,38 @@ pub struct Note {
     pub text: String,
 }
 
+/// A note as it was read. Its text is shown only against keys: what it says is anybody's claim until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedNote {
+    text: String,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Signature {
+    name: String,
+    id: KeyId,
+    bytes: Vec<u8>,
+}
+
 /// Why a note, key or signature is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
     /// A key name is empty or has a space or `+`; or a key is not well-formed.
     #[error("not a verifier key: expected `name+id+base64`")]
     Key,
-    /// Not a signed note.
+    /// Not a signed note, or one with more than [`SIGNATURES_MAX`] signatures.
     #[error("not a signed note")]
     Shape,
     /// A signature by a known key does not hold.
     #[error("a signature by a known key does not hold")]
     Signature,
+    /// A known key has signed twice. The specification leaves this open; the stricter of the foreign verifiers refuses it.
+    #[error("a known key has signed more than once")]
+    Duplicate,
     /// No known key has signed.
     #[error("no known key has signed the note")]
     Unsigned,
-}
-
-fn valid_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains('+') && !name.contains(|c: char| c.is_whitespace() || c.is_control())
-}
-
-fn key_id(name: &str, public: &[u8; 32]) -> [u8; 4] {
-    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[ED25519_TYPE], public]);
-    let [a, b, c, d, ..] = *digest.as_bytes();
-    [a, b, c, d]
 }
 
 impl VerifierKey {
@@ -75,13 +84,16 @@ impl VerifierKey {
         let key = UnparsedPublicKey::new(&ED25519, self.public);
         key.verify(bytes, signature).map_err(|_| NoteError::Signature)
     }
+
+    /// Whether both are the same public key, under whatever names.
+    pub(crate) fn same_public(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![ED25519_TYPE];
-        bytes.extend_from_slice(&self.public);
-        write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id), STANDARD.encode(bytes))
+        f.write_str(&key_text(&self.name, self.id, ED25519_TYPE, &self.public))
     }
 }
 
@@ -95,18 +107,9 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key);
-        };
-        let bytes = STANDARD.decode(key).map_err(|_| NoteError::Key)?;
-        let Some((&ED25519_TYPE, public)) = bytes.split_first() else { return Err(NoteError::Key) };
-        let public: [u8; 32] = public.try_into().map_err(|_| NoteError::Key)?;
-        let expected = key_id(name, &public);
-        if !valid_name(name) || id != format!("{:08x}", u32::from_be_bytes(expected)) {
-            return Err(NoteError::Key);
-        }
-        Ok(Self { name: name.to_owned(), id: expected, public })
+        let KeyText { name, id, kind, public } = KeyText::parse(text).ok_or(NoteError::Key)?;
+        let public = public.try_into().map_err(|_| NoteError::Key)?;
+        if kind == ED25519_TYPE { Ok(Self { name, id, public }) } else { Err(NoteError::Key) }
     }
 }
 
@@ -121,7 +124,7 @@ impl NoteSigner {
         }
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| NoteError::Key)?;
         let public: [u8; 32] = pair.public_key().as_ref().try_into().map_err(|_| NoteError::Key)?;
-        let verifier = VerifierKey { name: name.to_owned(), id: key_id(name, &public), public };
+        let verifier = VerifierKey { name: name.to_owned(), id: key_id(name, ED25519_TYPE, &public), public };
         Ok(Self { verifier, pair })
     }
 
@@ -140,9 +143,8 @@ impl NoteSigner {
     /// Signs `text`, which ends in a line feed, and returns the whole note.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
-        let mut bytes = self.verifier.id.to_vec();
-        bytes.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!("{text}\n\u{2014} {} {}\n", self.verifier.name, STANDARD.encode(bytes))
+        let signature = self.pair.sign(text.as_bytes());
+        format!("{text}\n{}", signature_line(&self.verifier.name, self.verifier.id, signature.as_ref()))
     }
 }
 
@@ -159,6 +161,18 @@ impl Note {
     /// # Errors
     /// [`NoteError`].
     pub fn open(bytes: &[u8], known: &[VerifierKey]) -> Result<Self, NoteError> {
+        let note = UnverifiedNote::parse(bytes)?;
+        note.signed_by(known)?;
+        Ok(Self { text: note.text })
+    }
+}
+
+impl UnverifiedNote {
+    /// Reads a note.
+    ///
+    /// # Errors
+    /// `Shape`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
         if bytes.len() > NOTE_MAX {
             return Err(NoteError::Shape);
         }
@@ -167,27 +181,92 @@ impl Note {
             return Err(NoteError::Shape);
         }
         let split = note.rfind("\n\n").ok_or(NoteError::Shape)?;
-        let (text, signatures) = note.split_at_checked(split + 1).ok_or(NoteError::Shape)?;
-        let signatures =
-            signatures.strip_prefix('\n').and_then(|s| s.strip_suffix('\n')).ok_or(NoteError::Shape)?;
+        let (text, lines) = note.split_at_checked(split + 1).ok_or(NoteError::Shape)?;
+        let lines = lines.strip_prefix('\n').ok_or(NoteError::Shape)?;
+        Ok(Self { text: text.to_owned(), signatures: parse_lines(lines)? })
+    }
+
+    /// A note of this text with these signature lines, as a witness answers them.
+    pub(crate) fn of(text: &str, lines: &str) -> Result<Self, NoteError> {
+        Ok(Self { text: text.to_owned(), signatures: parse_lines(lines)? })
+    }
+
+    /// The text, once one of `known` has signed it. Signatures by others are ignored; one by a known key that does not
+    /// hold, or a second one, refuses the note.
+    ///
+    /// # Errors
+    /// `Signature`, `Duplicate`, `Unsigned`.
+    pub fn signed_by(&self, known: &[VerifierKey]) -> Result<&str, NoteError> {
         let mut signed = false;
-        for (count, line) in signatures.split('\n').enumerate() {
-            let (name, signature) =
-                line.strip_prefix("\u{2014} ").and_then(|l| l.split_once(' ')).ok_or(NoteError::Shape)?;
-            let signature = STANDARD.decode(signature).map_err(|_| NoteError::Shape)?;
-            let (id, signature) = signature.split_first_chunk::<4>().ok_or(NoteError::Shape)?;
-            if !valid_name(name) || count >= SIGNATURES_MAX {
-                return Err(NoteError::Shape);
-            }
-            if let Some(key) = known.iter().find(|k| k.name == name && k.id == *id) {
+        for key in known {
+            if let Some(signature) = self.signature(&key.name, key.id)? {
                 UnparsedPublicKey::new(&ED25519, key.public)
-                    .verify(text.as_bytes(), signature)
+                    .verify(self.text.as_bytes(), signature)
                     .map_err(|_| NoteError::Signature)?;
                 signed = true;
             }
         }
-        if signed { Ok(Self { text: text.to_owned() }) } else { Err(NoteError::Unsigned) }
+        if signed { Ok(&self.text) } else { Err(NoteError::Unsigned) }
     }
+
+    /// The cosignatures by `known`, in their order; maybe none. Signatures by others are ignored; one by a known key
+    /// that does not hold, or a second one, refuses the note. A public key counts once, under whatever names it is known.
+    ///
+    /// # Errors
+    /// `Signature`, `Duplicate`.
+    pub fn cosigned_by(&self, known: &[CosignerKey]) -> Result<Vec<Cosignature>, NoteError> {
+        let mut found: Vec<Cosignature> = Vec::new();
+        for key in known {
+            let Some(signature) = self.signature(key.name(), key.id())? else { continue };
+            let cosignature = key.verify(&self.text, signature)?;
+            if !found.iter().any(|other| other.key().same_public(key)) {
+                found.push(cosignature);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The text, unverified.
+    pub(crate) fn claim(&self) -> &str {
+        &self.text
+    }
+
+    /// The note with the signatures of these keys alone.
+    pub(crate) fn signed_only(&self, keys: &[VerifierKey]) -> String {
+        let of_keys = |s: &&Signature| keys.iter().any(|key| key.name == s.name && key.id == s.id);
+        let lines = self.signatures.iter().filter(of_keys).map(|s| signature_line(&s.name, s.id, &s.bytes));
+        format!("{}\n{}", self.text, lines.collect::<String>())
+    }
+
+    pub(crate) const fn signatures(&self) -> usize {
+        self.signatures.len()
+    }
+
+    /// The signature of a key, which signs at most once.
+    pub(crate) fn signature(&self, name: &str, id: KeyId) -> Result<Option<&[u8]>, NoteError> {
+        let mut of_key = self.signatures.iter().filter(|s| s.name == name && s.id == id);
+        match (of_key.next(), of_key.next()) {
+            (_, Some(_)) => Err(NoteError::Duplicate),
+            (found, None) => Ok(found.map(|signature| &*signature.bytes)),
+        }
+    }
+}
+
+/// Reads signature lines, one at least, each ending in a line feed.
+fn parse_lines(lines: &str) -> Result<Vec<Signature>, NoteError> {
+    let lines = lines.strip_suffix('\n').ok_or(NoteError::Shape)?;
+    let mut signatures = Vec::new();
+    for line in lines.split('\n') {
+        let (name, signature) =
+            line.strip_prefix("\u{2014} ").and_then(|l| l.split_once(' ')).ok_or(NoteError::Shape)?;
+        let signature = STANDARD.decode(signature).map_err(|_| NoteError::Shape)?;
+        let (id, bytes) = signature.split_first_chunk::<4>().ok_or(NoteError::Shape)?;
+        if !valid_name(name) || signatures.len() >= SIGNATURES_MAX {
+            return Err(NoteError::Shape);
+        }
+        signatures.push(Signature { name: name.to_owned(), id: *id, bytes: bytes.to_vec() });
+    }
+    Ok(signatures)
 }
 
 #[cfg(test)]

@@ -1,12 +1,8 @@
-//! Inclusion and consistency proofs (RFC 6962, 2.1.1 and 2.1.2; verification after RFC 9162, 2.1.3.2 and 2.1.4.2), and
-//! receipts after C2SP tlog-proof.
+//! Inclusion and consistency proofs (RFC 6962, 2.1.1 and 2.1.2; verification after RFC 9162, 2.1.3.2 and 2.1.4.2).
 
 use bartizan_base::Digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, parse_decimal, parse_hash};
-use crate::note::VerifierKey;
+use crate::checkpoint::CheckpointError;
 use crate::tree::{empty_root, node_hash, root_of};
 
 /// Why a proof does not prove.
@@ -148,68 +144,9 @@ pub fn verify_consistency(
     }
 }
 
-/// A proof that one entry is in a log, to be verified offline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Which entry.
-    pub index: u64,
-    /// From the leaf upwards.
-    pub proof: Vec<Digest>,
-    /// The signed checkpoint.
-    pub checkpoint: String,
-}
-
-const HEADER: &str = "c2sp.org/tlog-proof@v1";
-
-/// No tree of at most 2^64 leaves needs more hashes.
-const HASHES_MAX: usize = 64;
-
-impl Receipt {
-    /// The text of a `.tlog-proof` file.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let hashes: String = self.proof.iter().map(|h| STANDARD.encode(h.as_bytes()) + "\n").collect();
-        format!("{HEADER}\nindex {}\n{hashes}\n{}", self.index, self.checkpoint)
-    }
-
-    /// Reads a `.tlog-proof` file.
-    ///
-    /// # Errors
-    /// `Shape`.
-    pub fn parse(text: &str) -> Result<Self, ProofError> {
-        let (head, checkpoint) = text.split_once("\n\n").ok_or(ProofError::Shape)?;
-        let mut lines = head.split('\n').peekable();
-        if lines.next() != Some(HEADER) {
-            return Err(ProofError::Shape);
-        }
-        // Data of an application, authenticated by nothing: ours has none and it is not kept.
-        if let Some(line) = lines.next_if(|line| line.starts_with("extra ")) {
-            let extra = line.strip_prefix("extra ").map(|extra| STANDARD.decode(extra));
-            extra.ok_or(ProofError::Shape)?.map_err(|_| ProofError::Shape)?;
-        }
-        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(parse_decimal);
-        let index = index.ok_or(ProofError::Shape)?;
-        // One more than any tree needs is enough to refuse.
-        let proof: Option<Vec<_>> = lines.take(HASHES_MAX + 1).map(parse_hash).collect();
-        let proof = proof.filter(|p| p.len() <= HASHES_MAX).ok_or(ProofError::Shape)?;
-        Ok(Self { index, proof, checkpoint: checkpoint.to_owned() })
-    }
-
-    /// Verifies that the entry with this leaf hash is in the log of `key`.
-    ///
-    /// # Errors
-    /// [`ProofError`].
-    pub fn verify(&self, leaf: Digest, key: &VerifierKey) -> Result<Checkpoint, ProofError> {
-        let checkpoint = Checkpoint::open(self.checkpoint.as_bytes(), key)?;
-        verify_inclusion(leaf, self.index, checkpoint.size, &self.proof, &checkpoint.root)?;
-        Ok(checkpoint)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::note::NoteSigner;
     use crate::tree::leaf_hash;
 
     fn leaves(n: u32) -> Vec<Digest> {
@@ -263,20 +200,5 @@ mod tests {
                 assert!(verify_consistency((old, forged), (size, root), &hashes).is_err());
             }
         }
-    }
-
-    #[test]
-    fn a_receipt_round_trips_and_proves_its_entry_only() {
-        let signer = NoteSigner::from_seed("example.org/log", &[9; 32]).unwrap();
-        let leaves = leaves(11);
-        let checkpoint =
-            Checkpoint { origin: "example.org/log".to_owned(), size: 11, root: root_of(&leaves) }
-                .sign(&signer);
-        let receipt = Receipt { index: 4, proof: inclusion_proof(&leaves, 4).unwrap(), checkpoint };
-        let read = Receipt::parse(&receipt.text()).unwrap();
-        assert_eq!(read, receipt);
-        assert!(read.verify(leaves[4], signer.verifier()).is_ok());
-        assert_eq!(read.verify(leaves[5], signer.verifier()), Err(ProofError::Root));
-        assert!(Receipt::parse("c2sp.org/tlog-proof@v1\nindex x\n\n").is_err());
     }
 }

@@ -88,6 +88,19 @@ pub fn prove_consistency<S: TileSource>(
     Ok(proof)
 }
 
+/// The root that the log of `size` entries had when it had `then`.
+///
+/// The tiles are not checked against a root here: a consistency proof from `(then, root)` to the signed root does that.
+///
+/// # Errors
+/// [`ProveError`].
+pub fn root_at<S: TileSource>(source: &S, size: u64, then: u64) -> Result<Digest, ProveError<S::Error>> {
+    if then > size {
+        return Err(ProveError::OutOfRange);
+    }
+    Tree::new(source, size).root(0, then)
+}
+
 /// The roots of parts of a tree, computed from its tiles. Each tile is read once.
 struct Tree<'a, S> {
     source: &'a S,

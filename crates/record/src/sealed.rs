@@ -173,7 +173,7 @@ impl SealedLog {
         let mut prover = Prover { log: self, tiles: HashMap::new() };
         let mut proof = Vec::new();
         prover.path(index, 0, self.size, &mut proof)?;
-        Ok(Receipt { index, proof, checkpoint: self.checkpoint.to_string() })
+        Ok(Receipt { index, proof, checkpoint: self.checkpoint.to_string(), extra: None })
     }
 }
 

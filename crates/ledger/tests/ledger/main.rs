@@ -3,7 +3,14 @@
 //! The modules say `cfg(test)` so that the lints' exceptions for tests hold in their helpers too.
 
 #[cfg(test)]
+mod cosignature;
+#[cfg(test)]
 mod note;
+#[cfg(test)]
+mod policy;
+#[cfg(feature = "pq")]
+#[cfg(test)]
+mod pq;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]
@@ -12,5 +19,7 @@ mod receipt;
 mod resume;
 #[cfg(test)]
 mod tile;
+#[cfg(test)]
+mod witness;
 #[cfg(test)]
 mod world;

@@ -28,6 +28,26 @@ fn the_published_example_note_opens() {
     assert_eq!(known[0].to_string(), NEUMANN);
 }
 
+/// The example of the specification.
+const FOO: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+const FOO_NOTE: &str = "This is an example message.\n\n\
+    — example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
+
+#[test]
+fn the_specifications_example_note_opens_under_its_own_key_only() {
+    assert!(Note::open(FOO_NOTE.as_bytes(), &[FOO.parse().unwrap()]).is_ok());
+    assert_eq!(Note::open(FOO_NOTE.as_bytes(), &[NEUMANN.parse().unwrap()]), Err(NoteError::Unsigned));
+}
+
+#[test]
+fn a_known_key_that_signs_twice_refuses_the_note_an_unknown_one_does_not() {
+    let (a, b) = (signer("a", 1), signer("b", 2));
+    let once = a.sign("text\n");
+    let twice = format!("{once}{}{}", lines(&b.sign("text\n")), lines(&once));
+    assert_eq!(Note::open(twice.as_bytes(), &[key(&a)]), Err(NoteError::Duplicate));
+    assert!(Note::open(twice.as_bytes(), &[key(&b)]).is_ok());
+}
+
 #[test]
 fn any_changed_byte_of_a_note_is_refused() {
     let known = [NEUMANN.parse().unwrap()];

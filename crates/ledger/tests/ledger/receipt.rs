@@ -1,8 +1,10 @@
 use bartizan_ledger::{
-    Checkpoint, CheckpointError, NoteError, ProofError, Receipt, VerifierKey, leaf_hash, prove_inclusion,
+    Checkpoint, CheckpointError, NoteError, Policy, ProofError, Receipt, ReceiptError, Refused, VerifierKey,
+    leaf_hash, prove_inclusion,
 };
+use proptest::prelude::*;
 
-use crate::world::{MemoryLog, entry, signer};
+use crate::world::{MemoryLog, cosigner, entry, signer};
 
 const ORIGIN: &str = "example.com/default/2026q4";
 
@@ -13,6 +15,7 @@ fn receipt(size: u64, index: u64) -> Receipt {
         proof: prove_inclusion(&log, size, index).unwrap(),
         checkpoint: Checkpoint { origin: ORIGIN.to_owned(), size, root: log.appender.root() }
             .sign(&signer(ORIGIN, 1)),
+        extra: None,
     }
 }
 
@@ -28,7 +31,9 @@ fn receipts_round_trip_and_verify() {
         assert_eq!(read, receipt);
         assert_eq!(read.verify(leaf_hash(&entry(index)), &key(1)).unwrap().size, size);
         let with_extra = receipt.text().replace("\nindex", "\nextra d2h5\nindex");
-        assert_eq!(Receipt::parse(&with_extra), Ok(receipt));
+        let kept = Receipt { extra: Some(b"why".to_vec()), ..receipt };
+        assert_eq!(kept.text(), with_extra);
+        assert_eq!(Receipt::parse(&with_extra), Ok(kept));
     }
 }
 
@@ -82,5 +87,49 @@ fn malformed_receipts_are_refused() {
         String::new(),
     ] {
         assert_eq!(Receipt::parse(&bad), Err(ProofError::Shape), "{bad}");
+    }
+}
+
+#[test]
+fn a_receipt_keeps_its_cosignatures_and_holds_only_under_a_policy_they_satisfy() {
+    let (w1, w2) = (cosigner("w1.example", 11), cosigner("w2.example", 12));
+    let mut good = receipt(300, 7);
+    let text = good.checkpoint.split_once("\n\n").unwrap().0.to_owned() + "\n";
+    good.checkpoint += &w1.cosign(&text, 5).unwrap();
+    let good = Receipt::parse(&good.text()).unwrap();
+    let policy = |quorum: &str| {
+        let (w1, w2) = (w1.verifier(), w2.verifier());
+        let text =
+            format!("log {}\nwitness a {w1}\nwitness b {w2}\ngroup both all a b\nquorum {quorum}\n", key(1));
+        Policy::parse(text.as_bytes()).unwrap()
+    };
+    let leaf = leaf_hash(&entry(7));
+    let cosigned = good.verify_under(leaf, &key(1), &policy("a")).unwrap();
+    assert_eq!((cosigned.checkpoint.size, cosigned.cosignatures.len()), (300, 1));
+    let missing = good.verify_under(leaf, &key(1), &policy("both")).unwrap_err();
+    assert_eq!(missing.to_string(), "`both` needs 2 of 2 and has 1 (`b` has not cosigned)");
+    assert_eq!(
+        good.verify_under(leaf_hash(b"other"), &key(1), &policy("a")),
+        Err(ReceiptError::Proof(ProofError::Root))
+    );
+    assert_eq!(
+        good.verify_under(leaf, &key(2), &policy("a")),
+        Err(ReceiptError::Policy(Refused::UnknownLog))
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn receipts_round_trip_byte_for_byte(
+        index in any::<u64>(),
+        proof in prop::collection::vec(any::<[u8; 32]>(), 0..=64),
+        extra in prop::option::of(prop::collection::vec(any::<u8>(), 0..100)),
+        checkpoint in "[a-z\n]{0,40}",
+    ) {
+        let proof = proof.into_iter().map(bartizan_base::Digest::from_bytes).collect();
+        let receipt = Receipt { index, proof, checkpoint, extra };
+        prop_assert_eq!(Receipt::parse(&receipt.text()), Ok(receipt));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use bartizan_base::Digest;
-use bartizan_ledger::{Appender, NoteSigner, Tile, TileSource, empty_root, leaf_hash, node_hash};
+use bartizan_ledger::{Appender, Cosigner, NoteSigner, Tile, TileSource, empty_root, leaf_hash, node_hash};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryLog {
@@ -49,6 +49,10 @@ pub(crate) fn leaves(size: u64) -> Vec<Digest> {
 
 pub(crate) fn signer(name: &str, seed: u8) -> NoteSigner {
     NoteSigner::from_seed(name, &[seed; 32]).unwrap()
+}
+
+pub(crate) fn cosigner(name: &str, seed: u8) -> Cosigner {
+    Cosigner::from_seed(name, &[seed; 32]).unwrap()
 }
 
 /// RFC 6962, 2.1.

@@ -8,6 +8,7 @@ mod operator;
 mod process;
 mod records;
 mod speed;
+mod syscalls;
 mod twin;
 
 use std::collections::BTreeMap;
