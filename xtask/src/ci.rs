@@ -45,6 +45,7 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("python3", &["python3", "python3-venv"]),
     ("npm", &["nodejs", "npm"]),
     ("initdb", &["postgresql"]),
+    ("strace", &["strace"]),
 ];
 
 #[expect(clippy::disallowed_methods, reason = "a developer's tool that tells how long its steps take")]
