@@ -19,6 +19,7 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("metrics.md", metrics()),
         ("cli.md", cli()),
         ("ids.md", ids()),
+        ("query.md", format!("# Query language\n{NOTE}\n{}", bartizan_query::reference_page())),
     ];
     let mut stale = Vec::new();
     for (name, text) in pages {
