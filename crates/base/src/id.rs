@@ -43,8 +43,12 @@ id_kinds! {
     Approval "apr",
     /// The single-use claim of the first administrator.
     Claim "clm",
+    /// A data key: personal data of one principal lies under it until it is destroyed.
+    DataKey "dek",
     /// One decision, and the ask it answers.
     Decision "dec",
+    /// The erasure of a principal's personal data.
+    Erasure "ers",
     /// An API key.
     Key "key",
     /// A running process of Bartizan.

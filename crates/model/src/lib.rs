@@ -4,6 +4,7 @@
 pub mod action;
 pub mod ask;
 pub mod caller;
+pub mod commit;
 pub mod directory;
 mod extras;
 pub mod label;
@@ -20,6 +21,7 @@ pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
+pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use label::{Confidentiality, Integrity, Label};
@@ -31,8 +33,12 @@ pub use resource::EntityRef;
 
 use bartizan_base::id::kinds;
 
+/// A data key of the vault.
+pub type DataKeyId = bartizan_base::Id<kinds::DataKey>;
 /// One decision and the ask it answers.
 pub type DecisionId = bartizan_base::Id<kinds::Decision>;
+/// The erasure of a principal's personal data.
+pub type ErasureId = bartizan_base::Id<kinds::Erasure>;
 /// An API key.
 pub type KeyId = bartizan_base::Id<kinds::Key>;
 /// A running process.
