@@ -163,8 +163,16 @@ pub(crate) const VERDICTS: &[&str] = &["permit", "step_up", "justify", "hold", "
 pub(crate) const BEINGS: &[&str] = &["anonymous", "user", "agent", "workload"];
 pub(crate) const CREDENTIALS: &[&str] = &["none", "api_key", "access_token", "claim", "recovery"];
 pub(crate) const ENDS: &[&str] = &["done", "abandoned", "failed", "unknown"];
-pub(crate) const EVENTS: &[&str] =
-    &["started", "stopped", "tail_cut", "recovered", "initialised", "policy_rejected"];
+pub(crate) const EVENTS: &[&str] = &[
+    "started",
+    "stopped",
+    "tail_cut",
+    "recovered",
+    "initialised",
+    "checkpoint",
+    "unwitnessed",
+    "policy_rejected",
+];
 
 const fn being(kind: PrincipalKind) -> &'static str {
     match kind {
@@ -209,5 +217,7 @@ const fn event(system: &System) -> &'static str {
         System::Recovered { .. } => "recovered",
         System::Initialised => "initialised",
         System::PolicyRejected { .. } => "policy_rejected",
+        System::Checkpoint { .. } => "checkpoint",
+        System::Unwitnessed { .. } => "unwitnessed",
     }
 }

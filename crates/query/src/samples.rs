@@ -155,6 +155,12 @@ fn system() -> impl Strategy<Value = Body> {
         select(TEXTS).prop_map(|what| System::Recovered { what: what.to_owned() }),
         Just(System::Initialised),
         option::of(digest()).prop_map(|bundle| System::PolicyRejected { bundle }),
+        (0..1_000_u64, digest()).prop_map(|(size, root)| System::Checkpoint {
+            origin: "example.org/log/acme/2026q4".to_owned(),
+            size,
+            root
+        }),
+        (0..1_000_u64).prop_map(|size| System::Unwitnessed { size, seconds: 601 }),
     ]
     .prop_map(Body::System)
 }

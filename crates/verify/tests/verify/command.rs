@@ -92,7 +92,8 @@ fn wrong_arguments_exit_64() {
 fn a_receipt_holds_for_its_entry_and_for_no_other() {
     let log = Log::of(300);
     let proof = prove_inclusion(&log, 300, 123).unwrap();
-    let receipt = Receipt { index: 123, proof, checkpoint: String::from_utf8(log.checkpoint()).unwrap() };
+    let receipt =
+        Receipt { index: 123, proof, extra: None, checkpoint: String::from_utf8(log.checkpoint()).unwrap() };
     let folder = tempfile::tempdir().unwrap();
     let (file, good, bad) =
         (folder.path().join("a.tlog-proof"), folder.path().join("good"), folder.path().join("bad"));
