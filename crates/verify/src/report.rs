@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bartizan_ledger::{ProveError, ReadError};
 use serde::Serialize;
 
 /// How many faults of one check are told one by one; of the rest only the number.
@@ -26,7 +27,8 @@ pub struct Report {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What it is about: `folder`, `checkpoint`, `entries`, `records`, `tiles`, `root`, `history`, `receipt`.
+    /// What it is about: `folder`, `checkpoint`, `quorum`, `entries`, `records`, `tiles`, `root`, `history`, `receipt`,
+    /// `state`, `sequence`.
     pub about: &'static str,
     /// Whether it holds. One that could not be made does not.
     pub ok: bool,
@@ -114,6 +116,27 @@ pub enum Reason {
     /// A receipt's entry is not in the log.
     #[error("does not lead from the entry to the checkpoint's root")]
     NotIncluded,
+    /// Too few have cosigned.
+    #[error("is not cosigned as the policy demands")]
+    Quorum,
+    /// The policy lists logs, and not this one.
+    #[error("is of a log that the policy does not list")]
+    UnknownLog,
+    /// The tiles do not lead to the signed root, so that nothing can be said about earlier sizes.
+    #[error("was signed over another root than the tiles give")]
+    TileRoot,
+    /// An entry lacks what every record has.
+    #[error("holds an entry that is no record")]
+    NotARecord,
+    /// A node's running number was skipped or used again: records were lost, or a disk was replaced.
+    #[error("holds records whose numbers are not consecutive")]
+    Sequence,
+    /// Not what a monitor has remembered of this log.
+    #[error("is not a monitor's state of this log")]
+    State,
+    /// A monitor's state could not be replaced.
+    #[error("could not be written")]
+    Unwritten,
     /// Not a `.tlog-proof`.
     #[error("is not a receipt")]
     NotAReceipt,
@@ -126,6 +149,22 @@ impl Fault {
 
     pub(crate) fn at(self, entry: u64) -> Self {
         Self { entry: Some(entry), ..self }
+    }
+
+    pub(crate) fn of_prove(error: ProveError<Self>) -> Self {
+        match error {
+            ProveError::Read(error) => Self::of_read(error),
+            ProveError::OutOfRange => Self::new("tile", Reason::Missing),
+        }
+    }
+
+    pub(crate) fn of_read(error: ReadError<Self>) -> Self {
+        match error {
+            ReadError::Source(_, fault) => fault,
+            ReadError::Missing(tile) => Self::new(tile.path(), Reason::Missing),
+            ReadError::Malformed(tile) if tile.level.is_none() => Self::new(tile.path(), Reason::Bundle),
+            ReadError::Malformed(tile) => Self::new(tile.path(), Reason::Tile),
+        }
     }
 
     pub(crate) fn because(self, detail: impl fmt::Display) -> Self {
