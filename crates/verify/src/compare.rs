@@ -114,8 +114,7 @@ impl Opened {
             None => file::read_given(path, NOTE_MAX as u64)?,
         };
         let checkpoint = open(&note, key, &path.display().to_string())?;
-        let text = String::from_utf8_lossy(&note).into_owned();
-        let view = View { size: checkpoint.size, root: checkpoint.root, checkpoint: text };
+        let view = View::of(&checkpoint, &String::from_utf8_lossy(&note));
         Ok(Self { checkpoint, view, folder })
     }
 
@@ -136,6 +135,47 @@ impl Opened {
     }
 }
 
+impl Comparison {
+    const fn undecided(origin: String) -> Self {
+        Self {
+            ok: false,
+            origin,
+            verdict: Verdict::Undecided,
+            what: String::new(),
+            a: None,
+            b: None,
+            then: None,
+            first_difference: None,
+            fault: None,
+        }
+    }
+
+    /// What proves that a log has gone back behind, or contradicts, the checkpoint `a` that was seen before `b`.
+    pub(crate) fn contradiction(
+        verdict: Verdict,
+        (a, note_a): (&Checkpoint, &str),
+        (b, note_b): (&Checkpoint, &str),
+        relation: Option<Relation>,
+    ) -> Self {
+        let then = relation.map(|Relation { root_then: root, proof }| Then { size: a.size, root, proof });
+        let what = match verdict {
+            Verdict::Forked => {
+                format!("the log has signed two histories, which differ within the first {} entries", a.size)
+            }
+            _ => format!("the log had {} entries and now has {}", a.size, b.size),
+        };
+        let origin = a.origin.clone();
+        let (a, b) = (Some(View::of(a, note_a)), Some(View::of(b, note_b)));
+        Self { verdict, what, a, b, then, ..Self::undecided(origin) }
+    }
+}
+
+impl View {
+    fn of(checkpoint: &Checkpoint, note: &str) -> Self {
+        Self { size: checkpoint.size, root: checkpoint.root, checkpoint: note.to_owned() }
+    }
+}
+
 /// Compares two views of the log of `key`, each a log folder or the file of a signed checkpoint. `a` is the earlier view
 /// and `b` the later one.
 ///
@@ -143,17 +183,7 @@ impl Opened {
 /// only as far as they lead to the signed root.
 #[must_use]
 pub fn compare(a: &Path, b: &Path, key: &VerifierKey) -> Comparison {
-    let mut comparison = Comparison {
-        ok: false,
-        origin: key.name().to_owned(),
-        verdict: Verdict::Undecided,
-        what: String::new(),
-        a: None,
-        b: None,
-        then: None,
-        first_difference: None,
-        fault: None,
-    };
+    let mut comparison = Comparison::undecided(key.name().to_owned());
     let decided = (|| {
         let (a, b) = (Opened::at(a, key)?, Opened::at(b, key)?);
         (comparison.a, comparison.b) = (Some(a.view.clone()), Some(b.view.clone()));

@@ -11,6 +11,7 @@ use bartizan_ledger::{
 };
 use serde::Deserialize;
 
+use crate::compare::{Comparison, Verdict};
 use crate::directory::{CHECKPOINT, canonical_object, open_published};
 use crate::file;
 use crate::report::{Check, Fault, Faults, Reason, Report};
@@ -67,7 +68,14 @@ pub fn monitor(folder: &Path, watch: &Watch<'_>) -> Report {
         return report;
     };
     let source = FolderSource { folder, size: now.size };
-    report.add(history(&source, &last, &now));
+    let note = String::from_utf8_lossy(&note).into_owned();
+    let (check, verdict) = history(&source, &last, &now);
+    report.add(check);
+    if let (Some((verdict, relation)), Some(seen)) = (verdict, &state.checkpoint) {
+        let evidence = Comparison::contradiction(verdict, (&last, seen), (&now, &note), relation);
+        report.notes.push("`--output json` holds both signed checkpoints, for others to check".to_owned());
+        report.evidence = Some(Box::new(evidence));
+    }
     if !report.ok {
         return report;
     }
@@ -78,7 +86,7 @@ pub fn monitor(folder: &Path, watch: &Watch<'_>) -> Report {
     report.add(sequence(&run.state.breaks));
     overdue(&run.state, watch.now, &mut report.notes);
     if verified {
-        run.state.checkpoint = Some(String::from_utf8_lossy(&note).into_owned());
+        run.state.checkpoint = Some(note);
         if run.state != state
             && let Err(fault) = run.state.write(watch.state)
         {
@@ -88,19 +96,28 @@ pub fn monitor(folder: &Path, watch: &Watch<'_>) -> Report {
     report
 }
 
-fn history(source: &FolderSource<'_>, last: &Checkpoint, now: &Checkpoint) -> Check {
-    let fault = if last.size > now.size {
+/// Whether the log extends what was seen of it, and if not, what that amounts to.
+fn history(
+    source: &FolderSource<'_>,
+    last: &Checkpoint,
+    now: &Checkpoint,
+) -> (Check, Option<(Verdict, Option<Relation>)>) {
+    let (fault, verdict) = if last.size > now.size {
         let detail = format!("{} entries were verified, now there are {}", last.size, now.size);
-        Some(Fault::new(CHECKPOINT, Reason::RolledBack).because(detail))
+        let fault = Fault::new(CHECKPOINT, Reason::RolledBack).because(detail);
+        (Some(fault), Some((Verdict::RolledBack, None)))
     } else {
         match Relation::of(source, now, last.size) {
-            Ok(relation) if relation.root_then == last.root => None,
-            Ok(_) => Some(Fault::new(CHECKPOINT, Reason::Rewritten)),
-            Err(fault) => Some(fault),
+            Ok(relation) if relation.root_then == last.root => (None, None),
+            Ok(relation) => {
+                let fault = Fault::new(CHECKPOINT, Reason::Rewritten);
+                (Some(fault), Some((Verdict::Forked, Some(relation))))
+            }
+            Err(fault) => (Some(fault), None),
         }
     };
     let what = format!("extends the {} entries verified before", last.size);
-    Check::new("history", what, fault.into())
+    (Check::new("history", what, fault.into()), verdict)
 }
 
 fn sequence(breaks: &[Break]) -> Check {

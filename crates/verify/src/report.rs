@@ -5,6 +5,8 @@ use std::fmt;
 use bartizan_ledger::{ProveError, ReadError};
 use serde::Serialize;
 
+use crate::compare::Comparison;
+
 /// How many faults of one check are told one by one; of the rest only the number.
 const FAULTS_TOLD: usize = 10;
 
@@ -19,6 +21,9 @@ pub struct Report {
     pub size: u64,
     /// The checks in the order in which they were made.
     pub checks: Vec<Check>,
+    /// What proves to others that the log was rewritten or rolled back since a monitor last saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Comparison>>,
     /// What is worth knowing and harms nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -24,7 +24,7 @@ fn forked(size: u64, fork: u64) -> Log {
 }
 
 /// Checks the JSON as somebody would who trusts nobody but the key: only hashing and signatures.
-fn proves_two_histories(report: &Value) -> Option<u64> {
+pub(crate) fn proves_two_histories(report: &Value) -> Option<u64> {
     let digest = |value: &Value| value.as_str().unwrap().parse::<Digest>().unwrap();
     let digests = |value: &Value| value.as_array().unwrap().iter().map(digest).collect::<Vec<_>>();
     let [a, b] = ["a", "b"].map(|side| {

@@ -7,6 +7,7 @@ use bartizan_verify::{Reason, Report, Watch, monitor};
 use tempfile::TempDir;
 
 use crate::command::{run, text};
+use crate::compare::proves_two_histories;
 use crate::world::{Log, entry, faults, key, other_key};
 
 const HOUR_US: u64 = 3_600_000_000;
@@ -99,7 +100,10 @@ fn a_rolled_back_log_is_noticed_even_if_all_its_files_were_rolled_back() {
     let mut watched = Watched::of(700);
     assert!(watched.run().ok);
     watched.log = Watched::of(300).log;
-    assert_eq!(faults(&watched.refused()), [("history", "checkpoint", None, Reason::RolledBack)]);
+    let report = watched.refused();
+    assert_eq!(faults(&report), [("history", "checkpoint", None, Reason::RolledBack)]);
+    let evidence = report.evidence.unwrap();
+    assert_eq!((evidence.a.unwrap().size, evidence.b.unwrap().size), (700, 300));
     // Whoever had not watched sees a good log.
     let fresh = Watched { folder: tempfile::tempdir().unwrap(), log: watched.log };
     assert!(fresh.run().ok);
@@ -115,7 +119,12 @@ fn a_rewritten_history_is_noticed_though_it_is_signed_and_whole() {
             if index == fork { record("n1", index + 1, "\"kind\":\"forged\",") } else { plain(index) }
         });
         watched.log = log;
-        assert_eq!(faults(&watched.refused()), [("history", "checkpoint", None, Reason::Rewritten)]);
+        let report = watched.refused();
+        assert_eq!(faults(&report), [("history", "checkpoint", None, Reason::Rewritten)]);
+        // Others need not believe the monitor.
+        let evidence = serde_json::to_value(&report).unwrap()["evidence"].take();
+        assert_eq!(evidence["verdict"], "forked");
+        proves_two_histories(&evidence);
     }
     // What was seen before still goes on.
     let mut log = Log::of(0);
