@@ -45,7 +45,8 @@ pub struct Watch<'a> {
 /// had no outcome for an hour.
 ///
 /// The state moves on only if all of that holds. Numbers that are not consecutive do not hold it up, since no later entry
-/// could mend them: they are remembered and told at every run.
+/// could mend them: they are remembered and told at every run. An outcome that fell into the log of the next period is
+/// not seen here.
 #[must_use]
 pub fn monitor(folder: &Path, watch: &Watch<'_>) -> Report {
     let mut report = Report { origin: watch.key.name().to_owned(), ..Report::default() };
@@ -123,7 +124,7 @@ fn history(
 fn sequence(breaks: &[Break]) -> Check {
     let mut faults = Faults::default();
     for Break { node, entry, expected, found } in breaks {
-        let detail = format!("node {node}: {found} where {expected} was due");
+        let detail = format!("node {}: {found} where {expected} was due", node.escape_debug());
         faults.add(Fault::new("entries", Reason::Sequence).at(*entry).because(detail));
     }
     Check::new("sequence", "the numbers of each node are consecutive", faults)
