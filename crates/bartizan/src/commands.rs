@@ -13,7 +13,7 @@ use bartizan_cli::{
     KeyCommand, LogCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
 };
 use bartizan_decide::CompiledBundle;
-use bartizan_ledger::VerifierKey;
+use bartizan_ledger::{Policy, VerifierKey};
 use bartizan_model::ReasonCode;
 use bartizan_rt::SystemClock;
 use bartizan_secret::Secret;
@@ -658,15 +658,31 @@ fn told_decision(value: &Value) -> String {
 
 fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
     match command {
-        LogCommand::Verify { folder, key, old } => {
-            let key = verifier_key(&key)?;
+        LogCommand::Verify { folder, key, old, policy } => {
+            let (key, policy) = (verifier_key(&key)?, trust_policy(policy.as_deref())?);
             let old = old
                 .map(|path| fs::read(&path).map_err(|e| Failure::usage(format!("{}: {e}", path.display()))))
                 .transpose()?;
-            told_report(global, &bartizan_verify::verify_directory(&folder, &key, old.as_deref()))
+            let (old, policy) = (old.as_deref(), policy.as_ref());
+            let demand = bartizan_verify::Demand { key: &key, old, policy, growing: false };
+            let report = bartizan_verify::verify_log(&folder, &demand);
+            told_result(global, &report, report.ok)
         }
-        LogCommand::Check { proof, entry, key } => {
-            told_report(global, &bartizan_verify::verify_receipt(&proof, &entry, &verifier_key(&key)?))
+        LogCommand::Check { proof, entry, key, policy } => {
+            let (key, policy) = (verifier_key(&key)?, trust_policy(policy.as_deref())?);
+            let report = bartizan_verify::verify_receipt_under(&proof, &entry, &key, policy.as_ref());
+            told_result(global, &report, report.ok)
+        }
+        LogCommand::Compare { a, b, key } => {
+            let comparison = bartizan_verify::compare(&a, &b, &verifier_key(&key)?);
+            told_result(global, &comparison, comparison.ok)
+        }
+        LogCommand::Monitor { folder, state, key, policy, shared_nodes } => {
+            let (key, policy) = (verifier_key(&key)?, trust_policy(policy.as_deref())?);
+            let (policy, now) = (policy.as_ref(), SystemClock::new().now());
+            let watch = bartizan_verify::Watch { key: &key, state: &state, policy, shared_nodes, now };
+            let report = bartizan_verify::monitor(&folder, &watch);
+            told_result(global, &report, report.ok)
         }
         LogCommand::Show { folder, from, limit } => {
             let mut out = io::stdout();
@@ -705,14 +721,21 @@ fn verifier_key(text: &str) -> Result<VerifierKey, Failure> {
     text.trim().parse().map_err(|e| Failure::usage(format!("--key: {e}")))
 }
 
-fn told_report(global: &Global, report: &bartizan_verify::Report) -> Result<ExitCode, Failure> {
-    let value = serde_json::to_value(report).unwrap_or(Value::Null);
-    Output::new(global.output, io::stdout()).value(&value, |_| {
-        let line =
-            |c: &bartizan_verify::Check| format!("{} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.what);
-        report.checks.iter().map(line).collect()
-    })?;
-    Ok(if report.ok { ExitCode::Ok } else { ExitCode::Failed })
+fn trust_policy(path: Option<&Path>) -> Result<Option<Policy>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+    let bytes = fs::read(path).map_err(|e| wrong(&e))?;
+    Policy::parse(&bytes).map(Some).map_err(|e| wrong(&e))
+}
+
+fn told_result(
+    global: &Global,
+    result: &(impl std::fmt::Display + serde::Serialize),
+    ok: bool,
+) -> Result<ExitCode, Failure> {
+    let value = serde_json::to_value(result).unwrap_or(Value::Null);
+    Output::new(global.output, io::stdout()).value(&value, |_| result.to_string())?;
+    Ok(if ok { ExitCode::Ok } else { ExitCode::Failed })
 }
 
 fn explain(global: &Global, code: &str) -> Result<ExitCode, Failure> {

@@ -362,6 +362,42 @@ pub enum LogCommand {
         /// An older checkpoint that the log must extend.
         #[arg(long, value_name = "FILE")]
         old: Option<PathBuf>,
+        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Compare two views of one log offline: one history, or the proof that there are two.
+    #[command(
+        after_help = "Examples:\n  bartizan log compare kept/checkpoint bartizan-data/log/default/2026q4 --key \"$(cat kept/key.vkey)\" --output json"
+    )]
+    Compare {
+        /// The earlier view: a log folder, or the file of a signed checkpoint.
+        a: PathBuf,
+        /// The later view. Of two sizes, the view of more entries must be a folder.
+        b: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+    },
+    /// Verify offline what a log has become since the last run: one history, every new entry, no number missing.
+    #[command(
+        after_help = "Examples:\n  bartizan log monitor bartizan-data/log/default/2026q4 --state kept/state --key \"$(cat kept/key.vkey)\""
+    )]
+    Monitor {
+        /// The folder with `checkpoint` and `tile/`.
+        folder: PathBuf,
+        /// Where to remember what was verified.
+        #[arg(long, value_name = "FILE")]
+        state: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// The nodes write further logs, such as those of other tenants: their numbers may skip in this one.
+        #[arg(long)]
+        shared_nodes: bool,
     },
     /// Show entries of a log folder, one JSON record a line. What the folder says; `log verify` tells whether it is true.
     #[command(
@@ -409,6 +445,9 @@ pub enum LogCommand {
         /// The verifier key.
         #[arg(long, value_name = "VKEY")]
         key: String,
+        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
 }
 
