@@ -1,6 +1,6 @@
 //! Records rendered for the outside: pure functions from an entry of the ledger and its place to the formats that others
-//! read. Nothing is added about anybody that the record does not hold, and nothing that a record holds is lost: every
-//! format carries the entry word for word, so that a receiver can hash it and look for it in the tree.
+//! read. Nothing is added about anybody that the record does not hold, and nothing is lost: every format but CEF, whose fields
+//! are too short, carries the entry word for word, so that a receiver can hash it and look for it in the tree.
 //!
 //! | format | follows |
 //! |---|---|

@@ -228,7 +228,10 @@ fn user(who: &Who) -> Value {
     out.text("uid", Some(who.subject));
     out.put("type", Some(kind));
     out.put("type_id", Some(type_id));
-    out.text("credential_uid", who.key);
+    out.put(
+        "programmatic_credentials",
+        who.key.map(|key| json!([{"uid": key.to_string(), "type": "API key"}])),
+    );
     Value::Object(out.0)
 }
 

@@ -1,0 +1,14 @@
+//! Whole exports: golden files, hostile entries, broken writers, sizes.
+
+mod golden;
+mod hostile;
+mod table;
+
+use bartizan_export::{Exporter, Format, Placed};
+
+/// The whole export of some records.
+fn export(format: Format, placed: &[Placed]) -> Vec<u8> {
+    let mut exporter = Exporter::new(format, Vec::new()).unwrap();
+    placed.iter().for_each(|p| exporter.write(p).unwrap());
+    exporter.finish().unwrap()
+}

@@ -1,0 +1,221 @@
+"""Foreign judges on the golden files of the exports: the OCSF schema on the events, Apache Arrow on the table, and plain Python on
+the hashes and on what the formats say about the same record."""
+
+import copy
+import hashlib
+import json
+import pathlib
+import re
+import sys
+
+import pyarrow.parquet
+from jsonschema import Draft202012Validator
+from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent.parent / "crates" / "export" / "tests" / "golden"
+VERSION = "1.8.0"
+passed, failed = 0, 0
+
+
+def check(what, problem):
+    global passed, failed
+    passed, failed = passed + (not problem), failed + bool(problem)
+    print(("FAIL " if problem else "ok   ") + what + (f": {problem}" if problem else ""))
+
+
+def lines(extension):
+    return (GOLDEN / f"records.{extension}").read_text().splitlines()
+
+
+schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(VERSION))
+# The same as data: captions, profiles and what is given up are not in the JSON Schema.
+compiled = json.loads((pathlib.Path(sys.modules["ocsf_json_schema"].__file__).parent / "ocsf" / f"{VERSION}.json").read_text())
+classes = {c["uid"]: c for c in compiled["classes"].values()}
+
+
+def schema_of(event):
+    name = schema.lookup_class_name_from_uid(event["class_uid"])
+    return schema.get_class_schema(name, event["metadata"].get("profiles", []))
+
+
+def faults(event):
+    """What the schema of the event's own class and profiles says against it."""
+    unknown = set(event["metadata"].get("profiles", [])) - set(classes[event["class_uid"]]["profiles"])
+    if unknown:
+        return [f"the class has no profiles {sorted(unknown)}"]
+    validator = Draft202012Validator(schema_of(event))
+    return [f"{error.json_path}: {error.message:.200}" for error in validator.iter_errors(event)]
+
+
+def deprecated(schema_part, value, at="$", root=None):
+    """Attributes in use that the schema gives up."""
+    root = root or schema_part
+    if "$ref" in schema_part:
+        schema_part = root["$defs"][schema_part["$ref"].rsplit("/", 1)[1]]
+    found = []
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            attribute = schema_part.get("properties", {}).get(name, {})
+            found += [f"{at}.{name}"] if attribute.get("deprecated") else []
+            found += deprecated(attribute, inner, f"{at}.{name}", root)
+    elif isinstance(value, list):
+        for inner in value:
+            found += deprecated(schema_part.get("items", {}), inner, f"{at}[]", root)
+    return found
+
+
+def captions(event):
+    """Numbers and captions that do not belong together: JSON Schema cannot see them."""
+    wrong = []
+    kind = classes[event["class_uid"]]
+    for attributes, holder in [(kind["attributes"], event)] + [
+        (compiled["objects"]["user"]["attributes"], user)
+        for user in [event.get("user"), event.get("actor", {}).get("user")] if user
+    ]:
+        for name, attribute in attributes.items():
+            if name in holder and attribute.get("enum") and attribute.get("sibling") in holder and holder[name] != 99:
+                caption = attribute["enum"].get(str(holder[name]), {}).get("caption")
+                if name not in ("type_uid", "class_uid", "category_uid") and holder[attribute["sibling"]] != caption:
+                    wrong.append(f"{name} {holder[name]} is {caption}, not {holder[attribute['sibling']]}")
+    if event["type_uid"] != event["class_uid"] * 100 + event["activity_id"]:
+        wrong.append("type_uid")
+    if (event["class_name"], event["category_uid"]) != (kind["caption"], kind["category_uid"]):
+        wrong.append("class_name or category_uid")
+    category = next((c for c in compiled["categories"]["attributes"].values() if c["uid"] == event["category_uid"]), None)
+    if category and category["caption"] != event["category_name"]:
+        wrong.append(f"category_name is {category['caption']}")
+    if event["type_name"] != f"{event['class_name']}: {event['activity_name']}":
+        wrong.append("type_name")
+    return wrong
+
+
+records = [json.loads(line) for line in lines("jsonl")]
+events = [json.loads(line) for line in lines("ocsf.jsonl")]
+
+# The events against the schema.
+for record, event in zip(records, events):
+    name = f"{record['index']}: {event['type_name']}, {event['message'][:60]}"
+    check(f"event {name}", faults(event) or captions(event) or deprecated(schema_of(event), event))
+
+# A judge that never says no is none.
+api = next(e for e in events if e["class_uid"] == 6003 and "ai_operation" in e["metadata"].get("profiles", []))
+login = next(e for e in events if e["class_uid"] == 3002)
+
+
+def spoiled(event, change):
+    other = copy.deepcopy(event)
+    change(other)
+    return other
+
+
+for what, event in [
+    ("without api.operation", spoiled(api, lambda e: e["api"].pop("operation"))),
+    ("with an unknown attribute", spoiled(api, lambda e: e.update(verdict="permit"))),
+    ("with an unknown attribute inside", spoiled(api, lambda e: e["actor"]["user"].update(verdict="permit"))),
+    ("without its source", spoiled(api, lambda e: e.pop("src_endpoint"))),
+    ("with nobody as actor", spoiled(api, lambda e: e.update(actor={}))),
+    ("with a model and without the profile", spoiled(api, lambda e: e["metadata"].update(profiles=["security_control"]))),
+    ("with an activity that is not listed", spoiled(api, lambda e: e.update(activity_id=50))),
+    ("a login without a user", spoiled(login, lambda e: e.pop("user"))),
+    ("a login to nothing", spoiled(login, lambda e: e.pop("service"))),
+]:
+    check(f"an event {what} is refused", None if faults(event) else "it was accepted")
+for what, event in [
+    ("type_uid", spoiled(api, lambda e: e.update(type_uid=600301))),
+    ("severity", spoiled(api, lambda e: e.update(severity="Fatal"))),
+    ("disposition", spoiled(api, lambda e: e.update(disposition="Blocked"))),
+]:
+    check(f"a wrong {what} is noticed", None if captions(event) else "it was not")
+given_up = spoiled(login, lambda e: e["user"].update(credential_uid="key_1"))
+check("an attribute that the schema gives up is noticed", None if deprecated(schema_of(given_up), given_up) else "it was not")
+
+# The formats about the same records.
+same = [len(records), len(events), len(lines("cef"))]
+check("every format has every record", None if len(set(same)) == 1 and same[0] > 20 else same)
+
+
+def canonical(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+faulty = []
+for record, event, cef in zip(records, events, lines("cef")):
+    text = record["record"] if isinstance(record["record"], str) else canonical(record["record"])
+    leaf = hashlib.sha256(b"\0" + text.encode()).hexdigest()
+    problems = []
+    if leaf != record["leaf"] or leaf != event["metadata"]["uid"] or f" cs2={leaf} " not in cef:
+        problems.append("the leaf is not the hash of the record")
+    if event["raw_data"] != text:
+        problems.append("raw_data is not the record")
+    if (event["metadata"]["sequence"], event["metadata"]["log_name"]) != (record["index"], record["origin"]):
+        problems.append("the event stands elsewhere")
+    if not re.fullmatch(r"CEF:0\|Bartizan\|Bartizan\|1\|[a-z_.]+\|(?:[^|\\]|\\[|\\])*\|\d+\|.*", cef):
+        problems.append("the CEF header is not one")
+    faulty += [f"{record['index']}: {problem}" for problem in problems]
+check("a record has the same words, hash and place in every format", faulty)
+
+# The requests of OpenTelemetry, by the rules of the JSON encoding.
+requests = [json.loads(line) for line in lines("otlp.jsonl")]
+logs = [log for r in requests for g in r["resourceLogs"] for s in g["scopeLogs"] for log in s["logRecords"]]
+problems = []
+for record, log in zip(records, logs, strict=True):
+    attributes = {a["key"]: a["value"] for a in log["attributes"]}
+    if attributes["bartizan.log.leaf"] != {"stringValue": record["leaf"]}:
+        problems.append(f"{record['index']}: another leaf")
+    for value in attributes.values():
+        (kind, content), = value.items()
+        if kind == "intValue" and not (isinstance(content, str) and int(content) >= 0):
+            problems.append(f"{record['index']}: {value}")
+        elif kind not in ("stringValue", "intValue", "arrayValue"):
+            problems.append(f"{record['index']}: {value}")
+    if not isinstance(log["timeUnixNano"], str) or not 1 <= log["severityNumber"] <= 24:
+        problems.append(f"{record['index']}: time or severity")
+check("the OTLP request follows the JSON encoding", problems)
+
+# The table, as Apache Arrow reads it.
+rows = pyarrow.parquet.read_table(GOLDEN / "records.parquet").to_pylist()
+check("the table has every record", None if len(rows) == len(records) else len(rows))
+INSIDE = {
+    "tenant": ["tenant"], "node": ["node"], "seq": ["seq"], "decision": ["id", "of"], "verdict": ["verdict"], "bytes_out": ["bytes"],
+    "input_tokens": ["input_tokens"], "output_tokens": ["output_tokens"], "took_us": ["took_us"], "status": ["status"],
+}
+problems = []
+for row, line in zip(rows, records):
+    record = line["record"]
+    known = isinstance(record, dict) and record["v"] == 1
+    text = record if isinstance(record, str) else canonical(record)
+    expected = {"origin": line["origin"], "index": line["index"], "leaf": line["leaf"], "verified_size": line["verified_size"], "raw": text}
+    if known:
+        kind = record["kind"]
+        # A recovery's `what` is words.
+        who, what, grounds = record.get("who", {}), record.get("what", {}) if kind != "system" else {}, record.get("grounds", {})
+        expected |= {name: next((record[i] for i in inside if i in record), None) for name, inside in INSIDE.items()}
+        expected["verdict"] = "permit" if kind == "intent" else record.get("verdict")
+        expected["bytes_out"] = record["bytes"] if kind == "outcome" else None
+        expected |= {
+            "kind": f"{kind}.{record['event']}" if kind == "system" else kind,
+            "subject": who.get("subject"), "key": who.get("key"), "issuer": who.get("issuer"), "assurance": who.get("assurance"),
+            "actors": " ".join(who.get("actors", [])) or None,
+            "action": what.get("action"), "resource": what.get("resource", {}).get("name"), "bytes_in": what.get("bytes"),
+            "rules": " ".join(grounds.get("rules", [])) or None, "policy": grounds.get("policy"),
+            "reasons": " ".join(record.get("reasons", [])) or record.get("end", {}).get("reason"),
+            "end": record.get("end", {}).get("how"), "upstream": record.get("target", {}).get("upstream"),
+            "repeated": record.get("repeated", 0) if kind == "refusal" else None,
+        }
+        moment = round(row["time"].timestamp() * 1_000_000)
+        if moment != record["time_us"] or row["time"].utcoffset().total_seconds() != 0:
+            problems.append(f"{line['index']}: time is {row['time']}")
+    for name, value in expected.items():
+        if row[name] != value:
+            problems.append(f"{line['index']}: {name} is {row[name]!r}, not {value!r}")
+check("the rows of the table are the records", problems)
+broken = bytearray((GOLDEN / "records.parquet").read_bytes())
+broken[-6] ^= 1
+try:
+    pyarrow.parquet.read_table(pyarrow.BufferReader(bytes(broken)))
+    check("a table with a changed footer is refused", "it was read")
+except (pyarrow.ArrowException, OSError):
+    check("a table with a changed footer is refused", None)
+
+print(f"{passed} passed, {failed} failed")
+sys.exit(1 if failed else 0)
