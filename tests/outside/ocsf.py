@@ -12,7 +12,8 @@ import pyarrow.parquet
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-GOLDEN = pathlib.Path(__file__).resolve().parent.parent.parent / "crates" / "export" / "tests" / "golden"
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+GOLDEN = ROOT / "crates" / "export" / "tests" / "golden"
 VERSION = "1.8.0"
 passed, failed = 0, 0
 
@@ -68,10 +69,9 @@ def captions(event):
     """Numbers and captions that do not belong together: JSON Schema cannot see them."""
     wrong = []
     kind = classes[event["class_uid"]]
-    for attributes, holder in [(kind["attributes"], event)] + [
-        (compiled["objects"]["user"]["attributes"], user)
-        for user in [event.get("user"), event.get("actor", {}).get("user")] if user
-    ]:
+    objects = [("user", event.get("user")), ("user", event.get("actor", {}).get("user")), ("managed_entity", event.get("entity"))]
+    inside = [(compiled["objects"][name]["attributes"], holder) for name, holder in objects if holder]
+    for attributes, holder in [(kind["attributes"], event), *inside]:
         for name, attribute in attributes.items():
             if name in holder and attribute.get("enum") and attribute.get("sibling") in holder and holder[name] != 99:
                 caption = attribute["enum"].get(str(holder[name]), {}).get("caption")
@@ -91,6 +91,18 @@ def captions(event):
 
 records = [json.loads(line) for line in lines("jsonl")]
 events = [json.loads(line) for line in lines("ocsf.jsonl")]
+
+# The records against the published schema of records.
+record_schema = Draft202012Validator(json.loads((ROOT / "docs" / "reference" / "record.schema.json").read_text()))
+known = [line["record"] for line in records if isinstance(line["record"], dict) and line["record"]["v"] == 1]
+strangers = [f"{record['seq']}: {error.message:.200}" for record in known for error in record_schema.iter_errors(record)]
+check(f"{len(known)} records fit the published schema", strangers or (None if len(known) > 20 else "too few"))
+for what, record in [
+    ("without a tenant", {name: value for name, value in known[0].items() if name != "tenant"}),
+    ("of an unknown kind", {**known[0], "kind": "vote"}),
+    ("with a number that is not one", {**known[0], "seq": "7"}),
+]:
+    check(f"a record {what} is refused", None if list(record_schema.iter_errors(record)) else "it was accepted")
 
 # The events against the schema.
 for record, event in zip(records, events):

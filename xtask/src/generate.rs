@@ -6,7 +6,7 @@ use std::fs;
 use bartizan_cli::ExitCode;
 use bartizan_model::{Action, ReasonCode};
 
-use crate::{Failure, root};
+use crate::{Failure, records, root};
 
 /// Writes the pages, or says which are not current.
 pub(crate) fn run(check: bool) -> Result<(), Failure> {
@@ -19,6 +19,8 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("metrics.md", metrics()),
         ("cli.md", cli()),
         ("ids.md", ids()),
+        ("records.md", records::page(NOTE)),
+        ("record.schema.json", format!("{:#}\n", records::schema())),
     ];
     let mut stale = Vec::new();
     for (name, text) in pages {

@@ -48,7 +48,11 @@ pub fn example(kind: crate::Kind) -> Body {
 #[must_use]
 pub fn placed() -> Vec<Placed> {
     let kinds = crate::Kind::ALL.iter().map(|kind| example(*kind));
-    let actions = Action::ALL.iter().filter(|a| **a != Action::ModelInvoke).map(|action| intent(*action));
+    // Proving an identity is an ask of its own only where it failed.
+    let actions = Action::ALL
+        .iter()
+        .filter(|a| !matches!(a, Action::ModelInvoke | Action::SessionAuthenticate))
+        .map(|action| intent(*action));
     let bodies = kinds.chain(actions).chain(refusals()).chain(ends());
     let known = (0_u64..).zip(bodies).map(|(seq, body)| {
         let record = Record {
@@ -189,12 +193,16 @@ fn grounds() -> Grounds {
 }
 
 fn intent(action: Action) -> Body {
-    let is_call = matches!(action, Action::ModelInvoke | Action::ModelEmbed);
-    let upstream = Target::Upstream {
-        upstream: Name::literal("openai-eu"),
-        path: "/v1/chat/completions".to_owned(),
-        body: Digest::of(b"a request, capped and redacted"),
+    let path = match action {
+        Action::ModelInvoke => Some("/v1/chat/completions"),
+        Action::ModelEmbed => Some("/v1/embeddings"),
+        _ => None,
     };
+    let target = path.map_or(Target::House, |path| Target::Upstream {
+        upstream: Name::literal("openai-eu"),
+        path: path.to_owned(),
+        body: Digest::of(b"a request, capped and redacted"),
+    });
     let obligations = [
         Obligation::Cap { output_tokens_max: 512 },
         Obligation::DoNotKeep,
@@ -211,7 +219,7 @@ fn intent(action: Action) -> Body {
         } else {
             Default::default()
         },
-        target: if is_call { upstream } else { Target::House },
+        target,
     })
 }
 

@@ -129,14 +129,16 @@ impl<'a> Facts<'a> {
         (resource.kind.as_str() == "Model").then(|| resource.name.as_str())
     }
 
-    /// Whose dialect was spoken with a model: `openai` or `anthropic`, as GenAI conventions call a provider that can only
-    /// be told by the format.
-    pub(crate) fn provider(&self) -> Option<&'static str> {
+    /// Whose dialect was spoken with a model, and for what, in the words of the GenAI conventions: `openai` and `chat`. A
+    /// provider can only be told by its format there; which one was really called is the upstream.
+    pub(crate) fn spoken(&self) -> Option<(&'static str, &'static str)> {
         let spoken = &self.what?.dialect;
         let dialect = Dialect::ALL.iter().find(|d| d.name() == spoken)?;
         Some(match dialect {
-            Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => "openai",
-            Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => "anthropic",
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => ("openai", "chat"),
+            Dialect::OpenAiEmbeddings => ("openai", "embeddings"),
+            Dialect::AnthropicMessages => ("anthropic", "chat"),
+            Dialect::AnthropicCountTokens => ("anthropic", "count_tokens"),
         })
     }
 

@@ -5,7 +5,7 @@
 //! context, so none is given.
 
 use bartizan_base::Timestamp;
-use bartizan_model::{Action, record::VERSION};
+use bartizan_model::record::VERSION;
 use serde_json::{Value, json};
 
 use crate::Placed;
@@ -86,8 +86,8 @@ fn log_record(facts: &Facts<'_>) -> Value {
 
 fn attributes(facts: &Facts<'_>) -> Vec<Value> {
     let mut out = Attributes::default();
-    out.text("gen_ai.operation.name", operation(facts));
-    out.text("gen_ai.provider.name", facts.model().and_then(|_| facts.provider()));
+    out.text("gen_ai.operation.name", facts.spoken().map(|(_, operation)| operation));
+    out.text("gen_ai.provider.name", facts.spoken().map(|(provider, _)| provider));
     out.text("gen_ai.request.model", facts.model());
     out.integer("gen_ai.usage.input_tokens", facts.outcome.and_then(|o| o.input_tokens));
     out.integer("gen_ai.usage.output_tokens", facts.outcome.and_then(|o| o.output_tokens));
@@ -121,15 +121,6 @@ fn attributes(facts: &Facts<'_>) -> Vec<Value> {
     out.integer("bartizan.log.verified_size", Some(facts.placed.verified_size));
     out.text("log.record.original", Some(facts.placed.text()));
     out.0
-}
-
-/// What the GenAI conventions call the operation.
-fn operation(facts: &Facts<'_>) -> Option<&'static str> {
-    match facts.action()? {
-        Action::ModelInvoke => Some("chat"),
-        Action::ModelEmbed => Some("embeddings"),
-        _ => None,
-    }
 }
 
 #[derive(Default)]

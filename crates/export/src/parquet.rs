@@ -84,7 +84,7 @@ columns! {
     seq Number "The node's own running number." |f| f.record.map(|r| r.seq);
     decision Text "The decision that it is, or that it ended." |f| f.decision.map(|d| d.to_string());
     subject Text "The pseudonym of the one responsible." |f| f.who.map(|w| w.subject.to_string());
-    subject_kind Text "What kind of being." |f| f.who.map(|w| w.subject_kind.entity_type().to_owned());
+    subject_kind Text "What kind of being." |f| f.who.map(|w| w.subject_kind.entity_type().to_lowercase());
     actors Text "The pseudonyms of those in between, outermost first." |f| list(f.who.map(|w| joined(&w.actors)));
     key Text "Which of our keys was presented." |f| f.who.and_then(|w| w.key).map(|k| k.to_string());
     issuer Text "Who issued the credential, where somebody else did." |f| f.who.and_then(|w| w.issuer.as_ref()).map(ToString::to_string);

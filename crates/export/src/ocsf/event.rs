@@ -1,8 +1,8 @@
 //! Building the event of a record.
 
 use bartizan_base::Timestamp;
-use bartizan_model::record::{End, VerdictKind, Who};
-use bartizan_model::{CredentialKind, ObligationKind, PrincipalKind, ReasonCode};
+use bartizan_model::record::{End, System, VerdictKind, Who};
+use bartizan_model::{CredentialKind, EntityRef, ObligationKind, PrincipalKind, ReasonCode};
 use serde_json::{Map, Value, json};
 
 use super::{Activity, Class};
@@ -102,10 +102,8 @@ fn status(facts: &Facts<'_>) -> (u8, &'static str) {
         (Some(_), _, _) | (_, Some(End::Failed { .. }), _) => (2, "Failure"),
         (_, Some(End::Done), _) => (1, "Success"),
         (_, Some(End::Abandoned), _) => (99, "Abandoned"),
-        (_, _, Some(event)) => match event {
-            bartizan_model::record::System::PolicyRejected { .. } => (2, "Failure"),
-            _ => (1, "Success"),
-        },
+        (_, _, Some(System::PolicyRejected { .. })) => (2, "Failure"),
+        (_, _, Some(_)) => (1, "Success"),
         _ => (0, "Unknown"),
     }
 }
@@ -195,7 +193,7 @@ fn response(facts: &Facts<'_>) -> Option<Value> {
     Some(Value::Object(out.0))
 }
 
-fn resource(resource: &bartizan_model::EntityRef) -> Value {
+fn resource(resource: &EntityRef) -> Value {
     json!({"name": resource.name.as_str(), "type": resource.kind.as_str(), "uid": resource.to_string()})
 }
 
@@ -262,12 +260,16 @@ fn authentication(event: &mut Event, facts: &Facts<'_>) {
 
 /// What was changed: the record names the house as the resource, the action which part of it.
 fn entity_management(event: &mut Event, facts: &Facts<'_>) {
-    let house = bartizan_model::EntityRef::system();
+    let house = EntityRef::system();
     let resource = facts.what.map_or(&house, |w| &w.resource);
-    let kind = facts.action().and_then(|a| a.name().split(':').next()).unwrap_or("house");
+    let (type_id, kind) = match facts.action().and_then(|a| a.name().split(':').next()).unwrap_or("house") {
+        "policy" => (5, "Policy"),
+        noun => (99, noun),
+    };
     let mut entity = Event(Map::new());
     entity.put("name", Some(resource.name.as_str()));
     entity.put("type", Some(kind));
+    entity.put("type_id", Some(type_id));
     entity.text("uid", Some(resource));
     event.put("entity", Some(Value::Object(entity.0)));
     event.put("actor", Some(actor(facts)));
@@ -279,7 +281,7 @@ fn lifecycle(event: &mut Event, facts: &Facts<'_>) {
     app.put("name", Some(PRODUCT));
     app.put("vendor_name", Some(PRODUCT));
     app.text("uid", facts.record.map(|r| r.node));
-    if let Some(bartizan_model::record::System::Started { version }) = facts.event {
+    if let Some(System::Started { version }) = facts.event {
         app.put("version", Some(version.as_str()));
     }
     event.put("app", Some(Value::Object(app.0)));
@@ -323,8 +325,8 @@ fn changes_content(facts: &Facts<'_>) -> bool {
 
 /// The profile of what was asked of a model; says whether it applies.
 fn ai_operation(event: &mut Event, facts: &Facts<'_>) -> bool {
-    let model = facts.model().zip(facts.provider());
-    event.put("ai_model", model.map(|(name, provider)| json!({"name": name, "ai_provider": provider})));
+    let model = facts.model().zip(facts.spoken());
+    event.put("ai_model", model.map(|(name, (provider, _))| json!({"name": name, "ai_provider": provider})));
     let tokens = facts.outcome.map(|o| (o.input_tokens, o.output_tokens));
     let counted = tokens.filter(|(input, output)| input.is_some() || output.is_some());
     if let Some((input, output)) = counted {

@@ -13,7 +13,7 @@ fn the_golden_files_are_what_is_written() {
         let name = format!("records.{}", format.extension());
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name);
         let golden = std::fs::read(&path).unwrap_or_default();
-        let written = super::export(*format, &catalogue::placed());
+        let written = crate::world::export(*format, &catalogue::placed());
         let first = written.iter().zip(&golden).position(|(a, b)| a != b);
         assert!(
             written == golden,
@@ -40,6 +40,7 @@ fn the_catalogue_has_every_kind_action_and_verdict() {
                 verdicts.insert(VerdictKind::Permit);
             }
             Body::Refusal(refusal) => {
+                actions.extend(refusal.what.as_ref().map(|what| what.action));
                 verdicts.insert(refusal.verdict);
             }
             Body::Outcome(_) | Body::System(_) => {}

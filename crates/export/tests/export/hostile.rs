@@ -9,7 +9,7 @@ use parquet::record::RowAccessor;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::export;
+use crate::world::export;
 
 fn placed(entry: &[u8]) -> Placed {
     Placed::read(catalogue::ORIGIN.into(), 5, 6, entry)

@@ -9,7 +9,7 @@ use bartizan_export::{Exporter, Format, Placed, catalogue};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 
-use super::export;
+use crate::world::export;
 
 fn reader(file: Vec<u8>) -> SerializedFileReader<bytes::Bytes> {
     SerializedFileReader::new(file.into()).unwrap()
