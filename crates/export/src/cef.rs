@@ -9,6 +9,8 @@ use bartizan_model::record::VERSION;
 use crate::Placed;
 use crate::facts::{Facts, joined};
 
+/// The longest field of the header, in characters.
+const HEADER_MAX: usize = 512;
 /// The longest `msg` of the CEF dictionary, in characters.
 const MESSAGE_MAX: usize = 1_023;
 /// The longest custom text of the CEF dictionary, in characters.
@@ -68,7 +70,7 @@ impl Line {
     /// A field of the header: bars and backslashes are escaped, a line cannot be broken in it.
     fn header(&mut self, text: &str) {
         self.out.push('|');
-        for c in text.chars() {
+        for c in text.chars().take(HEADER_MAX) {
             match c {
                 '|' | '\\' => self.out.extend(['\\', c]),
                 c if c.is_control() => self.out.push(' '),
@@ -161,6 +163,17 @@ mod tests {
             pairs.push((key, value));
         }
         (fields, pairs)
+    }
+
+    #[test]
+    fn fields_are_no_longer_than_the_dictionary_says() {
+        let long = "=".repeat(30_000);
+        let entry = serde_json::json!({"kind": long, "tenant": long, "v": 9});
+        let entry = bartizan_base::json::canonical(&entry).unwrap();
+        let (header, pairs) = read(&line(&Placed::read("log".into(), 1, 2, &entry)));
+        assert_eq!(header[4].len(), HEADER_MAX);
+        assert!(pairs.iter().all(|(_, value)| value.len() <= TEXT_MAX));
+        assert!(pairs.iter().any(|(_, value)| value.len() == TEXT_MAX));
     }
 
     #[test]

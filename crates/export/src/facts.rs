@@ -144,7 +144,7 @@ impl<'a> Facts<'a> {
 
     /// The record in a few words that repeat: what happened, without of what or why.
     pub(crate) fn headline(&self) -> String {
-        let ask = self.what.map_or("a request that was not understood", |what| what.action.name());
+        let ask = self.what.map_or("a request", |what| what.action.name());
         match (self.verdict, self.outcome, self.event) {
             (Some(verdict), _, _) => format!("{}: {ask}", verdict.name()),
             (_, Some(outcome), _) => format!("outcome: {}", end_name(&outcome.end)),
