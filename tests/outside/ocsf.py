@@ -1,5 +1,5 @@
-"""Foreign judges on the golden files of the exports: the OCSF schema on the events, Apache Arrow on the table, and plain Python on
-the hashes and on what the formats say about the same record."""
+"""Foreign judges on the golden files of the exports: the OCSF schema on the events, OpenTelemetry's own protocol definition on the
+requests, Apache Arrow on the table, and plain Python on the hashes and on what the formats say about the same record."""
 
 import copy
 import hashlib
@@ -9,8 +9,10 @@ import re
 import sys
 
 import pyarrow.parquet
+from google.protobuf import json_format
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "crates" / "export" / "tests" / "golden"
@@ -166,23 +168,37 @@ for record, event, cef in zip(records, events, lines("cef")):
     faulty += [f"{record['index']}: {problem}" for problem in problems]
 check("a record has the same words, hash and place in every format", faulty)
 
-# The requests of OpenTelemetry, by the rules of the JSON encoding.
+# The requests of OpenTelemetry, as the protocol's own definition reads them.
+def read(request):
+    return json_format.ParseDict(request, ExportLogsServiceRequest())
+
+
 requests = [json.loads(line) for line in lines("otlp.jsonl")]
-logs = [log for r in requests for g in r["resourceLogs"] for s in g["scopeLogs"] for log in s["logRecords"]]
+logs = [log for r in requests for g in read(r).resource_logs for s in g.scope_logs for log in s.log_records]
 problems = []
-for record, log in zip(records, logs, strict=True):
-    attributes = {a["key"]: a["value"] for a in log["attributes"]}
-    if attributes["bartizan.log.leaf"] != {"stringValue": record["leaf"]}:
-        problems.append(f"{record['index']}: another leaf")
-    for value in attributes.values():
-        (kind, content), = value.items()
-        if kind == "intValue" and not (isinstance(content, str) and int(content) >= 0):
-            problems.append(f"{record['index']}: {value}")
-        elif kind not in ("stringValue", "intValue", "arrayValue"):
-            problems.append(f"{record['index']}: {value}")
-    if not isinstance(log["timeUnixNano"], str) or not 1 <= log["severityNumber"] <= 24:
-        problems.append(f"{record['index']}: time or severity")
-check("the OTLP request follows the JSON encoding", problems)
+for line, log in zip(records, logs, strict=True):
+    record = line["record"] if isinstance(line["record"], dict) else {}
+    attributes = {a.key: a.value for a in log.attributes}
+    expected = {
+        "leaf": line["leaf"], "index": line["index"], "time": record.get("time_us", 0) * 1000,
+        "input": record.get("input_tokens", 0), "raw": canonical(record) if record else line["record"],
+    }
+    found = {
+        "leaf": attributes["bartizan.log.leaf"].string_value, "index": attributes["bartizan.log.index"].int_value,
+        "time": log.time_unix_nano, "raw": attributes["log.record.original"].string_value,
+        "input": attributes["gen_ai.usage.input_tokens"].int_value if "gen_ai.usage.input_tokens" in attributes else 0,
+    }
+    if expected != found:
+        problems.append(f"{line['index']}: {found}, not {expected}")
+    if not 1 <= log.severity_number <= 24 or not log.event_name.startswith("bartizan.") or not log.body.string_value:
+        problems.append(f"{line['index']}: severity, name or body")
+check("the protocol reads the requests as the records", problems)
+check("integers are written as texts", [] if '"intValue":"' in lines("otlp.jsonl")[0] else "they are not")
+try:
+    read(spoiled(requests[0], lambda r: r["resourceLogs"][0].update(verdict="permit")))
+    check("a request with an unknown field is refused", "it was read")
+except json_format.ParseError:
+    check("a request with an unknown field is refused", None)
 
 # The table, as Apache Arrow reads it.
 rows = pyarrow.parquet.read_table(GOLDEN / "records.parquet").to_pylist()
