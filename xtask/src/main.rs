@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod floors;
 mod generate;
+mod records;
 mod supply;
 mod tidy;
 
