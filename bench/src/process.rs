@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -115,11 +115,6 @@ impl Processes {
         field(self.0, "status", "VmHWM:").unwrap_or(0) as f64 / 1024.0
     }
 
-    /// Bytes that they caused to be written to the medium (proc(5), `write_bytes`: whole pages).
-    pub fn written_bytes(self) -> u64 {
-        self.tree().iter().filter_map(|pid| field(*pid, "io", "write_bytes:")).sum()
-    }
-
     fn tree(self) -> Vec<u32> {
         let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -137,6 +132,37 @@ impl Processes {
             at += 1;
         }
         tree
+    }
+}
+
+/// The device that a folder lies on. Its numbers are those of the whole machine, so they are one program's on a quiet machine
+/// only; those of the process accounting (`write_bytes`) count whole folios of the page cache, up to a thousand times what
+/// is written.
+#[derive(Clone, Debug)]
+pub struct Medium(PathBuf);
+
+/// What a device has done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    pub bytes: u64,
+    /// Requests to flush its cache.
+    pub flushes: u64,
+}
+
+impl Medium {
+    /// None where the file system has no block device of its own.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let device = rustix::fs::stat(folder).ok()?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let medium = Self(format!("/sys/dev/block/{major}:{minor}/stat").into());
+        medium.written().is_some().then_some(medium)
+    }
+
+    /// Reads the numbers (the kernel's `Documentation/block/stat.rst`).
+    pub fn written(&self) -> Option<Written> {
+        let text = fs::read_to_string(&self.0).ok()?;
+        let field = |at: usize| text.split_whitespace().nth(at)?.parse::<u64>().ok();
+        Some(Written { bytes: field(6)?.checked_mul(512)?, flushes: field(15)? })
     }
 }
 

@@ -70,6 +70,9 @@ struct File<'a> {
     rows: &'a [Row],
 }
 
+/// Cases by name with what was measured of each.
+pub type Cases = Vec<(String, Vec<Value>)>;
+
 /// The rows of all cases, in the order they were measured.
 pub fn rows(cases: &[(String, Vec<Value>)], comparison: &Comparison) -> Vec<Row> {
     let value = |case: &str, metric: &str| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bartizan_bench::Error;
 use bartizan_bench::load::quantile_us;
-use bartizan_bench::process::Processes;
+use bartizan_bench::process::{Medium, Processes, Written};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
@@ -37,28 +37,29 @@ pub struct Round {
     pub cpu_us: f64,
     /// The server's part of it.
     pub server_cpu_us: Option<f64>,
-    /// Bytes written to the medium for one acknowledged record.
-    pub written_bytes: f64,
     /// Records acknowledged for one flush of the engine's log, where it is known.
     pub per_sync: Option<f64>,
+    /// Bytes that the device wrote for one acknowledged record, where it tells.
+    pub written_bytes: Option<f64>,
+    /// Records acknowledged for one flush of the device.
+    pub per_device_flush: Option<f64>,
 }
 
 /// The numbers of the process accounting at one moment.
 struct Reading {
     cpu_s: f64,
     server_cpu_s: Option<f64>,
-    written: u64,
     syncs: Option<u64>,
+    written: Option<Written>,
 }
 
 impl Reading {
-    async fn of<E: Engine>(engine: &E) -> Result<Self, Error> {
-        let own = Processes::own();
+    async fn of<E: Engine>(engine: &E, medium: Option<&Medium>) -> Result<Self, Error> {
         Ok(Self {
-            cpu_s: own.cpu_s(),
+            cpu_s: Processes::own().cpu_s(),
             server_cpu_s: engine.server().map(Processes::cpu_s),
-            written: own.written_bytes(),
             syncs: engine.syncs().await?,
+            written: medium.and_then(Medium::written),
         })
     }
 }
@@ -69,16 +70,20 @@ impl Reading {
 ///
 /// # Errors
 /// When a record is not taken, or nothing was acknowledged.
-pub async fn closed<E: Engine>(engine: &Arc<E>, load: Load) -> Result<(Round, u64), Error> {
+pub async fn closed<E: Engine>(
+    engine: &Arc<E>,
+    load: Load,
+    medium: Option<&Medium>,
+) -> Result<(Round, u64), Error> {
     let start = Instant::now() + load.warm_up;
     let end = start + load.window;
     let writers: Vec<_> = (0..load.writers)
         .map(|writer| tokio::spawn(append_until(engine.clone(), writer, load.writers, start, end)))
         .collect();
     tokio::time::sleep_until(start.into()).await;
-    let before = Reading::of(&**engine).await?;
+    let before = Reading::of(&**engine, medium).await?;
     tokio::time::sleep_until(end.into()).await;
-    let after = Reading::of(&**engine).await?;
+    let after = Reading::of(&**engine, medium).await?;
     let (mut latencies, mut acknowledged) = (Vec::new(), 0);
     for writer in writers {
         let (own, all) = writer.await??;
@@ -89,6 +94,11 @@ pub async fn closed<E: Engine>(engine: &Arc<E>, load: Load) -> Result<(Round, u6
     let count = latencies.len() as f64;
     let quantile = |q| quantile_us(&latencies, q).ok_or("nothing was acknowledged");
     let each_us = |seconds: f64| seconds * 1e6 / count;
+    let for_each = |before: Option<u64>, after: Option<u64>| {
+        let grown = after?.checked_sub(before?)?;
+        (grown > 0).then(|| count / grown as f64)
+    };
+    let (wrote, had) = (after.written, before.written);
     let round = Round {
         per_second: count / load.window.as_secs_f64(),
         ack_p50_us: quantile(0.5)?,
@@ -98,12 +108,9 @@ pub async fn closed<E: Engine>(engine: &Arc<E>, load: Load) -> Result<(Round, u6
             .server_cpu_s
             .zip(before.server_cpu_s)
             .map(|(after, before)| each_us(after - before)),
-        written_bytes: after.written.saturating_sub(before.written) as f64 / count,
-        per_sync: after
-            .syncs
-            .zip(before.syncs)
-            .and_then(|(after, before)| after.checked_sub(before).filter(|syncs| *syncs > 0))
-            .map(|syncs| count / syncs as f64),
+        per_sync: for_each(before.syncs, after.syncs),
+        written_bytes: for_each(had.map(|w| w.bytes), wrote.map(|w| w.bytes)).map(f64::recip),
+        per_device_flush: for_each(had.map(|w| w.flushes), wrote.map(|w| w.flushes)),
     };
     Ok((round, acknowledged))
 }

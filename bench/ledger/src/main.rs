@@ -13,7 +13,7 @@ mod task;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bartizan_bench::report::{Comparison, Value};
+use bartizan_bench::report::{Cases, Comparison};
 use bartizan_bench::{Error, report};
 
 use crate::effort::Effort;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Error> {
 
 fn drive(arguments: &Arguments) -> Result<(), Error> {
     let mut rows = Vec::new();
-    let mut told = |results: &[(String, Vec<Value>)], comparison: &Comparison| {
+    let mut told = |results: &Cases, comparison: &Comparison| {
         let own = report::rows(results, comparison);
         if !own.is_empty() {
             println!("{}", report::table(&own, comparison));
@@ -83,7 +83,7 @@ fn drive(arguments: &Arguments) -> Result<(), Error> {
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }
 }
 
-fn integrated(arguments: &Arguments) -> Result<Vec<(String, Vec<Value>)>, Error> {
+fn integrated(arguments: &Arguments) -> Result<Cases, Error> {
     eprintln!("integrate");
     let task = Task::Integrate { each: arguments.effort.integrate };
     let rounds: Result<Vec<Integrated>, Error> =

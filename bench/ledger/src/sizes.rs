@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bartizan_bench::Error;
-use bartizan_bench::report::{Comparison, Value};
+use bartizan_bench::report::{Cases, Comparison, Value};
 
 use crate::appends::settle;
 use crate::effort::Effort;
@@ -15,7 +15,7 @@ use crate::task::{Task, in_process};
 pub const COMPARISON: Comparison = Comparison { baseline: "log_10k", further: &[], added: None };
 
 /// What was measured at every size.
-pub fn drive(effort: &Effort, work: &Path) -> Result<Vec<(String, Vec<Value>)>, Error> {
+pub fn drive(effort: &Effort, work: &Path) -> Result<Cases, Error> {
     let folder = work.join("growth");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -57,7 +57,9 @@ fn at(phase: u64, size: u64, effort: &Effort, folder: &Path) -> Result<Vec<Value
     let at_start = |part: fn(&Restart) -> f64| restarts.iter().map(part).collect();
     add("built_per_second", "1/s", vec![built.leaves as f64 / built.seconds]);
     add("append_cpu", "us", of(|g| g.cpu_us));
-    add("append_written", "B", of(|g| g.written_bytes));
+    if let Some(written) = grown.iter().map(|g| g.written_bytes).collect() {
+        add("append_written", "B", written);
+    }
     add("memory_idle", "MiB", of(|g| g.memory_idle_mib));
     add("memory_after", "MiB", of(|g| g.memory_after_mib));
     add("restart_sealed", "", at_start(|r| r.sealed as f64));

@@ -70,7 +70,7 @@ pub fn run(task: &Task, folder: &Path) -> Result<(), Error> {
         Task::Grown { phase, records } => print(&runtime.block_on(growth::grown(folder, *phase, *records))?),
         Task::Crash { phase, records } => {
             let open = runtime.block_on(growth::crash(folder, *phase, *records))?;
-            print(&*records)?;
+            print(records)?;
             wait_for_the_end();
             drop(open);
             Ok(())

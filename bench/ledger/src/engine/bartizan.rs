@@ -34,7 +34,7 @@ pub enum Way {
     Refusals(Box<Refused>),
     /// Intents for permits that `decide` has made beforehand, each with its outcome: two records for an append, of which
     /// the first is waited for. What a model call costs.
-    Intents { house: House, permits: Mutex<Vec<Permit<ModelCall>>> },
+    Intents { house: Box<House>, permits: Mutex<Vec<Permit<ModelCall>>> },
 }
 
 impl Way {
@@ -48,7 +48,7 @@ impl Way {
     pub fn intents(house: House, clock: &dyn Clock, count: u64) -> Result<Self, Error> {
         let permits: Result<Vec<_>, Error> =
             (0..count).map(|number| house.permit(clock.now(), decision(clock, u64::MAX - number))).collect();
-        Ok(Self::Intents { house, permits: Mutex::new(permits?) })
+        Ok(Self::Intents { house: Box::new(house), permits: Mutex::new(permits?) })
     }
 }
 

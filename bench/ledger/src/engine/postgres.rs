@@ -232,3 +232,37 @@ fn run(command: &mut Command) -> Result<Output, Error> {
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn records_are_found_again_and_lost_ones_are_noticed_with_and_without_group_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        // The server's user must get to its cluster.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            for batched in [false, true] {
+                let postgres = match batched {
+                    false => Postgres::start(folder, 3).await.unwrap(),
+                    true => Postgres::start_batched(folder).await.unwrap(),
+                };
+                let durable = "select current_setting('synchronous_commit') || current_setting('fsync')";
+                let row = postgres.server.control.query_one(durable, &[]).await.unwrap();
+                assert_eq!(row.get::<_, String>(0), "onon");
+                for number in 0..10 {
+                    postgres.append(number).await.unwrap();
+                }
+                postgres.check(10).await.unwrap();
+                postgres.server.control.execute("delete from record where id = 4", &[]).await.unwrap();
+                assert!(postgres.check(10).await.unwrap_err().to_string().contains("9 are there"));
+                assert!(postgres.server().unwrap().memory_mib() > 1.0);
+            }
+        });
+    }
+}
