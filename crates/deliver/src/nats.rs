@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
+use async_nats::jetstream;
 use async_nats::jetstream::context::{Context, PublishErrorKind};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use async_trait::async_trait;
@@ -61,7 +62,7 @@ pub struct SubjectError;
 pub struct NatsSink {
     config: NatsConfig,
     upstreams: Arc<Upstreams>,
-    client: Mutex<Option<Client>>,
+    kept: Mutex<Option<(Client, Context)>>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,18 +85,23 @@ impl NatsSink {
         if !config.subject.split('.').all(word) {
             return Err(SubjectError);
         }
-        Ok(Self { config, upstreams, client: Mutex::default() })
+        Ok(Self { config, upstreams, kept: Mutex::default() })
     }
 
-    async fn client(&self) -> Result<Client, DeliverError> {
-        let mut kept = self.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|c| c.connection_state() == State::Connected) {
-            return Ok(client.clone());
+    /// The connection, made anew if it is not standing.
+    async fn context(&self) -> Result<Context, DeliverError> {
+        let mut kept = self.kept.lock().await;
+        if let Some((client, context)) = kept.as_ref()
+            && client.connection_state() == State::Connected
+        {
+            return Ok(context.clone());
         }
         *kept = None;
         let client = self.connect().await?;
-        *kept = Some(client.clone());
-        Ok(client)
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(PATIENCE);
+        *kept = Some((client, context.clone()));
+        Ok(context)
     }
 
     async fn connect(&self) -> Result<Client, DeliverError> {
@@ -133,9 +139,7 @@ impl Sink for NatsSink {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, batch.id().to_string());
         headers.insert("Content-Type", batch.media_type.as_ref());
-        let client = self.client().await?;
-        let mut stream = Context::new(client);
-        stream.set_timeout(PATIENCE);
+        let stream = self.context().await?;
         let published = async {
             let subject = self.config.subject.clone();
             stream.publish_with_headers(subject, headers, batch.body.clone()).await?.await
