@@ -6,9 +6,11 @@
 mod http;
 #[cfg(test)]
 mod killed;
-#[cfg(all(test, feature = "nats"))]
+#[cfg(feature = "nats")]
+#[cfg(test)]
 mod nats;
-#[cfg(all(test, feature = "s3"))]
+#[cfg(feature = "s3")]
+#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod server;
