@@ -100,7 +100,10 @@ async fn a_write_that_was_made_but_not_answered_is_found_made() {
 
     lose.store(true, Ordering::SeqCst);
     assert!(matches!(mirror.put_new("tile/0/000", tile.clone()).await, Err(MirrorError::Store(_))));
-    assert_eq!(mirror.put_new("tile/0/000", tile).await.unwrap(), Put::AlreadyThere);
+    assert_eq!(mirror.put_new("tile/0/000", tile.clone()).await.unwrap(), Put::AlreadyThere);
+    let other = mirror.put_new("tile/0/000", Bytes::from_static(&[8; 8_192])).await;
+    assert!(matches!(other, Err(MirrorError::Diverged { .. })), "{other:?}");
+    assert_eq!(mirror.read("tile/0/000").await.unwrap().unwrap().0, tile);
 
     lose.store(true, Ordering::SeqCst);
     assert!(matches!(sink.deliver(&batch(0, 9)).await, Err(DeliverError::Retry { .. })));
