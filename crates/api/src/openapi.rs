@@ -1,7 +1,8 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    ApplyBundle, Bundled, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance, KeyView,
+    ApplyBundle, Bundled, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance, ExportLedger,
+    FoundEntries, KeyView, SearchLedger,
 };
 use bartizan_decide::{Explanation, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -170,6 +171,8 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         }
         Call::DecisionList => (None, of::<Vec<DecisionLine>>(schemas)),
         Call::DecisionShow => (None, of::<DecisionView>(schemas)),
+        Call::LogSearch => (Some(of::<SearchLedger>(schemas)), of::<FoundEntries>(schemas)),
+        Call::LogExport => (Some(of::<ExportLedger>(schemas)), text),
         Call::LogFile => (None, text),
         Call::DecisionProof | Call::EntryProof => (None, object(json!({"proof": text, "entry": text}))),
         Call::Checkpoints => (

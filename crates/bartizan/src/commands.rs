@@ -673,6 +673,19 @@ fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
             let report = bartizan_verify::verify_receipt_under(&proof, &entry, &key, policy.as_ref());
             told_result(global, &report, report.ok)
         }
+        LogCommand::Promise { header, key, log } => {
+            let report = bartizan_verify::verify_promise(&header, &verifier_key(&key)?, log.as_deref());
+            told_result(global, &report, report.ok)
+        }
+        LogCommand::Search { query, view, oldest, limit, cursor } => {
+            let mut body = search(&query, view.as_deref(), oldest);
+            body.insert("limit".to_owned(), limit.into());
+            body.extend(cursor.map(|c| ("cursor".to_owned(), c.into())));
+            show(global, "POST", "/api/v1/log/search", Some(&Value::Object(body)), found_lines)
+        }
+        LogCommand::Export { format, query, view, out } => {
+            export(&client(global)?, &format, search(&query, view.as_deref(), true), out.as_deref())
+        }
         LogCommand::Compare { a, b, key } => {
             let comparison = bartizan_verify::compare(&a, &b, &verifier_key(&key)?);
             told_result(global, &comparison, comparison.ok)
@@ -713,6 +726,77 @@ fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
             }
             Output::new(global.output, io::stdout()).value(&value, |v| text(v, "/proof").to_owned())?;
             Ok(ExitCode::Ok)
+        }
+    }
+}
+
+/// The body of a search.
+fn search(query: &str, view: Option<&str>, oldest: bool) -> serde_json::Map<String, Value> {
+    let mut body = serde_json::Map::new();
+    if !query.trim().is_empty() {
+        body.insert("query".to_owned(), query.into());
+    }
+    body.extend(view.map(|view| ("view".to_owned(), view.into())));
+    body.insert("first".to_owned(), if oldest { "oldest" } else { "newest" }.into());
+    body
+}
+
+/// A line an entry, for people: when, what, who, about what, why, where.
+fn found_lines(value: &Value) -> String {
+    let mut out = String::new();
+    for found in value.pointer("/entries").and_then(Value::as_array).into_iter().flatten() {
+        let entry: Value = serde_json::from_str(text(found, "/entry")).unwrap_or(Value::Null);
+        let time =
+            entry.pointer("/time_us").and_then(Value::as_u64).map(bartizan_base::Timestamp::from_micros);
+        let reasons =
+            entry.pointer("/reasons").and_then(Value::as_array).map_or_else(String::new, |reasons| {
+                let codes: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
+                format!(" ({})", codes.join(", "))
+            });
+        let what = ["/kind", "/verdict", "/event", "/what/action", "/what/resource/name", "/end/how"];
+        let what: Vec<&str> = what.iter().map(|p| text(&entry, p)).filter(|t| !t.is_empty()).collect();
+        let time = time.map_or_else(String::new, |t| t.to_string());
+        let (who, index) = (text(&entry, "/who/subject"), found.pointer("/index").map(Value::to_string));
+        out.push_str(&format!(
+            "{time}  {}{reasons}  {who}  #{}\n",
+            what.join(" "),
+            index.unwrap_or_default()
+        ));
+    }
+    if let Some(next) = value.pointer("/next").and_then(Value::as_str) {
+        out.push_str(&format!("\nmore: --cursor {next}"));
+    }
+    out.trim_end().to_owned()
+}
+
+/// Takes entries along, 10,000 a request.
+fn export(
+    client: &Client,
+    format: &str,
+    mut search: serde_json::Map<String, Value>,
+    out: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    if format == "parquet" && out.is_none() {
+        return Err(Failure::usage("Parquet is no text: name a file with --out".to_owned()));
+    }
+    let mut written = 0_u32;
+    loop {
+        let body = json!({"format": format, "search": search});
+        let (bytes, next) = client.bytes("/api/v1/log/export", &body, "bartizan-next")?;
+        written += 1;
+        match out {
+            None => io::stdout().write_all(&bytes)?,
+            Some(path) if written == 1 => fs::write(path, &bytes)?,
+            Some(path) if format == "parquet" => {
+                let mut name = path.as_os_str().to_owned();
+                name.push(format!(".{written}"));
+                fs::write(PathBuf::from(name), &bytes)?;
+            }
+            Some(path) => fs::OpenOptions::new().append(true).open(path)?.write_all(&bytes)?,
+        }
+        match next {
+            Some(next) => drop(search.insert("cursor".to_owned(), next.into())),
+            None => return Ok(ExitCode::Ok),
         }
     }
 }

@@ -11,6 +11,8 @@ mod database;
 mod faults;
 #[path = "house/lessons.rs"]
 mod lessons;
+#[path = "house/reading.rs"]
+mod reading;
 #[path = "house/recover.rs"]
 mod recover;
 #[path = "house/tls.rs"]

@@ -1,6 +1,7 @@
 //! The use cases of people who run the house. Each is an ask: decided by the same engine, recorded in the same ledger,
 //! and only then carried out.
 
+mod archive;
 mod claim;
 mod decisions;
 mod house;
@@ -8,6 +9,7 @@ mod keys;
 mod policy;
 mod recover;
 mod resources;
+mod search;
 mod turn;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use bartizan_store::Store;
 
 pub use bartizan_record::LogFile;
 
+pub use archive::Archive;
 pub use claim::Claimed;
 pub use decisions::{DecisionLine, DecisionView};
 pub use house::{House, Probe, View};
@@ -27,6 +30,7 @@ pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use policy::{ApplyBundle, Bundled};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
+pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use turn::{Done, Stopped};
 
 /// Everybody's use cases.
@@ -38,6 +42,8 @@ pub struct Control {
     pub store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
     /// The ledger's writer.
     pub recorder: Recorder,
+    /// Finds things in the ledger.
+    pub archive: Arc<Archive>,
     /// Seals credentials of upstreams.
     pub sealer: Arc<Sealer>,
     /// The time.

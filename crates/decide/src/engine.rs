@@ -683,6 +683,7 @@ fn groups(action: Action) -> &'static [&'static str] {
         Action::PolicyTest => with!("policy:test", "house:read"),
         Action::DecisionRead => with!("decision:read", "house:read"),
         Action::LedgerRead => with!("ledger:read", "house:read"),
+        Action::LedgerExport => with!("ledger:export", "house:read"),
         // An action added to the model but not here matches no group, so nothing grants it by one.
         _ => &[],
     }

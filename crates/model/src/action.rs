@@ -77,6 +77,8 @@ actions! {
     DecisionRead "decision:read" "System",
     /// Read the ledger: checkpoints, tiles, entries, proofs.
     LedgerRead "ledger:read" "System",
+    /// Take entries of the ledger along, in a format of other systems.
+    LedgerExport "ledger:export" "System",
 }
 
 impl fmt::Display for Action {

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bartizan_base::Timestamp;
 use bartizan_ledger::{NOTE_MAX, POLICY_MAX, Policy, VerifierKey};
-use bartizan_verify::{Demand, Watch, compare, monitor, verify_log, verify_receipt_under};
+use bartizan_verify::{Demand, Watch, compare, monitor, verify_log, verify_promise, verify_receipt_under};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -59,6 +59,20 @@ enum Command {
         /// Who must have cosigned the checkpoint (a `tlog-policy`).
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// How to tell the result.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// The header `bartizan-receipt` of an answer: that its record was promised, and is in the log.
+    Promise {
+        /// The header's value.
+        header: String,
+        /// The log's verifier key: `name+id+base64`.
+        #[arg(long, value_name = "VKEY")]
+        key: VerifierKey,
+        /// The log's folder, to see whether the promise was kept.
+        #[arg(long, value_name = "DIR")]
+        log: Option<PathBuf>,
         /// How to tell the result.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
@@ -141,6 +155,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
         Command::Receipt { file, entry, key, policy, output } => {
             let policy = read_policy(policy.as_deref())?;
             let report = verify_receipt_under(&file, &entry, &key, policy.as_ref());
+            tell(&report, report.ok, output)
+        }
+        Command::Promise { header, key, log, output } => {
+            let report = verify_promise(&header, &key, log.as_deref());
             tell(&report, report.ok, output)
         }
         Command::Compare { a, b, key, output } => {

@@ -33,7 +33,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What it is about: `folder`, `checkpoint`, `quorum`, `entries`, `records`, `tiles`, `root`, `history`, `receipt`,
-    /// `state`, `sequence`.
+    /// `state`, `sequence`, `promise`, `kept`.
     pub about: &'static str,
     /// Whether it holds. One that could not be made does not.
     pub ok: bool,
@@ -121,6 +121,17 @@ pub enum Reason {
     /// A receipt's entry is not in the log.
     #[error("does not lead from the entry to the checkpoint's root")]
     NotIncluded,
+    /// Not the header of an answer.
+    #[error("is not `origin;node;number;leaf hash;promise`")]
+    NotAPromise,
+    /// The log's key has not promised this record.
+    #[error("was not promised by this key")]
+    PromiseUnsigned,
+    /// The log does not hold what was promised.
+    #[error(
+        "promises a record that the log does not hold: whoever holds the key has broken its promise, and this header proves it"
+    )]
+    PromiseBroken,
     /// Too few have cosigned.
     #[error("is not cosigned as the policy demands")]
     Quorum,

@@ -151,7 +151,8 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         | Action::KeyList
         | Action::PolicyRead
         | Action::DecisionRead
-        | Action::LedgerRead => Activity::listed(Class::ApiActivity, 2),
+        | Action::LedgerRead
+        | Action::LedgerExport => Activity::listed(Class::ApiActivity, 2),
         Action::SessionAuthenticate => Activity::listed(Class::Authentication, 1),
         Action::KeyCreate => Activity::listed(Class::EntityManagement, 1),
         // Whether a thing is new or changed is not in the record.

@@ -13,6 +13,8 @@ mod monitor;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod promise;
+#[cfg(test)]
 mod tamper;
 #[cfg(test)]
 mod world;
