@@ -2,12 +2,14 @@
 //! and only then carried out.
 
 mod claim;
+mod content;
 mod decisions;
 mod house;
 mod keys;
 mod policy;
 mod recover;
 mod resources;
+mod subjects;
 mod turn;
 
 use std::sync::Arc;
@@ -17,16 +19,19 @@ use bartizan_keys::Sealer;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::Store;
+use bartizan_vault::Vault;
 
 pub use bartizan_record::LogFile;
 
 pub use claim::Claimed;
+pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use policy::{ApplyBundle, Bundled};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
+pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
 pub use turn::{Done, Stopped};
 
 /// Everybody's use cases.
@@ -40,6 +45,8 @@ pub struct Control {
     pub recorder: Recorder,
     /// Seals credentials of upstreams.
     pub sealer: Arc<Sealer>,
+    /// Where personal data and kept content lie; without, there is nothing to erase or read.
+    pub vault: Option<Vault>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for keys and ids.

@@ -172,6 +172,9 @@ pub(crate) const EVENTS: &[&str] = &[
     "checkpoint",
     "unwitnessed",
     "policy_rejected",
+    "erased",
+    "expired",
+    "reapplied",
 ];
 
 const fn being(kind: PrincipalKind) -> &'static str {
@@ -219,5 +222,8 @@ const fn event(system: &System) -> &'static str {
         System::PolicyRejected { .. } => "policy_rejected",
         System::Checkpoint { .. } => "checkpoint",
         System::Unwitnessed { .. } => "unwitnessed",
+        System::Erased { .. } => "erased",
+        System::Expired { .. } => "expired",
+        System::Reapplied { .. } => "reapplied",
     }
 }
