@@ -13,7 +13,7 @@ use bartizan_control::Control;
 use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
-use bartizan_keys::{KeyFolder, ServerTls};
+use bartizan_keys::{KeyFolder, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
@@ -22,6 +22,7 @@ use bartizan_store::{Checkpoints, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
+use bartizan_vault::Vault;
 use http::Request;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -31,6 +32,7 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::config::Config;
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
+use crate::retention;
 use crate::telemetry::Telemetry;
 use crate::witnesses::{Witnesses, follow, tell};
 
@@ -197,6 +199,7 @@ impl Node {
         watch(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         follow(&tasks, recorder.clone(), witnesses.clone());
+        retention::follow(&tasks, config, &control, keeper.clone());
         let (data, control, operations) = listen(
             config,
             &tasks,
@@ -272,6 +275,7 @@ impl Assembled {
         }
         let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
         let sealer = Arc::new(keys.sealer().map_err(part("the key-encryption key"))?);
+        let vault = vault(config, &folder, &sealer, &random).await?;
         let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;
         let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
             .await
@@ -288,6 +292,7 @@ impl Assembled {
             identifier: Arc::new(Identifier::new()),
             recorder: recorder.clone(),
             upstreams: upstreams.clone(),
+            vault: vault.clone(),
             metrics,
             traces: traces.as_ref().map(Telemetry::traces),
             bounds: bounds(config),
@@ -301,7 +306,7 @@ impl Assembled {
         let house =
             Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
         let control =
-            Control { house, store: store.state, recorder: recorder.clone(), sealer, clock, random };
+            Control { house, store: store.state, recorder: recorder.clone(), sealer, vault, clock, random };
         Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, control })
     }
 
@@ -309,6 +314,21 @@ impl Assembled {
     pub(crate) async fn close(self) {
         self.recorder.close().await;
     }
+}
+
+/// Opens the vault, where there is to be one.
+async fn vault(
+    config: &Config,
+    folder: &DataFolder,
+    sealer: &Arc<Sealer>,
+    random: &Arc<dyn Random>,
+) -> Result<Option<Vault>, NodeError> {
+    if !config.vault.enabled {
+        return Ok(None);
+    }
+    let (path, sealer, random) = (folder.path.clone(), sealer.clone(), random.clone());
+    let opened = tokio::task::spawn_blocking(move || Vault::open(&path, sealer, random)).await;
+    opened.map_err(part("the vault"))?.map(Some).map_err(part("the vault"))
 }
 
 async fn recorder(

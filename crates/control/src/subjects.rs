@@ -10,7 +10,7 @@ use bartizan_model::action::{ChangeState, ReadState};
 use bartizan_model::record::{ErasedClass, ErasureBasis, System};
 use bartizan_model::{Action, ErasureId, Operation, PrincipalId, Problem, ReasonCode, Target, Tenant};
 use bartizan_store::State;
-use bartizan_vault::{Erased, Erasure, Hold, HoldSpec, Vault, VaultError};
+use bartizan_vault::{Erased, Erasure, Expired, Hold, HoldSpec, Retention, Vault, VaultError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +137,21 @@ impl Control {
         let new = self.with_vault(move |vault| vault.reapply(&erasures)).await?;
         let told = self.recorder.system(System::Reapplied { erasures: new }).await;
         told.map(|_| new).map_err(|error| Problem::new(error.reason()))
+    }
+
+    /// Lets go what a tenant keeps longer than `retention`, and records how much that was.
+    ///
+    /// # Errors
+    /// When the vault or the ledger cannot be written. What went before that stays gone.
+    pub async fn expire_content(&self, tenant: &Tenant, retention: &Retention) -> Result<(), Problem> {
+        let (now, of, retention) = (self.clock.now(), tenant.clone(), retention.clone());
+        let expired = self.with_vault(move |vault| vault.expire(&of, now, &retention)).await?;
+        let Expired { items, payloads } = expired;
+        if expired == Expired::default() {
+            return Ok(());
+        }
+        let told = self.recorder.system_of(tenant, System::Expired { items, payloads }).await;
+        told.map(drop).map_err(|error| Problem::new(error.reason()))
     }
 
     /// Places a legal hold on a subject; one of the same name gets the new basis.
