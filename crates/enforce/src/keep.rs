@@ -24,6 +24,9 @@ pub(crate) struct Shelf {
     clock: Arc<dyn Clock>,
 }
 
+/// Where an answer goes, and the prompt that it belongs to.
+pub(crate) type Answered = (Shelf, PayloadRef);
+
 /// A circumstance of an ask: what it is called, what kind of data it is, its value.
 type Circumstance = (Name, Kind, String);
 
@@ -55,19 +58,16 @@ impl Shelf {
     ///
     /// # Errors
     /// When it could not be kept: then nothing may leave.
-    pub(crate) fn put_prompt(
+    pub(crate) async fn put_prompt(
         &self,
         body: Bytes,
         circumstances: Vec<Circumstance>,
-    ) -> impl Future<Output = Result<Kept, Problem>> + Send + use<> {
+    ) -> Result<Kept, Problem> {
         let shelf = self.clone();
-        async move {
-            let put = tokio::task::spawn_blocking(move || shelf.put_all(&body, &circumstances)).await;
-            match put {
-                Ok(Ok(kept)) => Ok(kept),
-                Ok(Err(error)) => Err(Problem::new(told(&error))),
-                Err(_) => Err(Problem::new(ReasonCode::ShuttingDown)),
-            }
+        match tokio::task::spawn_blocking(move || shelf.put_all(&body, &circumstances)).await {
+            Ok(Ok(kept)) => Ok(kept),
+            Ok(Err(error)) => Err(Problem::new(told(&error))),
+            Err(_) => Err(Problem::new(ReasonCode::ShuttingDown)),
         }
     }
 
@@ -81,14 +81,14 @@ impl Shelf {
         Ok(Kept { prompt, committed })
     }
 
-    /// Keeps what is or will be released of the answer. Blocks; durable on return.
+    /// Keeps what is or will be released of the answer to `prompt`. Blocks; durable on return.
     ///
     /// # Errors
-    /// When it could not be kept: then the end is not released.
-    pub(crate) fn put_output(&self, mut released: &[u8]) -> Result<PayloadRef, ReasonCode> {
+    /// When it could not be kept, also since its subject was erased meanwhile: then the end is not released.
+    fn put_output(&self, prompt: &PayloadRef, mut released: &[u8]) -> Result<PayloadRef, ReasonCode> {
         let (output, now) = (Name::literal("output"), self.clock.now());
         self.vault
-            .put_payload(&self.place(), &output, Kind::Output, &mut released, now)
+            .put_payload_after(prompt, &self.place(), &output, Kind::Output, &mut released, now)
             .map_err(|error| told(&error))
     }
 
@@ -108,6 +108,7 @@ fn told(error: &VaultError) -> ReasonCode {
 #[derive(Debug)]
 pub(crate) struct Keeping {
     shelf: Shelf,
+    prompt: PayloadRef,
     released: BytesMut,
     most: usize,
     /// Gives whole frames only, so that the end of a stream is recognised however its bytes come.
@@ -119,9 +120,10 @@ pub(crate) struct Keeping {
 
 impl Keeping {
     /// Keeps a stream of events up to `answer_bytes_max` bytes.
-    pub(crate) fn stream(shelf: Shelf, answer_bytes_max: usize) -> Self {
+    pub(crate) fn stream((shelf, prompt): Answered, answer_bytes_max: usize) -> Self {
         Self {
             shelf,
+            prompt,
             released: BytesMut::new(),
             most: Shelf::bytes_max(answer_bytes_max),
             splitter: FrameSplitter::default(),
@@ -131,8 +133,8 @@ impl Keeping {
     }
 
     /// Keeps an answer that is here whole.
-    pub(crate) fn whole(shelf: Shelf, body: &[u8]) -> Self {
-        Self { released: body.into(), ..Self::stream(shelf, usize::MAX) }
+    pub(crate) fn whole(answered: Answered, body: &[u8]) -> Self {
+        Self { released: body.into(), ..Self::stream(answered, usize::MAX) }
     }
 
     /// What of the next piece of a stream may be released now.
@@ -176,7 +178,10 @@ impl Keeping {
 
     /// Keeps what was released. Blocks. None where nothing was.
     pub(crate) fn put(self) -> Result<Option<PayloadRef>, ReasonCode> {
-        if self.released.is_empty() { Ok(None) } else { self.shelf.put_output(&self.released).map(Some) }
+        if self.released.is_empty() {
+            return Ok(None);
+        }
+        self.shelf.put_output(&self.prompt, &self.released).map(Some)
     }
 }
 

@@ -168,15 +168,14 @@ impl Gate {
         let obligations = permit.obligations().clone();
         let (body, redacted) =
             self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
-        let shelf = self.shelf(&caller, id, &obligations);
-        let kept = match shelf
-            .as_ref()
-            .map(|shelf| shelf.put_prompt(body.clone(), circumstances(&situation, &head.headers)))
-        {
-            None => None,
-            Some(putting) => {
+        let (kept, keep) = match self.shelf(&caller, id, &obligations) {
+            None => (None, None),
+            Some(shelf) => {
                 trace.step("keep");
-                Some(self.or_refuse(&caller, Some(id), putting.await).await?)
+                let putting = shelf.put_prompt(body.clone(), circumstances(&situation, &head.headers));
+                let kept = self.or_refuse(&caller, Some(id), putting.await).await?;
+                let answered = (shelf, kept.prompt.clone());
+                (Some(kept), Some(answered))
             }
         };
         let path = dialect.path().to_owned();
@@ -189,7 +188,7 @@ impl Gate {
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
         trace.call(dialect, request.model(), &upstream, id);
-        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, shelf };
+        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         release::answer(self, sent, plan, watch, receipt, trace).await
     }

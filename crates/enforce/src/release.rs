@@ -28,7 +28,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::keep::{Keeping, Shelf};
+use crate::keep::{Answered, Keeping, Shelf};
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
 use crate::tally::{Stored, Tally};
@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     pub(crate) began_us: u64,
     pub(crate) decision: DecisionId,
     /// Where the answer is kept, if it is to be.
-    pub(crate) shelf: Option<Shelf>,
+    pub(crate) keep: Option<Answered>,
 }
 
 /// What an open stream was permitted on, to ask again while it runs.
@@ -156,7 +156,7 @@ pub(crate) async fn answer(
     let event_stream =
         answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut reply = if (redact || plan.shelf.is_some()) && !event_stream {
+    let mut reply = if (redact || plan.keep.is_some()) && !event_stream {
         match whole(gate, answer.body, &plan, &mut tally).await {
             Ok(body) => http::Response::new(ReplyBody::Full(Full::new(body))),
             Err(problem) => {
@@ -166,7 +166,7 @@ pub(crate) async fn answer(
         }
     } else {
         let most = gate.parts.bounds.answer_bytes_max;
-        tally.keeping = plan.shelf.clone().map(|shelf| Keeping::stream(shelf, most));
+        tally.keeping = plan.keep.clone().map(|answered| Keeping::stream(answered, most));
         let masking = redact.then(|| Masking::new(&plan));
         http::Response::new(ReplyBody::Guarded(Box::new(Guarded::new(
             answer.body,
@@ -187,13 +187,13 @@ pub(crate) async fn answer(
 /// released.
 async fn whole(gate: &Gate, body: AnswerBody, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
     let most = gate.parts.bounds.answer_bytes_max;
-    let most = if plan.shelf.is_some() { Shelf::bytes_max(most) } else { most };
+    let most = if plan.keep.is_some() { Shelf::bytes_max(most) } else { most };
     let all = collect(body, most).await?;
     tally.usage = usage_of(plan.dialect, &all);
     let released = redact(&all, plan, tally)?;
     let length = released.len() as u64;
-    if let Some(shelf) = &plan.shelf {
-        tally.keeping = Some(Keeping::whole(shelf.clone(), &released));
+    if let Some(answered) = &plan.keep {
+        tally.keeping = Some(Keeping::whole(answered.clone(), &released));
         let stored = tally.keep_and_end(End::Done, length).await;
         stored.unwrap_or(Err(ReasonCode::ShuttingDown)).map_err(Problem::new)?;
     } else {

@@ -491,6 +491,26 @@ async fn who_hangs_up_before_the_end_is_kept_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_erased_while_an_answer_is_on_its_way_is_not_kept_again_by_its_end() {
+    let kept = Kept::new().await;
+    let (stream, head) = begin_stream(&kept).await;
+    let erase = "/api/v1/subjects/user/alice/erase";
+    let (_, erased) = kept.admin("POST", erase, json!({"basis": "consent_withdrawn"})).await;
+    assert_eq!(erased.pointer("/payloads"), Some(&json!(1)), "{erased}");
+    drop(stream);
+    let (_, outcome) = kept.record(decision_of(&head)).await;
+    let end = json!({"how": "failed", "reason": "vault_unavailable"});
+    assert_eq!((serde_json::to_value(&outcome.end).unwrap(), outcome.kept), (end, None));
+    let (_, again) = kept.admin("POST", erase, json!({"basis": "consent_withdrawn"})).await;
+    assert_eq!(at(&again, "/erasure"), at(&erased, "/erasure"), "nothing was put since");
+    // Whoever asks anew is kept anew.
+    let (_, _, id) = kept.chat(&kept.house.alice.1, "say: hi").await;
+    kept.record(id).await;
+    assert_eq!(at(&kept.content(id).await, "/output/state"), "kept");
+    kept.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_content_cannot_be_kept_ends_with_an_error_and_without_its_end() {
     let kept = Kept::new().await;
     let (mut stream, head) = begin_stream(&kept).await;
