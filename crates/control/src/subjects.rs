@@ -109,7 +109,7 @@ impl Control {
             Ok(erased) => {
                 let record = record(&erased, of, basis);
                 let told = self.recorder.system_of(&tenant, record).await;
-                told.map(|_| seen(erased, opening)).map_err(|error| Problem::new(error.reason()))
+                told.map(|_| seen(&erased, opening)).map_err(|error| Problem::new(error.reason()))
             }
             Err(problem) => Err(problem),
         };
@@ -287,7 +287,7 @@ const fn record(erased: &Erased, of: bartizan_model::DecisionId, basis: ErasureB
     }
 }
 
-fn seen(erased: Erased, opening: String) -> ErasedView {
+fn seen(erased: &Erased, opening: String) -> ErasedView {
     let moment = |at: Option<Timestamp>| at.map(|at| at.to_string());
     ErasedView {
         erasure: erased.erasure.id.to_string(),
