@@ -8,7 +8,7 @@ use bartizan_decide::Named;
 use bartizan_identify::Caller;
 use bartizan_model::action::{ChangeState, ReadState};
 use bartizan_model::record::{ErasedClass, ErasureBasis, System};
-use bartizan_model::{Action, ErasureId, Operation, PrincipalId, Problem, ReasonCode, Target, Tenant};
+use bartizan_model::{Action, DecisionId, Operation, PrincipalId, Problem, ReasonCode, Target, Tenant};
 use bartizan_store::State;
 use bartizan_vault::{Erased, Erasure, Expired, Hold, HoldSpec, Retention, Vault, VaultError};
 use schemars::JsonSchema;
@@ -273,10 +273,9 @@ fn in_directory(state: &State, tenant: &Tenant, named: &Named) -> Option<Princip
 }
 
 /// The house's own record of an erasure. No name, pseudonym or address of the subject has a place in it.
-const fn record(erased: &Erased, of: bartizan_model::DecisionId, basis: ErasureBasis) -> System {
-    let id: ErasureId = erased.erasure.id;
+const fn record(erased: &Erased, of: DecisionId, basis: ErasureBasis) -> System {
     System::Erased {
-        id,
+        erasure: erased.erasure.id,
         of,
         class: ErasedClass::Subject,
         basis,

@@ -283,7 +283,7 @@ pub enum System {
     /// The personal data of somebody was erased. Whose is not said: only the digest of the ask's request commits to it.
     Erased {
         /// Which erasure; one that is asked for again is the same.
-        id: ErasureId,
+        erasure: ErasureId,
         /// The ask that it answers.
         of: DecisionId,
         /// What was erased.
@@ -378,7 +378,8 @@ mod tests {
 
     #[test]
     fn a_record_of_before_content_was_kept_is_read_and_written_as_it_was() {
-        let text = r#"{"of":"dec_01K9ZZZZZZZZZZZZZZZZZZZZZZ","end":{"how":"done"},"bytes":2,"took_us":3}"#;
+        let text =
+            r#"{"of":"dec_01990000000070008000000000000001","end":{"how":"done"},"bytes":2,"took_us":3}"#;
         let outcome: Outcome = serde_json::from_str(text).unwrap();
         assert_eq!(outcome.kept, None);
         assert_eq!(serde_json::to_string(&outcome).unwrap(), text);

@@ -109,6 +109,9 @@ impl Facts {
             Body::System(system) => {
                 self.text(Field::Kind, "system");
                 self.text(Field::Event, event(system));
+                if let System::Erased { of, .. } = system {
+                    self.text(Field::Decision, of.to_string());
+                }
             }
         }
     }

@@ -171,15 +171,17 @@ fn system() -> impl Strategy<Value = Body> {
             size,
             root
         }),
-        (id(), id(), select(ErasureBasis::ALL), number()).prop_map(|(id, of, basis, items)| System::Erased {
-            id,
-            of,
-            class: ErasedClass::Subject,
-            basis,
-            items,
-            payloads: 1,
-            first_us: None,
-            last_us: Some(Timestamp::from_micros(NOW_US)),
+        (id(), id(), select(ErasureBasis::ALL), number()).prop_map(|(erasure, of, basis, items)| {
+            System::Erased {
+                erasure,
+                of,
+                class: ErasedClass::Subject,
+                basis,
+                items,
+                payloads: 1,
+                first_us: None,
+                last_us: Some(Timestamp::from_micros(NOW_US)),
+            }
         }),
         number().prop_map(|items| System::Expired { items, payloads: 2 }),
         number().prop_map(|erasures| System::Reapplied { erasures }),
