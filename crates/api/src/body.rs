@@ -1,6 +1,7 @@
 //! Bodies that only the API knows.
 
 use bartizan_base::Name;
+use bartizan_model::record::ErasureBasis;
 use bartizan_secret::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,4 +32,12 @@ pub(crate) struct Credential {
     /// The credential; never given out again.
     #[schemars(with = "String")]
     pub(crate) credential: Secret<String>,
+}
+
+/// On what ground somebody is erased.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erase {
+    /// The ground, as the GDPR has them in Article 17(1).
+    pub(crate) basis: ErasureBasis,
 }

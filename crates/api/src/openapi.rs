@@ -1,8 +1,8 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    ApplyBundle, Bundled, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance, ExportLedger,
-    FoundEntries, KeyView, SearchLedger,
+    ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance,
+    ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, SearchLedger,
 };
 use bartizan_decide::{Explanation, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::body::{Claim, Credential, Rotate};
+use crate::body::{Claim, Credential, Erase, Rotate};
 use crate::route::{Call, ROUTES, Route};
 
 /// What every refusal and failure says.
@@ -67,8 +67,15 @@ pub fn openapi() -> Value {
 fn parameters(route: &Route) -> (String, Vec<Value>) {
     let mut parameters = Vec::new();
     let mut names = match route.call {
-        Call::ResourceList | Call::ResourceDelete => ["kind", "name"].iter(),
-        Call::KeyRevoke | Call::KeyRotate | Call::DecisionShow | Call::DecisionProof => ["id"].iter(),
+        Call::HoldPlace | Call::HoldRelease => ["kind", "name", "hold"].iter(),
+        Call::ResourceList | Call::ResourceDelete | Call::SubjectErase | Call::HoldList => {
+            ["kind", "name"].iter()
+        }
+        Call::KeyRevoke
+        | Call::KeyRotate
+        | Call::DecisionShow
+        | Call::DecisionProof
+        | Call::DecisionContent => ["id"].iter(),
         Call::EntryProof => ["tenant", "period", "index"].iter(),
         _ => ["name"].iter(),
     };
@@ -151,10 +158,15 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::KeyRotate => (Some(of::<Rotate>(schemas)), created(schemas)),
         Call::ResourceList => (None, of::<Vec<DocumentView>>(schemas)),
         Call::ResourceApply => (Some(of::<Vec<Document>>(schemas)), of::<Vec<DocumentView>>(schemas)),
-        Call::ResourceDelete | Call::CredentialPut | Call::EpochAdvance => {
+        Call::ResourceDelete
+        | Call::CredentialPut
+        | Call::EpochAdvance
+        | Call::HoldPlace
+        | Call::HoldRelease => {
             let takes = match call {
                 Call::CredentialPut => Some(of::<Credential>(schemas)),
                 Call::EpochAdvance => Some(of::<EpochToAdvance>(schemas)),
+                Call::HoldPlace => Some(of::<HoldToPlace>(schemas)),
                 _ => None,
             };
             (takes, json!({"type": "null"}))
@@ -173,6 +185,14 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::DecisionShow => (None, of::<DecisionView>(schemas)),
         Call::LogSearch => (Some(of::<SearchLedger>(schemas)), of::<FoundEntries>(schemas)),
         Call::LogExport => (Some(of::<ExportLedger>(schemas)), text),
+        Call::DecisionContent => (None, of::<ContentView>(schemas)),
+        Call::SubjectErase => (Some(of::<Erase>(schemas)), of::<ErasedView>(schemas)),
+        Call::HoldList => (None, of::<Vec<HoldView>>(schemas)),
+        Call::Erasures => {
+            let erasure =
+                json!({"id": text, "tenant": text, "time_us": {"type": "integer"}, "subject": text});
+            (None, json!({"type": "array", "items": object(erasure)}))
+        }
         Call::LogFile => (None, text),
         Call::DecisionProof | Call::EntryProof => (None, object(json!({"proof": text, "entry": text}))),
         Call::Checkpoints => (

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bartizan_base::{Name, json};
 use bartizan_control::{
-    ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, LogFile,
-    SearchLedger, Stopped,
+    ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace,
+    LogFile, SearchLedger, Stopped, SubjectRef,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::body::{Claim, Credential, Rotate};
+use crate::body::{Claim, Credential, Erase, Rotate};
 
 const BODY_MAX: usize = 18 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
@@ -66,6 +66,12 @@ pub(crate) enum Call {
     LogSearch,
     LogExport,
     EpochAdvance,
+    DecisionContent,
+    SubjectErase,
+    HoldList,
+    HoldPlace,
+    HoldRelease,
+    Erasures,
 }
 
 const fn route(
@@ -146,6 +152,48 @@ pub const ROUTES: &[Route] = &[
         "ledger:read",
         "The proof that it is in the ledger.",
         Call::DecisionProof,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}/content",
+        "content:read",
+        "What was kept of it in the vault, checked against the ledger.",
+        Call::DecisionContent,
+    ),
+    route(
+        "POST",
+        "/api/v1/subjects/{}/{}/erase",
+        "subject:erase",
+        "Erase what the vault holds of somebody; by kind and name, or by `principal` and pseudonym.",
+        Call::SubjectErase,
+    ),
+    route(
+        "GET",
+        "/api/v1/subjects/{}/{}/holds",
+        "subject:hold",
+        "The legal holds on somebody.",
+        Call::HoldList,
+    ),
+    route(
+        "PUT",
+        "/api/v1/subjects/{}/{}/holds/{}",
+        "subject:hold",
+        "Place a legal hold: the data is kept until it is released.",
+        Call::HoldPlace,
+    ),
+    route(
+        "DELETE",
+        "/api/v1/subjects/{}/{}/holds/{}",
+        "subject:hold",
+        "Release a legal hold.",
+        Call::HoldRelease,
+    ),
+    route(
+        "GET",
+        "/api/v1/erasures",
+        "subject:erase",
+        "Every erasure, naming nobody: to be done again after a restore.",
+        Call::Erasures,
     ),
     route("GET", "/api/v1/checkpoints", "ledger:read", "The latest checkpoints.", Call::Checkpoints),
     route(
@@ -331,9 +379,29 @@ impl Api {
                 let path = parts.get(2..).unwrap_or_default().join("/");
                 file(control.log_file(caller, part(0), part(1), &path).await?)
             }
+            Call::DecisionContent => same(&control.read_content(caller, decision()?).await?),
+            Call::SubjectErase => {
+                let basis = read::<Erase>(body)?.basis;
+                same(&control.erase_subject(caller, &subject(part(0), part(1))?, basis).await?)
+            }
+            Call::HoldList => same(&control.list_holds(caller, &subject(part(0), part(1))?).await?),
+            Call::HoldPlace => {
+                let (whose, hold) = (subject(part(0), part(1))?, read::<HoldToPlace>(body)?);
+                same(&control.hold_subject(caller, &whose, &name(2)?, &hold).await?)
+            }
+            Call::HoldRelease => {
+                same(&control.release_hold(caller, &subject(part(0), part(1))?, &name(2)?).await?)
+            }
+            Call::Erasures => same(&control.list_erasures(caller).await?),
             Call::EpochAdvance => same(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?),
         })
     }
+}
+
+/// Somebody, as a path names them: `user/alice`, or `principal/prn_…`.
+fn subject(kind: &str, name: &str) -> Result<SubjectRef, Problem> {
+    let text = if kind == "principal" { name.to_owned() } else { format!("{kind}/{name}") };
+    text.parse().map_err(|_| Problem::new(ReasonCode::NotFound))
 }
 
 /// The route of a request with the parts that `{}` stands for.

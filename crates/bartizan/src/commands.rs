@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::{LogFolder, LogFolderError, read_bundle, seconds};
-use crate::{WitnessNode, demo, init, recover};
+use crate::{WitnessNode, demo, init, personal, recover};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -128,6 +128,8 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Upstream(command) => upstream_command(&global, command),
         Command::Policy(command) => policy(&global, command),
         Command::Decision(command) => decision(&global, &command),
+        Command::Subject(command) => personal::subject(&global, &command),
+        Command::Vault(command) => personal::vault(&global, command),
         Command::Epoch(EpochCommand::Advance { kind, name }) => {
             show(&global, "POST", "/api/v1/epochs", Some(&json!({"kind": kind, "name": name})), |_| {
                 "done: everything issued up to now is dead".to_owned()
@@ -373,7 +375,7 @@ fn client(global: &Global) -> Result<Client, Failure> {
     Ok(Client::new(&global.control_url, key))
 }
 
-fn show(
+pub(crate) fn show(
     global: &Global,
     method: &str,
     path: &str,
@@ -606,6 +608,7 @@ fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Fail
         DecisionCommand::Show { id } => {
             show(global, "GET", &format!("/api/v1/decisions/{id}"), None, told_decision)
         }
+        DecisionCommand::Content { id } => personal::content(global, id),
         DecisionCommand::List { limit } => {
             let fields = [
                 ("decision", "/record/id"),

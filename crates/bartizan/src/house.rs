@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bartizan_base::{Clock, Name};
 use bartizan_control::{House, Probe, View};
+use bartizan_decide::Door;
 use bartizan_enforce::{Gate, Keeper};
 use bartizan_identify::{Caller, Presented};
 use bartizan_keys::Sealer;
@@ -43,6 +44,10 @@ impl House for Running {
         let world = self.keeper.current()?;
         let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
         Ok(View { state: world.state.clone(), policy: part.policy.clone() })
+    }
+
+    fn door(&self) -> &Door {
+        self.gate.door()
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {

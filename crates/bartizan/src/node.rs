@@ -13,7 +13,7 @@ use bartizan_control::{Archive, Control};
 use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
-use bartizan_keys::{KeyFolder, ServerTls};
+use bartizan_keys::{KeyFolder, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
@@ -22,6 +22,7 @@ use bartizan_store::{Checkpoints, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
+use bartizan_vault::Vault;
 use http::Request;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -31,6 +32,7 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::config::Config;
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
+use crate::retention;
 use crate::telemetry::Telemetry;
 use crate::witnesses::{Witnesses, follow, tell};
 
@@ -198,6 +200,7 @@ impl Node {
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         index(&tasks, control.archive.clone(), config.record.seal_interval);
         follow(&tasks, recorder.clone(), witnesses.clone());
+        retention::follow(&tasks, config, &control, keeper.clone());
         let (data, control, operations) = listen(
             config,
             &tasks,
@@ -273,6 +276,7 @@ impl Assembled {
         }
         let keys = KeyFolder::open(&folder.path.join("keys")).map_err(part("the key folder"))?;
         let sealer = Arc::new(keys.sealer().map_err(part("the key-encryption key"))?);
+        let vault = vault(config, &folder, &sealer, &random).await?;
         let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;
         let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
             .await
@@ -289,6 +293,7 @@ impl Assembled {
             identifier: Arc::new(Identifier::new()),
             recorder: recorder.clone(),
             upstreams: upstreams.clone(),
+            vault: vault.clone(),
             metrics,
             traces: traces.as_ref().map(Telemetry::traces),
             bounds: bounds(config),
@@ -302,8 +307,16 @@ impl Assembled {
         let house =
             Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
         let archive = Arc::new(Archive::new(recorder.feed(), folder.path.join("index"), clock.clone()));
-        let control =
-            Control { house, store: store.state, recorder: recorder.clone(), archive, sealer, clock, random };
+        let control = Control {
+            house,
+            store: store.state,
+            recorder: recorder.clone(),
+            archive,
+            sealer,
+            vault,
+            clock,
+            random,
+        };
         Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, control })
     }
 
@@ -311,6 +324,21 @@ impl Assembled {
     pub(crate) async fn close(self) {
         self.recorder.close().await;
     }
+}
+
+/// Opens the vault, where there is to be one.
+async fn vault(
+    config: &Config,
+    folder: &DataFolder,
+    sealer: &Arc<Sealer>,
+    random: &Arc<dyn Random>,
+) -> Result<Option<Vault>, NodeError> {
+    if !config.vault.enabled {
+        return Ok(None);
+    }
+    let (path, sealer, random) = (folder.path.clone(), sealer.clone(), random.clone());
+    let opened = tokio::task::spawn_blocking(move || Vault::open(&path, sealer, random)).await;
+    opened.map_err(part("the vault"))?.map(Some).map_err(part("the vault"))
 }
 
 async fn recorder(

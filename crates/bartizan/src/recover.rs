@@ -69,7 +69,7 @@ pub(crate) fn run(global: &Global, command: RecoverCommand) -> Result<ExitCode, 
     }
 }
 
-fn refused(problem: &Problem) -> Failure {
+pub(crate) fn refused(problem: &Problem) -> Failure {
     Failure::new(ExitCode::Denied, format!("{}: {}", problem.reason.code(), problem.message()))
 }
 
@@ -80,7 +80,7 @@ fn read_order(path: &Path) -> Result<RecoveryOrder, Failure> {
 }
 
 /// Does something with an installation that no node runs on.
-fn stopped(
+pub(crate) fn stopped(
     global: &Global,
     data_folder: Option<PathBuf>,
     work: impl AsyncFnOnce(&Control) -> Result<(), Failure>,

@@ -9,6 +9,8 @@ mod corpora;
 mod database;
 #[path = "house/faults.rs"]
 mod faults;
+#[path = "house/keep.rs"]
+mod keep;
 #[path = "house/lessons.rs"]
 mod lessons;
 #[path = "house/reading.rs"]

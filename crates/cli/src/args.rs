@@ -126,6 +126,12 @@ pub enum Command {
     /// Recorded decisions.
     #[command(subcommand)]
     Decision(DecisionCommand),
+    /// Personal data of one subject: erased, or kept by a legal hold.
+    #[command(subcommand)]
+    Subject(SubjectCommand),
+    /// The vault and its backups.
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// Epochs: everything issued earlier is dead.
     #[command(subcommand)]
     Epoch(EpochCommand),
@@ -323,11 +329,76 @@ pub enum DecisionCommand {
         /// Its id, as answers carry it in `bartizan-decision`.
         id: String,
     },
+    /// Show what was kept of a decision's prompt, answer and circumstances, checked against the ledger.
+    Content {
+        /// Its id.
+        id: String,
+    },
     /// List the latest recorded decisions.
     List {
         /// How many.
         #[arg(long, default_value_t = 20)]
         limit: u32,
+    },
+}
+
+/// Personal data of one subject.
+#[derive(Debug, Subcommand)]
+pub enum SubjectCommand {
+    /// Erase what the vault of the running node holds of somebody. Cannot be undone.
+    #[command(
+        after_help = "Examples:\n  bartizan subject erase user/alice --basis objection\n  bartizan subject erase prn_… --basis not_needed"
+    )]
+    Erase {
+        /// Whose: `user/NAME`, `agent/NAME`, `workload/NAME`, or the pseudonym `prn_…` of whoever left the directory.
+        subject: String,
+        /// On what ground: `not_needed`, `consent_withdrawn`, `objection`, `unlawful`, `legal_duty` or `child`.
+        #[arg(long)]
+        basis: String,
+    },
+    /// Place a legal hold: until it is released, nothing of the subject is erased or expires.
+    #[command(
+        after_help = "Examples:\n  bartizan subject hold user/alice --name case-2026-17 --basis \"claim for damages\""
+    )]
+    Hold {
+        /// Whose data.
+        subject: String,
+        /// The case; refusals name it.
+        #[arg(long)]
+        name: String,
+        /// On what ground. No personal data: it stays when the subject is erased.
+        #[arg(long)]
+        basis: String,
+    },
+    /// Release a legal hold.
+    Release {
+        /// Whose data.
+        subject: String,
+        /// The case.
+        #[arg(long)]
+        name: String,
+    },
+    /// List the legal holds on somebody.
+    Holds {
+        /// Whose data.
+        subject: String,
+    },
+}
+
+/// The vault and its backups.
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Write the list of erasures of the running node to standard output, to be kept apart from its backups. Names nobody.
+    #[command(after_help = "Examples:\n  bartizan vault erasures > erasures.json")]
+    Erasures,
+    /// After a restore and before the node is started: do the erasures again that the backup does not know.
+    #[command(after_help = "Examples:\n  bartizan vault reapply erasures.json")]
+    Reapply {
+        /// The data folder; overrides `data.folder`.
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
+        /// The list, from `vault erasures`.
+        file: PathBuf,
     },
 }
 

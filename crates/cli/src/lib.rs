@@ -12,7 +12,7 @@ pub use clap::Command as ClapCommand;
 
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, EpochCommand, Global, KeyCommand, LogCommand, OutputFormat,
-    PolicyCommand, RecoverCommand, ResourceCommand, UpstreamCommand, command,
+    PolicyCommand, RecoverCommand, ResourceCommand, SubjectCommand, UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};
 pub use exit::ExitCode;

@@ -165,7 +165,7 @@ impl Control {
 
 /// The ledger could not be read: the particulars are for the log, not for the caller.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
-fn unreadable(error: bartizan_record::ReadError) -> Problem {
+pub(crate) fn unreadable(error: bartizan_record::ReadError) -> Problem {
     tracing::error!(%error, "the ledger could not be read");
     Problem::new(ReasonCode::RecordUnavailable)
 }

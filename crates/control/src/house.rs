@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use bartizan_base::Name;
-use bartizan_decide::Snapshot;
+use bartizan_decide::{Door, Snapshot};
 use bartizan_identify::{Caller, Presented};
 use bartizan_model::action::ModelCall;
 use bartizan_model::{ReasonCode, Tenant};
@@ -43,6 +43,9 @@ pub trait House: Debug + Send + Sync {
     /// # Errors
     /// `SnapshotStale`.
     fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode>;
+
+    /// What the enforcement point of model calls can do.
+    fn door(&self) -> &Door;
 
     /// Puts the present state in force. When this returns, every later ask is decided on it.
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>>;

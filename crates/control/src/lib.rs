@@ -3,6 +3,7 @@
 
 mod archive;
 mod claim;
+mod content;
 mod decisions;
 mod house;
 mod keys;
@@ -10,6 +11,7 @@ mod policy;
 mod recover;
 mod resources;
 mod search;
+mod subjects;
 mod turn;
 
 use std::sync::Arc;
@@ -19,11 +21,13 @@ use bartizan_keys::Sealer;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::Store;
+use bartizan_vault::Vault;
 
 pub use bartizan_record::LogFile;
 
 pub use archive::Archive;
 pub use claim::Claimed;
+pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
@@ -31,6 +35,7 @@ pub use policy::{ApplyBundle, Bundled};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
+pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
 pub use turn::{Done, Stopped};
 
 /// Everybody's use cases.
@@ -46,6 +51,8 @@ pub struct Control {
     pub archive: Arc<Archive>,
     /// Seals credentials of upstreams.
     pub sealer: Arc<Sealer>,
+    /// Where personal data and kept content lie; without, there is nothing to erase or read.
+    pub vault: Option<Vault>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for keys and ids.

@@ -47,11 +47,19 @@ impl Door {
             [
                 ObligationKind::Cap,
                 ObligationKind::DoNotKeep,
+                ObligationKind::Keep,
                 ObligationKind::Redact,
                 ObligationKind::StripTools,
             ]
             .into(),
         )
+    }
+
+    /// The door without one kind of obligation.
+    #[must_use]
+    pub fn without(mut self, kind: ObligationKind) -> Self {
+        self.0.remove(&kind);
+        self
     }
 
     /// A door that can apply nothing.
@@ -320,7 +328,7 @@ impl Snapshot {
             judged.reasons = vec![ReasonCode::NoMatchingPermit];
             return;
         }
-        if !obligations.iter().all(|o| door.0.contains(&o.kind())) {
+        if obligations.contradict() || !obligations.iter().all(|o| door.0.contains(&o.kind())) {
             judged.reasons = vec![ReasonCode::ObligationUnsupported];
             return;
         }
@@ -684,6 +692,10 @@ fn groups(action: Action) -> &'static [&'static str] {
         Action::DecisionRead => with!("decision:read", "house:read"),
         Action::LedgerRead => with!("ledger:read", "house:read"),
         Action::LedgerExport => with!("ledger:export", "house:read"),
+        Action::SubjectErase => with!("subject:erase", "house:change"),
+        Action::SubjectHold => with!("subject:hold", "house:change"),
+        // Other people's words are read by whom a rule of its own names, not by whoever reads the house.
+        Action::ContentRead => &["content:read"],
         // An action added to the model but not here matches no group, so nothing grants it by one.
         _ => &[],
     }

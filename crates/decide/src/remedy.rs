@@ -3,7 +3,7 @@
 //! ```text
 //! remedies = remedy *( ";" remedy )
 //! remedy   = "redact(" detectors ")" | "cap(output_tokens: " number ")" | "strip_tools" | "do_not_keep"
-//!          | "step_up(level: " 1..4 [ ", max_age: " duration ] ")" | "justify"
+//!          | "keep(content)" | "step_up(level: " 1..4 [ ", max_age: " duration ] ")" | "justify"
 //!          | "approve(" number [ ", role: " quoted ] ", use_within: " duration ")"
 //! duration = number ( "s" | "m" | "h" )
 //! ```
@@ -25,7 +25,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Remedy>, String> {
 fn one(text: &str) -> Result<Remedy, String> {
     let unknown = || {
         format!(
-            "`{text}` is not a remedy; there are redact(…), cap(…), strip_tools, do_not_keep, step_up(…), justify, approve(…)"
+            "`{text}` is not a remedy; there are redact(…), cap(…), strip_tools, do_not_keep, keep(content), step_up(…), justify, approve(…)"
         )
     };
     let (name, arguments) = match text.split_once('(') {
@@ -43,6 +43,7 @@ fn one(text: &str) -> Result<Remedy, String> {
         }
         ("strip_tools", None) => Ok(Remedy::Oblige(Obligation::StripTools)),
         ("do_not_keep", None) => Ok(Remedy::Oblige(Obligation::DoNotKeep)),
+        ("keep", Some(["content"])) => Ok(Remedy::Oblige(Obligation::Keep)),
         ("justify", None) => Ok(Remedy::Justify),
         ("step_up", Some([level, rest @ ..])) => {
             let level = named(level, "level")?.parse().ok().and_then(AssuranceLevel::from_number);
@@ -124,6 +125,7 @@ pub(crate) fn facts(obligation: &Obligation) -> Vec<String> {
     match obligation {
         Obligation::Cap { .. } => vec!["cap:output_tokens".to_owned()],
         Obligation::DoNotKeep => vec!["do_not_keep".to_owned()],
+        Obligation::Keep => vec!["keep:content".to_owned()],
         Obligation::StripTools => vec!["strip_tools".to_owned()],
         Obligation::Redact { detectors } => {
             let mut out: Vec<String> = detectors.iter().map(|d| format!("redact:{}", d.name())).collect();
@@ -154,8 +156,11 @@ mod tests {
                 use_within: minutes(30)
             }]
         );
-        let all = parse("redact(pii); cap(output_tokens: 500); strip_tools; do_not_keep; justify").unwrap();
-        assert_eq!(all.len(), 5);
+        let all =
+            parse("redact(pii); cap(output_tokens: 500); strip_tools; do_not_keep; justify; keep(content)")
+                .unwrap();
+        assert_eq!(all.len(), 6);
+        assert_eq!(all[5], Remedy::Oblige(Obligation::Keep));
         assert_eq!(
             all[0],
             Remedy::Oblige(Obligation::Redact { detectors: Detector::ALL.iter().copied().collect() })
@@ -178,6 +183,10 @@ mod tests {
             "approve(0, use_within: 1m)",
             "approve(1, use_within: 800h)",
             "justify()",
+            "keep",
+            "keep()",
+            "keep(prompt)",
+            "keep(content, content)",
             "strip_tools; nothing",
             "step_up(level: 3",
             "approve(1, use_within: 1m, use_within: 2m)",

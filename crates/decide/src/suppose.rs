@@ -186,6 +186,7 @@ impl Snapshot {
         supposed: &Supposed,
         tenant: &Tenant,
         now: Timestamp,
+        door: &Door,
         with_texts: bool,
     ) -> Explanation {
         let now = supposed.at.map_or(now, |at| at.0);
@@ -206,6 +207,6 @@ impl Snapshot {
             facts: &supposed.request,
             situation: &situation,
         };
-        self.explain(&question, &Door::model_calls(), with_texts)
+        self.explain(&question, door, with_texts)
     }
 }

@@ -21,7 +21,7 @@ use bartizan_model::{Document, ReasonCode, Tenant};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, CompiledBundle};
-use crate::engine::Snapshot;
+use crate::engine::{Door, Snapshot};
 use crate::entities::Entities;
 use crate::explain::Explanation;
 use crate::suppose::Supposed;
@@ -94,7 +94,8 @@ pub(crate) fn is_test(file: &str) -> bool {
 }
 
 fn run(file: &str, test: &Test, snapshot: &Snapshot, now: Timestamp) -> Tested {
-    let explanation = snapshot.explain_supposed(&test.ask, &Tenant::default_tenant(), now, false);
+    let explanation =
+        snapshot.explain_supposed(&test.ask, &Tenant::default_tenant(), now, &Door::model_calls(), false);
     let evidence = &explanation.evidence;
     let deciding = [&evidence.constitution, &evidence.forbids, &evidence.permits];
     let rules: BTreeSet<Name> =

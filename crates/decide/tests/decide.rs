@@ -440,6 +440,43 @@ fn obligations_of_several_rules_are_united() {
 }
 
 #[test]
+fn keeping_is_an_obligation_that_a_door_must_offer_and_that_contradicts_not_keeping() {
+    let kept = r#"@id("kept") @remedy("keep(content)") forbid (principal, action in Action::"model:use", resource)
+        unless { context.obligations.contains("keep:content") };"#;
+    let not = r#"@id("not-kept") @remedy("do_not_keep") forbid (principal in Group::"contractors", action in Action::"model:use", resource)
+        unless { context.obligations.contains("do_not_keep") };"#;
+    let snapshot = snapshot(&format!("{BASE}{kept}{not}"));
+    let door = Door::model_calls();
+    let decide = |who: &str, door: &Door| {
+        let told = explain(&snapshot, &user(who, AssuranceLevel::Aal1), Action::ModelInvoke, "dev", door);
+        (told.verdict, told.reasons.first().cloned(), told.obligations.contains(ObligationKind::Keep))
+    };
+    assert_eq!(decide("alice", &door), (VerdictKind::Permit, None, true));
+    let unsupported = Some(ReasonCode::ObligationUnsupported);
+    let without = door.clone().without(ObligationKind::Keep);
+    assert_eq!(decide("alice", &without), (VerdictKind::Deny, unsupported.clone(), false));
+    // Carol is bound by both rules: no door can do both, so neither is done.
+    assert_eq!(decide("carol", &door), (VerdictKind::Deny, unsupported, false));
+}
+
+#[test]
+fn who_reads_or_runs_the_house_does_not_thereby_read_what_was_kept() {
+    let reads = r#"@id("all") permit (principal, action in [Action::"house:read", Action::"house:change"], resource);"#;
+    let content = r#"@id("content") permit (principal, action == Action::"content:read", resource);"#;
+    let told = |rules: &str, caller: &Caller| {
+        let told = explain(&snapshot(rules), caller, Action::ContentRead, "", &Door::none());
+        (told.verdict, told.reasons.first().cloned())
+    };
+    let alice = user("alice", AssuranceLevel::Aal3);
+    assert_eq!(told(reads, &alice), (VerdictKind::Deny, Some(ReasonCode::NoMatchingPermit)));
+    assert_eq!(told(content, &alice), (VerdictKind::Permit, None));
+    let nobody = Caller::anonymous(Tenant::default_tenant());
+    assert_eq!(told(content, &nobody).0, VerdictKind::Deny);
+    let erase = explain(&snapshot(reads), &alice, Action::SubjectErase, "", &Door::none());
+    assert_eq!(erase.verdict, VerdictKind::Permit);
+}
+
+#[test]
 fn deep_and_long_conditions_are_refused_and_do_not_end_the_process() {
     let nested = |open: &str, inner: &str, close: &str, n: usize| {
         format!("{}{inner}{}", open.repeat(n), close.repeat(n))

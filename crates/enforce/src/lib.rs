@@ -4,11 +4,13 @@
 //! module that does it.
 
 mod assess;
+mod keep;
 mod metrics;
 mod path;
 mod receive;
 mod release;
 mod reply;
+mod tally;
 mod trace;
 mod world;
 

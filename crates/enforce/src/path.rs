@@ -11,19 +11,21 @@ use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_mask::Masker;
 use bartizan_model::action::{ModelCall, ReadState};
 use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
-use bartizan_model::record::{End, VerdictKind, What};
+use bartizan_model::record::{End, Kept, VerdictKind, What};
 use bartizan_model::{
     Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, RequestExtra,
     Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_upstream::{FetchPolicy, Outbound, Upstreams};
+use bartizan_vault::Vault;
 use bartizan_wire::ModelRequest;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Body;
 
 use crate::assess::assess;
+use crate::keep::{Shelf, circumstances};
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
@@ -54,6 +56,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
+    /// Where content is kept that policy wants kept; without, a permit that demands it is denied.
+    pub vault: Option<Vault>,
     /// What operators see.
     pub metrics: Metrics,
     /// Where traces go, if anywhere.
@@ -100,7 +104,15 @@ impl Gate {
     /// A gate made of `parts`.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, door: Door::model_calls(), fetches: Mutex::default() }
+        let door = Door::model_calls();
+        let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
+        Self { parts, door, fetches: Mutex::default() }
+    }
+
+    /// What this enforcement point can do to a model call.
+    #[must_use]
+    pub const fn door(&self) -> &Door {
+        &self.door
     }
 
     /// A model call, from the bytes of the request to the first byte of the answer.
@@ -156,17 +168,27 @@ impl Gate {
         let obligations = permit.obligations().clone();
         let (body, redacted) =
             self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
+        let (kept, keep) = match self.shelf(&caller, id, &obligations) {
+            None => (None, None),
+            Some(shelf) => {
+                trace.step("keep");
+                let putting = shelf.put_prompt(body.clone(), circumstances(&situation, &head.headers));
+                let kept = self.or_refuse(&caller, Some(id), putting.await).await?;
+                let answered = (shelf, kept.prompt.clone());
+                (Some(kept), Some(answered))
+            }
+        };
         let path = dialect.path().to_owned();
         trace.step("record");
         let target =
             Target::Upstream { upstream: upstream.clone(), path: path.clone(), body: Digest::of(&body) };
-        let intent = self.intend(permit, target).await?;
+        let intent = self.intend(permit, target, kept).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
         trace.call(dialect, request.model(), &upstream, id);
-        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id };
+        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         release::answer(self, sent, plan, watch, receipt, trace).await
     }
@@ -207,7 +229,7 @@ impl Gate {
             let name: Name = one.parse().map_err(|_| ReasonCode::ModelNotFound)?;
             let (permit, tenant) = self.decide(&world, &caller, ask(&name), &situation).await?;
             let id = permit.id();
-            let intent = self.intend(permit, Target::House).await?;
+            let intent = self.intend(permit, Target::House, None).await?;
             let (receipt, running) = (intent.receipt().clone(), intent.begin());
             if !tenant.models.contains_key(&name) {
                 running.finish(ended(End::Failed { reason: ReasonCode::ModelNotFound }));
@@ -247,7 +269,7 @@ impl Gate {
             };
         };
         let id = permit.id();
-        let intent = self.intend(permit, Target::House).await?;
+        let intent = self.intend(permit, Target::House, None).await?;
         let (receipt, running) = (intent.receipt().clone(), intent.begin());
         running.finish(ended(End::Done));
         let mut answer = reply::json(200, bartizan_wire::models_body(anthropic, &names));
@@ -413,15 +435,28 @@ impl Gate {
         Err(self.refuse_early(caller, Some(permit.id()), problem).await)
     }
 
+    // --- keep ----------------------------------------------------------------------------------------------------
+
+    /// Where the content of a call is kept, if its permit demands that.
+    fn shelf(&self, caller: &Caller, decision: DecisionId, obligations: &Obligations) -> Option<Shelf> {
+        if !obligations.contains(ObligationKind::Keep) {
+            return None;
+        }
+        // The door registers the obligation only where there is a vault, so no permit gets by here without one.
+        let vault = self.parts.vault.clone()?;
+        Some(Shelf::new(vault, caller, decision, self.parts.clock.clone()))
+    }
+
     // --- record --------------------------------------------------------------------------------------------------
 
     async fn intend<O: bartizan_model::Operation>(
         &self,
         permit: Permit<O>,
         target: Target,
+        kept: Option<Kept>,
     ) -> Result<IntentRecorded<O>, Stop> {
         let id = permit.id();
-        self.parts.recorder.intend(permit, target).await.map_err(|error| {
+        self.parts.recorder.intend_keeping(permit, target, kept).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded; nothing was forwarded");
             Problem::new(error.reason()).of(id).into()
         })

@@ -1,6 +1,7 @@
 //! Releasing an answer: passed on as it comes, redacted whole, or redacted across the pieces of a stream; and always under
 //! watch, so that a stream ends within a second of what permitted it.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +17,10 @@ use bartizan_model::record::End;
 use bartizan_model::{
     Action, Ask, AskFacts, DecisionId, EntityRef, Obligations, Problem, ReasonCode, Situation,
 };
-use bartizan_record::{Ended, Receipt, Running};
+use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
 use bartizan_wire::{
-    FrameSplitter, PieceMasker, StreamRewriter, Usage, answer_texts, error_event, splice, usage_of,
+    FrameSplitter, PieceMasker, StreamRewriter, answer_texts, error_event, splice, usage_of,
 };
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -27,8 +28,10 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::keep::{Answered, Keeping, Shelf};
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
+use crate::tally::{Stored, Tally};
 use crate::trace::CallTrace;
 use crate::world::World;
 
@@ -46,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) redacted: u64,
     pub(crate) began_us: u64,
     pub(crate) decision: DecisionId,
+    /// Where the answer is kept, if it is to be.
+    pub(crate) keep: Option<Answered>,
 }
 
 /// What an open stream was permitted on, to ask again while it runs.
@@ -151,20 +156,17 @@ pub(crate) async fn answer(
     let event_stream =
         answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut reply = if redact && !event_stream {
-        let masked = whole(gate, answer.body, &plan, &mut tally).await;
-        match masked {
-            Ok(body) => {
-                tally.bytes = body.len() as u64;
-                tally.end(End::Done);
-                http::Response::new(ReplyBody::Full(Full::new(body)))
-            }
+    let mut reply = if (redact || plan.keep.is_some()) && !event_stream {
+        match whole(gate, answer.body, &plan, &mut tally).await {
+            Ok(body) => http::Response::new(ReplyBody::Full(Full::new(body))),
             Err(problem) => {
                 tally.end(End::Failed { reason: problem.reason.clone() });
                 return Err(Stop { problem: problem.of(plan.decision), receipt: Some(receipt) });
             }
         }
     } else {
+        let most = gate.parts.bounds.answer_bytes_max;
+        tally.keeping = plan.keep.clone().map(|answered| Keeping::stream(answered, most));
         let masking = redact.then(|| Masking::new(&plan));
         http::Response::new(ReplyBody::Guarded(Box::new(Guarded::new(
             answer.body,
@@ -172,6 +174,7 @@ pub(crate) async fn answer(
             tally,
             masking,
             event_stream,
+            plan.decision,
         ))))
     };
     *reply.status_mut() = status;
@@ -180,90 +183,56 @@ pub(crate) async fn answer(
     Ok(reply)
 }
 
-/// Holds an answer whole and redacts it. What cannot be read is not released.
-async fn whole(gate: &Gate, mut body: AnswerBody, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
+/// Holds an answer whole, redacts it and keeps it, as the plan says, and tells its end. What cannot be read or kept is not
+/// released.
+async fn whole(gate: &Gate, body: AnswerBody, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
     let most = gate.parts.bounds.answer_bytes_max;
+    let most = if plan.keep.is_some() { Shelf::bytes_max(most) } else { most };
+    let all = collect(body, most).await?;
+    tally.usage = usage_of(plan.dialect, &all);
+    let released = redact(&all, plan, tally)?;
+    let length = released.len() as u64;
+    if let Some(answered) = &plan.keep {
+        tally.keeping = Some(Keeping::whole(answered.clone(), &released));
+        let stored = tally.keep_and_end(End::Done, length).await;
+        stored.unwrap_or(Err(ReasonCode::ShuttingDown)).map_err(Problem::new)?;
+    } else {
+        tally.bytes = length;
+        tally.end(End::Done);
+    }
+    Ok(released)
+}
+
+async fn collect(mut body: AnswerBody, most: usize) -> Result<Bytes, Problem> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|e| Problem::new(e.reason()))?.into_data() else { continue };
         if all.len() + data.len() > most {
             return Err(Problem::with_detail(
                 ReasonCode::ObligationFailed,
-                "the answer is too long to be redacted",
+                "the answer is too long to be redacted or kept",
             ));
         }
         all.extend_from_slice(&data);
     }
-    let all = all.freeze();
-    tally.usage = usage_of(plan.dialect, &all);
-    let masker = Masker::new(&plan.obligations.detectors());
+    Ok(all.freeze())
+}
+
+fn redact(all: &Bytes, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
+    let detectors = plan.obligations.detectors();
+    if detectors.is_empty() {
+        return Ok(all.clone());
+    }
+    let masker = Masker::new(&detectors);
     let mut edits = Vec::new();
-    for (place, text) in answer_texts(&all)? {
+    for (place, text) in answer_texts(all)? {
         let masked = masker.mask(&text);
         if masked.count > 0 {
             tally.redacted += masked.count;
             edits.push((place, serde_json::Value::from(masked.text.as_ref()).to_string()));
         }
     }
-    Ok(splice(&all, edits))
-}
-
-/// Counts what an effect costs and tells its end exactly once.
-#[derive(Debug)]
-struct Tally {
-    gate: Arc<Gate>,
-    running: Option<Running>,
-    status: Option<u16>,
-    bytes: u64,
-    usage: Usage,
-    redacted: u64,
-    began_us: u64,
-    trace: CallTrace,
-}
-
-impl Tally {
-    const fn new(gate: Arc<Gate>, plan: &Plan, trace: CallTrace) -> Self {
-        Self {
-            gate,
-            running: None,
-            status: None,
-            bytes: 0,
-            usage: Usage { input: None, output: None },
-            redacted: plan.redacted,
-            began_us: plan.began_us,
-            trace,
-        }
-    }
-
-    fn end(&mut self, end: End) {
-        let Some(running) = self.running.take() else { return };
-        let failure = match &end {
-            End::Failed { reason } => Some(reason.clone()),
-            End::Done | End::Abandoned | End::Unknown => None,
-        };
-        let tokens = (self.usage.input, self.usage.output);
-        self.trace.ended(&end, self.status, tokens);
-        self.gate.parts.metrics.ended(
-            self.gate.since(self.began_us),
-            failure.as_ref(),
-            self.redacted,
-            tokens,
-        );
-        running.finish(Ended {
-            end,
-            status: self.status,
-            bytes: self.bytes,
-            input_tokens: tokens.0,
-            output_tokens: tokens.1,
-            redacted: self.redacted,
-        });
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.end(End::Abandoned);
-    }
+    Ok(splice(all, edits))
 }
 
 /// Redaction of a stream in progress.
@@ -325,9 +294,30 @@ pub struct Guarded {
     masking: Option<Masking>,
     dialect: Dialect,
     event_stream: bool,
+    decision: DecisionId,
     /// The end of the answer, for its usage.
     tail: BytesMut,
-    over: bool,
+    phase: Phase,
+}
+
+/// How far an answer is.
+#[derive(Debug)]
+enum Phase {
+    /// More may come.
+    Open,
+    /// Nothing more is released before what was released is kept.
+    Storing(Stored, Last),
+    /// Nothing comes any more.
+    Over,
+}
+
+/// What is released last.
+#[derive(Debug)]
+enum Last {
+    /// The end of the answer.
+    End(Bytes),
+    /// Why there is none.
+    Failure(Problem),
 }
 
 impl Guarded {
@@ -337,6 +327,7 @@ impl Guarded {
         tally: Tally,
         masking: Option<Masking>,
         event_stream: bool,
+        decision: DecisionId,
     ) -> Self {
         let mut every = tokio::time::interval(WATCH_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -344,7 +335,18 @@ impl Guarded {
         let dialect = watch.facts.dialect.as_str();
         let dialect =
             Dialect::ALL.iter().copied().find(|d| d.name() == dialect).unwrap_or(Dialect::OpenAiChat);
-        Self { body, watch, every, tally, masking, dialect, event_stream, tail: BytesMut::new(), over: false }
+        Self {
+            body,
+            watch,
+            every,
+            tally,
+            masking,
+            dialect,
+            event_stream,
+            decision,
+            tail: BytesMut::new(),
+            phase: Phase::Open,
+        }
     }
 
     /// Notes what a piece says about usage: whole frames of a stream, the end of a whole answer.
@@ -376,19 +378,44 @@ impl Guarded {
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
-    /// Ends with a problem: in the words of the stream where it has words for it, else by breaking off.
-    fn fail(&mut self, reason: ReasonCode) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.over = true;
-        let problem = self
-            .tally
-            .running
-            .as_ref()
-            .map_or_else(|| Problem::new(reason.clone()), |r| Problem::new(reason.clone()).of(r.decision()));
+    /// Ends with a problem, once what was released before is kept, where that is demanded.
+    fn fail(
+        &mut self,
+        reason: ReasonCode,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let problem = Problem::new(reason.clone()).of(self.decision);
+        if self.tally.keeping.is_some() {
+            let stored = self.tally.keep_and_end(End::Failed { reason }, 0);
+            self.phase = Phase::Storing(stored, Last::Failure(problem));
+            return self.poll_stored(cx);
+        }
         self.tally.end(End::Failed { reason });
+        self.say(&problem)
+    }
+
+    /// Says a problem in the words of the stream where it has words for it, else by breaking off.
+    fn say(&mut self, problem: &Problem) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.phase = Phase::Over;
         if self.event_stream {
-            return self.release(error_event(self.dialect, &problem));
+            return self.release(error_event(self.dialect, problem));
         }
         Poll::Ready(Some(Err(BrokenOff)))
+    }
+
+    /// Releases the last of the answer once all of it is kept; if it cannot be, says so instead.
+    fn poll_stored(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Phase::Storing(stored, _) = &mut self.phase else { return Poll::Ready(None) };
+        let stored = std::task::ready!(Pin::new(stored).poll(cx));
+        let Phase::Storing(_, last) = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return Poll::Ready(None);
+        };
+        match (stored.unwrap_or(Err(ReasonCode::ShuttingDown)), last) {
+            (Ok(()), Last::End(end)) if end.is_empty() => Poll::Ready(None),
+            (Ok(()), Last::End(end)) => Poll::Ready(Some(Ok(Frame::data(end)))),
+            (Ok(()), Last::Failure(problem)) => self.say(&problem),
+            (Err(reason), _) => self.say(&Problem::new(reason).of(self.decision)),
+        }
     }
 
     fn count(&mut self) {
@@ -397,16 +424,38 @@ impl Guarded {
         }
     }
 
-    fn finish(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.over = true;
+    fn finish(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if !self.event_stream {
             self.tally.usage = usage_of(self.dialect, &self.tail);
         }
         let rest = self.masking.as_mut().map(Masking::finish).unwrap_or_default();
         self.count();
+        if let Some(keeping) = &mut self.tally.keeping {
+            return match keeping.finish(&rest) {
+                Ok(end) => {
+                    let stored = self.tally.keep_and_end(End::Done, end.len() as u64);
+                    self.phase = Phase::Storing(stored, Last::End(end));
+                    self.poll_stored(cx)
+                }
+                Err(problem) => self.fail(problem.reason, cx),
+            };
+        }
+        self.phase = Phase::Over;
         self.tally.bytes += rest.len() as u64;
         self.tally.end(End::Done);
         if rest.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(Frame::data(rest)))) }
+    }
+
+    /// What of the next piece may be released: redacted, and not the end of what must be kept first.
+    fn pass(&mut self, data: Bytes) -> Result<Bytes, ReasonCode> {
+        let data = match &mut self.masking {
+            Some(masking) => masking.feed(&data).map_err(|_| ReasonCode::ObligationFailed)?,
+            None => data,
+        };
+        match &mut self.tally.keeping {
+            Some(keeping) => keeping.feed(&data).map_err(|problem| problem.reason),
+            None => Ok(data),
+        }
     }
 }
 
@@ -419,12 +468,14 @@ impl Body for Guarded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
-        if this.over {
-            return Poll::Ready(None);
+        match this.phase {
+            Phase::Open => {}
+            Phase::Storing(..) => return this.poll_stored(cx),
+            Phase::Over => return Poll::Ready(None),
         }
         while this.every.poll_tick(cx).is_ready() {
             if this.watch.must_end() {
-                return this.fail(ReasonCode::StreamEnded);
+                return this.fail(ReasonCode::StreamEnded, cx);
             }
         }
         loop {
@@ -432,15 +483,14 @@ impl Body for Guarded {
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     this.note(&data);
-                    let Some(masking) = this.masking.as_mut() else { return this.release(data) };
-                    match masking.feed(&data) {
+                    match this.pass(data) {
                         Ok(released) if released.is_empty() => {}
                         Ok(released) => return this.release(released),
-                        Err(_) => return this.fail(ReasonCode::ObligationFailed),
+                        Err(reason) => return this.fail(reason, cx),
                     }
                 }
-                Some(Err(error)) => return this.fail(error.reason()),
-                None => return this.finish(),
+                Some(Err(error)) => return this.fail(error.reason(), cx),
+                None => return this.finish(cx),
             }
         }
     }

@@ -65,7 +65,7 @@ impl CallTrace {
         Self(self.0.take())
     }
 
-    /// Ends the step before and begins the next: `identify`, `receive`, `decide`, `record`.
+    /// Ends the step before and begins the next: `identify`, `receive`, `decide`, `keep`, `record`.
     pub(crate) fn step(&mut self, name: &'static str) {
         if let Some(open) = &mut self.0 {
             let span =

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, Timestamp, json};
 use bartizan_model::record::{
-    Body, End, Grounds, Intent, Outcome, Record, Refusal, System, VERSION, VerdictKind, What, Who,
+    Body, End, ErasedClass, ErasureBasis, Grounds, Intent, Kept, Outcome, Record, Refusal, System, VERSION,
+    VerdictKind, What, Who,
 };
 use bartizan_model::{
-    Action, CredentialKind, DecisionId, Detector, EntityRef, KeyId, NodeId, Obligation, Offer, PrincipalId,
-    PrincipalKind, ReasonCode, Target, Tenant,
+    Action, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, ErasureId, KeyId, NodeId,
+    Obligation, Offer, PayloadRef, PrincipalId, PrincipalKind, ReasonCode, Target, Tenant,
 };
 
 use crate::Placed;
@@ -44,6 +45,18 @@ pub fn example(kind: crate::Kind) -> Body {
             root: Digest::of(b"a root"),
         }),
         Kind::Unwitnessed => Body::System(System::Unwitnessed { size: 70_000, seconds: 660 }),
+        Kind::Erased => Body::System(System::Erased {
+            erasure: ErasureId::from_parts(start(), [11; 10]),
+            of: DecisionId::from_parts(start(), [2; 10]),
+            class: ErasedClass::Subject,
+            basis: ErasureBasis::ConsentWithdrawn,
+            items: 12,
+            payloads: 3,
+            first_us: Some(start()),
+            last_us: Some(start()),
+        }),
+        Kind::Expired => Body::System(System::Expired { items: 12, payloads: 3 }),
+        Kind::Reapplied => Body::System(System::Reapplied { erasures: 2 }),
         Kind::PolicyRejected => {
             Body::System(System::PolicyRejected { bundle: Some(Digest::of(b"a broken bundle")) })
         }
@@ -127,6 +140,14 @@ fn ends() -> Vec<Body> {
         outcome(End::Unknown),
         Body::System(System::PolicyRejected { bundle: None }),
     ]
+}
+
+fn payload() -> PayloadRef {
+    PayloadRef {
+        sha256: Digest::of(b"a sealed payload"),
+        bytes: 2_048,
+        key: DataKeyId::from_parts(start(), [12; 10]),
+    }
 }
 
 fn start() -> Timestamp {
@@ -226,6 +247,10 @@ fn intent(action: Action) -> Body {
             Default::default()
         },
         target,
+        kept: Some(Kept {
+            prompt: payload(),
+            committed: [(Name::literal("network"), Commitment::from_mac(Digest::of(b"a commitment")))].into(),
+        }),
     })
 }
 
@@ -253,5 +278,6 @@ fn outcome(end: End) -> Body {
         output_tokens: ended.then_some(123),
         redacted: ended.into(),
         took_us: 1_500_250,
+        kept: Some(payload()),
     })
 }

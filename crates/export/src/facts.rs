@@ -175,6 +175,10 @@ impl<'a> Facts<'a> {
             Some(System::Unwitnessed { size, seconds }) => {
                 out.push_str(&format!(", for {seconds} s, last at {size} entries"));
             }
+            Some(System::Erased { items, payloads, .. } | System::Expired { items, payloads }) => {
+                out.push_str(&format!(", {items} values, {payloads} payloads"));
+            }
+            Some(System::Reapplied { erasures }) => out.push_str(&format!(", {erasures} erasures")),
             Some(System::PolicyRejected { bundle: None } | System::Stopped | System::Initialised) | None => {}
         }
         out
@@ -214,6 +218,9 @@ const fn event_name(event: &System) -> &'static str {
         System::Initialised => "initialised",
         System::Checkpoint { .. } => "checkpoint",
         System::Unwitnessed { .. } => "unwitnessed",
+        System::Erased { .. } => "erased",
+        System::Expired { .. } => "expired",
+        System::Reapplied { .. } => "reapplied",
         System::PolicyRejected { .. } => "policy_rejected",
     }
 }

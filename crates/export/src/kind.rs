@@ -48,6 +48,12 @@ kinds! {
     Checkpoint "system.checkpoint",
     /// Too few witnesses have cosigned the operator's log for too long.
     Unwitnessed "system.unwitnessed",
+    /// The personal data of somebody was erased; whose is not said.
+    Erased "system.erased",
+    /// Kept content went because of its age.
+    Expired "system.expired",
+    /// Erasures were done again after a restore from a backup that did not know them.
+    Reapplied "system.reapplied",
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected "system.policy_rejected",
 }
@@ -68,6 +74,9 @@ impl Kind {
             Body::System(System::Initialised) => Self::Initialised,
             Body::System(System::Checkpoint { .. }) => Self::Checkpoint,
             Body::System(System::Unwitnessed { .. }) => Self::Unwitnessed,
+            Body::System(System::Erased { .. }) => Self::Erased,
+            Body::System(System::Expired { .. }) => Self::Expired,
+            Body::System(System::Reapplied { .. }) => Self::Reapplied,
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
         }
     }

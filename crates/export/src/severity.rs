@@ -35,7 +35,9 @@ impl Severity {
                 System::Started { .. }
                 | System::Stopped
                 | System::Initialised
+                | System::Expired { .. }
                 | System::Checkpoint { .. } => Self::Informational,
+                System::Erased { .. } | System::Reapplied { .. } => Self::Low,
                 System::TailCut { .. } => Self::Medium,
                 System::Recovered { .. } | System::PolicyRejected { .. } | System::Unwitnessed { .. } => {
                     Self::High

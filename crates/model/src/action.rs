@@ -75,6 +75,12 @@ actions! {
     PolicyTest "policy:test" "System",
     /// Read recorded decisions.
     DecisionRead "decision:read" "System",
+    /// Read prompts, outputs and circumstances of a decision that were kept in the vault.
+    ContentRead "content:read" "System",
+    /// Erase what is kept of somebody, and list what was erased.
+    SubjectErase "subject:erase" "System",
+    /// Place, see and release legal holds.
+    SubjectHold "subject:hold" "System",
     /// Read the ledger: checkpoints, tiles, entries, proofs.
     LedgerRead "ledger:read" "System",
     /// Take entries of the ledger along, in a format of other systems.

@@ -41,6 +41,8 @@ pub enum ObligationKind {
     Cap,
     /// [`Obligation::DoNotKeep`].
     DoNotKeep,
+    /// [`Obligation::Keep`].
+    Keep,
     /// [`Obligation::Redact`].
     Redact,
     /// [`Obligation::StripTools`].
@@ -58,6 +60,8 @@ pub enum Obligation {
     },
     /// Neither prompt nor answer may be kept.
     DoNotKeep,
+    /// Prompt and answer are kept in the vault, where they can be erased; without that nothing is sent or released.
+    Keep,
     /// Matches are replaced, on the way in and on the way out, also across the chunks of a stream.
     Redact {
         /// What to look for.
@@ -74,6 +78,7 @@ impl Obligation {
         match self {
             Self::Cap { .. } => ObligationKind::Cap,
             Self::DoNotKeep => ObligationKind::DoNotKeep,
+            Self::Keep => ObligationKind::Keep,
             Self::Redact { .. } => ObligationKind::Redact,
             Self::StripTools => ObligationKind::StripTools,
         }
@@ -85,6 +90,7 @@ impl fmt::Display for Obligation {
         match self {
             Self::Cap { output_tokens_max } => write!(f, "cap:output_tokens:{output_tokens_max}"),
             Self::DoNotKeep => f.write_str("do_not_keep"),
+            Self::Keep => f.write_str("keep:content"),
             Self::Redact { detectors } => {
                 f.write_str("redact:")?;
                 for (i, detector) in detectors.iter().enumerate() {
@@ -151,6 +157,12 @@ impl Obligations {
         self.0.iter().any(|o| o.kind() == kind)
     }
 
+    /// Whether no door could apply all of them: content cannot be kept and not kept.
+    #[must_use]
+    pub fn contradict(&self) -> bool {
+        self.contains(ObligationKind::Keep) && self.contains(ObligationKind::DoNotKeep)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -192,5 +204,15 @@ mod tests {
             all.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["cap:output_tokens:50", "redact:email,card"]
         );
+    }
+
+    #[test]
+    fn keeping_and_not_keeping_contradict_each_other_and_nothing_else_does() {
+        let all = |items: &[Obligation]| items.iter().cloned().collect::<Obligations>();
+        let (keep, not) = (Obligation::Keep, Obligation::DoNotKeep);
+        assert!(all(&[keep.clone(), Obligation::StripTools, not.clone()]).contradict());
+        assert!(!all(&[keep.clone(), Obligation::Cap { output_tokens_max: 1 }]).contradict());
+        assert!(!all(&[not]).contradict());
+        assert_eq!(keep.to_string(), "keep:content");
     }
 }

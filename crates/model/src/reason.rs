@@ -144,6 +144,8 @@ reasons! {
     RequestFieldUnknown "request_field_unknown" 400 "Leave it out, or ask an administrator to declare it inert for this upstream.",
     /// What is to be changed has changed since it was read.
     Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
+    /// A legal hold keeps the data, so it is not erased.
+    LegalHold "legal_hold" 409 "Ask those who placed the hold named in the message; release it when the case is closed.",
     /// What is declared is not valid.
     Invalid "invalid" 422 "See the message for the place.",
 
@@ -154,6 +156,8 @@ reasons! {
     RecordQueueFull "record_queue_full" 503 "Slow down and try again.",
     /// The state database does not answer.
     StateUnavailable "state_unavailable" 503 "Try again; operators: check the state database.",
+    /// What is to be kept cannot be kept now, or what was kept cannot be read; nothing was sent or released without it.
+    VaultUnavailable "vault_unavailable" 503 "Try again; operators: check `vault.db` and the folder `vault` of the data folder.",
     /// Too much is going on at once.
     Busy "busy" 503 "Try again shortly.",
     /// The process is ending.

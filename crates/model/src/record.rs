@@ -3,13 +3,15 @@
 //! No secrets and no direct personal data: principals appear as random pseudonyms, credentials by id. Unknown
 //! fields are refused when written and tolerated when read.
 
+use std::collections::BTreeMap;
+
 use bartizan_base::{Digest, Name, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, CredentialKind, DecisionId, EntityRef, KeyId, NodeId, Obligations, Offer, PrincipalId,
-    PrincipalKind, ReasonCode, Target, Tenant,
+    Action, Commitment, CredentialKind, DecisionId, EntityRef, ErasureId, KeyId, NodeId, Obligations, Offer,
+    PayloadRef, PrincipalId, PrincipalKind, ReasonCode, Target, Tenant,
 };
 
 /// The version of the schema below.
@@ -118,6 +120,19 @@ pub struct Intent {
     pub obligations: Obligations,
     /// Where the effect goes.
     pub target: Target,
+    /// What of the call was kept in the vault before its effect, where policy demanded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+}
+
+/// What a leaf says about content that lies in the vault: digests and commitments, never the content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Kept {
+    /// The prompt as it went out.
+    pub prompt: PayloadRef,
+    /// Circumstances of the ask by name: `network`, `user_agent`, `purpose`; those that there were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub committed: BTreeMap<Name, Commitment>,
 }
 
 /// An ask that was not permitted.
@@ -203,6 +218,9 @@ pub struct Outcome {
     pub redacted: u64,
     /// From intent to end, in microseconds.
     pub took_us: u64,
+    /// What was released, kept in the vault, where policy demanded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<PayloadRef>,
 }
 
 /// How a permitted thing ended.
@@ -262,10 +280,117 @@ pub enum System {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// The personal data of somebody was erased. Whose is not said: only the digest of the ask's request commits to it.
+    Erased {
+        /// Which erasure; one that is asked for again is the same.
+        erasure: ErasureId,
+        /// The ask that it answers.
+        of: DecisionId,
+        /// What was erased.
+        class: ErasedClass,
+        /// On what ground.
+        basis: ErasureBasis,
+        /// How many values of fields.
+        items: u64,
+        /// How many prompts and outputs.
+        payloads: u64,
+        /// When the oldest of it was put.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_us: Option<Timestamp>,
+        /// When the newest of it was put.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_us: Option<Timestamp>,
+    },
+    /// Kept content went because of its age.
+    Expired {
+        /// How many values of fields.
+        items: u64,
+        /// How many prompts and outputs.
+        payloads: u64,
+    },
+    /// Erasures were done again after a restore from a backup that did not know them.
+    Reapplied {
+        /// How many were new to the vault.
+        erasures: u64,
+    },
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected {
         /// The bundle's digest, where it could be read at all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bundle: Option<Digest>,
     },
+}
+
+/// What an erasure is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErasedClass {
+    /// Everything that the vault held of one subject.
+    Subject,
+}
+
+/// On what ground personal data is erased (GDPR, Article 17(1)). Closed, so that no words about a person get into a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErasureBasis {
+    /// (a) It is not needed any more for what it was collected for.
+    NotNeeded,
+    /// (b) Consent was withdrawn.
+    ConsentWithdrawn,
+    /// (c) The person objects.
+    Objection,
+    /// (d) It was processed unlawfully.
+    Unlawful,
+    /// (e) The law demands it.
+    LegalDuty,
+    /// (f) It was collected from a child.
+    Child,
+}
+
+impl ErasureBasis {
+    /// Every ground, in the order of the article.
+    pub const ALL: &[Self] = &[
+        Self::NotNeeded,
+        Self::ConsentWithdrawn,
+        Self::Objection,
+        Self::Unlawful,
+        Self::LegalDuty,
+        Self::Child,
+    ];
+
+    /// The name in records and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not_needed",
+            Self::ConsentWithdrawn => "consent_withdrawn",
+            Self::Objection => "objection",
+            Self::Unlawful => "unlawful",
+            Self::LegalDuty => "legal_duty",
+            Self::Child => "child",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_before_content_was_kept_is_read_and_written_as_it_was() {
+        let text =
+            r#"{"of":"dec_01990000000070008000000000000001","end":{"how":"done"},"bytes":2,"took_us":3}"#;
+        let outcome: Outcome = serde_json::from_str(text).unwrap();
+        assert_eq!(outcome.kept, None);
+        assert_eq!(serde_json::to_string(&outcome).unwrap(), text);
+        let later = text.replace("\"took_us\":3", "\"took_us\":3,\"of_tomorrow\":[1]");
+        assert_eq!(serde_json::from_str::<Outcome>(&later).unwrap(), outcome);
+    }
+
+    #[test]
+    fn grounds_are_written_by_their_names() {
+        for basis in ErasureBasis::ALL {
+            assert_eq!(serde_json::to_value(basis).unwrap(), basis.name());
+        }
+    }
 }

@@ -109,6 +109,9 @@ impl Facts {
             Body::System(system) => {
                 self.text(Field::Kind, "system");
                 self.text(Field::Event, event(system));
+                if let System::Erased { of, .. } = system {
+                    self.text(Field::Decision, of.to_string());
+                }
             }
         }
     }
@@ -172,6 +175,9 @@ pub(crate) const EVENTS: &[&str] = &[
     "checkpoint",
     "unwitnessed",
     "policy_rejected",
+    "erased",
+    "expired",
+    "reapplied",
 ];
 
 const fn being(kind: PrincipalKind) -> &'static str {
@@ -219,5 +225,8 @@ const fn event(system: &System) -> &'static str {
         System::PolicyRejected { .. } => "policy_rejected",
         System::Checkpoint { .. } => "checkpoint",
         System::Unwitnessed { .. } => "unwitnessed",
+        System::Erased { .. } => "erased",
+        System::Expired { .. } => "expired",
+        System::Reapplied { .. } => "reapplied",
     }
 }

@@ -3,7 +3,8 @@
 use bartizan_base::random::SeededRandom;
 use bartizan_base::{Digest, Id, IdKind, Name, Timestamp, json};
 use bartizan_model::record::{
-    Body, End, Grounds, Intent, Outcome, Record, Refusal, System, VERSION, VerdictKind, What, Who,
+    Body, End, ErasedClass, ErasureBasis, Grounds, Intent, Outcome, Record, Refusal, System, VERSION,
+    VerdictKind, What, Who,
 };
 use bartizan_model::{
     Action, CredentialKind, Detector, EntityRef, Obligation, Offer, PrincipalKind, ReasonCode, Target, Tenant,
@@ -114,7 +115,7 @@ fn intent() -> impl Strategy<Value = Body> {
         |(id, who, what, grounds, redact, target)| {
             let obligation = Obligation::Redact { detectors: [Detector::Email].into() };
             let obligations = redact.then_some(obligation).into_iter().collect();
-            Body::Intent(Intent { id, who, what, grounds, obligations, target })
+            Body::Intent(Intent { id, who, what, grounds, obligations, target, kept: None })
         },
     )
 }
@@ -143,7 +144,17 @@ fn outcome() -> impl Strategy<Value = Body> {
         (option::of(number()), option::of(number()), number(), number()),
     )
         .prop_map(|((of, end, status, bytes), (input_tokens, output_tokens, redacted, took_us))| {
-            Body::Outcome(Outcome { of, end, status, bytes, input_tokens, output_tokens, redacted, took_us })
+            Body::Outcome(Outcome {
+                of,
+                end,
+                status,
+                bytes,
+                input_tokens,
+                output_tokens,
+                redacted,
+                took_us,
+                kept: None,
+            })
         })
 }
 
@@ -160,6 +171,20 @@ fn system() -> impl Strategy<Value = Body> {
             size,
             root
         }),
+        (id(), id(), select(ErasureBasis::ALL), number()).prop_map(|(erasure, of, basis, items)| {
+            System::Erased {
+                erasure,
+                of,
+                class: ErasedClass::Subject,
+                basis,
+                items,
+                payloads: 1,
+                first_us: None,
+                last_us: Some(Timestamp::from_micros(NOW_US)),
+            }
+        }),
+        number().prop_map(|items| System::Expired { items, payloads: 2 }),
+        number().prop_map(|erasures| System::Reapplied { erasures }),
         (0..1_000_u64).prop_map(|size| System::Unwitnessed { size, seconds: 601 }),
     ]
     .prop_map(Body::System)

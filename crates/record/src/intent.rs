@@ -8,7 +8,7 @@ use bartizan_base::{Digest, Timestamp};
 use bartizan_ledger::{Promise, SignedBatch};
 use bartizan_model::action::ChangeState;
 use bartizan_model::record::{End, Outcome};
-use bartizan_model::{DecisionId, NodeId, Obligations, Operation, ReasonCode, Target, Tenant};
+use bartizan_model::{DecisionId, NodeId, Obligations, Operation, PayloadRef, ReasonCode, Target, Tenant};
 
 use crate::core::OutcomeSlot;
 use crate::encode::SEQ_PLACE;
@@ -151,6 +151,7 @@ impl Running {
             input_tokens: ended.input_tokens.map(bounded),
             output_tokens: ended.output_tokens.map(bounded),
             redacted: bounded(ended.redacted),
+            kept: ended.kept,
             took_us: bounded(core.clock.monotonic_us().saturating_sub(self.began_us)),
         };
         core.submit_outcome(&self.receipt.tenant, outcome, slot);
@@ -178,13 +179,15 @@ pub struct Ended {
     pub output_tokens: Option<u64>,
     /// How many matches were redacted.
     pub redacted: u64,
+    /// What was released, where it was kept in the vault.
+    pub kept: Option<PayloadRef>,
 }
 
 impl Ended {
     /// Ended like this, at no cost.
     #[must_use]
     pub const fn new(end: End) -> Self {
-        Self { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0 }
+        Self { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0, kept: None }
     }
 }
 

@@ -254,6 +254,7 @@ mod tests {
             output_tokens: None,
             redacted: 0,
             took_us: 0,
+            kept: None,
         };
         core.submit_outcome(&Tenant::default_tenant(), outcome, core.reserve_always());
     }

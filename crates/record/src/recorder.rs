@@ -11,7 +11,7 @@ use std::time::Duration;
 use bartizan_base::{Clock, Digest};
 use bartizan_decide::{Permit, PermitParts, Refused};
 use bartizan_ledger::NoteSigner;
-use bartizan_model::record::{Body, End, Intent, Outcome, Refusal, System};
+use bartizan_model::record::{Body, End, Intent, Kept, Outcome, Refusal, System};
 use bartizan_model::{NodeId, Operation, Target, Tenant};
 use bartizan_rt::Shutdown;
 use bartizan_secret::Secret;
@@ -206,6 +206,7 @@ impl Recorder {
                 output_tokens: None,
                 redacted: 0,
                 took_us: 0,
+                kept: None,
             };
             self.inner.core.submit_outcome(&tenant, outcome, self.inner.core.reserve_always());
         }
@@ -222,13 +223,36 @@ impl Recorder {
         permit: Permit<O>,
         target: Target,
     ) -> Result<IntentRecorded<O>, RecordError> {
-        self.intend_parts(permit.spend(), target).await
+        self.intend_keeping(permit, target, None).await
     }
 
+    /// The same, with what was kept of the call in the vault.
+    ///
+    /// # Errors
+    /// As for [`Recorder::intend`].
+    pub async fn intend_keeping<O: Operation>(
+        &self,
+        permit: Permit<O>,
+        target: Target,
+        kept: Option<Kept>,
+    ) -> Result<IntentRecorded<O>, RecordError> {
+        self.intend_all(permit.spend(), target, kept).await
+    }
+
+    #[cfg(test)]
     pub(crate) async fn intend_parts<O: Operation>(
         &self,
         parts: PermitParts,
         target: Target,
+    ) -> Result<IntentRecorded<O>, RecordError> {
+        self.intend_all(parts, target, None).await
+    }
+
+    async fn intend_all<O: Operation>(
+        &self,
+        parts: PermitParts,
+        target: Target,
+        kept: Option<Kept>,
     ) -> Result<IntentRecorded<O>, RecordError> {
         let core = &self.inner.core;
         let now = core.clock.now();
@@ -244,6 +268,7 @@ impl Recorder {
             grounds: parts.grounds,
             obligations: parts.obligations.clone(),
             target: target.clone(),
+            kept,
         };
         core.submit(&parts.tenant, now, Body::Intent(intent), ack)?;
         let running = running.await.unwrap_or(Err(RecordError::Closed))?;
@@ -304,7 +329,15 @@ impl Recorder {
     /// # Errors
     /// When it could not be made durable.
     pub async fn system(&self, event: System) -> Result<Receipt, RecordError> {
-        self.write(&Tenant::default_tenant(), Body::System(event)).await
+        self.system_of(&Tenant::default_tenant(), event).await
+    }
+
+    /// The same in the log of the tenant that it is about.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn system_of(&self, tenant: &Tenant, event: System) -> Result<Receipt, RecordError> {
+        self.write(tenant, Body::System(event)).await
     }
 
     pub(crate) async fn write(&self, tenant: &Tenant, body: Body) -> Result<Receipt, RecordError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bartizan_base::Name;
 use bartizan_keys::SealError;
+use bartizan_model::ReasonCode;
 use rusqlite::ErrorCode;
 
 /// Why the vault did not do it. No message holds a value, a key, or who is concerned.
@@ -59,6 +60,27 @@ pub enum VaultError {
     /// The cryptographic library refused.
     #[error("the value could not be sealed")]
     Refused,
+}
+
+impl VaultError {
+    /// The reason code it is told by.
+    #[must_use]
+    pub const fn reason(&self) -> ReasonCode {
+        match self {
+            Self::Absent => ReasonCode::NotFound,
+            Self::TooLarge { .. } => ReasonCode::ObligationFailed,
+            Self::Held { .. } => ReasonCode::LegalHold,
+            Self::Unavailable(_)
+            | Self::File { .. }
+            | Self::Database(_)
+            | Self::Broken(_)
+            | Self::OtherKey
+            | Self::Taken
+            | Self::Erased
+            | Self::OtherEnd(_)
+            | Self::Refused => ReasonCode::VaultUnavailable,
+        }
+    }
 }
 
 /// Sorts an error of the database: it cannot now, it is damaged, or a value is there already.

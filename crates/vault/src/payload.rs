@@ -41,13 +41,55 @@ impl Vault {
         source: &mut dyn Read,
         now: Timestamp,
     ) -> Result<PayloadRef, VaultError> {
-        let Inner { tools, files, .. } = &*self.0;
+        let tools = &self.0.tools;
         let (tenant, key) = write(&mut self.0.lock(), |transaction| {
             let tenant = TenantKey::find_or_make(transaction, tools, place.tenant)?;
             let subject = tenant.subject(place.subject);
             let key = SubjectKey::find_or_make(transaction, tools, &tenant, subject, now)?;
             Ok((tenant, key))
         })?;
+        self.put_sealed(place, field, kind, source, now, &tenant, &key)
+    }
+
+    /// The same for what belongs to `earlier`, a payload of the same subject: whoever is erased between the two is not
+    /// kept again by the second.
+    ///
+    /// # Errors
+    /// As for [`Vault::put_payload`]; also `Erased` when the key of `earlier` is gone.
+    pub fn put_payload_after(
+        &self,
+        earlier: &PayloadRef,
+        place: &Place<'_>,
+        field: &Name,
+        kind: Kind,
+        source: &mut dyn Read,
+        now: Timestamp,
+    ) -> Result<PayloadRef, VaultError> {
+        let (tenant, key) = {
+            let connection = self.0.lock();
+            let tenant =
+                TenantKey::find(&connection, &self.0.tools, place.tenant)?.ok_or(VaultError::Erased)?;
+            let subject = tenant.subject(place.subject);
+            let key = SubjectKey::find(&connection, &self.0.tools, &tenant, subject)?
+                .filter(|key| key.id == earlier.key)
+                .ok_or(VaultError::Erased)?;
+            (tenant, key)
+        };
+        self.put_sealed(place, field, kind, source, now, &tenant, &key)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what its two callers were given, and what they found")]
+    fn put_sealed(
+        &self,
+        place: &Place<'_>,
+        field: &Name,
+        kind: Kind,
+        source: &mut dyn Read,
+        now: Timestamp,
+        tenant: &TenantKey,
+        key: &SubjectKey,
+    ) -> Result<PayloadRef, VaultError> {
+        let Inner { tools, files, .. } = &*self.0;
         let row = Row {
             subject: tenant.subject(place.subject),
             decision: tenant.decision(place.subject, place.decision),
@@ -56,16 +98,16 @@ impl Vault {
             made: now,
         };
         let mut temporary = files.temporary(&*tools.random)?;
-        let bound = bound(&row, &tenant, &key).bytes();
+        let bound = bound(&row, tenant, key).bytes();
         let (sha256, bytes) =
             chunks::seal(source, &mut temporary.file, &key.key, &bound, PAYLOAD_MAX, &*tools.random)?;
         let stored = Stored { row, sha256, bytes };
         write(&mut self.0.lock(), |transaction| {
-            let current = SubjectKey::find(transaction, tools, &tenant, stored.row.subject)?;
+            let current = SubjectKey::find(transaction, tools, tenant, stored.row.subject)?;
             if current.is_none_or(|current| current.id != key.id) {
                 return Err(VaultError::Erased);
             }
-            stored.insert(transaction, &tenant)?;
+            stored.insert(transaction, tenant)?;
             // The name before the commit: after a crash between them the file has no row and is removed; the other way
             // round the row would have no file.
             files.keep(&temporary, sha256)

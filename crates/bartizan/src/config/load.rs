@@ -271,6 +271,13 @@ mod tests {
             wrong("[limits]\nbody_bytes_max = 0"),
             "setting `limits.body_bytes_max` from file b.toml: expected a whole number from 1 to 1073741824"
         );
+        for bad in ["prompt", "prompt=0", "prompts=3", "prompt=3,", "prompt=3, prompt=4", "prompt=99999"] {
+            let told = wrong(&format!("[vault]\nretention_days = \"{bad}\""));
+            assert!(told.starts_with("setting `vault.retention_days` from file b.toml"), "{bad}: {told}");
+        }
+        let raw = load("[vault]\nretention_days = \"prompt=30, network = 1\"", &[], &[]).unwrap();
+        let kept = Config::resolve(&raw).unwrap().vault.retention;
+        assert_eq!(kept.values().map(|d| d.as_secs() / 86_400).collect::<Vec<_>>(), [1, 30]);
         assert!(wrong("[listeners]\ntls_key = \"k.pem\"").contains("listeners.tls_certificate"));
     }
 }

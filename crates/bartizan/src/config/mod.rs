@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_secret::Secret;
+use bartizan_vault::{Kind, Retention};
 
 pub use load::{ConfigError, Origin, Raw, Strings};
 pub use settings::{SETTINGS, Setting};
@@ -29,6 +30,8 @@ pub struct Config {
     pub limits: Limits,
     /// The write-ahead log and its sealing.
     pub record: Record,
+    /// Personal data and kept content.
+    pub vault: VaultConfig,
     /// What the process says about itself.
     pub log: Log,
     /// Where traces go.
@@ -97,6 +100,15 @@ pub struct Record {
     pub seal_interval: Duration,
 }
 
+/// Personal data and kept content.
+#[derive(Clone, Debug)]
+pub struct VaultConfig {
+    /// Whether there is a vault.
+    pub enabled: bool,
+    /// How long each kind is kept.
+    pub retention: Retention,
+}
+
 /// What the process says about itself on standard error.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -123,6 +135,26 @@ fn postgres(raw: &Raw) -> Result<Option<Secret<String>>, ConfigError> {
         Ok(text) => Ok(Some(Secret::new(text.trim().to_owned()))),
         Err(error) => Err(raw.wrong("state.postgres_url", &format!("{path}: {error}"))),
     }
+}
+
+/// Reads `KIND=DAYS` pairs.
+fn retention(raw: &Raw) -> Result<Retention, ConfigError> {
+    const SETTING: &str = "vault.retention_days";
+    const DAY_S: u64 = 86_400;
+    let mut out = Retention::new();
+    for pair in raw.optional(SETTING).into_iter().flat_map(|text| text.split(',')) {
+        let read = pair.split_once('=').and_then(|(kind, days)| {
+            let days = days.trim().parse::<u64>().ok().filter(|days| (1..=36_500).contains(days))?;
+            Some((Kind::from_name(kind.trim())?, Duration::from_secs(days * DAY_S)))
+        });
+        let (kind, kept) = read.ok_or_else(|| {
+            raw.wrong(SETTING, "expected kinds with days from 1 to 36500, such as `prompt=30, output=30`")
+        })?;
+        if out.insert(kind, kept).is_some() {
+            return Err(raw.wrong(SETTING, &format!("`{}` stands twice", kind.name())));
+        }
+    }
+    Ok(out)
 }
 
 impl Config {
@@ -176,6 +208,14 @@ impl Config {
                 segment_bytes: raw.number("record.segment_bytes", 1 << 20, 1 << 30)?,
                 queue_max: raw.number("record.queue_max", 16, 1 << 20)?,
                 seal_interval: Duration::from_millis(raw.number("record.seal_interval_ms", 100, 60_000)?),
+            },
+            vault: VaultConfig {
+                enabled: match raw.text("vault.enabled") {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(raw.wrong("vault.enabled", "expected `true` or `false`")),
+                },
+                retention: retention(raw)?,
             },
             log: Log {
                 filter: raw.text("log.filter").to_owned(),

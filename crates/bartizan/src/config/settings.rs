@@ -109,6 +109,18 @@ pub const SETTINGS: &[Setting] = &[
     setting("telemetry.traces_permille", "1000", "How many of a thousand calls are traced."),
     setting("upstream.ca_file", "", "PEM file with further roots that upstream TLS is checked against."),
     setting(
+        "vault.enabled",
+        "true",
+        "Whether this node has a vault for content that policy wants kept: `true` or `false`. Without, such calls are denied. \
+         Each node has a vault of its own, and an erasure reaches the vault of the node that is asked.",
+    ),
+    setting(
+        "vault.retention_days",
+        "",
+        "For how many days each kind of kept data stays, such as `prompt=30, output=30, network=90`; the kinds are `network`, \
+         `user_agent`, `purpose`, `prompt`, `output` and `free_text`. What is not named stays until its subject is erased.",
+    ),
+    setting(
         "witness.logs",
         "",
         "For the role `witness`: a file with one `log VKEY` line for each log whose checkpoints it cosigns.",

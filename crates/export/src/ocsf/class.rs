@@ -152,14 +152,16 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         | Action::PolicyRead
         | Action::DecisionRead
         | Action::LedgerRead
-        | Action::LedgerExport => Activity::listed(Class::ApiActivity, 2),
+        | Action::LedgerExport
+        | Action::ContentRead => Activity::listed(Class::ApiActivity, 2),
         Action::SessionAuthenticate => Activity::listed(Class::Authentication, 1),
         Action::KeyCreate => Activity::listed(Class::EntityManagement, 1),
         // Whether a thing is new or changed is not in the record.
         Action::ResourceApply | Action::KeyRotate | Action::PolicyApply | Action::EpochAdvance => {
             Activity::listed(Class::EntityManagement, 3)
         }
-        Action::KeyRevoke => Activity::listed(Class::EntityManagement, 4),
+        Action::SubjectHold => Activity::listed(Class::EntityManagement, 3),
+        Action::KeyRevoke | Action::SubjectErase => Activity::listed(Class::EntityManagement, 4),
         Action::HouseClaim | Action::HouseRecover => Activity::listed(Class::EntityManagement, 6),
         _ => return None,
     })
@@ -174,6 +176,7 @@ pub const fn activity_of_kind(kind: Kind) -> Option<Activity> {
         Kind::Started => Activity::listed(Class::ApplicationLifecycle, 3),
         Kind::Stopped => Activity::listed(Class::ApplicationLifecycle, 4),
         Kind::Initialised => Activity::listed(Class::ApplicationLifecycle, 1),
+        Kind::Erased | Kind::Expired | Kind::Reapplied => Activity::listed(Class::EntityManagement, 4),
         Kind::Checkpoint => Activity::other(Class::ApplicationLifecycle, "Checkpoint"),
         Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected => {
             Activity::listed(Class::ApplicationError, 1)

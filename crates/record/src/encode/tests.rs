@@ -3,11 +3,11 @@
 use super::*;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::record::{
-    Body, End, Grounds, Intent, Outcome, Refusal, System, VERSION, VerdictKind, What, Who,
+    Body, End, Grounds, Intent, Kept, Outcome, Refusal, System, VERSION, VerdictKind, What, Who,
 };
 use bartizan_model::{
-    Action, CredentialKind, DecisionId, Detector, EntityRef, KeyId, NodeId, Obligation, Offer, PrincipalId,
-    PrincipalKind, ReasonCode, Target, Tenant,
+    Action, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, KeyId, NodeId,
+    Obligation, Offer, PayloadRef, PrincipalId, PrincipalKind, ReasonCode, Target, Tenant,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -85,6 +85,7 @@ fn obligation() -> impl Strategy<Value = Obligation> {
     prop_oneof![
         number().prop_map(|output_tokens_max| Obligation::Cap { output_tokens_max }),
         Just(Obligation::StripTools),
+        Just(Obligation::Keep),
         Just(Obligation::Redact { detectors: Detector::ALL.iter().copied().collect() }),
     ]
 }
@@ -110,12 +111,22 @@ fn offer() -> impl Strategy<Value = Offer> {
     ]
 }
 
+fn payload() -> impl Strategy<Value = PayloadRef> {
+    (digest(), number(), id!(DataKeyId)).prop_map(|(sha256, bytes, key)| PayloadRef { sha256, bytes, key })
+}
+
+fn kept() -> impl Strategy<Value = Kept> {
+    let commitment = digest().prop_map(Commitment::from_mac);
+    (payload(), proptest::collection::btree_map(name(), commitment, 0..4))
+        .prop_map(|(prompt, committed)| Kept { prompt, committed })
+}
+
 fn body() -> impl Strategy<Value = Body> {
     let obligations = proptest::collection::vec(obligation(), 0..4);
-    let intent = (id!(DecisionId), who(), what(), grounds(), obligations, target()).prop_map(
-        |(id, who, what, grounds, obligations, target)| {
+    let intent = (id!(DecisionId), who(), what(), grounds(), obligations, target(), of(kept())).prop_map(
+        |(id, who, what, grounds, obligations, target, kept)| {
             let obligations = obligations.into_iter().collect();
-            Body::Intent(Intent { id, who, what, grounds, obligations, target })
+            Body::Intent(Intent { id, who, what, grounds, obligations, target, kept })
         },
     );
     let reasons = proptest::collection::vec(reason(), 1..3);
@@ -129,10 +140,20 @@ fn body() -> impl Strategy<Value = Body> {
     let end =
         prop_oneof![Just(End::Unknown), Just(End::Done), reason().prop_map(|reason| End::Failed { reason })];
     let counts = (number(), of(number()), of(number()), number());
-    let outcome = (id!(DecisionId), end, of(any::<u16>()), counts).prop_map(
-        |(of, end, status, (bytes, input_tokens, output_tokens, redacted))| {
+    let outcome = (id!(DecisionId), end, of(any::<u16>()), counts, of(payload())).prop_map(
+        |(of, end, status, (bytes, input_tokens, output_tokens, redacted), kept)| {
             let took_us = bytes;
-            Body::Outcome(Outcome { of, end, status, bytes, input_tokens, output_tokens, redacted, took_us })
+            Body::Outcome(Outcome {
+                of,
+                end,
+                status,
+                bytes,
+                input_tokens,
+                output_tokens,
+                redacted,
+                took_us,
+                kept,
+            })
         },
     );
     let system = prop_oneof![

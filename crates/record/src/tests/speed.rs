@@ -25,6 +25,7 @@ fn speed_of_encoding() {
         grounds: parts.grounds,
         obligations: parts.obligations,
         target: Target::House,
+        kept: None,
     });
     let seq = crate::encode::SEQ_PLACE;
     let record =

@@ -48,6 +48,32 @@ fn a_payload_above_the_bound_is_refused_and_one_at_it_is_kept() {
 }
 
 #[test]
+fn what_belongs_to_an_earlier_payload_is_kept_under_its_key_or_not_at_all() {
+    let (world, other) = (World::new(), tenant("other"));
+    let tenant = tenant("default");
+    let vault = world.open();
+    let place = place(&tenant, 1, 1);
+    let earlier = put_payload(&vault, &place, "prompt", b"asked", 0).unwrap();
+    let after = |place: &Place<'_>, field| {
+        let field = Name::literal(field);
+        vault.put_payload_after(&earlier, place, &field, Kind::Output, &mut &b"answered"[..], at(1))
+    };
+    let kept = after(&place, "output").unwrap();
+    assert_eq!((kept.key, payload(&vault, &place, &kept).unwrap()), (earlier.key, b"answered".to_vec()));
+    assert!(matches!(after(&place, "output"), Err(VaultError::Taken)));
+    // Of another subject or tenant, it has no earlier one.
+    put_payload(&vault, &super::place(&tenant, 2, 1), "prompt", b"asked", 0).unwrap();
+    assert!(matches!(after(&super::place(&tenant, 2, 1), "output"), Err(VaultError::Erased)));
+    assert!(matches!(after(&super::place(&other, 1, 1), "output"), Err(VaultError::Erased)));
+    vault.erase_subject(&tenant, place.subject, at(2)).unwrap();
+    assert!(matches!(after(&place, "later"), Err(VaultError::Erased)));
+    // Not under a later key either.
+    put_payload(&vault, &place, "prompt", b"asked anew", 3).unwrap();
+    assert!(matches!(after(&place, "later"), Err(VaultError::Erased)));
+    assert_eq!(vault.check().unwrap().payloads, 2);
+}
+
+#[test]
 fn equal_payloads_are_not_seen_to_be_equal() {
     let (world, tenant) = (World::new(), tenant("default"));
     let vault = world.open();
