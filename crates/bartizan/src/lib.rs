@@ -5,6 +5,7 @@ pub mod config;
 mod demo;
 mod house;
 mod init;
+mod log;
 mod node;
 mod offline;
 mod operations;
