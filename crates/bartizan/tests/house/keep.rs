@@ -366,6 +366,7 @@ async fn who_is_erased_is_found_nowhere_and_the_ledger_still_proves_everything()
     let again = format!("/api/v1/subjects/principal/{subject}/erase");
     let (_, again) = kept.admin("POST", &again, json!({"basis": "objection"})).await;
     assert_eq!(at(&again, "/erasure"), at(&erased, "/erasure"));
+    assert_ne!(at(&again, "/opening"), at(&erased, "/opening"), "two asks do not look equal");
 
     for id in &decisions {
         let content = kept.content(*id).await;
