@@ -1,5 +1,5 @@
-//! What the measurements share. `gateway` drives them; `bare` is the physical baseline; `mock` is the model behind
-//! everything.
+//! What the measurements share. `gateway` drives those of the gateways; `bare` is their physical baseline; `mock` is the
+//! model behind everything. Those of the ledger are a package of their own, `ledger/`, since they link the product.
 
 pub mod bartizan;
 pub mod client;
@@ -34,6 +34,16 @@ mod tests {
     fn bare_proxy_is_of_the_same_stack_as_the_product() {
         let (ours, product) = (include_str!("../Cargo.lock"), include_str!("../../Cargo.lock"));
         for package in ["hyper", "hyper-util", "http-body-util", "tokio"] {
+            assert!(version(ours, package).is_some(), "{package}");
+            assert_eq!(version(ours, package), version(product, package), "{package}");
+        }
+    }
+    #[test]
+    fn ledger_is_linked_from_the_parts_of_the_product() {
+        let (ours, product) = (include_str!("../Cargo.lock"), include_str!("../../Cargo.lock"));
+        for package in
+            ["aws-lc-sys", "cedar-policy", "crc32c", "libsqlite3-sys", "rusqlite", "tokio-postgres"]
+        {
             assert!(version(ours, package).is_some(), "{package}");
             assert_eq!(version(ours, package), version(product, package), "{package}");
         }

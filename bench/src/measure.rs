@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::client::{Connection, post};
 use crate::load::{self, Ask, Round, quantile_us};
 use crate::process::Program;
+use crate::report::Value;
 use crate::rivals::Gateway;
 use crate::{Error, PACE, PACE_MS, STREAM_EVENTS};
 
@@ -46,13 +47,6 @@ const FIXED_RATE: f64 = 1_000.0;
 const BOUNDS_MS: [u32; 3] = [1, 5, 10];
 const STREAMS: usize = 16;
 const PACED_STREAMS: usize = 64;
-
-/// A measured value; none where the gateway cannot reach the bound.
-pub struct Value {
-    pub metric: String,
-    pub value: Option<f64>,
-    pub unit: &'static str,
-}
 
 /// Measures everything about one gateway.
 pub async fn all(gateway: &mut Gateway, effort: Effort) -> Result<Vec<Value>, Error> {
@@ -201,7 +195,7 @@ struct Values {
 
 impl Values {
     fn add(&mut self, metric: String, value: Option<f64>, unit: &'static str) {
-        self.list.push(Value { metric, value, unit });
+        self.list.push(Value::new(metric, value, unit));
     }
 
     /// Only what there is: the model itself has no costs that count.

@@ -43,7 +43,7 @@ impl Setting<'_> {
         command: &[String],
         variables: &[(&str, &str)],
     ) -> Result<Program, Error> {
-        Program::start(core, command, variables, &self.folder.join(format!("{name}.log")))
+        Program::start(Some(core), command, variables, &self.folder.join(format!("{name}.log")))
     }
 }
 

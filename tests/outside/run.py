@@ -1,4 +1,5 @@
 """Foreign programs against a running house: official client libraries, and foreign verifiers on the ledger they left behind.
+Foreign judges on the exports need no house and come first.
 
 Installs what is missing: Python packages into target/venv, npm packages into tests/outside/js; the verifiers install theirs.
 """
@@ -66,6 +67,7 @@ def foreign_log(log):
 
 def main():
     python = install()
+    exports = subprocess.run([str(python), str(HERE / "ocsf.py")]).returncode == 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         process, variables = start(folder)
@@ -83,7 +85,7 @@ def main():
         finally:
             process.kill()
         ok &= foreign_log(kept)
-    sys.exit(0 if ok else 1)
+    sys.exit(0 if ok and exports else 1)
 
 
 main()

@@ -1,6 +1,6 @@
-//! `cargo xtask bench gateway`: builds what is measured, installs what it is measured beside, and measures.
+//! `cargo xtask bench gateway | ledger`: builds what is measured, installs what it is measured beside, and measures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Failure, root};
@@ -11,12 +11,9 @@ pub(crate) fn gateway(flags: &[&str]) -> Result<(), Failure> {
     let root = root();
     let target = root.join("target/bench");
     run(cargo().args(["build", "--release", "--locked", "--package", "bartizan"]).current_dir(&root))?;
-    let build = ["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml", "--target-dir"];
-    run(cargo().args(build).arg(&target).current_dir(&root))?;
+    build(&root, &target, "bartizan-bench")?;
     let python = rivals(&root)?;
-    let results = if flags.is_empty() { root.join("bench/results") } else { target.clone() };
-    let made = std::fs::create_dir_all(&results);
-    made.map_err(|e| format!("{}: {e}", results.display()))?;
+    let results = results(&root, &target, flags)?;
     run(Command::new(target.join("release/gateway"))
         .arg("--python")
         .arg(&python)
@@ -29,8 +26,36 @@ pub(crate) fn gateway(flags: &[&str]) -> Result<(), Failure> {
         .args(flags))
 }
 
+/// Measures the ledger beside a bare file and databases; `flags` as for [`gateway`]. A run of all cases writes
+/// `bench/results/ledger.json`.
+pub(crate) fn ledger(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    build(&root, &target, "bartizan-bench-ledger")?;
+    let results = results(&root, &target, flags)?;
+    run(Command::new(target.join("release/ledger"))
+        .arg("--work")
+        .arg(target.join("ledger"))
+        .arg("--results")
+        .arg(results.join("ledger.json"))
+        .args(flags))
+}
+
+/// Builds a package of the measurements' own workspace.
+fn build(root: &Path, target: &Path, package: &str) -> Result<(), Failure> {
+    let build = ["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml", "--target-dir"];
+    run(cargo().args(build).arg(target).args(["--package", package]).current_dir(root))
+}
+
+/// The folder for results: only a whole run may replace what is published.
+fn results(root: &Path, target: &Path, flags: &[&str]) -> Result<PathBuf, Failure> {
+    let results = if flags.is_empty() { root.join("bench/results") } else { target.to_owned() };
+    std::fs::create_dir_all(&results).map_err(|e| format!("{}: {e}", results.display()))?;
+    Ok(results)
+}
+
 /// The virtual environment with Envoy and LiteLLM, in the versions of `bench/requirements.txt`.
-fn rivals(root: &Path) -> Result<std::path::PathBuf, Failure> {
+fn rivals(root: &Path) -> Result<PathBuf, Failure> {
     let folder = root.join("target/bench/venv");
     if !folder.join("bin/python").exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;

@@ -28,6 +28,27 @@ const STEPS: &[Step] = &[
     },
     Step { name: "tests", command: &["cargo", "test", "--workspace", "--locked"] },
     Step {
+        name: "clippy of what is off by default",
+        command: &[
+            "cargo",
+            "clippy",
+            "--quiet",
+            "-p",
+            "bartizan-deliver",
+            "--all-features",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    },
+    Step {
+        name: "tests of what is off by default",
+        command: &["cargo", "test", "-p", "bartizan-deliver", "--all-features", "--locked"],
+    },
+    Step { name: "a foreign object store", command: &["python3", "tests/outside/deliver.py"] },
+    Step {
         name: "documentation",
         command: &["cargo", "doc", "--quiet", "--workspace", "--no-deps", "--locked"],
     },
@@ -46,6 +67,8 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("npm", &["nodejs", "npm"]),
     ("initdb", &["postgresql"]),
     ("strace", &["strace"]),
+    ("rsyslogd", &["rsyslog"]),
+    ("nats-server", &["nats-server"]),
 ];
 
 #[expect(clippy::disallowed_methods, reason = "a developer's tool that tells how long its steps take")]
@@ -75,6 +98,7 @@ fn install() -> Result<(), Failure> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let kept: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
     let present = |program: &str| match program {
+        "rsyslogd" => Command::new(program).arg("-v").output().is_ok_and(|o| o.status.success()),
         "initdb" => kept.iter().any(|folder| folder.join(program).exists()),
         program => runs(program),
     };

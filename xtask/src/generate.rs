@@ -6,7 +6,7 @@ use std::fs;
 use bartizan_cli::ExitCode;
 use bartizan_model::{Action, ReasonCode};
 
-use crate::{Failure, root};
+use crate::{Failure, records, root};
 
 /// Writes the pages, or says which are not current.
 pub(crate) fn run(check: bool) -> Result<(), Failure> {
@@ -20,6 +20,8 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("cli.md", cli()),
         ("ids.md", ids()),
         ("query.md", format!("# Query language\n{NOTE}\n{}", bartizan_query::reference_page())),
+        ("records.md", records::page(NOTE)),
+        ("record.schema.json", format!("{:#}\n", records::schema())),
     ];
     let mut stale = Vec::new();
     for (name, text) in pages {

@@ -1,4 +1,5 @@
-//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | bench gateway`.
+//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | bench gateway |
+//! bench ledger`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
@@ -6,6 +7,7 @@ mod bench;
 mod ci;
 mod floors;
 mod generate;
+mod records;
 mod supply;
 mod tidy;
 
@@ -29,8 +31,9 @@ fn main() -> ExitCode {
         ["generate"] => generate::run(false),
         ["generate", "--check"] => generate::run(true),
         ["bench", "gateway", flags @ ..] => bench::gateway(flags),
+        ["bench", "ledger", flags @ ..] => bench::ledger(flags),
         _ => Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | \
-                  bench gateway [--quick] [--only CASE,CASE]"
+                  bench gateway | ledger [--quick] [--only CASE,CASE]"
             .to_owned()),
     };
     match result {

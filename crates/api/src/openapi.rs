@@ -2,7 +2,7 @@
 
 use bartizan_control::{
     ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance,
-    ErasedView, HoldToPlace, HoldView, KeyView,
+    ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, SearchLedger,
 };
 use bartizan_decide::{Explanation, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -183,6 +183,8 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         }
         Call::DecisionList => (None, of::<Vec<DecisionLine>>(schemas)),
         Call::DecisionShow => (None, of::<DecisionView>(schemas)),
+        Call::LogSearch => (Some(of::<SearchLedger>(schemas)), of::<FoundEntries>(schemas)),
+        Call::LogExport => (Some(of::<ExportLedger>(schemas)), text),
         Call::DecisionContent => (None, of::<ContentView>(schemas)),
         Call::SubjectErase => (Some(of::<Erase>(schemas)), of::<ErasedView>(schemas)),
         Call::HoldList => (None, of::<Vec<HoldView>>(schemas)),

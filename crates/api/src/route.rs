@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bartizan_base::{Name, json};
 use bartizan_control::{
-    ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, HoldToPlace, LogFile, Stopped,
-    SubjectRef,
+    ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace,
+    LogFile, SearchLedger, Stopped, SubjectRef,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
@@ -63,6 +63,8 @@ pub(crate) enum Call {
     Checkpoints,
     EntryProof,
     LogFile,
+    LogSearch,
+    LogExport,
     EpochAdvance,
     DecisionContent,
     SubjectErase,
@@ -194,6 +196,20 @@ pub const ROUTES: &[Route] = &[
         Call::Erasures,
     ),
     route("GET", "/api/v1/checkpoints", "ledger:read", "The latest checkpoints.", Call::Checkpoints),
+    route(
+        "POST",
+        "/api/v1/log/search",
+        "ledger:read",
+        "Find entries of the ledger, page by page.",
+        Call::LogSearch,
+    ),
+    route(
+        "POST",
+        "/api/v1/log/export",
+        "ledger:export",
+        "Take entries along as JSON lines, OCSF, CEF, OTLP or Parquet; `bartizan-next` says where to go on.",
+        Call::LogExport,
+    ),
     route(
         "GET",
         "/log/{}/{}/proof/{}",
@@ -357,6 +373,8 @@ impl Api {
                 let value = json!({"proof": done.value.0, "entry": done.value.1});
                 given(&done, &value)
             }
+            Call::LogSearch => same(&control.search_ledger(caller, &read::<SearchLedger>(body)?).await?),
+            Call::LogExport => exported(control.export_ledger(caller, &read::<ExportLedger>(body)?).await?),
             Call::LogFile => {
                 let path = parts.get(2..).unwrap_or_default().join("/");
                 file(control.log_file(caller, part(0), part(1), &path).await?)
@@ -447,6 +465,19 @@ fn given<T>(done: &Done<T>, value: &Value) -> Answer {
     let mut answer = plain(200, value);
     mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
     mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
+    answer
+}
+
+/// Entries in another system's format. Where to go on stands in a header: the body is theirs alone.
+fn exported(done: Done<Exported>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(done.value.bytes)));
+    mark(answer.headers_mut(), "content-type", done.value.media_type);
+    mark(answer.headers_mut(), "cache-control", "no-store");
+    mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
+    mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
+    if let Some(next) = &done.value.next {
+        mark(answer.headers_mut(), "bartizan-next", next);
+    }
     answer
 }
 

@@ -13,7 +13,7 @@ use bartizan_cli::{
     KeyCommand, LogCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
 };
 use bartizan_decide::CompiledBundle;
-use bartizan_ledger::VerifierKey;
+use bartizan_ledger::{Policy, VerifierKey};
 use bartizan_model::ReasonCode;
 use bartizan_rt::SystemClock;
 use bartizan_secret::Secret;
@@ -661,15 +661,44 @@ fn told_decision(value: &Value) -> String {
 
 fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
     match command {
-        LogCommand::Verify { folder, key, old } => {
-            let key = verifier_key(&key)?;
+        LogCommand::Verify { folder, key, old, policy } => {
+            let (key, policy) = (verifier_key(&key)?, trust_policy(policy.as_deref())?);
             let old = old
                 .map(|path| fs::read(&path).map_err(|e| Failure::usage(format!("{}: {e}", path.display()))))
                 .transpose()?;
-            told_report(global, &bartizan_verify::verify_directory(&folder, &key, old.as_deref()))
+            let (old, policy) = (old.as_deref(), policy.as_ref());
+            let demand = bartizan_verify::Demand { key: &key, old, policy, growing: false };
+            let report = bartizan_verify::verify_log(&folder, &demand);
+            told_result(global, &report, report.ok)
         }
-        LogCommand::Check { proof, entry, key } => {
-            told_report(global, &bartizan_verify::verify_receipt(&proof, &entry, &verifier_key(&key)?))
+        LogCommand::Check { proof, entry, key, policy } => {
+            let (key, policy) = (verifier_key(&key)?, trust_policy(policy.as_deref())?);
+            let report = bartizan_verify::verify_receipt_under(&proof, &entry, &key, policy.as_ref());
+            told_result(global, &report, report.ok)
+        }
+        LogCommand::Promise { header, key, log } => {
+            let report = bartizan_verify::verify_promise(&header, &verifier_key(&key)?, log.as_deref());
+            told_result(global, &report, report.ok)
+        }
+        LogCommand::Search { query, view, oldest, limit, cursor } => {
+            let mut body = search(&query, view.as_deref(), oldest);
+            body.insert("limit".to_owned(), limit.into());
+            body.extend(cursor.map(|c| ("cursor".to_owned(), c.into())));
+            show(global, "POST", "/api/v1/log/search", Some(&Value::Object(body)), found_lines)
+        }
+        LogCommand::Export { format, query, view, out } => {
+            export(&client(global)?, &format, search(&query, view.as_deref(), true), out.as_deref())
+        }
+        LogCommand::Compare { a, b, key } => {
+            let comparison = bartizan_verify::compare(&a, &b, &verifier_key(&key)?);
+            told_result(global, &comparison, comparison.ok)
+        }
+        LogCommand::Monitor { folder, state, key, policy, shared_nodes } => {
+            let (key, policy) = (verifier_key(&key)?, trust_policy(policy.as_deref())?);
+            let (policy, now) = (policy.as_ref(), SystemClock::new().now());
+            let watch = bartizan_verify::Watch { key: &key, state: &state, policy, shared_nodes, now };
+            let report = bartizan_verify::monitor(&folder, &watch);
+            told_result(global, &report, report.ok)
         }
         LogCommand::Show { folder, from, limit } => {
             let mut out = io::stdout();
@@ -704,18 +733,96 @@ fn log(global: &Global, command: LogCommand) -> Result<ExitCode, Failure> {
     }
 }
 
+/// The body of a search.
+fn search(query: &str, view: Option<&str>, oldest: bool) -> serde_json::Map<String, Value> {
+    let mut body = serde_json::Map::new();
+    if !query.trim().is_empty() {
+        body.insert("query".to_owned(), query.into());
+    }
+    body.extend(view.map(|view| ("view".to_owned(), view.into())));
+    body.insert("first".to_owned(), if oldest { "oldest" } else { "newest" }.into());
+    body
+}
+
+/// A line an entry, for people: when, what, who, about what, why, where.
+fn found_lines(value: &Value) -> String {
+    let mut out = String::new();
+    for found in value.pointer("/entries").and_then(Value::as_array).into_iter().flatten() {
+        let entry: Value = serde_json::from_str(text(found, "/entry")).unwrap_or(Value::Null);
+        let time =
+            entry.pointer("/time_us").and_then(Value::as_u64).map(bartizan_base::Timestamp::from_micros);
+        let reasons =
+            entry.pointer("/reasons").and_then(Value::as_array).map_or_else(String::new, |reasons| {
+                let codes: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
+                format!(" ({})", codes.join(", "))
+            });
+        let what = ["/kind", "/verdict", "/event", "/what/action", "/what/resource/name", "/end/how"];
+        let what: Vec<&str> = what.iter().map(|p| text(&entry, p)).filter(|t| !t.is_empty()).collect();
+        let time = time.map_or_else(String::new, |t| t.to_string());
+        let (who, index) = (text(&entry, "/who/subject"), found.pointer("/index").map(Value::to_string));
+        out.push_str(&format!(
+            "{time}  {}{reasons}  {who}  #{}\n",
+            what.join(" "),
+            index.unwrap_or_default()
+        ));
+    }
+    if let Some(next) = value.pointer("/next").and_then(Value::as_str) {
+        out.push_str(&format!("\nmore: --cursor {next}"));
+    }
+    out.trim_end().to_owned()
+}
+
+/// Takes entries along, 10,000 a request.
+fn export(
+    client: &Client,
+    format: &str,
+    mut search: serde_json::Map<String, Value>,
+    out: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    if format == "parquet" && out.is_none() {
+        return Err(Failure::usage("Parquet is no text: name a file with --out".to_owned()));
+    }
+    let mut written = 0_u32;
+    loop {
+        let body = json!({"format": format, "search": search});
+        let (bytes, next) = client.bytes("/api/v1/log/export", &body, "bartizan-next")?;
+        written += 1;
+        match out {
+            None => io::stdout().write_all(&bytes)?,
+            Some(path) if written == 1 => fs::write(path, &bytes)?,
+            Some(path) if format == "parquet" => {
+                let mut name = path.as_os_str().to_owned();
+                name.push(format!(".{written}"));
+                fs::write(PathBuf::from(name), &bytes)?;
+            }
+            Some(path) => fs::OpenOptions::new().append(true).open(path)?.write_all(&bytes)?,
+        }
+        match next {
+            Some(next) => drop(search.insert("cursor".to_owned(), next.into())),
+            None => return Ok(ExitCode::Ok),
+        }
+    }
+}
+
 fn verifier_key(text: &str) -> Result<VerifierKey, Failure> {
     text.trim().parse().map_err(|e| Failure::usage(format!("--key: {e}")))
 }
 
-fn told_report(global: &Global, report: &bartizan_verify::Report) -> Result<ExitCode, Failure> {
-    let value = serde_json::to_value(report).unwrap_or(Value::Null);
-    Output::new(global.output, io::stdout()).value(&value, |_| {
-        let line =
-            |c: &bartizan_verify::Check| format!("{} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.what);
-        report.checks.iter().map(line).collect()
-    })?;
-    Ok(if report.ok { ExitCode::Ok } else { ExitCode::Failed })
+fn trust_policy(path: Option<&Path>) -> Result<Option<Policy>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+    let bytes = fs::read(path).map_err(|e| wrong(&e))?;
+    Policy::parse(&bytes).map(Some).map_err(|e| wrong(&e))
+}
+
+fn told_result(
+    global: &Global,
+    result: &(impl std::fmt::Display + serde::Serialize),
+    ok: bool,
+) -> Result<ExitCode, Failure> {
+    let value = serde_json::to_value(result).unwrap_or(Value::Null);
+    Output::new(global.output, io::stdout()).value(&value, |_| result.to_string())?;
+    Ok(if ok { ExitCode::Ok } else { ExitCode::Failed })
 }
 
 fn explain(global: &Global, code: &str) -> Result<ExitCode, Failure> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bartizan_api::Api;
 use bartizan_base::{Clock, Random, json};
-use bartizan_control::Control;
+use bartizan_control::{Archive, Control};
 use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
@@ -198,6 +198,7 @@ impl Node {
         note_uses(&tasks, keeper.clone());
         watch(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
+        index(&tasks, control.archive.clone(), config.record.seal_interval);
         follow(&tasks, recorder.clone(), witnesses.clone());
         retention::follow(&tasks, config, &control, keeper.clone());
         let (data, control, operations) = listen(
@@ -305,8 +306,17 @@ impl Assembled {
             .transpose()?;
         let house =
             Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
-        let control =
-            Control { house, store: store.state, recorder: recorder.clone(), sealer, vault, clock, random };
+        let archive = Arc::new(Archive::new(recorder.feed(), folder.path.join("index"), clock.clone()));
+        let control = Control {
+            house,
+            store: store.state,
+            recorder: recorder.clone(),
+            archive,
+            sealer,
+            vault,
+            clock,
+            random,
+        };
         Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, control })
     }
 
@@ -450,6 +460,22 @@ fn seal(tasks: &Tasks, recorder: Recorder, every: Duration) {
                     error = &error as &dyn std::error::Error,
                     "sealing failed; records stay durable and are sealed later"
                 );
+            }
+        }
+    });
+}
+
+/// Takes in what was sealed, so that it can be found.
+fn index(tasks: &Tasks, archive: Arc<Archive>, every: Duration) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("index", async move {
+        while !shutdown.is_requested() {
+            if let Err(error) = archive.follow().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the index is behind the ledger");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = shutdown.requested() => {}
             }
         }
     });

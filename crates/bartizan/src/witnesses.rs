@@ -9,9 +9,10 @@ use bartizan_base::{Clock, Digest};
 use bartizan_ledger::{AddCheckpoint, CosignerKey, Policy, UnverifiedNote, read_conflict, read_cosignatures};
 use bartizan_record::{LogError, OpenError, Recorder, Witness, WitnessError};
 use bartizan_rt::Tasks;
-use bartizan_upstream::{FetchPolicy, Upstreams};
+use bartizan_upstream::{ExchangePolicy, Upstreams};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::Request;
 
 use crate::node::NodeError;
 
@@ -175,20 +176,22 @@ impl Witness for HttpWitness {
         Box::pin(async move {
             let request =
                 AddCheckpoint::new(old, proof.to_vec(), checkpoint).map_err(|_| WitnessError::Invalid)?;
-            let fetched = self
+            let request = Request::post(&self.url).body(Bytes::from(request.text()));
+            let request = request.map_err(|error| WitnessError::Unavailable(error.to_string()))?;
+            let answer = self
                 .upstreams
-                .post(FetchPolicy::Witness, &self.url, Bytes::from(request.text()))
+                .exchange(ExchangePolicy::Witness, request)
                 .await
                 .map_err(|error| WitnessError::Unavailable(error.to_string()))?;
-            match fetched.status {
+            match answer.status().as_u16() {
                 200 => {
-                    let lines = read_cosignatures(&fetched.body, checkpoint, std::slice::from_ref(&self.key));
+                    let lines = read_cosignatures(answer.body(), checkpoint, std::slice::from_ref(&self.key));
                     let lines = lines.map_err(|_| WitnessError::Invalid)?;
                     Ok(lines.iter().map(|cosignature| cosignature.line()).collect())
                 }
                 409 => {
-                    let kind = fetched.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-                    let size = read_conflict(kind.unwrap_or_default(), &fetched.body);
+                    let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+                    let size = read_conflict(kind.unwrap_or_default(), answer.body());
                     Err(size.map_or(WitnessError::Invalid, WitnessError::Knows))
                 }
                 status => Err(WitnessError::Refused(status)),

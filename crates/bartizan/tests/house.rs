@@ -1,5 +1,5 @@
 //! The whole house over real HTTP, as an enemy would try it.
-#![expect(clippy::unwrap_used, clippy::result_large_err, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
 
 #[path = "house/command_line.rs"]
 mod command_line;
@@ -13,6 +13,8 @@ mod faults;
 mod keep;
 #[path = "house/lessons.rs"]
 mod lessons;
+#[path = "house/reading.rs"]
+mod reading;
 #[path = "house/recover.rs"]
 mod recover;
 #[path = "house/tls.rs"]

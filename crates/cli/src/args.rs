@@ -433,6 +433,42 @@ pub enum LogCommand {
         /// An older checkpoint that the log must extend.
         #[arg(long, value_name = "FILE")]
         old: Option<PathBuf>,
+        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Compare two views of one log offline: one history, or the proof that there are two.
+    #[command(
+        after_help = "Examples:\n  bartizan log compare kept/checkpoint bartizan-data/log/default/2026q4 --key \"$(cat kept/key.vkey)\" --output json"
+    )]
+    Compare {
+        /// The earlier view: a log folder, or the file of a signed checkpoint.
+        a: PathBuf,
+        /// The later view. Of two sizes, the view of more entries must be a folder.
+        b: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+    },
+    /// Verify offline what a log has become since the last run: one history, every new entry, no number missing.
+    #[command(
+        after_help = "Examples:\n  bartizan log monitor bartizan-data/log/default/2026q4 --state kept/state --key \"$(cat kept/key.vkey)\""
+    )]
+    Monitor {
+        /// The folder with `checkpoint` and `tile/`.
+        folder: PathBuf,
+        /// Where to remember what was verified.
+        #[arg(long, value_name = "FILE")]
+        state: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// The nodes write further logs, such as those of other tenants: their numbers may skip in this one.
+        #[arg(long)]
+        shared_nodes: bool,
     },
     /// Show entries of a log folder, one JSON record a line. What the folder says; `log verify` tells whether it is true.
     #[command(
@@ -471,6 +507,59 @@ pub enum LogCommand {
         #[arg(long, value_name = "FILE")]
         entry: Option<PathBuf>,
     },
+    /// Find entries of the ledger. See docs/reference/query.md for the language.
+    #[command(
+        after_help = "Examples:\n  bartizan log search 'kind:refusal since:24h -reason:credential_missing'\n  bartizan log search 'action:policy:apply' --oldest --limit 1000"
+    )]
+    Search {
+        /// The question; nothing for everything.
+        #[arg(default_value = "")]
+        query: String,
+        /// A saved view, whose question must hold as well.
+        #[arg(long, value_name = "NAME")]
+        view: Option<String>,
+        /// The earliest first.
+        #[arg(long)]
+        oldest: bool,
+        /// How many entries.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Where an earlier answer said to go on.
+        #[arg(long, value_name = "CURSOR")]
+        cursor: Option<String>,
+    },
+    /// Take entries along in another system's format, the earliest first.
+    #[command(
+        after_help = "Examples:\n  bartizan log export --format ocsf 'since:24h' > yesterday.jsonl\n  bartizan log export --format parquet --out entries.parquet"
+    )]
+    Export {
+        /// `jsonl`, `ocsf`, `cef`, `otlp-json` or `parquet`.
+        #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
+        format: String,
+        /// Which entries; nothing for all.
+        #[arg(default_value = "")]
+        query: String,
+        /// A saved view, whose question must hold as well.
+        #[arg(long, value_name = "NAME")]
+        view: Option<String>,
+        /// The file; standard output without. Parquet needs one, and gets `.2`, `.3` … for each further 10,000 entries.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Verify offline what an answer's header `bartizan-receipt` promises, and whether the log has kept it.
+    #[command(
+        after_help = "Examples:\n  bartizan log promise \"$HEADER\" --key \"$(cat kept/key.vkey)\" --log bartizan-data/log/default/2026q4"
+    )]
+    Promise {
+        /// The header's value.
+        header: String,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+        /// The log's folder, to see whether the promise was kept.
+        #[arg(long, value_name = "DIR")]
+        log: Option<PathBuf>,
+    },
     /// Verify a proof offline: that this entry is in the log of this key.
     Check {
         /// The proof, from `log proof`.
@@ -480,6 +569,9 @@ pub enum LogCommand {
         /// The verifier key.
         #[arg(long, value_name = "VKEY")]
         key: String,
+        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
 }
 

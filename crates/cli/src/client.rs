@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::ExitCode;
 
 /// Where requests go and as whom.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     base: String,
     key: Option<Secret<String>>,
@@ -110,6 +110,38 @@ impl Client {
         Ok((answer.status().as_u16(), text))
     }
 
+    /// Sends one request and gives back the answer's bytes, with the header `header` of it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn bytes(
+        &self,
+        path: &str,
+        body: &Value,
+        header: &str,
+    ) -> Result<(Vec<u8>, Option<String>), ClientError> {
+        /// What one answer may hold.
+        const BYTES_MAX: u64 = 256 << 20;
+        let unreachable = |error: ureq::Error| ClientError::Unreachable {
+            base: self.base.clone(),
+            message: error.to_string(),
+        };
+        let mut request = self.agent.post(format!("{}{path}", self.base)).content_type("application/json");
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {}", key.expose()));
+        }
+        let mut answer = request.send(body.to_string()).map_err(unreachable)?;
+        let found = answer.headers().get(header).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let bytes = answer.body_mut().with_config().limit(BYTES_MAX).read_to_vec().map_err(unreachable)?;
+        if answer.status().as_u16() < 300 {
+            return Ok((bytes, found));
+        }
+        Err(refused(
+            answer.status().as_u16(),
+            serde_json::from_slice(&bytes).map_err(|_| ClientError::Foreign)?,
+        ))
+    }
+
     /// Sends one request and gives back the answer's JSON.
     ///
     /// # Errors
@@ -124,12 +156,11 @@ impl Client {
         if status < 300 {
             return Ok(value);
         }
-        let text_of = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Err(ClientError::Refused {
-            status,
-            reason: text_of("/reason"),
-            message: text_of("/message"),
-            body: value,
-        })
+        Err(refused(status, value))
     }
+}
+
+fn refused(status: u16, body: Value) -> ClientError {
+    let text_of = |pointer| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    ClientError::Refused { status, reason: text_of("/reason"), message: text_of("/message"), body }
 }

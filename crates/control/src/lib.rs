@@ -1,6 +1,7 @@
 //! The use cases of people who run the house. Each is an ask: decided by the same engine, recorded in the same ledger,
 //! and only then carried out.
 
+mod archive;
 mod claim;
 mod content;
 mod decisions;
@@ -9,6 +10,7 @@ mod keys;
 mod policy;
 mod recover;
 mod resources;
+mod search;
 mod subjects;
 mod turn;
 
@@ -23,6 +25,7 @@ use bartizan_vault::Vault;
 
 pub use bartizan_record::LogFile;
 
+pub use archive::Archive;
 pub use claim::Claimed;
 pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};
@@ -31,6 +34,7 @@ pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use policy::{ApplyBundle, Bundled};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
+pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
 pub use turn::{Done, Stopped};
 
@@ -43,6 +47,8 @@ pub struct Control {
     pub store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
     /// The ledger's writer.
     pub recorder: Recorder,
+    /// Finds things in the ledger.
+    pub archive: Arc<Archive>,
     /// Seals credentials of upstreams.
     pub sealer: Arc<Sealer>,
     /// Where personal data and kept content lie; without, there is nothing to erase or read.

@@ -232,7 +232,7 @@ fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
             .into_iter()
             .chain(m.project.iter().map(|p| ("project", p)))
             .collect(),
-        Spec::Issuer(_) => Vec::new(),
+        Spec::Issuer(_) | Spec::View(_) => Vec::new(),
     }
 }
 
@@ -247,6 +247,14 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
         {
             let detail = "`provider_state` cannot be accepted: whose it is cannot be told yet";
             return Err(Problem::with_detail(ReasonCode::Invalid, detail));
+        }
+        if let Spec::View(saved) = &document.spec
+            && let Err(error) = saved.query.parse::<bartizan_query::Query>()
+        {
+            return Err(Problem::with_detail(
+                ReasonCode::Invalid,
+                format!("view `{}`: {error}", document.name),
+            ));
         }
         for (kind, name) in references(&document.spec) {
             if !all.iter().any(|d| d.spec.kind() == kind && d.name == *name) {

@@ -15,6 +15,8 @@ use crate::error::IndexError;
 const APPLICATION: i32 = 0x6274_7a69;
 /// The version of the schema and of the facts. There are no migrations: another version is rebuilt.
 const VERSION: i32 = 1;
+/// How much of the file the writer keeps in memory: the places where ten indexes grow lie far apart.
+const CACHE_KIB: i32 = 32 * 1_024;
 /// How long to wait for another process that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -30,6 +32,7 @@ pub(crate) fn writer(path: &Path, tenant: &Tenant) -> Result<Connection, IndexEr
     for (pragma, value) in [("journal_mode", "wal"), ("synchronous", "normal"), ("trusted_schema", "off")] {
         connection.pragma_update(None, pragma, value)?;
     }
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     prepare(&mut connection, tenant)?;
     Ok(connection)
 }

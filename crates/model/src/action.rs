@@ -83,6 +83,8 @@ actions! {
     SubjectHold "subject:hold" "System",
     /// Read the ledger: checkpoints, tiles, entries, proofs.
     LedgerRead "ledger:read" "System",
+    /// Take entries of the ledger along, in a format of other systems.
+    LedgerExport "ledger:export" "System",
 }
 
 impl fmt::Display for Action {

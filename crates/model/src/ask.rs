@@ -75,7 +75,7 @@ pub struct Situation {
 }
 
 /// Where a permitted effect goes. Part of what an intent is bound to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "target")]
 pub enum Target {
     /// A request to a provider.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{EntityRef, PrincipalId};
 
 /// An organisation. Always taken from the credential, never from a header or body.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Tenant(pub Name);
 
@@ -225,7 +225,7 @@ pub struct Member {
 }
 
 /// What was presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
     /// Nothing.

@@ -67,6 +67,8 @@ pub enum Spec {
     Model(ModelSpec),
     /// An issuer of access tokens.
     Issuer(IssuerSpec),
+    /// A question about the ledger, kept under a name.
+    View(ViewSpec),
 }
 
 /// A person.
@@ -311,6 +313,14 @@ const fn default_acr_cap() -> u8 {
     2
 }
 
+/// A question about the ledger, kept under a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ViewSpec {
+    /// The question, in the query language of the ledger. Moments such as `since:24h` stay relative.
+    pub query: Text<4096>,
+}
+
 impl Spec {
     /// The kind's name in files and paths.
     #[must_use]
@@ -327,6 +337,7 @@ impl Spec {
             Self::Upstream(_) => "upstream",
             Self::Model(_) => "model",
             Self::Issuer(_) => "issuer",
+            Self::View(_) => "view",
         }
     }
 
@@ -345,6 +356,7 @@ impl Spec {
             Self::Upstream(_) => "Upstream",
             Self::Model(_) => "Model",
             Self::Issuer(_) => "Issuer",
+            Self::View(_) => "View",
         }
     }
 

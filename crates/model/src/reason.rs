@@ -130,6 +130,8 @@ reasons! {
     HeaderInvalid "header_invalid" 400 "See the message for the header.",
     /// There is nothing at this path, or nothing that you may know of.
     NotFound "not_found" 404 "Check the path and the name.",
+    /// The query takes too long.
+    QueryTooSlow "query_too_slow" 400 "Narrow it, for example by `since:`, or ask for a more telling field.",
     /// The path takes another method.
     MethodNotAllowed "method_not_allowed" 405 "See the `allow` header.",
     /// No such model, or none that you may know of.

@@ -21,7 +21,7 @@ pub const VERSION: u32 = 1;
 pub const ENCODED_MAX: usize = 16 * 1024;
 
 /// One entry of the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// The schema's version.
     pub v: u32,
@@ -39,7 +39,7 @@ pub struct Record {
 }
 
 /// What a record says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Body {
     /// Something was permitted and is about to happen.
@@ -53,7 +53,7 @@ pub enum Body {
 }
 
 /// Who asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Who {
     /// The one responsible.
     pub subject: PrincipalId,
@@ -75,7 +75,7 @@ pub struct Who {
 }
 
 /// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct What {
     /// The action.
     pub action: Action,
@@ -90,7 +90,7 @@ pub struct What {
 }
 
 /// Why it was decided so, and everything needed to decide it again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Grounds {
     /// The rules that decided, by id, sorted.
     pub rules: Vec<Name>,
@@ -105,7 +105,7 @@ pub struct Grounds {
 }
 
 /// A permitted ask, before its effect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Intent {
     /// The decision.
     pub id: DecisionId,
@@ -126,7 +126,7 @@ pub struct Intent {
 }
 
 /// What a leaf says about content that lies in the vault: digests and commitments, never the content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kept {
     /// The prompt as it went out.
     pub prompt: PayloadRef,
@@ -136,7 +136,7 @@ pub struct Kept {
 }
 
 /// An ask that was not permitted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The decision.
     pub id: DecisionId,
@@ -196,7 +196,7 @@ impl VerdictKind {
 }
 
 /// How a permitted thing ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// The decision it belongs to.
     pub of: DecisionId,
@@ -224,7 +224,7 @@ pub struct Outcome {
 }
 
 /// How a permitted thing ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "how")]
 pub enum End {
     /// As it should.
@@ -241,7 +241,7 @@ pub enum End {
 }
 
 /// The house about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum System {
     /// A process began to write.

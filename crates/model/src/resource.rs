@@ -3,10 +3,11 @@
 use std::fmt;
 
 use bartizan_base::Name;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An entity within a tenant: its type in the policy schema and its name, printed as `Model::"gpt-4o"`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EntityRef {
     /// The entity type of the schema, such as `Model`.

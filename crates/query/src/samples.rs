@@ -19,7 +19,7 @@ use crate::Field;
 /// The moment around which records are written, in microseconds.
 pub const NOW_US: u64 = 1_795_000_000_000_000;
 
-const NAMES: &[&str] = &["gpt-4o", "gpt-4o-mini", "claude", "house", "openai", "p@x.org", "a..b", "Z"];
+const NAMES: &[&str] = &["gpt-4o", "gpt-4o-mini", "gpu", "claude", "house", "openai", "p@x.org", "a..b", "Z"];
 const TEXTS: &[&str] =
     &["", "openai.chat", "a¶b", "Ünï-CODE İx", "quo\"te\\", "名前 x", "\u{10ffff}z", "a b"];
 const NUMBERS: &[u64] = &[0, 1, 2, 3, 200, 404, 1_000, 4_096, 1 << 40, (1 << 53) - 1];

@@ -6,6 +6,7 @@
 mod core;
 mod disk;
 mod encode;
+mod feed;
 mod flood;
 mod folder;
 mod intent;
@@ -30,6 +31,7 @@ mod witness;
 
 pub use core::Stats;
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use feed::{Feed, FeedLog};
 pub use folder::{DataFolder, LockError};
 pub use intent::{Ended, IntentRecorded, Receipt, RecordError, Running};
 pub use log::LogError;

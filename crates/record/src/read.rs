@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_ledger::Tile;
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::{Body, Record};
 use bartizan_model::{DecisionId, Tenant};
@@ -169,20 +168,7 @@ impl Recorder {
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, ReadError> {
         let Some((_, log)) = self.log(self.reader(intent)?, origin) else { return Ok(Vec::new()) };
-        blocking(move || {
-            let mut out = Vec::new();
-            for bundle in from / 256..log.bundles() {
-                let skip = usize::try_from(from.saturating_sub(bundle * 256)).unwrap_or(usize::MAX);
-                let rest = limit.saturating_sub(out.len());
-                if rest == 0 {
-                    break;
-                }
-                out.extend(log.bundle(bundle)?.into_iter().skip(skip).take(rest));
-            }
-            Ok(out)
-        })
-        .await
-        .map_err(|_| ReadError::Closed)?
+        blocking(move || log.entries(from, limit)).await.map_err(|_| ReadError::Closed)?
     }
 
     /// The proof that a decision is in the ledger; none when there is no such decision or it is not sealed yet.
@@ -226,16 +212,7 @@ impl Recorder {
         path: &str,
     ) -> Result<Option<LogFile>, ReadError> {
         let Some(log) = self.log_in(self.reader(intent)?, folder, period) else { return Ok(None) };
-        if path == "checkpoint" {
-            return Ok(Some(LogFile::Checkpoint(log.checkpoint)));
-        }
-        let Ok(tile) = path.parse::<Tile>() else { return Ok(None) };
-        // Files beyond the published size may be there already; they are nobody's yet.
-        if Tile::at(tile.level, tile.index, log.size).is_none_or(|now| now.width < tile.width) {
-            return Ok(None);
-        }
-        let bytes = blocking(move || log.file(tile)).await.map_err(|_| ReadError::Closed)??;
-        Ok(bytes.map(LogFile::Tile))
+        log.published_file(path).await
     }
 
     /// The proof that the entry `index` of the log in `log/FOLDER/PERIOD` is in it; none as for [`Recorder::log_file`].

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Turns names into addresses, so that tests can answer for the name server.
 pub trait Resolve: Debug + Send + Sync {
@@ -131,20 +131,20 @@ pub enum Stream {
 }
 
 impl Connector {
-    async fn connect(self, uri: Uri) -> Result<Stream, ConnectError> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "the address has no host");
-        let host = uri.host().ok_or_else(invalid)?.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let secure = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    /// The addresses of `host` that calls may go to, at least one.
+    pub(crate) async fn checked(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => self.resolver.resolve(host.clone(), port).await?,
+            Err(_) => self.resolver.resolve(host.to_owned(), port).await?,
         };
         // One forbidden answer among several is passed over; only checked addresses are connected to.
         let checked: Vec<_> = addresses.into_iter().filter(|a| allowed(a.ip(), self.allow_private)).collect();
-        if checked.is_empty() {
-            return Err(ConnectError::Forbidden(host));
-        }
+        if checked.is_empty() { Err(ConnectError::Forbidden(host.to_owned())) } else { Ok(checked) }
+    }
+
+    /// A connection to `host`, under TLS where it is to be `secure`.
+    pub(crate) async fn open(self, host: String, port: u16, secure: bool) -> Result<Stream, ConnectError> {
+        let checked = self.checked(&host, port).await?;
         let stream = TcpStream::connect(checked.as_slice()).await?;
         stream.set_nodelay(true)?;
         if !secure {
@@ -153,6 +153,14 @@ impl Connector {
         let name = ServerName::try_from(host).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let stream = TlsConnector::from(self.tls).connect(name, stream).await?;
         Ok(Stream::Tls(Box::new(stream)))
+    }
+
+    async fn connect(self, uri: Uri) -> Result<Stream, ConnectError> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "the address has no host");
+        let host = uri.host().ok_or_else(invalid)?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        self.open(host, port, secure).await
     }
 }
 

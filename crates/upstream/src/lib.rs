@@ -1,15 +1,16 @@
 //! The only way out of the house: pools, credentials, egress guard.
 //!
-//! Two exits: [`Upstreams::send`] for asks, which demands an `IntentRecorded`, and [`Upstreams::fetch`] for a closed list of
-//! infrastructure traffic.
+//! Two exits: [`Upstreams::send`] for asks, which demands an `IntentRecorded`, and [`Upstreams::fetch`] with its
+//! relatives [`Upstreams::exchange`] and [`Upstreams::dial`] for a closed list of infrastructure traffic.
 
 mod body;
 mod egress;
+mod infra;
 mod send;
 
 pub use body::{AnswerBody, BodyError};
-pub use egress::{Connector, Resolve, SystemResolver, is_private};
+pub use egress::{Connector, Resolve, Stream, SystemResolver, is_private};
+pub use infra::{DialPolicy, ExchangePolicy};
 pub use send::{
-    Answer, Credentials, FetchError, FetchPolicy, Fetched, Outbound, SendError, Settings, SetupError,
-    Upstreams,
+    Answer, Credentials, FetchError, FetchPolicy, Outbound, SendError, Settings, SetupError, Upstreams,
 };

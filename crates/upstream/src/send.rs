@@ -79,7 +79,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-type Pool = Client<Connector, Full<Bytes>>;
+pub(crate) type Pool = Client<Connector, Full<Bytes>>;
 
 /// The exits.
 pub struct Upstreams {
@@ -87,6 +87,8 @@ pub struct Upstreams {
     /// is never used under the other.
     public: Pool,
     private: Pool,
+    /// For what is not HTTP, hence offers no protocol by ALPN.
+    pub(crate) dialer: Connector,
     credentials: Arc<dyn Credentials>,
     clock: Arc<dyn Clock>,
     /// Addresses that were read already.
@@ -112,29 +114,6 @@ pub enum FetchPolicy {
         /// Whether its address may be private.
         allow_private: bool,
     },
-    /// A witness's answer to a checkpoint (C2SP tlog-witness): at most 64 KiB within 5 seconds, no redirects. Its address is
-    /// one of the bootstrap configuration, so it may be private.
-    Witness,
-}
-
-impl FetchPolicy {
-    const fn allow_private(self) -> bool {
-        match self {
-            Self::Jwks { allow_private } => allow_private,
-            Self::Witness => true,
-        }
-    }
-}
-
-/// What came back.
-#[derive(Clone, Debug)]
-pub struct Fetched {
-    /// The HTTP status.
-    pub status: u16,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body, whole.
-    pub body: Bytes,
 }
 
 /// Why nothing was fetched.
@@ -157,7 +136,7 @@ pub enum FetchError {
     Timeout,
 }
 
-const FETCH_MAX: usize = 64 * 1024;
+const JWKS_MAX: usize = 64 * 1024;
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Headers of an answer that are passed on.
@@ -182,6 +161,7 @@ impl Upstreams {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let plain = Arc::new(tls.clone());
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let tls = Arc::new(tls);
         let pool = |allow_private| {
@@ -197,10 +177,15 @@ impl Upstreams {
         Ok(Self {
             public: pool(false),
             private: pool(true),
+            dialer: Connector { resolver: settings.resolver.clone(), tls: plain, allow_private: false },
             credentials: settings.credentials,
             clock: settings.clock,
             bases: Mutex::default(),
         })
+    }
+
+    pub(crate) const fn pool(&self, allow_private: bool) -> &Pool {
+        if allow_private { &self.private } else { &self.public }
     }
 
     /// Sends what the intent was recorded for, and nothing else: its target, path and body digest must be those of the
@@ -222,20 +207,20 @@ impl Upstreams {
             tracing::error!(fits, in_time, "a request that is not the recorded one was stopped at the exit");
             return Err(SendError { reason: ReasonCode::Internal, running });
         }
-        match self.exchange(&tenant, spec, outbound).await {
+        match self.attempt(&tenant, spec, outbound).await {
             Ok((status, headers, body)) => Ok(Answer { status, headers, body, running }),
             Err(reason) => Err(SendError { reason, running }),
         }
     }
 
-    async fn exchange(
+    async fn attempt(
         &self,
         tenant: &Tenant,
         spec: &UpstreamSpec,
         outbound: Outbound,
     ) -> Result<(u16, HeaderMap, AnswerBody), ReasonCode> {
         let request = self.request(tenant, spec, outbound)?;
-        let pool = if spec.allow_private { &self.private } else { &self.public };
+        let pool = self.pool(spec.allow_private);
         let answer = tokio::time::timeout(Duration::from_millis(spec.head_timeout_ms), pool.request(request));
         let answer = answer.await.map_err(|_| ReasonCode::UpstreamTimeout)?.map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "an upstream could not be reached");
@@ -316,42 +301,24 @@ impl Upstreams {
     /// Fetches infrastructure documents of a closed list.
     ///
     /// # Errors
-    /// [`FetchError`], also for every status but 200.
-    pub async fn fetch(&self, policy: FetchPolicy, url: &str) -> Result<Bytes, FetchError> {
-        let mut request = Request::new(Full::default());
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let fetched = self.infrastructure(policy, url, request).await?;
-        if fetched.status == 200 { Ok(fetched.body) } else { Err(FetchError::Status(fetched.status)) }
-    }
-
-    /// Posts `body` to infrastructure of a closed list, and gives what it says, whatever its status.
-    ///
-    /// # Errors
     /// [`FetchError`].
-    pub async fn post(&self, policy: FetchPolicy, url: &str, body: Bytes) -> Result<Fetched, FetchError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        self.infrastructure(policy, url, request).await
-    }
-
-    async fn infrastructure(
-        &self,
-        policy: FetchPolicy,
-        url: &str,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Fetched, FetchError> {
-        let allow_private = policy.allow_private();
+    pub async fn fetch(&self, policy: FetchPolicy, url: &str) -> Result<Bytes, FetchError> {
+        let FetchPolicy::Jwks { allow_private } = policy;
         let uri = read_base(url)
             .filter(|u| allow_private || u.scheme_str() == Some("https"))
             .ok_or(FetchError::Address)?;
-        let pool = if allow_private { &self.private } else { &self.public };
+        let pool = self.pool(allow_private);
+        let mut request = Request::new(Full::default());
         *request.uri_mut() = uri;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let work = async {
             let answer = pool.request(request).await.map_err(|e| FetchError::Exchange(Box::new(e)))?;
-            let (head, body) = answer.into_parts();
+            if answer.status() != http::StatusCode::OK {
+                return Err(FetchError::Status(answer.status().as_u16()));
+            }
             let body =
-                Limited::new(body, FETCH_MAX).collect().await.map_err(|_| FetchError::Body)?.to_bytes();
-            Ok(Fetched { status: head.status.as_u16(), headers: head.headers, body })
+                Limited::new(answer.into_body(), JWKS_MAX).collect().await.map_err(|_| FetchError::Body)?;
+            Ok(body.to_bytes())
         };
         tokio::time::timeout(FETCH_PATIENCE, work).await.map_err(|_| FetchError::Timeout)?
     }
@@ -359,19 +326,21 @@ impl Upstreams {
 
 fn read_base(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
-    let authority = uri.authority()?;
+    (is_plain(&uri) && uri.query().is_none() && !text.contains('#')).then_some(uri)
+}
+
+/// Whether the address is `http` or `https` with a host that is what it looks like, and names no user.
+pub(crate) fn is_plain(uri: &Uri) -> bool {
+    let Some(authority) = uri.authority() else { return false };
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-    // Hosts such as `0x7f.1` or `2130706433` are addresses in disguise, which resolvers understand and readers do not.
-    let host = authority.host();
-    let disguised = host.rsplit('.').next().is_some_and(|last| {
+    scheme && !authority.as_str().contains('@') && !is_disguised(authority.host())
+}
+
+/// Hosts such as `0x7f.1` or `2130706433` are addresses in disguise, which resolvers understand and readers do not.
+pub(crate) fn is_disguised(host: &str) -> bool {
+    host.rsplit('.').next().is_some_and(|last| {
         !last.is_empty() && (last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit()))
-    }) && host.parse::<std::net::Ipv4Addr>().is_err();
-    (scheme
-        && !authority.as_str().contains('@')
-        && uri.query().is_none()
-        && !text.contains('#')
-        && !disguised)
-        .then_some(uri)
+    }) && host.parse::<std::net::Ipv4Addr>().is_err()
 }
 
 fn forbidden(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,7 +1,5 @@
 //! Erasing a subject: its key is destroyed in one transaction, and what it sealed is swept up after.
 
-use std::sync::atomic::Ordering;
-
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{ErasureId, PrincipalId, Tenant};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -78,7 +76,6 @@ impl Vault {
             inner.step(Step::Deleted)?;
             Ok(destroyed)
         })?;
-        inner.erasures.fetch_add(1, Ordering::SeqCst);
         inner.step(Step::Committed)?;
         let doomed = if interrupted { Doomed::Orphans } else { Doomed::Named(doomed) };
         inner.sweep(&connection, &doomed)?;
@@ -141,7 +138,6 @@ impl Vault {
                 Ok(1)
             })?;
         }
-        inner.erasures.fetch_add(1, Ordering::SeqCst);
         inner.step(Step::Committed)?;
         inner.sweep(&connection, &Doomed::Orphans)?;
         Ok(applied)

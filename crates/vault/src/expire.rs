@@ -1,7 +1,6 @@
 //! Retention: what is older than its kind may be goes, unless a hold keeps it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bartizan_base::Timestamp;
@@ -68,7 +67,6 @@ impl Vault {
             inner.step(Step::Deleted)?;
             Ok((expired, names))
         })?;
-        inner.erasures.fetch_add(1, Ordering::SeqCst);
         inner.step(Step::Committed)?;
         inner.sweep(&connection, &if interrupted { Doomed::Orphans } else { Doomed::Named(doomed) })?;
         Ok(expired)

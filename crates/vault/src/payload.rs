@@ -1,7 +1,6 @@
 //! Prompts and outputs: files of their own, streamed, named by the digest of what is stored.
 
 use std::io::{Read, Write};
-use std::sync::atomic::Ordering;
 
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::PayloadRef;
@@ -117,7 +116,7 @@ impl Vault {
     }
 
     /// Writes a payload to `sink`: nothing of it before the whole of its file was found unchanged, and nothing more once
-    /// the subject is erased. Answers its length in bytes.
+    /// an erasure has answered, but for the chunk in hand. Answers its length in bytes.
     ///
     /// # Errors
     /// `Absent` when it is not there, also when it was erased; `Broken` when it was changed, cut or moved; `Erased` when
@@ -208,7 +207,8 @@ impl Stored {
             .map_err(sort_insert)
     }
 
-    /// Opens the file into `sink`. Takes the lock only when something was erased since it began.
+    /// Opens the file into `sink`. Does not hold the lock: an erasure overwrites the file before it answers, so whoever still
+    /// reads finds nothing more that opens.
     pub(crate) fn open(
         &self,
         inner: &Inner,
@@ -216,32 +216,17 @@ impl Stored {
         key: &SubjectKey,
         sink: &mut dyn Write,
     ) -> Result<u64, VaultError> {
-        let there = || Self::find(&inner.lock(), tenant, self.row.subject, self.sha256);
-        let mut seen = inner.erasures.load(Ordering::SeqCst);
-        // What was erased between reading the row and the line above is noticed here.
-        let Some(mut file) = inner.files.read(self.sha256)? else {
-            return Err(if there()?.is_some() {
-                VaultError::Broken("a payload")
-            } else {
-                VaultError::Erased
-            });
-        };
-        if there()?.is_none() {
-            return Err(VaultError::Erased);
-        }
-        let is_there = || {
-            let now = inner.erasures.load(Ordering::SeqCst);
-            if now != seen {
-                there()?.ok_or(VaultError::Erased)?;
-                seen = now;
-            }
-            Ok(())
-        };
         let bound = bound(&self.row, tenant, key).bytes();
-        let opened = chunks::open(&mut file, (self.sha256, self.bytes), &key.key, &bound, sink, is_there);
+        let opened = match inner.files.read(self.sha256)? {
+            Some(mut file) => chunks::open(&mut file, (self.sha256, self.bytes), &key.key, &bound, sink),
+            None => Err(VaultError::Broken("a payload")),
+        };
         match opened {
-            // An erasure overwrites the file before it removes it: to who reads, that looks like a change.
-            Err(VaultError::Broken(_)) if there()?.is_none() => Err(VaultError::Erased),
+            Err(VaultError::Broken(_))
+                if Self::find(&inner.lock(), tenant, self.row.subject, self.sha256)?.is_none() =>
+            {
+                Err(VaultError::Erased)
+            }
             opened => opened,
         }
     }

@@ -146,7 +146,11 @@ fn migrate(connection: &mut Connection) -> Result<(), VaultError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use bartizan_base::Random as _;
+    use bartizan_base::random::SeededRandom;
 
     #[test]
     fn the_database_is_opened_so_that_nothing_lingers_and_every_commit_waits_for_the_disk() {
@@ -160,6 +164,57 @@ mod tests {
         assert_eq!(number("synchronous"), 2, "2 is FULL");
         assert_eq!(number("temp_store"), 2, "2 is MEMORY");
         assert_eq!(number("foreign_keys"), 1);
+    }
+
+    /// Shows first that `secure_delete` alone leaves copies behind: without that, this would show nothing.
+    #[test]
+    fn rewriting_removes_the_copies_that_balancing_trees_left_behind() {
+        let mut lingering = 0;
+        for seed in 0..6 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("vault.db");
+            let mut connection = open(&path).unwrap();
+            let random = SeededRandom::new(seed);
+            let rows: Vec<([u8; 32], Vec<u8>)> = (0..400)
+                .map(|_| {
+                    let (mut key, mut length) = ([0; 32], [0; 2]);
+                    random.fill(&mut key);
+                    random.fill(&mut length);
+                    let mut value = vec![0; 50 + usize::from(u16::from_be_bytes(length) % 850)];
+                    random.fill(&mut value);
+                    (key, value)
+                })
+                .collect();
+            write(&mut connection, |transaction| {
+                transaction.execute("create table t (k blob primary key, v blob) without rowid", []).unwrap();
+                for (key, value) in &rows {
+                    transaction.execute("insert into t values (?1, ?2)", (key, value)).unwrap();
+                }
+                Ok(())
+            })
+            .unwrap();
+            let (gone, _) = rows.split_at(130);
+            for (key, _) in gone {
+                write(&mut connection, |transaction| {
+                    transaction.execute("delete from t where k = ?1", [key]).map_err(sort)
+                })
+                .unwrap();
+            }
+            // How many deleted values of which the file holds some sixteen bytes.
+            let found = |file: &Path| {
+                let bytes = fs::read(file).unwrap();
+                let windows: HashSet<&[u8]> = bytes.windows(16).collect();
+                gone.iter()
+                    .filter(|(_, value)| value.chunks_exact(16).any(|part| windows.contains(part)))
+                    .count()
+            };
+            let journal = journal(&path);
+            lingering += found(&path);
+            assert!(found(&journal) > 0, "the journal holds what was deleted");
+            rewrite(&connection, &path).unwrap();
+            assert_eq!((found(&path), found(&journal)), (0, 0), "{seed}");
+        }
+        assert!(lingering > 0);
     }
 
     #[test]

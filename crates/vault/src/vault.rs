@@ -1,7 +1,6 @@
 //! The vault as a whole: its parts, how it opens, and the sweeping up after an erasure.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Digest, Random};
@@ -30,8 +29,6 @@ pub(crate) struct Inner {
     pub(crate) connection: Mutex<Connection>,
     pub(crate) files: Files,
     pub(crate) tools: Tools,
-    /// Grows with every erasure and expiry, so that who is reading a payload meanwhile looks whether it is still there.
-    pub(crate) erasures: AtomicU64,
     #[cfg(test)]
     pub(crate) fault: crate::tests::Fault,
 }
@@ -93,7 +90,6 @@ impl Vault {
             connection: Mutex::new(connection),
             files: Files::open(&path.join("vault"))?,
             tools,
-            erasures: AtomicU64::new(0),
             #[cfg(test)]
             fault: crate::tests::Fault::default(),
         };

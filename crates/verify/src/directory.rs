@@ -3,23 +3,38 @@
 use std::fs;
 use std::path::Path;
 
-use bartizan_base::{Digest, json};
+use bartizan_base::{Digest, Timestamp, json};
 use bartizan_ledger::{
-    Checkpoint, ENTRIES_PER_BUNDLE, ENTRY_MAX, NOTE_MAX, RightEdge, Tile, VerifierKey, bundle_entries,
-    empty_root, encode_bundle, leaf_hash, root_of,
+    Checkpoint, Cosignature, Cosigned, ENTRIES_PER_BUNDLE, ENTRY_MAX, NOTE_MAX, Policy, Refused, RightEdge,
+    Tile, VerifierKey, bundle_entries, empty_root, encode_bundle, leaf_hash, root_of,
 };
+use serde_json::Value;
 
 use crate::file;
 use crate::folder::Survey;
 use crate::report::{Check, Fault, Faults, Reason, Report};
 
-const CHECKPOINT: &str = "checkpoint";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// What an older checkpoint is called in a report.
 const OLD: &str = "older checkpoint";
 
 /// An entry's bounds as JSON; far above those of the record schema.
 const ENTRY_LIMITS: json::Limits = json::Limits { bytes_max: ENTRY_MAX, depth_max: 64, nodes_max: ENTRY_MAX };
+
+/// What a log is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    /// The log's key.
+    pub key: &'a VerifierKey,
+    /// An older signed checkpoint, which the log must extend.
+    pub old: Option<&'a [u8]>,
+    /// Who must have cosigned the checkpoint.
+    pub policy: Option<&'a Policy>,
+    /// The log is being written: files beyond its checkpoint are no fault. A checkpoint that was rolled back is then
+    /// noticed by `old` only.
+    pub growing: bool,
+}
 
 /// Verifies the log in `folder` against the log's key, and that it extends `old` where that is given (a signed
 /// checkpoint). Every entry is hashed again, every tile compared, the root held against the signature, and nothing else
@@ -28,31 +43,22 @@ const ENTRY_LIMITS: json::Limits = json::Limits { bytes_max: ENTRY_MAX, depth_ma
 /// Memory is bounded by one bundle and one tile a level, whatever the log's size.
 #[must_use]
 pub fn verify_directory(folder: &Path, key: &VerifierKey, old: Option<&[u8]>) -> Report {
-    verify(folder, key, old, false)
+    verify_log(folder, &Demand { key, old, policy: None, growing: false })
 }
 
-/// As [`verify_directory`], for a log that is being written: files beyond its checkpoint are no fault. A checkpoint that
-/// was rolled back is then noticed by `old` only.
+/// As [`verify_directory`], for a log that is being written.
 #[must_use]
 pub fn verify_growing_directory(folder: &Path, key: &VerifierKey, old: Option<&[u8]>) -> Report {
-    verify(folder, key, old, true)
+    verify_log(folder, &Demand { key, old, policy: None, growing: true })
 }
 
-fn verify(folder: &Path, key: &VerifierKey, old: Option<&[u8]>, growing: bool) -> Report {
+/// As [`verify_directory`], with everything that can be demanded.
+#[must_use]
+pub fn verify_log(folder: &Path, demand: &Demand<'_>) -> Report {
+    let Demand { key, old, policy, growing } = *demand;
     let mut report = Report { origin: key.name().to_owned(), ..Report::default() };
     let survey = Survey::of(folder, key);
-    let opened =
-        file::read(folder, CHECKPOINT, NOTE_MAX as u64).and_then(|note| open(&note, key, CHECKPOINT));
-    let checkpoint = match opened {
-        Ok(checkpoint) => checkpoint,
-        Err(fault) => {
-            report.add(Check::new(CHECKPOINT, "", Some(fault).into()));
-            return report;
-        }
-    };
-    report.size = checkpoint.size;
-    let what = format!("signed by {}, {} entries", key.name(), checkpoint.size);
-    report.add(Check::new(CHECKPOINT, what, Faults::default()));
+    let Some((checkpoint, _)) = open_published(folder, key, policy, &mut report) else { return report };
     let check = survey.judge(checkpoint.size, growing, &mut report.notes);
     report.add(check);
     let old = old.map(|note| open(note, key, OLD));
@@ -70,7 +76,57 @@ fn verify(folder: &Path, key: &VerifierKey, old: Option<&[u8]>, growing: bool) -
     report
 }
 
-fn open(note: &[u8], key: &VerifierKey, name: &str) -> Result<Checkpoint, Fault> {
+/// Opens the checkpoint that lies in `folder`, and holds it against the policy; gives it with its note.
+pub(crate) fn open_published(
+    folder: &Path,
+    key: &VerifierKey,
+    policy: Option<&Policy>,
+    report: &mut Report,
+) -> Option<(Checkpoint, Vec<u8>)> {
+    let opened = file::read(folder, CHECKPOINT, NOTE_MAX as u64)
+        .and_then(|note| Ok((open(&note, key, CHECKPOINT)?, note)));
+    let (checkpoint, note) = match opened {
+        Ok(opened) => opened,
+        Err(fault) => {
+            report.add(Check::new(CHECKPOINT, "", Some(fault).into()));
+            return None;
+        }
+    };
+    report.size = checkpoint.size;
+    let what = format!("signed by {}, {} entries", key.name(), checkpoint.size);
+    report.add(Check::new(CHECKPOINT, what, Faults::default()));
+    if let Some(policy) = policy {
+        report.add(quorum(&policy.open_signed_by(&note, key), CHECKPOINT));
+    }
+    Some((checkpoint, note))
+}
+
+/// Whether those have cosigned whom a policy demands; `name` is what carries the checkpoint.
+pub(crate) fn quorum(opened: &Result<Cosigned, Refused>, name: &str) -> Check {
+    match opened {
+        Ok(Cosigned { cosignatures, .. }) if cosignatures.is_empty() => {
+            Check::new("quorum", "the policy demands no cosignatures", Faults::default())
+        }
+        Ok(Cosigned { cosignatures, .. }) => {
+            let told = |c: &Cosignature| format!("{} at {}", c.name(), Timestamp::from_secs(c.time_s()));
+            let told: Vec<_> = cosignatures.iter().map(told).collect();
+            Check::new("quorum", format!("cosigned by {}", told.join(", ")), Faults::default())
+        }
+        Err(refused) => Check::new("quorum", "", Some(refusal(refused, name)).into()),
+    }
+}
+
+pub(crate) fn refusal(refused: &Refused, name: &str) -> Fault {
+    let reason = match refused {
+        Refused::Checkpoint(_) => Reason::Checkpoint,
+        Refused::UnknownLog => Reason::UnknownLog,
+        Refused::Quorum(_) => Reason::Quorum,
+    };
+    let fault = Fault::new(name, reason);
+    if *refused == Refused::UnknownLog { fault } else { fault.because(refused) }
+}
+
+pub(crate) fn open(note: &[u8], key: &VerifierKey, name: &str) -> Result<Checkpoint, Fault> {
     Checkpoint::open(note, key).map_err(|error| Fault::new(name, Reason::Checkpoint).because(error))
 }
 
@@ -148,7 +204,7 @@ impl<'a> Replay<'a> {
     }
 
     fn entry(&mut self, bundle: Tile, entry: &[u8]) {
-        if !is_canonical_object(entry) {
+        if canonical_object(entry).is_none() {
             let fault = Fault::new(bundle.path(), Reason::NotCanonical).at(self.edge.size());
             self.record_faults.add(fault);
         }
@@ -252,8 +308,8 @@ fn earlier_sizes(folder: &Path, tile: Tile) -> Vec<Tile> {
     earlier
 }
 
-fn is_canonical_object(entry: &[u8]) -> bool {
-    json::parse(entry, ENTRY_LIMITS).is_ok_and(|value| {
-        value.is_object() && json::canonical(&value).is_ok_and(|canonical| canonical == entry)
-    })
+/// The entry as JSON, if it is one object in canonical form.
+pub(crate) fn canonical_object(entry: &[u8]) -> Option<Value> {
+    let value = json::parse(entry, ENTRY_LIMITS).ok().filter(Value::is_object)?;
+    json::canonical(&value).is_ok_and(|canonical| canonical == entry).then_some(value)
 }

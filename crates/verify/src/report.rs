@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use bartizan_ledger::{ProveError, ReadError};
 use serde::Serialize;
+
+use crate::compare::Comparison;
 
 /// How many faults of one check are told one by one; of the rest only the number.
 const FAULTS_TOLD: usize = 10;
@@ -18,6 +21,9 @@ pub struct Report {
     pub size: u64,
     /// The checks in the order in which they were made.
     pub checks: Vec<Check>,
+    /// What proves to others that the log was rewritten or rolled back since a monitor last saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Comparison>>,
     /// What is worth knowing and harms nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -26,7 +32,8 @@ pub struct Report {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What it is about: `folder`, `checkpoint`, `entries`, `records`, `tiles`, `root`, `history`, `receipt`.
+    /// What it is about: `folder`, `checkpoint`, `quorum`, `entries`, `records`, `tiles`, `root`, `history`, `receipt`,
+    /// `state`, `sequence`, `promise`, `kept`.
     pub about: &'static str,
     /// Whether it holds. One that could not be made does not.
     pub ok: bool,
@@ -114,6 +121,38 @@ pub enum Reason {
     /// A receipt's entry is not in the log.
     #[error("does not lead from the entry to the checkpoint's root")]
     NotIncluded,
+    /// Not the header of an answer.
+    #[error("is not `origin;node;number;leaf hash;promise`")]
+    NotAPromise,
+    /// The log's key has not promised this record.
+    #[error("was not promised by this key")]
+    PromiseUnsigned,
+    /// The log does not hold what was promised.
+    #[error(
+        "promises a record that the log does not hold: whoever holds the key has broken its promise, and this header proves it"
+    )]
+    PromiseBroken,
+    /// Too few have cosigned.
+    #[error("is not cosigned as the policy demands")]
+    Quorum,
+    /// The policy lists logs, and not this one.
+    #[error("is of a log that the policy does not list")]
+    UnknownLog,
+    /// The tiles do not lead to the signed root, so that nothing can be said about earlier sizes.
+    #[error("was signed over another root than the tiles give")]
+    TileRoot,
+    /// An entry lacks what every record has.
+    #[error("holds an entry that is no record")]
+    NotARecord,
+    /// A node's running number was skipped or used again: records were lost, or a disk was replaced.
+    #[error("holds records whose numbers are not consecutive")]
+    Sequence,
+    /// Not what a monitor has remembered of this log.
+    #[error("is not a monitor's state of this log")]
+    State,
+    /// A monitor's state could not be replaced.
+    #[error("could not be written")]
+    Unwritten,
     /// Not a `.tlog-proof`.
     #[error("is not a receipt")]
     NotAReceipt,
@@ -126,6 +165,22 @@ impl Fault {
 
     pub(crate) fn at(self, entry: u64) -> Self {
         Self { entry: Some(entry), ..self }
+    }
+
+    pub(crate) fn of_prove(error: ProveError<Self>) -> Self {
+        match error {
+            ProveError::Read(error) => Self::of_read(error),
+            ProveError::OutOfRange => Self::new("tile", Reason::Missing),
+        }
+    }
+
+    pub(crate) fn of_read(error: ReadError<Self>) -> Self {
+        match error {
+            ReadError::Source(_, fault) => fault,
+            ReadError::Missing(tile) => Self::new(tile.path(), Reason::Missing),
+            ReadError::Malformed(tile) if tile.level.is_none() => Self::new(tile.path(), Reason::Bundle),
+            ReadError::Malformed(tile) => Self::new(tile.path(), Reason::Tile),
+        }
     }
 
     pub(crate) fn because(self, detail: impl fmt::Display) -> Self {

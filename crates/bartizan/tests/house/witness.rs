@@ -168,7 +168,7 @@ fn ureq_get(url: &str) -> (u16, String) {
 async fn a_foreign_reader_follows_the_tiles_and_a_receipt_leads_to_its_entry() {
     let house = House::new().await;
     let (url, key) = (format!("{}/v1/chat/completions", house.data()), house.alice.1.clone());
-    let body = json!({"model": "small", "messages": [{"role": "user", "content": "hello"}]});
+    let body = json!({"model": "assistant", "messages": [{"role": "user", "content": "hello"}]});
     let receipt = blocking(move || {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let request = agent.post(&url).header("authorization", format!("Bearer {}", key.expose()));

@@ -37,7 +37,8 @@ fn a_file_that_is_damaged_foreign_or_of_another_version_has_to_be_rebuilt() {
     };
     let garbage =
         |world: &World| fs::write(world.path(), "no database, but long enough ".repeat(500)).unwrap();
-    let cases: &[(&dyn Fn(&World), &str)] = &[
+    type Damage<'a> = &'a dyn Fn(&World);
+    let cases: &[(Damage<'_>, &str)] = &[
         (&garbage, "not a database"),
         (&|world| raw(world, "pragma user_version = 99"), "version 99"),
         (&|world| raw(world, "pragma application_id = 7"), "another program"),
@@ -144,7 +145,7 @@ fn what_is_given_out_is_what_the_log_says_now() {
 
 fn of_tenant(entry: &[u8], tenant: &str) -> Vec<u8> {
     let mut record: serde_json::Value = serde_json::from_slice(entry).unwrap();
-    record["tenant"] = tenant.into();
+    record.as_object_mut().unwrap().insert("tenant".to_owned(), tenant.into());
     json::canonical(&record).unwrap()
 }
 

@@ -23,7 +23,7 @@ fn a_cursor_that_was_changed_or_cut_is_refused() {
     assert_eq!(text.parse(), Ok(cursor));
     assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')), "{text}");
     for place in 0..text.len() {
-        assert_eq!(text[..place].parse::<Cursor>(), Err(CursorError::Malformed));
+        assert_eq!(text.get(..place).unwrap().parse::<Cursor>(), Err(CursorError::Malformed));
         let mut changed = text.clone().into_bytes();
         changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
         let changed = String::from_utf8(changed).unwrap();

@@ -34,7 +34,7 @@ proptest! {
                 prop_assert_eq!(page.unconfirmed, 0, "{}", text);
                 prop_assert!(page.rows.len() == limit || page.next.is_none());
                 for row in &page.rows {
-                    prop_assert_eq!(Some(row.entry.clone()), logs.entries(&[row.place.clone()]).unwrap()[0].clone());
+                    prop_assert_eq!(Some(row.entry.clone()), logs.entries(std::slice::from_ref(&row.place)).unwrap()[0].clone());
                 }
             }
         }

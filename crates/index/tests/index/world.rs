@@ -53,10 +53,10 @@ impl Logs {
     }
 
     pub(crate) fn fill_log(&self, index: &Index, origin: &str, batch: usize) {
-        let log = &self.0[origin];
+        let log = self.0.get(origin).unwrap();
         loop {
             let first = index.position(origin).unwrap();
-            let rest = &log[usize::try_from(first).unwrap()..];
+            let rest = log.get(usize::try_from(first).unwrap()..).unwrap();
             if rest.is_empty() {
                 break;
             }

@@ -204,6 +204,16 @@ async fn the_offline_verifier_accepts_every_state_of_a_growing_log() {
         assert!(report.ok, "{report:?}");
         assert!(report.size >= 2 * ids);
         assert_eq!(key_file().trim_end(), key.to_string());
+        // A monitor finds every number and every outcome, across restarts of the writer.
+        let watch = bartizan_verify::Watch {
+            key: &key,
+            state: &folder.path().join("state"),
+            policy: None,
+            shared_nodes: false,
+            now: start().saturating_add(Duration::from_secs(365 * 86_400)),
+        };
+        let report = bartizan_verify::monitor(&log, &watch);
+        assert!(report.ok && !report.to_string().contains("no outcome"), "{report}");
         old = Some(RealDisk.read(&log.join("checkpoint")).unwrap());
         recorder.close().await;
     }

@@ -83,6 +83,32 @@ fn after_an_erasure_neither_values_nor_keys_nor_sealed_forms_are_on_the_disk() {
 }
 
 #[test]
+fn what_trees_and_journals_leave_behind_is_gone_too() {
+    let (world, here) = (World::new(), tenant("default"));
+    let vault = world.open();
+    // One with most of the data, so that the database shrinks when it goes: rewriting leaves a long journal of everybody's
+    // pages, of which the next, shorter ones would overwrite only the beginning.
+    for about in 0..60 {
+        put(&vault, &place(&here, 255, about), "note", &marked("long", 60_000), 1).unwrap();
+    }
+    // Many small ones in an order of their own, so that cells move between pages.
+    for who in 0..250_u8 {
+        let who = who.wrapping_mul(77);
+        put(&vault, &place(&here, who, 1), "ip", &marked("short", 20 + usize::from(who) * 3), 1).unwrap();
+    }
+    let going: Vec<u8> =
+        (0..250_u8).step_by(9).map(|who| who.wrapping_mul(77)).filter(|who| *who != 255).collect();
+    let before: Vec<_> = going.iter().map(|who| traces(&vault, &here, *who, &[])).collect();
+    vault.erase_subject(&here, subject(255), at(2)).unwrap();
+    for (who, before) in going.iter().zip(&before) {
+        vault.erase_subject(&here, subject(*who), at(3)).unwrap();
+        for (what, bytes) in before {
+            assert!(!world.holds(bytes), "{what} of {who} lingers");
+        }
+    }
+}
+
+#[test]
 fn an_erasure_asked_again_answers_the_same_and_new_data_needs_a_new_one() {
     let (world, here) = (World::new(), tenant("default"));
     let vault = world.open();

@@ -6,7 +6,7 @@ use bartizan_ledger::{Receipt, Tile, TileSource, prove_inclusion};
 
 use crate::world::{Log, entry, key};
 
-fn run(args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, .. } =
         Command::new(env!("CARGO_BIN_EXE_bartizan-verify")).args(args).output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap())
@@ -23,7 +23,7 @@ impl TileSource for Log {
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -81,7 +81,12 @@ fn wrong_arguments_exit_64() {
         &["log", text(&folder), "--key", "no key"],
         &["log", text(&folder), "--key", &key, "--output", "xml"],
         &["log", text(&folder), "--key", &key, "--old", "/nonexistent/checkpoint"],
+        &["log", text(&folder), "--key", &key, "--policy", "/nonexistent/policy"],
+        // Any file of the log is no policy.
+        &["log", text(&folder), "--key", &key, "--policy", text(&folder.join("checkpoint"))],
         &["receipt", "file", "--key", &key],
+        &["compare", text(&folder), "--key", &key],
+        &["monitor", text(&folder), "--key", &key],
     ] {
         assert_eq!(run(args).0, Some(64), "{args:?}");
     }
@@ -92,8 +97,8 @@ fn wrong_arguments_exit_64() {
 fn a_receipt_holds_for_its_entry_and_for_no_other() {
     let log = Log::of(300);
     let proof = prove_inclusion(&log, 300, 123).unwrap();
-    let receipt =
-        Receipt { index: 123, proof, extra: None, checkpoint: String::from_utf8(log.checkpoint()).unwrap() };
+    let checkpoint = String::from_utf8(log.checkpoint()).unwrap();
+    let receipt = Receipt { index: 123, proof, checkpoint, extra: None };
     let folder = tempfile::tempdir().unwrap();
     let (file, good, bad) =
         (folder.path().join("a.tlog-proof"), folder.path().join("good"), folder.path().join("bad"));

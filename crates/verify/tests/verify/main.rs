@@ -5,7 +5,15 @@
 #[cfg(test)]
 mod command;
 #[cfg(test)]
+mod compare;
+#[cfg(test)]
 mod folder;
+#[cfg(test)]
+mod monitor;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod promise;
 #[cfg(test)]
 mod tamper;
 #[cfg(test)]

@@ -22,6 +22,15 @@ pub(crate) fn key() -> VerifierKey {
     signer().verifier().clone()
 }
 
+/// Another key under the log's name.
+pub(crate) fn other_signer() -> NoteSigner {
+    NoteSigner::from_seed(ORIGIN, &[8; 32]).unwrap()
+}
+
+pub(crate) fn other_key() -> VerifierKey {
+    other_signer().verifier().clone()
+}
+
 pub(crate) fn entry(index: u64) -> Vec<u8> {
     format!("{{\"kind\":\"test\",\"seq\":{index}}}").into_bytes()
 }

@@ -1,0 +1,3 @@
+//! The courier against scripted parts.
+
+mod courier;
