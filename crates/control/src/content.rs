@@ -164,3 +164,33 @@ fn field(item: &Item, commitment: &Commitment) -> KeptField {
         commitment: *commitment,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bartizan_base::random::SeededRandom;
+    use bartizan_secret::Secret;
+    use bartizan_vault::{Kind, Opening};
+
+    #[test]
+    fn a_value_that_is_not_what_the_leaf_commits_to_is_told_as_that_and_not_shown() {
+        let opening = Opening::generate(&SeededRandom::new(1));
+        let (purpose, network) = (Name::literal("purpose"), Name::literal("network"));
+        let item = Item {
+            field: purpose.clone(),
+            kind: Kind::Purpose,
+            made: Timestamp::default(),
+            value: Secret::new("research".to_owned()),
+            opening: opening.clone(),
+        };
+        let told = |commitment| {
+            let told = field(&item, &commitment);
+            (told.state, told.value)
+        };
+        let right = opening.commit(&purpose, "research");
+        assert_eq!(told(right), (KeptState::Kept, Some("research".to_owned())));
+        for wrong in [opening.commit(&purpose, "other"), opening.commit(&network, "research")] {
+            assert_eq!(told(wrong), (KeptState::Mismatch, None));
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 mod assess;
 mod keep;
+mod masking;
 mod metrics;
 mod path;
 mod receive;

@@ -4,13 +4,12 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bartizan_base::Digest;
 use bartizan_identify::Presented;
-use bartizan_mask::{Masker, StreamMasker};
+use bartizan_mask::Masker;
 use bartizan_model::action::ModelCall;
 use bartizan_model::directory::Dialect;
 use bartizan_model::record::End;
@@ -19,9 +18,7 @@ use bartizan_model::{
 };
 use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
-use bartizan_wire::{
-    FrameSplitter, PieceMasker, StreamRewriter, answer_texts, error_event, splice, usage_of,
-};
+use bartizan_wire::{answer_texts, error_event, splice, usage_of};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame};
@@ -29,6 +26,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::keep::{Answered, Keeping, Shelf};
+use crate::masking::Masking;
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
 use crate::tally::{Stored, Tally};
@@ -100,35 +98,6 @@ impl Watch {
             self.revision = world.state.revision;
         }
         !permitted
-    }
-}
-
-/// Masks one text of a stream and counts into what all of them share.
-struct Piece {
-    masker: StreamMasker,
-    counted: u64,
-    total: Arc<AtomicU64>,
-}
-
-impl Piece {
-    fn count(&mut self) {
-        let now = self.masker.count();
-        self.total.fetch_add(now - self.counted, Ordering::Relaxed);
-        self.counted = now;
-    }
-}
-
-impl PieceMasker for Piece {
-    fn feed(&mut self, piece: &str) -> String {
-        let released = self.masker.feed(piece);
-        self.count();
-        released
-    }
-
-    fn finish(&mut self) -> String {
-        let rest = self.masker.finish();
-        self.count();
-        rest
     }
 }
 
@@ -233,55 +202,6 @@ fn redact(all: &Bytes, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem>
         }
     }
     Ok(splice(all, edits))
-}
-
-/// Redaction of a stream in progress.
-struct Masking {
-    splitter: FrameSplitter,
-    rewriter: StreamRewriter<Piece>,
-    masker: Masker,
-    redacted: Arc<AtomicU64>,
-}
-
-impl std::fmt::Debug for Masking {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Masking")
-    }
-}
-
-impl Masking {
-    fn new(plan: &Plan) -> Self {
-        Self {
-            splitter: FrameSplitter::default(),
-            rewriter: StreamRewriter::new(plan.dialect),
-            masker: Masker::new(&plan.obligations.detectors()),
-            redacted: Arc::new(AtomicU64::new(plan.redacted)),
-        }
-    }
-
-    /// What may be released of the next piece.
-    fn feed(&mut self, data: &[u8]) -> Result<Bytes, Problem> {
-        self.splitter.feed(data);
-        let mut out = BytesMut::new();
-        while let Some(frame) = self.splitter.whole_frame()? {
-            let (masker, redacted) = (&self.masker, &self.redacted);
-            let piece =
-                || Piece { masker: StreamMasker::new(masker.clone()), counted: 0, total: redacted.clone() };
-            let whole = |text: &str| {
-                let masked = masker.mask(text);
-                redacted.fetch_add(masked.count, Ordering::Relaxed);
-                masked.text.into_owned()
-            };
-            let frames = self.rewriter.frame(&frame, piece, whole)?;
-            frames.iter().for_each(|f| out.extend_from_slice(f));
-        }
-        Ok(out.freeze())
-    }
-
-    fn finish(&mut self) -> Bytes {
-        // A last frame without its closing line is not whole, so it is not released.
-        self.rewriter.finish().concat().into()
-    }
 }
 
 /// An answer on its way to the caller.
@@ -420,7 +340,7 @@ impl Guarded {
 
     fn count(&mut self) {
         if let Some(masking) = &self.masking {
-            self.tally.redacted = masking.redacted.load(Ordering::Relaxed);
+            self.tally.redacted = masking.redacted();
         }
     }
 

@@ -366,6 +366,7 @@ async fn who_is_erased_is_found_nowhere_and_the_ledger_still_proves_everything()
     let again = format!("/api/v1/subjects/principal/{subject}/erase");
     let (_, again) = kept.admin("POST", &again, json!({"basis": "objection"})).await;
     assert_eq!(at(&again, "/erasure"), at(&erased, "/erasure"));
+    assert_ne!(at(&again, "/opening"), at(&erased, "/opening"), "two asks do not look equal");
 
     for id in &decisions {
         let content = kept.content(*id).await;
@@ -445,28 +446,42 @@ async fn inv_deny_a_vault_that_cannot_keep_refuses_before_anything_leaves() {
     kept.house.stop().await;
 }
 
-/// Begins a stream that never ends by itself and waits until something of it was released.
-async fn begin_stream(kept: &Kept) -> (std::net::TcpStream, String) {
+/// Begins a stream and waits until `sign` was released.
+async fn begin(kept: &Kept, path: &str, body: Value, sign: &'static str) -> (std::net::TcpStream, String) {
     let (base, key) = (kept.house.node.data, kept.house.alice.1.clone());
+    let (path, body) = (path.to_owned(), body.to_string());
     blocking(move || {
         let mut stream = std::net::TcpStream::connect(base).unwrap();
-        let prompt = format!("{MARK} fault: endless");
-        let body = json!({"model": "assistant", "stream": true, "messages": [{"role": "user", "content": prompt}]});
-        let body = body.to_string();
         let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             key.expose(),
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).unwrap();
         let mut text = String::new();
-        while !text.contains("still here") {
+        while !text.contains(sign) {
             let mut piece = [0; 1_024];
             let length = stream.read(&mut piece).unwrap();
             assert!(length > 0, "{text}");
             text.push_str(&String::from_utf8_lossy(piece.get(..length).unwrap()));
         }
         (stream, text)
+    })
+    .await
+}
+
+/// Begins a stream that never ends by itself.
+async fn begin_stream(kept: &Kept) -> (std::net::TcpStream, String) {
+    let messages = json!([{"role": "user", "content": format!("{MARK} fault: endless")}]);
+    let body = json!({"model": "assistant", "stream": true, "messages": messages});
+    begin(kept, "/v1/chat/completions", body, "still here").await
+}
+
+async fn rest_of(mut stream: std::net::TcpStream) -> String {
+    blocking(move || {
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        rest
     })
     .await
 }
@@ -514,20 +529,58 @@ async fn who_is_erased_while_an_answer_is_on_its_way_is_not_kept_again_by_its_en
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_content_cannot_be_kept_ends_with_an_error_and_without_its_end() {
     let kept = Kept::new().await;
-    let (mut stream, head) = begin_stream(&kept).await;
+    let (stream, head) = begin_stream(&kept).await;
     std::fs::rename(kept.vault_folder().join("tmp"), kept.vault_folder().join("aside")).unwrap();
     let key = format!("/api/v1/keys/{}/revoke", kept.house.alice.0);
     assert_eq!(kept.admin("POST", &key, Value::Null).await.0, 200);
-    let rest = blocking(move || {
-        let mut rest = String::new();
-        stream.read_to_string(&mut rest).unwrap();
-        rest
-    })
-    .await;
+    let rest = rest_of(stream).await;
     assert!(rest.contains("vault_unavailable") && !rest.contains("[DONE]"), "{rest}");
     let (_, outcome) = kept.record(decision_of(&head)).await;
     let end = json!({"how": "failed", "reason": "vault_unavailable"});
     assert_eq!((serde_json::to_value(&outcome.end).unwrap(), outcome.kept), (end, None));
+    kept.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_frame_of_a_stream_is_not_released_before_all_of_it_is_kept() {
+    let kept = Kept::new().await;
+    // A model that takes its time between two pieces.
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let model = spawn(local, Options { gap_ms: 40, ..Options::default() }).await.unwrap();
+    let documents = json!([
+        {"name": "slow", "spec": {"kind": "upstream", "base_url": format!("http://{model}"), "allow_private": true}},
+        {"name": "slow-model", "spec": {
+            "kind": "model", "upstream": "slow", "environment": "development", "project": "support",
+            "dialects": ["openai.chat", "openai.responses", "anthropic.messages"]
+        }}
+    ]);
+    assert_eq!(kept.admin("POST", "/api/v1/resources", documents).await.0, 200);
+    let say = format!("say: {}", "slowly ".repeat(20));
+    let messages = json!([{"role": "user", "content": say}]);
+    let (folder, aside) = (kept.vault_folder().join("tmp"), kept.vault_folder().join("aside"));
+    for (path, body, last) in [
+        ("/v1/chat/completions", json!({"messages": messages}), "[DONE]"),
+        ("/v1/messages", json!({"messages": messages, "max_tokens": 99}), "event: message_stop"),
+        ("/v1/responses", json!({"input": say}), "event: response.completed"),
+    ] {
+        let mut body = body;
+        let more = json!({"model": "slow-model", "stream": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (stream, head) = begin(&kept, path, body.clone(), "data: {").await;
+        std::fs::rename(&folder, &aside).unwrap();
+        let rest = rest_of(stream).await;
+        assert!(rest.contains("vault_unavailable") && !rest.contains(last), "{path}: {rest}");
+        let (_, outcome) = kept.record(decision_of(&head)).await;
+        assert_eq!(outcome.kept, None);
+        std::fs::rename(&aside, &folder).unwrap();
+        // The same with a vault that works is released whole, and kept whole.
+        let (stream, head) = begin(&kept, path, body, "data: {").await;
+        let rest = rest_of(stream).await;
+        assert!(rest.contains(last) && !rest.contains("vault_unavailable"), "{path}: {rest}");
+        let id = decision_of(&head);
+        kept.record(id).await;
+        assert!(at(&kept.content(id).await, "/output/text").contains(last));
+    }
     kept.house.stop().await;
 }
 
