@@ -3,6 +3,7 @@
 
 mod claim;
 mod decisions;
+mod deliveries;
 mod house;
 mod keys;
 mod policy;
@@ -22,6 +23,7 @@ pub use bartizan_record::LogFile;
 
 pub use claim::Claimed;
 pub use decisions::{DecisionLine, DecisionView};
+pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use policy::{ApplyBundle, Bundled};
@@ -38,6 +40,8 @@ pub struct Control {
     pub store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
     /// The ledger's writer.
     pub recorder: Recorder,
+    /// What carries records to other systems.
+    pub couriers: Arc<dyn Couriers>,
     /// Seals credentials of upstreams.
     pub sealer: Arc<Sealer>,
     /// The time.

@@ -7,6 +7,7 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -67,6 +68,10 @@ pub enum Spec {
     Model(ModelSpec),
     /// An issuer of access tokens.
     Issuer(IssuerSpec),
+    /// Where records are sent.
+    Delivery(DeliverySpec),
+    /// Where tiles are copied to.
+    Mirror(MirrorSpec),
 }
 
 /// A person.
@@ -327,6 +332,8 @@ impl Spec {
             Self::Upstream(_) => "upstream",
             Self::Model(_) => "model",
             Self::Issuer(_) => "issuer",
+            Self::Delivery(_) => "delivery",
+            Self::Mirror(_) => "mirror",
         }
     }
 
@@ -345,6 +352,8 @@ impl Spec {
             Self::Upstream(_) => "Upstream",
             Self::Model(_) => "Model",
             Self::Issuer(_) => "Issuer",
+            Self::Delivery(_) => "Delivery",
+            Self::Mirror(_) => "Mirror",
         }
     }
 
