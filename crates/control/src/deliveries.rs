@@ -115,11 +115,7 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no or there is no such delivery.
-    pub async fn list_letters(
-        &self,
-        caller: &Caller,
-        name: &Name,
-    ) -> Result<Done<Vec<LetterView>>, Stopped> {
+    pub async fn list_letters(&self, caller: &Caller, name: &Name) -> Result<Done<Vec<LetterView>>, Stopped> {
         let request = ("letters", name);
         let Turn { intent, .. } =
             self.ask::<ReadState>(caller, Action::ResourceRead, &request, Target::House).await?;
@@ -188,9 +184,11 @@ fn delivery(spec: &DeliverySpec) -> Result<(), String> {
         (Destination::Http(_) | Destination::Nats(_), _) => true,
     };
     if !fits {
-        return Err("this destination does not take this format: files and objects take `jsonl`, `ocsf` and \
+        return Err(
+            "this destination does not take this format: files and objects take `jsonl`, `ocsf` and \
                     `otlp-json`, syslog takes `jsonl`, `ocsf` and `cef`"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if let Some(query) = &spec.query {
         query.as_str().parse::<Query>().map_err(|error| format!("the query: {error}"))?;
