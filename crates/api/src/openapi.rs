@@ -1,7 +1,8 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    ApplyBundle, Bundled, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance, KeyView,
+    ApplyBundle, Bundled, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView, EpochToAdvance,
+    KeyView, LetterView,
 };
 use bartizan_decide::{Explanation, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -68,6 +69,7 @@ fn parameters(route: &Route) -> (String, Vec<Value>) {
     let mut names = match route.call {
         Call::ResourceList | Call::ResourceDelete => ["kind", "name"].iter(),
         Call::KeyRevoke | Call::KeyRotate | Call::DecisionShow | Call::DecisionProof => ["id"].iter(),
+        Call::DeliveryRetry => ["name", "id"].iter(),
         Call::EntryProof => ["tenant", "period", "index"].iter(),
         _ => ["name"].iter(),
     };
@@ -150,7 +152,9 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::KeyRotate => (Some(of::<Rotate>(schemas)), created(schemas)),
         Call::ResourceList => (None, of::<Vec<DocumentView>>(schemas)),
         Call::ResourceApply => (Some(of::<Vec<Document>>(schemas)), of::<Vec<DocumentView>>(schemas)),
-        Call::ResourceDelete | Call::CredentialPut | Call::EpochAdvance => {
+        Call::DeliveryList => (None, of::<Vec<DeliveryView>>(schemas)),
+        Call::DeliveryLetters => (None, of::<Vec<LetterView>>(schemas)),
+        Call::ResourceDelete | Call::CredentialPut | Call::EpochAdvance | Call::DeliveryRetry => {
             let takes = match call {
                 Call::CredentialPut => Some(of::<Credential>(schemas)),
                 Call::EpochAdvance => Some(of::<EpochToAdvance>(schemas)),
