@@ -1,8 +1,9 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DocumentView, EpochToAdvance,
-    ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, SearchLedger,
+    ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView,
+    EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView,
+    SearchLedger,
 };
 use bartizan_decide::{Explanation, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -76,6 +77,7 @@ fn parameters(route: &Route) -> (String, Vec<Value>) {
         | Call::DecisionShow
         | Call::DecisionProof
         | Call::DecisionContent => ["id"].iter(),
+        Call::DeliveryRetry => ["name", "id"].iter(),
         Call::EntryProof => ["tenant", "period", "index"].iter(),
         _ => ["name"].iter(),
     };
@@ -158,11 +160,14 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::KeyRotate => (Some(of::<Rotate>(schemas)), created(schemas)),
         Call::ResourceList => (None, of::<Vec<DocumentView>>(schemas)),
         Call::ResourceApply => (Some(of::<Vec<Document>>(schemas)), of::<Vec<DocumentView>>(schemas)),
+        Call::DeliveryList => (None, of::<Vec<DeliveryView>>(schemas)),
+        Call::DeliveryLetters => (None, of::<Vec<LetterView>>(schemas)),
         Call::ResourceDelete
         | Call::CredentialPut
         | Call::EpochAdvance
         | Call::HoldPlace
-        | Call::HoldRelease => {
+        | Call::HoldRelease
+        | Call::DeliveryRetry => {
             let takes = match call {
                 Call::CredentialPut => Some(of::<Credential>(schemas)),
                 Call::EpochAdvance => Some(of::<EpochToAdvance>(schemas)),

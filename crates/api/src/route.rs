@@ -54,6 +54,9 @@ pub(crate) enum Call {
     ResourceDelete,
     CredentialPut,
     UpstreamTest,
+    DeliveryList,
+    DeliveryLetters,
+    DeliveryRetry,
     PolicyRead,
     PolicyApply,
     PolicyExplain,
@@ -123,6 +126,27 @@ pub const ROUTES: &[Route] = &[
         Call::CredentialPut,
     ),
     route("POST", "/api/v1/upstreams/{}/test", "upstream:test", "Try an upstream.", Call::UpstreamTest),
+    route(
+        "GET",
+        "/api/v1/deliveries",
+        "resource:read",
+        "How deliveries and mirrors are doing on this node.",
+        Call::DeliveryList,
+    ),
+    route(
+        "GET",
+        "/api/v1/deliveries/{}/letters",
+        "resource:read",
+        "A delivery's dead letters on this node, the oldest first.",
+        Call::DeliveryLetters,
+    ),
+    route(
+        "POST",
+        "/api/v1/deliveries/{}/letters/{}/retry",
+        "delivery:retry",
+        "Send a dead letter again; it goes once it is taken.",
+        Call::DeliveryRetry,
+    ),
     route("GET", "/api/v1/policy", "policy:read", "The bundle in force.", Call::PolicyRead),
     route("PUT", "/api/v1/policy", "policy:apply", "Put a bundle in force.", Call::PolicyApply),
     route(
@@ -345,6 +369,9 @@ impl Api {
                 let value = json!({"status": done.value.status, "took_us": done.value.took_us});
                 given(&done, &value)
             }
+            Call::DeliveryList => same(&control.list_deliveries(caller).await?),
+            Call::DeliveryLetters => same(&control.list_letters(caller, &name(0)?).await?),
+            Call::DeliveryRetry => same(&control.retry_letter(caller, &name(0)?, part(1)).await?),
             Call::PolicyRead => same(&control.policy(caller).await?),
             Call::PolicyApply => same(&control.apply_bundle(caller, &read::<ApplyBundle>(body)?).await?),
             Call::PolicyExplain => {

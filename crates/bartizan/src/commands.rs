@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bartizan_base::Clock as _;
 use bartizan_cli::{
-    Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, EpochCommand, ExitCode, Global,
-    KeyCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
+    Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand,
+    ExitCode, Global, KeyCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
 };
 use bartizan_decide::CompiledBundle;
 use bartizan_model::ReasonCode;
@@ -124,6 +124,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Key(command) => key(&global, command),
         Command::Resource(command) => resource(&global, command),
         Command::Upstream(command) => upstream_command(&global, command),
+        Command::Delivery(command) => delivery(&global, &command),
         Command::Policy(command) => policy(&global, command),
         Command::Decision(command) => decision(&global, &command),
         Command::Subject(command) => personal::subject(&global, &command),
@@ -523,6 +524,41 @@ fn upstream_command(global: &Global, command: UpstreamCommand) -> Result<ExitCod
                     v.pointer("/took_us").unwrap_or(&Value::Null)
                 )
             })
+        }
+    }
+}
+
+fn delivery(global: &Global, command: &DeliveryCommand) -> Result<ExitCode, Failure> {
+    match command {
+        DeliveryCommand::List => {
+            let fields = [
+                ("kind", "/kind"),
+                ("name", "/name"),
+                ("state", "/state"),
+                ("behind", "/behind"),
+                ("last success", "/last_success"),
+                ("failures", "/failures"),
+                ("dead letters", "/dead_letters"),
+                ("failing", "/failing"),
+            ];
+            show(global, "GET", "/api/v1/deliveries", None, |v| Table::of(v, &fields).to_string())
+        }
+        DeliveryCommand::Letters { name } => {
+            let fields = [
+                ("id", "/id"),
+                ("log", "/origin"),
+                ("first", "/first"),
+                ("last", "/last"),
+                ("records", "/records"),
+                ("refused", "/refused"),
+                ("cause", "/cause"),
+            ];
+            let path = format!("/api/v1/deliveries/{name}/letters");
+            show(global, "GET", &path, None, |v| Table::of(v, &fields).to_string())
+        }
+        DeliveryCommand::Retry { name, id } => {
+            let path = format!("/api/v1/deliveries/{name}/letters/{id}/retry");
+            show(global, "POST", &path, None, |_| format!("delivered {id}"))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 pub mod config;
+mod deliveries;
 mod demo;
 mod house;
 mod init;

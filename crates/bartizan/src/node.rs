@@ -30,6 +30,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::config::Config;
+use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::retention;
@@ -187,7 +188,7 @@ impl Node {
     /// # Errors
     /// As for [`Node::start`].
     pub async fn start_on(config: &Config, machine: Machine) -> Result<Self, NodeError> {
-        let Assembled { folder, registry, gate, keeper, recorder, traces, witnesses, control } =
+        let Assembled { folder, registry, gate, keeper, recorder, traces, witnesses, deliveries, control } =
             Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve.
@@ -201,6 +202,7 @@ impl Node {
         index(&tasks, control.archive.clone(), config.record.seal_interval);
         follow(&tasks, recorder.clone(), witnesses.clone());
         retention::follow(&tasks, config, &control, keeper.clone());
+        deliveries::follow(&tasks, deliveries.clone());
         let (data, control, operations) = listen(
             config,
             &tasks,
@@ -211,6 +213,7 @@ impl Node {
                 keeper,
                 recorder: recorder.clone(),
                 witnesses: witnesses.clone(),
+                deliveries,
             },
         )
         .await?;
@@ -260,6 +263,7 @@ pub(crate) struct Assembled {
     recorder: Recorder,
     traces: Option<Telemetry>,
     witnesses: Option<Arc<Witnesses>>,
+    deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
 }
 
@@ -284,7 +288,7 @@ impl Assembled {
         let keeper = Arc::new(keeper);
         let known = Arc::new(OnceLock::from(keeper.clone()));
         let upstreams =
-            Arc::new(upstreams(config, Opener { keeper: known, sealer: sealer.clone() }, &clock)?);
+            Arc::new(upstreams(config, Opener { keeper: known.clone(), sealer: sealer.clone() }, &clock)?);
         let mut registry = Registry::default();
         let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
         let metrics = Metrics::register(&mut registry);
@@ -304,6 +308,17 @@ impl Assembled {
         let witnesses = witnesses
             .map(|path| Witnesses::load(path, recorder.clone(), &upstreams, clock.clone()).map(Arc::new))
             .transpose()?;
+        let deliveries = Arc::new(Deliveries::new(deliveries::Parts {
+            keeper: keeper.clone(),
+            feed: recorder.feed(),
+            credentials: Arc::new(Opener { keeper: known, sealer: sealer.clone() }),
+            upstreams: upstreams.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            node: node_id(&folder.path, &*clock, &*random)?,
+            folder: folder.path.join("deliveries"),
+            files: config.delivered.clone(),
+        }));
         let house =
             Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
         let archive = Arc::new(Archive::new(recorder.feed(), folder.path.join("index"), clock.clone()));
@@ -312,12 +327,13 @@ impl Assembled {
             store: store.state,
             recorder: recorder.clone(),
             archive,
+            couriers: deliveries.clone(),
             sealer,
             vault,
             clock,
             random,
         };
-        Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, control })
+        Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, deliveries, control })
     }
 
     /// Ends: what was recorded is sealed.

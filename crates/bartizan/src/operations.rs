@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bartizan_base::Timestamp;
+use bartizan_control::DeliveryView;
 use bartizan_enforce::{Keeper, Metrics};
 use bartizan_record::Recorder;
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use prometheus_client::registry::Registry;
 
+use crate::deliveries::Deliveries;
 use crate::witnesses::Witnesses;
 
 /// Health, readiness and metrics.
@@ -19,6 +22,7 @@ pub(crate) struct Operations {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) recorder: Recorder,
     pub(crate) witnesses: Option<Arc<Witnesses>>,
+    pub(crate) deliveries: Arc<Deliveries>,
 }
 
 /// What is counted elsewhere and read when it is asked for.
@@ -86,6 +90,44 @@ const READ: &[Read] = &[
     },
 ];
 
+/// What is told about each delivery and mirror, by tenant, kind and name.
+struct Each {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&DeliveryView) -> u64,
+}
+
+const EACH_DELIVERY: &[Each] = &[
+    Each {
+        name: "bartizan_delivery_lag_entries",
+        kind: "gauge",
+        help: "Sealed entries of the ledger that have not gone out yet, by `tenant`, `kind` and `name`. An alarm when it grows",
+        value: |view| view.behind,
+    },
+    Each {
+        name: "bartizan_delivery_last_success_seconds",
+        kind: "gauge",
+        help: "When something last went out, in seconds since 1970; 0 for not since the start",
+        value: |view| {
+            let at = view.last_success.as_deref().and_then(|at| Timestamp::parse_rfc3339(at).ok());
+            at.map_or(0, |at| at.as_secs())
+        },
+    },
+    Each {
+        name: "bartizan_delivery_failures",
+        kind: "counter",
+        help: "What failed since the delivery was started",
+        value: |view| view.failures,
+    },
+    Each {
+        name: "bartizan_delivery_dead_letters",
+        kind: "gauge",
+        help: "Batches that the receiver would not take. An alarm above 0",
+        value: |view| view.dead_letters,
+    },
+];
+
 impl Operations {
     pub(crate) fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let (status, text) = match path {
@@ -114,6 +156,21 @@ impl Operations {
                 value(self)
             ));
         }
+        let views = self.deliveries.views();
+        for Each { name, kind, help, value } in EACH_DELIVERY.iter().filter(|_| !views.is_empty()) {
+            let total = if *kind == "counter" { "_total" } else { "" };
+            out.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n"));
+            for (tenant, view) in &views {
+                // Names need no escape: they hold no quote, backslash or line feed.
+                out.push_str(&format!(
+                    "{name}{total}{{tenant=\"{}\",kind=\"{}\",name=\"{}\"}} {}\n",
+                    tenant.0,
+                    view.kind,
+                    view.name,
+                    value(view)
+                ));
+            }
+        }
         out + end
     }
 }
@@ -140,5 +197,6 @@ pub fn metrics_reference() -> Vec<(String, String, String)> {
         (name.to_owned(), kind.to_owned(), help.to_owned())
     });
     let read = READ.iter().map(|r| (r.name.to_owned(), r.kind.to_owned(), format!("{}.", r.help)));
-    registered.chain(read).collect()
+    let each = EACH_DELIVERY.iter().map(|e| (e.name.to_owned(), e.kind.to_owned(), format!("{}.", e.help)));
+    registered.chain(read).chain(each).collect()
 }

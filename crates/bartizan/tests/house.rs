@@ -7,6 +7,8 @@ mod command_line;
 mod corpora;
 #[path = "house/database.rs"]
 mod database;
+#[path = "house/delivery.rs"]
+mod delivery;
 #[path = "house/faults.rs"]
 mod faults;
 #[path = "house/keep.rs"]

@@ -114,12 +114,15 @@ pub enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Declared things: users, agents, models, upstreams, issuers …
+    /// Declared things: users, agents, models, upstreams, issuers, deliveries …
     #[command(subcommand)]
     Resource(ResourceCommand),
     /// Upstreams.
     #[command(subcommand)]
     Upstream(UpstreamCommand),
+    /// Deliveries of records to other systems, and mirrors of the ledger.
+    #[command(subcommand)]
+    Delivery(DeliveryCommand),
     /// Policy bundles.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -284,6 +287,26 @@ pub enum UpstreamCommand {
     Test {
         /// Its name.
         name: String,
+    },
+}
+
+/// Deliveries, as the node that answers knows them.
+#[derive(Debug, Subcommand)]
+pub enum DeliveryCommand {
+    /// How deliveries and mirrors are doing.
+    List,
+    /// What a receiver would not take.
+    Letters {
+        /// The delivery's name.
+        name: String,
+    },
+    /// Send a dead letter again.
+    #[command(after_help = "Examples:\n  bartizan delivery letters siem\n  bartizan delivery retry siem ID")]
+    Retry {
+        /// The delivery's name.
+        name: String,
+        /// The letter's id.
+        id: String,
     },
 }
 

@@ -11,8 +11,9 @@ mod output;
 pub use clap::Command as ClapCommand;
 
 pub use args::{
-    Cli, Command, ConfigCommand, DecisionCommand, EpochCommand, Global, KeyCommand, LogCommand, OutputFormat,
-    PolicyCommand, RecoverCommand, ResourceCommand, SubjectCommand, UpstreamCommand, VaultCommand, command,
+    Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
+    LogCommand, OutputFormat, PolicyCommand, RecoverCommand, ResourceCommand, SubjectCommand,
+    UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};
 pub use exit::ExitCode;

@@ -5,6 +5,7 @@ mod archive;
 mod claim;
 mod content;
 mod decisions;
+mod deliveries;
 mod house;
 mod keys;
 mod policy;
@@ -29,6 +30,7 @@ pub use archive::Archive;
 pub use claim::Claimed;
 pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};
+pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use policy::{ApplyBundle, Bundled};
@@ -49,6 +51,8 @@ pub struct Control {
     pub recorder: Recorder,
     /// Finds things in the ledger.
     pub archive: Arc<Archive>,
+    /// What carries records to other systems.
+    pub couriers: Arc<dyn Couriers>,
     /// Seals credentials of upstreams.
     pub sealer: Arc<Sealer>,
     /// Where personal data and kept content lie; without, there is nothing to erase or read.

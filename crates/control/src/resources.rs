@@ -58,6 +58,7 @@ impl Control {
                         .unwrap_or_else(|| PrincipalId::new(now, &*self.random))
                 });
                 check_address(&document)?;
+                crate::deliveries::check(&document, &*self.couriers)?;
                 changes.push(Change::PutDocument {
                     document: document.clone(),
                     expect: present.map(|(_, r)| r),
@@ -232,7 +233,7 @@ fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
             .into_iter()
             .chain(m.project.iter().map(|p| ("project", p)))
             .collect(),
-        Spec::Issuer(_) | Spec::View(_) => Vec::new(),
+        Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) => Vec::new(),
     }
 }
 
@@ -273,19 +274,21 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
 }
 
 fn check_address(document: &Document) -> Result<(), Problem> {
-    let url = match &document.spec {
-        Spec::Upstream(u) => &u.base_url,
-        Spec::Issuer(i) => &i.jwks_url,
-        _ => return Ok(()),
-    };
+    match &document.spec {
+        Spec::Upstream(u) => check_url(&document.name, &u.base_url),
+        Spec::Issuer(i) => check_url(&document.name, &i.jwks_url),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn check_url(name: &Name, url: &str) -> Result<(), Problem> {
     let plain = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     match plain {
         Some(rest) if !rest.is_empty() && !rest.contains(['@', '?', '#', ' ']) => Ok(()),
         _ => Err(Problem::with_detail(
             ReasonCode::Invalid,
             format!(
-                "`{}`: an address is `http://` or `https://`, a host and a path, without user, query or fragment",
-                document.name
+                "`{name}`: an address is `http://` or `https://`, a host and a path, without user, query or fragment"
             ),
         )),
     }

@@ -683,6 +683,7 @@ fn groups(action: Action) -> &'static [&'static str] {
         Action::HouseClaim => with!("house:claim", "house:change"),
         Action::HouseRecover => with!("house:recover", "house:change"),
         Action::EpochAdvance => with!("epoch:advance", "house:change"),
+        Action::DeliveryRetry => with!("delivery:retry", "house:change"),
         Action::UpstreamTest => with!("upstream:test", "house:change"),
         Action::PolicyApply => with!("policy:apply", "house:change"),
         Action::ResourceRead => with!("resource:read", "house:read"),

@@ -216,7 +216,9 @@ fn describe(document: &Document, group_roles: &HashMap<Name, BTreeSet<Name>>) ->
                 .chain(spec.project.iter().filter_map(|p| uid("Project", p)));
             (attributes, parents.collect(), Vec::new())
         }
-        Spec::Upstream(_) | Spec::Issuer(_) | Spec::View(_) => return None,
+        Spec::Upstream(_) | Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) => {
+            return None;
+        }
     })
 }
 

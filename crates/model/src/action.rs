@@ -65,6 +65,8 @@ actions! {
     HouseRecover "house:recover" "System",
     /// Declare that everything issued earlier to somebody is dead.
     EpochAdvance "epoch:advance" "System",
+    /// Send a dead letter of a delivery again.
+    DeliveryRetry "delivery:retry" "System",
     /// Try an upstream with a harmless request.
     UpstreamTest "upstream:test" "System",
     /// Put a policy bundle in force.

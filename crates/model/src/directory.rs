@@ -7,6 +7,7 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -69,6 +70,10 @@ pub enum Spec {
     Issuer(IssuerSpec),
     /// A question about the ledger, kept under a name.
     View(ViewSpec),
+    /// Where records are sent.
+    Delivery(DeliverySpec),
+    /// Where tiles are copied to.
+    Mirror(MirrorSpec),
 }
 
 /// A person.
@@ -338,6 +343,8 @@ impl Spec {
             Self::Model(_) => "model",
             Self::Issuer(_) => "issuer",
             Self::View(_) => "view",
+            Self::Delivery(_) => "delivery",
+            Self::Mirror(_) => "mirror",
         }
     }
 
@@ -357,6 +364,8 @@ impl Spec {
             Self::Model(_) => "Model",
             Self::Issuer(_) => "Issuer",
             Self::View(_) => "View",
+            Self::Delivery(_) => "Delivery",
+            Self::Mirror(_) => "Mirror",
         }
     }
 

@@ -5,6 +5,7 @@ pub mod action;
 pub mod ask;
 pub mod caller;
 pub mod commit;
+pub mod delivery;
 pub mod directory;
 mod extras;
 pub mod label;

@@ -149,6 +149,9 @@ reasons! {
     /// What is declared is not valid.
     Invalid "invalid" 422 "See the message for the place.",
 
+    /// What is declared needs a feature that this program was built without.
+    FeatureAbsent "feature_absent" 422 "Use a program that was built with the feature that the message names.",
+
     // What the house can do.
     /// The record could not be made durable, so nothing was done.
     RecordUnavailable "record_unavailable" 503 "Try again; operators: check the disk of the data folder.",
@@ -166,6 +169,8 @@ reasons! {
     Internal "internal" 500 "Report it with the decision id.",
 
     // What the other side did.
+    /// The receiver of a delivery did not take it.
+    DeliveryRefused "delivery_refused" 502 "Set the receiver right and try again; the message says what it answered.",
     /// The upstream could not be reached.
     UpstreamUnreachable "upstream_unreachable" 502 "Try again; operators: `bartizan upstream test`.",
     /// The upstream did not answer in time.

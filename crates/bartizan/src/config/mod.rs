@@ -24,6 +24,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// Where state, keys and the ledger are.
     pub folder: PathBuf,
+    /// Where deliveries to files write.
+    pub delivered: PathBuf,
     /// The URL of the state database; embedded in the folder without.
     pub postgres: Option<Secret<String>>,
     /// Bounds on what callers may send.
@@ -187,6 +189,9 @@ impl Config {
                 tls,
             },
             folder: raw.text("data.folder").into(),
+            delivered: raw
+                .optional("deliver.folder")
+                .map_or_else(|| PathBuf::from(raw.text("data.folder")).join("delivered"), PathBuf::from),
             postgres: postgres(raw)?,
             limits: Limits {
                 body_bytes_max: raw.number("limits.body_bytes_max", 1, 1 << 30)?,

@@ -33,6 +33,11 @@ pub const SETTINGS: &[Setting] = &[
         "The folder of state, keys and ledger. One running process a folder.",
     ),
     setting(
+        "deliver.folder",
+        "",
+        "Where deliveries to files write, in `TENANT/NAME`; `delivered` in the data folder without. Each node needs its own.",
+    ),
+    setting(
         "limits.answer_bytes_max",
         "33554432",
         "Bytes of an upstream's answer that must be held whole to be redacted.",

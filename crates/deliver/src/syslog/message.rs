@@ -85,9 +85,14 @@ impl Header {
     }
 
     fn message(&self, batch: &Batch, number: usize, line: &str, max: usize) -> Result<Vec<u8>, DeliverError> {
-        let record: Value = serde_json::from_str(line)
-            .map_err(|_| DeliverError::refused(format_args!("line {number} is not JSON")))?;
-        let text = |name| record.get(name).and_then(Value::as_str);
+        let value: Option<Value> = serde_json::from_str(line).ok();
+        if value.is_none() && batch.media_type == Batch::JSON_LINES {
+            return Err(DeliverError::refused(format_args!("line {number} is not JSON")));
+        }
+        // The record may stand in an envelope that tells its place.
+        let record = value.as_ref().map(|v| v.get("record").filter(|r| r.is_object()).unwrap_or(v));
+        let text = |name| record.and_then(|r| r.get(name)).and_then(Value::as_str);
+        let whole = |value: Option<&Value>, name| value.and_then(|v| v.get(name)).and_then(Value::as_u64);
         let kind = text("kind").unwrap_or_default();
         let severity = match kind {
             "refusal" => WARNING,
@@ -95,7 +100,9 @@ impl Header {
             _ => INFORMATIONAL,
         };
         let priority = self.facility.code() * 8 + severity;
-        let time = record.get("time_us").and_then(Value::as_u64);
+        // OCSF tells the time in milliseconds, as `time`.
+        let millis = whole(record, "time").and_then(|t| t.checked_mul(1_000));
+        let time = whole(record, "time_us").or(millis);
         let time = time.map_or_else(|| "-".to_owned(), |t| Timestamp::from_micros(t).to_string());
         let mut out = format!(
             "<{priority}>1 {time} {} bartizan - {} [bartizan@{} batch=\"{}\"",
@@ -110,14 +117,15 @@ impl Header {
                 parameter(&mut out, name, value);
             }
         }
-        if let Some(seq) = record.get("seq").and_then(Value::as_u64) {
+        if let Some(seq) = whole(record, "seq") {
             parameter(&mut out, "seq", &seq.to_string());
         }
-        // A place in the log can be told where every entry of the range has its line.
+        // Else a place in the log can be told where every entry of the range has its line.
         let (first, last) = (batch.first().index, batch.last().index);
-        if (last - first).checked_add(1) == Some(u64::from(batch.records)) {
-            let index = u64::try_from(number).ok().and_then(|n| first.checked_add(n));
-            parameter(&mut out, "index", &index.unwrap_or(last).to_string());
+        let all = (last - first).checked_add(1) == Some(u64::from(batch.records));
+        let counted = || all.then(|| u64::try_from(number).ok().and_then(|n| first.checked_add(n)))?;
+        if let Some(index) = whole(value.as_ref(), "index").or_else(counted) {
+            parameter(&mut out, "index", &index.to_string());
         }
         finish(out, line, max)
     }

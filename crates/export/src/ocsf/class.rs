@@ -145,6 +145,7 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
     Some(match action {
         Action::ModelInvoke => Activity::other(Class::ApiActivity, "Invoke"),
         Action::ModelEmbed => Activity::other(Class::ApiActivity, "Embed"),
+        Action::DeliveryRetry => Activity::other(Class::ApiActivity, "Send"),
         Action::UpstreamTest | Action::PolicyTest => Activity::other(Class::ApiActivity, "Test"),
         Action::ModelList
         | Action::ResourceRead

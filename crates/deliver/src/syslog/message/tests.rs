@@ -168,3 +168,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_record_in_an_envelope_and_an_event_that_is_not_json_are_messages_too() {
+    let line = format!("{{\"index\":41,\"origin\":\"log.example\",\"record\":{REFUSAL}}}");
+    let parsed = |batch: &Batch| parse(&header().messages(batch, 8_192).unwrap()[0]).unwrap();
+    // Two entries are covered and one is here: the place comes from the envelope.
+    let mut batch = of("log.example", &format!("{line}\n"), 2);
+    batch.records = 1;
+    let message = parsed(&batch);
+    assert_eq!((message.priority, message.fields[0].as_str()), (108, "2026-11-20T08:00:00.123Z"));
+    assert_eq!((get(&message, "tenant"), get(&message, "index")), (Some("default"), Some("41")));
+    assert_eq!(message.text, line);
+
+    batch.body = Bytes::from_static(b"{\"class_uid\":6003,\"time\":1795161600123}\n");
+    assert_eq!(parsed(&batch).fields[0], "2026-11-20T08:00:00.123Z");
+    batch.body = Bytes::from_static(b"CEF:0|Bartizan|Bartizan|1|refusal|x|5|\n");
+    batch.media_type = "text/plain; charset=utf-8".into();
+    assert_eq!(parsed(&batch).text, "CEF:0|Bartizan|Bartizan|1|refusal|x|5|");
+}
