@@ -38,6 +38,8 @@ use crate::world::{Keeper, TenantWorld, World};
 pub struct Gate {
     pub(crate) parts: Parts,
     door: Door,
+    /// A list has neither prompt nor answer that the vault could take, so nothing is listed where that is demanded.
+    list_door: Door,
     /// When each issuer's keys were last asked for, on the monotonic clock; held while they are.
     fetches: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Option<u64>>>>>,
 }
@@ -106,7 +108,8 @@ impl Gate {
     pub fn new(parts: Parts) -> Self {
         let door = Door::model_calls();
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
-        Self { parts, door, fetches: Mutex::default() }
+        let list_door = door.clone().without(ObligationKind::Keep);
+        Self { parts, door, list_door, fetches: Mutex::default() }
     }
 
     /// What this enforcement point can do to a model call.
@@ -163,7 +166,7 @@ impl Gate {
         let ask = self.model_ask(dialect, &request);
         let id = ask.id;
         let watch = Watch::new(self.clone(), presented, &ask, situation.clone(), &world);
-        let (permit, tenant) = self.decide(&world, &caller, ask, &situation).await?;
+        let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
         let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
         let obligations = permit.obligations().clone();
         let (body, redacted) =
@@ -227,7 +230,8 @@ impl Gate {
         };
         if let Some(one) = one {
             let name: Name = one.parse().map_err(|_| ReasonCode::ModelNotFound)?;
-            let (permit, tenant) = self.decide(&world, &caller, ask(&name), &situation).await?;
+            let (permit, tenant) =
+                self.decide(&world, &caller, ask(&name), &situation, &self.list_door).await?;
             let id = permit.id();
             let intent = self.intend(permit, Target::House, None).await?;
             let (receipt, running) = (intent.receipt().clone(), intent.begin());
@@ -250,7 +254,7 @@ impl Gate {
         let mut refused = None;
         for name in tenant.iter().flat_map(|t| t.models.keys()) {
             let Some(tenant) = tenant else { continue };
-            match tenant.policy.decide(&caller, ask(name), &situation, &self.door).verdict {
+            match tenant.policy.decide(&caller, ask(name), &situation, &self.list_door).verdict {
                 Verdict::Permit(permit) => {
                     names.push(name.clone());
                     recorded = Some(permit);
@@ -384,13 +388,14 @@ impl Gate {
         caller: &Caller,
         ask: Ask<O>,
         situation: &Situation,
+        door: &Door,
     ) -> Result<(Permit<O>, &'w TenantWorld), Stop> {
         let Some(tenant) = world.tenants.get(caller.tenant()) else {
             return Err(self
                 .refuse_early(caller, Some(ask.id), Problem::new(ReasonCode::PolicyMissing))
                 .await);
         };
-        match tenant.policy.decide(caller, ask, situation, &self.door).verdict {
+        match tenant.policy.decide(caller, ask, situation, door).verdict {
             Verdict::Permit(permit) => Ok((permit, tenant)),
             Verdict::StepUp(refused)
             | Verdict::Justify(refused)

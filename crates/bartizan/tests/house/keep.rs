@@ -427,6 +427,25 @@ async fn who_is_erased_is_found_nowhere_and_the_ledger_still_proves_everything()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_even_a_list_would_have_to_be_kept_nothing_is_listed() {
+    let kept = Kept::new().await;
+    let list = async |path: &'static str| {
+        let client = Client::new(&kept.house.data(), Some(kept.house.alice.1.clone()));
+        let (status, text) = blocking(move || client.raw("GET", path, None, &[]).unwrap()).await;
+        (status, reason(&serde_json::from_str(&text).unwrap()).to_owned())
+    };
+    assert_eq!(list("/v1/models").await.0, 200);
+    let all = KEEPING.replace("action in Action::\"model:use\", resource", "action, resource is Model");
+    let files = json!({"policy.cedar": POLICY, "keep.cedar": all});
+    assert_eq!(kept.admin("PUT", "/api/v1/policy", json!({"files": files, "expect": 3})).await.0, 200);
+    assert_eq!(list("/v1/models").await, (403, "obligation_unsupported".to_owned()));
+    assert_eq!(list("/v1/models/assistant").await, (404, "model_not_found".to_owned()));
+    let (status, _, id) = kept.chat(&kept.house.alice.1, "say: hi").await;
+    assert!(status == 200 && kept.record(id).await.0.kept.is_some());
+    kept.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inv_deny_a_vault_that_cannot_keep_refuses_before_anything_leaves() {
     let kept = Kept::new().await;
     let alice = kept.house.alice.1.clone();
