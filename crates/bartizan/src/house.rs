@@ -10,7 +10,7 @@ use bartizan_identify::{Caller, Presented};
 use bartizan_keys::Sealer;
 use bartizan_model::action::ModelCall;
 use bartizan_model::record::End;
-use bartizan_model::{ReasonCode, Tenant};
+use bartizan_model::{Action, ReasonCode, Tenant};
 use bartizan_record::{Ended, IntentRecorded};
 use bartizan_secret::Secret;
 use bartizan_store::StoreError;
@@ -46,8 +46,8 @@ impl House for Running {
         Ok(View { state: world.state.clone(), policy: part.policy.clone() })
     }
 
-    fn door(&self) -> &Door {
-        self.gate.door()
+    fn door(&self, action: Action) -> &Door {
+        self.gate.door(action)
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {

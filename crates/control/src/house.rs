@@ -7,7 +7,7 @@ use bartizan_base::Name;
 use bartizan_decide::{Door, Snapshot};
 use bartizan_identify::{Caller, Presented};
 use bartizan_model::action::ModelCall;
-use bartizan_model::{ReasonCode, Tenant};
+use bartizan_model::{Action, ReasonCode, Tenant};
 use bartizan_record::IntentRecorded;
 use bartizan_store::{State, StoreError};
 use futures_util::future::BoxFuture;
@@ -44,8 +44,8 @@ pub trait House: Debug + Send + Sync {
     /// `SnapshotStale`.
     fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode>;
 
-    /// What the enforcement point of model calls can do.
-    fn door(&self) -> &Door;
+    /// What the enforcement point can do to an ask for `action`.
+    fn door(&self, action: Action) -> &Door;
 
     /// Puts the present state in force. When this returns, every later ask is decided on it.
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -86,7 +86,7 @@ impl Control {
     pub async fn explain(&self, caller: &Caller, request: &Supposed) -> Result<Done<Explanation>, Stopped> {
         let now = self.clock.now();
         self.read(caller, Action::PolicyTest, request, |view, tenant| {
-            Ok(view.policy.explain_supposed(request, tenant, now, self.house.door(), true))
+            Ok(view.policy.explain_supposed(request, tenant, now, self.house.door(request.action), true))
         })
         .await
     }

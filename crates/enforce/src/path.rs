@@ -112,10 +112,13 @@ impl Gate {
         Self { parts, door, list_door, fetches: Mutex::default() }
     }
 
-    /// What this enforcement point can do to a model call.
+    /// What this enforcement point can do to an ask for `action`.
     #[must_use]
-    pub const fn door(&self) -> &Door {
-        &self.door
+    pub const fn door(&self, action: Action) -> &Door {
+        match action {
+            Action::ModelList => &self.list_door,
+            _ => &self.door,
+        }
     }
 
     /// A model call, from the bytes of the request to the first byte of the answer.
