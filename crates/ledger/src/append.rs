@@ -122,8 +122,17 @@ impl Appender {
     /// # Errors
     /// [`EntryTooLong`]; the log is left as it was.
     pub fn append(&mut self, entry: &[u8]) -> Result<Digest, EntryTooLong> {
-        let length = u16::try_from(entry.len()).map_err(|_| EntryTooLong)?;
         let leaf = leaf_hash(entry);
+        self.append_hashed(entry, leaf)?;
+        Ok(leaf)
+    }
+
+    /// Appends an entry whose leaf hash the caller has computed already.
+    ///
+    /// # Errors
+    /// [`EntryTooLong`]; the log is left as it was.
+    pub fn append_hashed(&mut self, entry: &[u8], leaf: Digest) -> Result<(), EntryTooLong> {
+        let length = u16::try_from(entry.len()).map_err(|_| EntryTooLong)?;
         if self.bundle.is_empty() {
             // Entries of one log are of one size, more or less.
             self.bundle.reserve(usize::from(length).saturating_add(2).saturating_mul(FULL));
@@ -136,7 +145,7 @@ impl Appender {
             self.full.push(File { tile, bytes });
         }
         self.append_hash(0, leaf);
-        Ok(leaf)
+        Ok(())
     }
 
     fn append_hash(&mut self, level: u8, hash: Digest) {
