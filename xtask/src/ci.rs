@@ -35,6 +35,8 @@ const STEPS: &[Step] = &[
             "--quiet",
             "-p",
             "bartizan-deliver",
+            "-p",
+            "bartizan",
             "--all-features",
             "--all-targets",
             "--locked",

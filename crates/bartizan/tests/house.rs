@@ -13,6 +13,9 @@ mod delivery;
 mod faults;
 #[path = "house/lessons.rs"]
 mod lessons;
+#[cfg(feature = "s3")]
+#[path = "house/mirror.rs"]
+mod mirror;
 #[path = "house/recover.rs"]
 mod recover;
 #[path = "house/tls.rs"]

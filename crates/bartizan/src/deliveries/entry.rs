@@ -178,7 +178,7 @@ impl Job {
     }
 }
 
-pub(super) fn letter(letter: Letter) -> LetterView {
+pub(super) fn letter(letter: &Letter) -> LetterView {
     LetterView {
         id: letter.id.to_string(),
         origin: letter.first.origin.to_string(),

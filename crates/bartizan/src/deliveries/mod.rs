@@ -254,7 +254,7 @@ impl Couriers for Deliveries {
             let found = self.jobs().get(&Key::delivery(tenant, name)).map(|job| job.letters.clone());
             let letters = found.ok_or_else(|| no_such(name))?;
             let letters = letters.list().await.map_err(|e| unreadable(&e))?;
-            Ok(letters.into_iter().map(entry::letter).collect())
+            Ok(letters.iter().map(entry::letter).collect())
         })
     }
 

@@ -96,7 +96,7 @@ fn receive(mut stream: TcpStream, status: u16) -> Option<Got> {
     Some(Got { headers, body: String::from_utf8(body).ok()? })
 }
 
-/// Waits until `done`; a hand's breadth longer than anything here may take.
+/// Waits until `done`; longer than anything here may take.
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(40);
     while !done() {
@@ -106,7 +106,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 impl House {
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: &'static str,
         path: String,
@@ -121,7 +121,7 @@ impl House {
         self.ask("POST", "/api/v1/resources".to_owned(), Some(json!([{"name": name, "spec": spec}]))).await
     }
 
-    async fn credential(&self, name: &str, text: &str) {
+    pub(super) async fn credential(&self, name: &str, text: &str) {
         self.ask("PUT", format!("/api/v1/credentials/{name}"), Some(json!({"credential": text})))
             .await
             .unwrap();
@@ -133,7 +133,11 @@ impl House {
     }
 
     /// Waits until the delivery is as `wanted`.
-    async fn delivery_is(&self, name: &str, wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
+    pub(super) async fn delivery_is(
+        &self,
+        name: &str,
+        wanted: impl Fn(Option<&Value>) -> bool,
+    ) -> Option<Value> {
         let end = Instant::now() + Duration::from_secs(40);
         loop {
             let found = self.delivery(name).await;
@@ -264,9 +268,10 @@ async fn a_receiver_that_fails_gets_the_same_batch_again_signed_and_its_secret_s
 async fn what_a_receiver_refuses_waits_as_a_dead_letter_until_somebody_sends_it_again() {
     let house = House::new().await;
     house.credential("siem", SECRET).await;
-    // Refused; what follows is taken; the letter is refused once more; then it is taken.
     let receiver = Receiver::start(&[422]);
     house.declare("siem", json!({"destination": receiver.spec(), "credential": "siem"})).await.unwrap();
+    until("a batch is refused", || !receiver.got(422).is_empty()).await;
+    assert_eq!(house.chat(&house.alice.1, "assistant", "say: hi").await.0, 200);
     until("what follows is taken", || !receiver.got(200).is_empty()).await;
     let refused = receiver.got(422);
     let path = "/api/v1/deliveries/siem/letters";
