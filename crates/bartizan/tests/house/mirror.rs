@@ -11,7 +11,7 @@ fn get(url: &str) -> Option<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a foreign store"]
 async fn a_mirror_in_a_foreign_store_holds_every_tile_of_its_checkpoint() {
-    let store = std::env::var("BARTIZAN_TEST_S3").unwrap();
+    let store = std::env::var_os("BARTIZAN_TEST_S3").unwrap().into_string().unwrap();
     let house = House::new().await;
     house.credential("bucket", "secret-access-key-of-the-bucket").await;
     let to = |prefix: &str| {
