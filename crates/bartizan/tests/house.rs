@@ -15,8 +15,9 @@ mod faults;
 mod keep;
 #[path = "house/lessons.rs"]
 mod lessons;
-#[path = "house/reading.rs"]
-mod reading;
+#![expect(
+    reason = "a test fails by panicking"
+)]
 #[path = "house/recover.rs"]
 mod recover;
 #[path = "house/tls.rs"]
