@@ -35,6 +35,8 @@ const STEPS: &[Step] = &[
             "--quiet",
             "-p",
             "bartizan-deliver",
+            "-p",
+            "bartizan",
             "--all-features",
             "--all-targets",
             "--locked",
@@ -89,6 +91,18 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     println!("\n=== all steps passed\n{}", told.join("\n"));
     Ok(())
+}
+
+/// The long runs of the ledger's fault tests: every system call of a day fails once, about six minutes.
+pub(crate) fn faults() -> Result<(), Failure> {
+    install()?;
+    let test = "inv_ack_every_system_call_of_a_day_fails_once";
+    let arguments = ["test", "--locked", "-p", "bartizan-record", "--", "--ignored", test];
+    let status = Command::new("cargo").args(arguments).current_dir(root()).status();
+    match status.map_err(|e| format!("cargo: {e}"))?.success() {
+        true => Ok(()),
+        false => Err("something acknowledged was lost".to_owned()),
+    }
 }
 
 fn install() -> Result<(), Failure> {

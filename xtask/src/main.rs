@@ -30,11 +30,14 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::check(),
         ["generate"] => generate::run(false),
         ["generate", "--check"] => generate::run(true),
+        ["faults"] => ci::faults(),
         ["bench", "gateway", flags @ ..] => bench::gateway(flags),
         ["bench", "ledger", flags @ ..] => bench::ledger(flags),
-        _ => Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | \
+        _ => {
+            Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | faults | \
                   bench gateway | ledger [--quick] [--only CASE,CASE]"
-            .to_owned()),
+                .to_owned())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

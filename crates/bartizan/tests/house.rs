@@ -15,6 +15,9 @@ mod faults;
 mod keep;
 #[path = "house/lessons.rs"]
 mod lessons;
+#[cfg(feature = "s3")]
+#[path = "house/mirror.rs"]
+mod mirror;
 #[path = "house/reading.rs"]
 mod reading;
 #[path = "house/recover.rs"]

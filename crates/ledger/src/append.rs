@@ -6,8 +6,10 @@ use bartizan_base::Digest;
 
 use crate::source::{ReadError, TileSource, read_hashes, read_or_full};
 use crate::tile::{ENTRIES_PER_BUNDLE, Tile, bundle_entries, count_at, encode_bundle, tiles_added};
-use crate::tree::{RightEdge, leaf_hash, root_of};
+use crate::tree::{RightEdge, leaf_hash, root_of_peaks};
 
+/// Items of a full tile or bundle.
+const FULL: usize = 256;
 /// How many levels of tiles the largest tree has.
 const LEVELS: u8 = 8;
 
@@ -17,15 +19,28 @@ const LEVELS: u8 = 8;
 /// checkpoint of [`Appender::size`] and [`Appender::root`] is signed.
 #[derive(Clone, Debug, Default)]
 pub struct Appender {
-    edge: RightEdge,
+    size: u64,
     /// The size at the last `take_files`: what changed since must be written.
     taken: u64,
-    /// Per level the hashes of its partial tile; fewer than 256 each.
-    levels: Vec<Vec<Digest>>,
+    levels: Vec<Level>,
     /// The bytes of the partial bundle.
     bundle: Vec<u8>,
     /// Full tiles and bundles since the last `take_files`.
     full: Vec<File>,
+}
+
+/// The partial tile of a level: fewer than 256 hashes, and the tree over them, which is a part of the log's tree.
+#[derive(Clone, Debug, Default)]
+struct Level {
+    hashes: Vec<Digest>,
+    edge: RightEdge,
+}
+
+impl Level {
+    fn push(&mut self, hash: Digest) {
+        self.hashes.push(hash);
+        self.edge.append(hash);
+    }
 }
 
 /// A file to be written. Its content follows from its path and the log's entries alone, so writing it again does no
@@ -74,16 +89,13 @@ impl Appender {
         root: &Digest,
         source: &S,
     ) -> Result<Self, ResumeError<S::Error>> {
-        let mut log = Self { taken: size, ..Self::default() };
+        let mut log = Self { size, taken: size, ..Self::default() };
         for level in 0..LEVELS {
-            log.levels.push(match last_partial(Some(level), size) {
-                Some(tile) => read_hashes(source, tile)?,
-                None => Vec::new(),
-            });
-        }
-        for (level, hashes) in log.levels.iter().enumerate().rev() {
-            let height = u32::try_from(8 * level).unwrap_or(u32::MAX);
-            hashes.iter().for_each(|hash| log.edge.append_subtree(height, *hash));
+            let mut partial = Level::default();
+            if let Some(tile) = last_partial(Some(level), size) {
+                read_hashes(source, tile)?.into_iter().for_each(|hash| partial.push(hash));
+            }
+            log.levels.push(partial);
         }
         if log.root() != *root {
             return Err(ResumeError::Root);
@@ -96,8 +108,7 @@ impl Appender {
                 .levels
                 .first()
                 .into_iter()
-                .flatten()
-                .copied())
+                .flat_map(|level| level.hashes.iter().copied()))
             {
                 return Err(ResumeError::Entries);
             }
@@ -111,29 +122,43 @@ impl Appender {
     /// # Errors
     /// [`EntryTooLong`]; the log is left as it was.
     pub fn append(&mut self, entry: &[u8]) -> Result<Digest, EntryTooLong> {
-        let encoded = encode_bundle([entry]).ok_or(EntryTooLong)?;
         let leaf = leaf_hash(entry);
-        self.bundle.extend(encoded);
-        self.edge.append(leaf);
+        self.append_hashed(entry, leaf)?;
+        Ok(leaf)
+    }
+
+    /// Appends an entry whose leaf hash the caller has computed already.
+    ///
+    /// # Errors
+    /// [`EntryTooLong`]; the log is left as it was.
+    pub fn append_hashed(&mut self, entry: &[u8], leaf: Digest) -> Result<(), EntryTooLong> {
+        let length = u16::try_from(entry.len()).map_err(|_| EntryTooLong)?;
+        if self.bundle.is_empty() {
+            // Entries of one log are of one size, more or less.
+            self.bundle.reserve(usize::from(length).saturating_add(2).saturating_mul(FULL));
+        }
+        self.bundle.extend_from_slice(&length.to_be_bytes());
+        self.bundle.extend_from_slice(entry);
+        self.size += 1;
         if let Some(tile) = self.just_filled(None) {
             let bytes = mem::take(&mut self.bundle);
             self.full.push(File { tile, bytes });
         }
         self.append_hash(0, leaf);
-        Ok(leaf)
+        Ok(())
     }
 
     fn append_hash(&mut self, level: u8, hash: Digest) {
         if self.levels.len() <= usize::from(level) {
-            self.levels.push(Vec::new());
+            self.levels.push(Level::default());
         }
         let filled = self.just_filled(Some(level));
-        let Some(hashes) = self.levels.get_mut(usize::from(level)) else { return };
-        hashes.push(hash);
+        let Some(partial) = self.levels.get_mut(usize::from(level)) else { return };
+        partial.push(hash);
         if let Some(tile) = filled {
-            let hashes = mem::take(hashes);
+            let Level { hashes, edge } = mem::take(partial);
             self.full.push(File { tile, bytes: concat(&hashes) });
-            self.append_hash(level + 1, root_of(&hashes));
+            self.append_hash(level + 1, edge.root());
         }
     }
 
@@ -147,13 +172,13 @@ impl Appender {
     /// How many entries the log has.
     #[must_use]
     pub const fn size(&self) -> u64 {
-        self.edge.size()
+        self.size
     }
 
     /// The root over all entries (RFC 6962).
     #[must_use]
     pub fn root(&self) -> Digest {
-        self.edge.root()
+        root_of_peaks(self.levels.iter().flat_map(|level| level.edge.peaks()))
     }
 
     /// The files that the log at its present size has and had not when they were last taken: full ones in the order in
@@ -165,9 +190,11 @@ impl Appender {
         for tile in tiles_added(taken, size).filter(|tile| !tile.is_full()) {
             let bytes = match tile.level {
                 None => self.bundle.clone(),
-                Some(level) => {
-                    self.levels.get(usize::from(level)).map(|hashes| concat(hashes)).unwrap_or_default()
-                }
+                Some(level) => self
+                    .levels
+                    .get(usize::from(level))
+                    .map(|partial| concat(&partial.hashes))
+                    .unwrap_or_default(),
             };
             files.push(File { tile, bytes });
         }

@@ -58,13 +58,22 @@ impl RightEdge {
         self.size = self.size.saturating_add(added);
     }
 
+    /// The roots of the perfect subtrees, the smallest first.
+    pub(crate) fn peaks(&self) -> impl Iterator<Item = Digest> {
+        self.peaks.iter().rev().map(|(_, hash)| *hash)
+    }
+
     /// The tree's root.
     #[must_use]
     pub fn root(&self) -> Digest {
-        let mut peaks = self.peaks.iter().rev().map(|(_, hash)| *hash);
-        let Some(last) = peaks.next() else { return empty_root() };
-        peaks.fold(last, |right, left| node_hash(&left, &right))
+        root_of_peaks(self.peaks())
     }
+}
+
+/// The root over perfect subtrees, given the smallest first.
+pub(crate) fn root_of_peaks(mut peaks: impl Iterator<Item = Digest>) -> Digest {
+    let Some(last) = peaks.next() else { return empty_root() };
+    peaks.fold(last, |right, left| node_hash(&left, &right))
 }
 
 /// The root over `leaves`.

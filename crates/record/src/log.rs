@@ -9,15 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bartizan_base::Digest;
-use bartizan_ledger::{
-    Checkpoint, ENTRIES_PER_BUNDLE, NoteSigner, RightEdge, Tile, encode_bundle, leaf_hash, root_of,
-};
+use bartizan_ledger::{Appender, Checkpoint, File, NoteSigner, ResumeError, leaf_hash};
 
 use crate::disk::{Disk, write_whole};
-use crate::sealed::{ReadError, SealedLog};
+use crate::sealed::{ReadError, SealedLog, Tiles};
 use crate::tail::Written;
-
-const FULL: usize = 256;
 
 /// Size and root of a tree.
 pub(crate) type TreeHead = (u64, Digest);
@@ -89,11 +85,7 @@ pub(crate) struct Log {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     signer: NoteSigner,
-    edge: RightEdge,
-    /// Per level, the index of the tile that is filling, and its hashes.
-    levels: Vec<(u64, Vec<Digest>)>,
-    /// The entries of the bundle that is filling.
-    bundle: Vec<Arc<[u8]>>,
+    appender: Appender,
     /// The number of the last record of this node in the tree.
     last_seq: u64,
     /// What the lock store holds.
@@ -122,9 +114,7 @@ impl Log {
             disk,
             folder,
             signer,
-            edge: RightEdge::new(),
-            levels: Vec::new(),
-            bundle: Vec::new(),
+            appender: Appender::new(),
             last_seq: 0,
             confirmed,
             attempted: None,
@@ -150,27 +140,12 @@ impl Log {
 
     fn load(&mut self, size: u64, root: Digest) -> Result<(), ReadError> {
         let sealed = self.sealed_at((size, root));
-        let mut counts = Vec::new();
-        let mut count = size;
-        while count > 0 {
-            counts.push(count);
-            count /= ENTRIES_PER_BUNDLE;
-        }
-        for (level, count) in (0_u8..).zip(&counts) {
-            let (index, width) = (count / ENTRIES_PER_BUNDLE, count % ENTRIES_PER_BUNDLE);
-            let hashes = if width == 0 { Vec::new() } else { sealed.hashes(level, index)? };
-            self.levels.push((index, hashes));
-        }
-        let heights: Vec<u32> = (0..).step_by(8).take(self.levels.len()).collect();
-        for (height, (_, hashes)) in heights.into_iter().zip(&self.levels).rev() {
-            hashes.iter().for_each(|hash| self.edge.append_subtree(height, *hash));
-        }
-        if self.head() != (size, root) {
-            return Err(ReadError::Damaged(self.folder.join("tile")));
-        }
-        if !size.is_multiple_of(ENTRIES_PER_BUNDLE) {
-            self.bundle = sealed.bundle(size / ENTRIES_PER_BUNDLE)?.into_iter().map(Arc::from).collect();
-        }
+        self.appender = Appender::resume(size, &root, &Tiles(&sealed)).map_err(|error| match error {
+            ResumeError::Read(bartizan_ledger::ReadError::Source(_, error)) => error,
+            ResumeError::Read(_) | ResumeError::Entries | ResumeError::Root => {
+                ReadError::Damaged(self.folder.join("tile"))
+            }
+        })?;
         Ok(())
     }
 
@@ -181,7 +156,7 @@ impl Log {
 
     /// Size and root with everything appended.
     pub(crate) fn head(&self) -> TreeHead {
-        (self.edge.size(), self.edge.root())
+        (self.appender.size(), self.appender.root())
     }
 
     /// The log as readers see it when its head is `head`.
@@ -215,53 +190,28 @@ impl Log {
     ///
     /// After an error the tree in memory is ahead of its files: the log must be opened again.
     pub(crate) fn append(&mut self, records: &[Written]) -> Result<Vec<(u64, u64)>, LogError> {
-        let mut files = Vec::new();
         let mut places = Vec::new();
         let last_seq = self.last_seq;
         for record in records.iter().filter(|r| r.seq > last_seq) {
-            let index = self.edge.size();
-            places.push((record.seq, index));
-            self.edge.append(record.leaf);
-            self.bundle.push(record.entry.clone());
-            if self.bundle.len() == FULL {
-                let full = std::mem::take(&mut self.bundle);
-                files.push(bundle_file(index / ENTRIES_PER_BUNDLE, &full));
-            }
-            self.add_hash(0, record.leaf, &mut files);
+            places.push((record.seq, self.appender.size()));
+            // Longer entries than a bundle can hold were refused before they were written.
+            self.appender.append_hashed(&record.entry, record.leaf).map_err(|error| LogError::Io {
+                path: self.folder.clone(),
+                source: io::Error::other(error),
+            })?;
         }
         if places.is_empty() {
             return Ok(places);
         }
-        if !self.bundle.is_empty() {
-            files.push(bundle_file(self.edge.size() / ENTRIES_PER_BUNDLE, &self.bundle));
-        }
-        for (level, (index, hashes)) in (0..).zip(&self.levels) {
-            if !hashes.is_empty() {
-                files.push(tile_file(level, *index, hashes));
-            }
-        }
+        let files = self.appender.take_files();
         self.write(files)?;
         self.last_seq = records.last().map_or(self.last_seq, |r| r.seq);
         Ok(places)
     }
 
-    fn add_hash(&mut self, level: u8, hash: Digest, files: &mut Vec<(Tile, Vec<u8>)>) {
-        if self.levels.len() == usize::from(level) {
-            self.levels.push((0, Vec::new()));
-        }
-        let Some((index, hashes)) = self.levels.get_mut(usize::from(level)) else { return };
-        hashes.push(hash);
-        if hashes.len() == FULL {
-            let full = std::mem::take(hashes);
-            files.push(tile_file(level, *index, &full));
-            *index += 1;
-            self.add_hash(level + 1, root_of(&full), files);
-        }
-    }
-
-    fn write(&mut self, files: Vec<(Tile, Vec<u8>)>) -> Result<(), LogError> {
+    fn write(&mut self, files: Vec<File>) -> Result<(), LogError> {
         let (mut folders, mut absent) = (BTreeSet::new(), Vec::new());
-        for (tile, bytes) in files {
+        for File { tile, bytes } in files {
             let path = self.folder.join(tile.path());
             let io = |source| LogError::Io { path: path.clone(), source };
             match self.disk.read(&path) {
@@ -277,7 +227,7 @@ impl Log {
                 Err(error) => return Err(io(error)),
             }
             folders.extend(path.parent().map(Path::to_owned));
-            if usize::from(tile.width) == FULL {
+            if tile.is_full() {
                 self.replaced.push(path.with_extension("p"));
             }
         }
@@ -331,18 +281,6 @@ impl Log {
         }
         Ok(Some(sealed))
     }
-}
-
-fn bundle_file(index: u64, entries: &[Arc<[u8]>]) -> (Tile, Vec<u8>) {
-    let width = u16::try_from(entries.len()).unwrap_or(u16::MAX);
-    // Longer entries than a bundle can hold were refused before they were written.
-    let bytes = encode_bundle(entries.iter().map(|e| &**e)).unwrap_or_default();
-    (Tile { level: None, index, width }, bytes)
-}
-
-fn tile_file(level: u8, index: u64, hashes: &[Digest]) -> (Tile, Vec<u8>) {
-    let width = u16::try_from(hashes.len()).unwrap_or(u16::MAX);
-    (Tile { level: Some(level), index, width }, hashes.iter().flat_map(|h| *h.as_bytes()).collect())
 }
 
 /// Whether the entries of a bundle are those whose hashes a tile keeps.

@@ -178,7 +178,7 @@ impl SealedLog {
 }
 
 /// The log's files for those who read them by themselves.
-struct Tiles<'a>(&'a SealedLog);
+pub(crate) struct Tiles<'a>(pub(crate) &'a SealedLog);
 
 impl TileSource for Tiles<'_> {
     type Error = ReadError;

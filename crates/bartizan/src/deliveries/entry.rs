@@ -63,6 +63,10 @@ pub(super) struct Job {
     pub(super) running: Option<Running>,
     /// Why it could not be started.
     pub(super) stopped: Option<Cause>,
+    /// How often in a row.
+    pub(super) failed_starts: u32,
+    /// How many rounds to wait before the next try.
+    wait: u32,
     pub(super) letters: DeadLetters,
     pub(super) seen: Seen,
 }
@@ -139,7 +143,27 @@ impl Running {
 
 impl Job {
     pub(super) fn new(declared: Declared, letters: DeadLetters) -> Self {
-        Self { declared, running: None, stopped: None, letters, seen: Seen::default() }
+        Self {
+            declared,
+            running: None,
+            stopped: None,
+            failed_starts: 0,
+            wait: 0,
+            letters,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Waits longer after each failed start, up to a minute.
+    pub(super) fn put_off(&mut self) {
+        self.wait = 1_u32.checked_shl(self.failed_starts).unwrap_or(u32::MAX).min(60);
+        self.failed_starts = self.failed_starts.saturating_add(1);
+    }
+
+    /// Whether it is to be tried in this round.
+    pub(super) const fn is_due(&mut self) -> bool {
+        self.wait = self.wait.saturating_sub(1);
+        self.wait == 0
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -178,7 +202,7 @@ impl Job {
     }
 }
 
-pub(super) fn letter(letter: Letter) -> LetterView {
+pub(super) fn letter(letter: &Letter) -> LetterView {
     LetterView {
         id: letter.id.to_string(),
         origin: letter.first.origin.to_string(),

@@ -23,7 +23,7 @@ use bartizan_record::Feed;
 use bartizan_rt::Tasks;
 use bartizan_store::State;
 use bartizan_upstream::{Credentials, Upstreams};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 
 pub(crate) use entry::Key;
 use entry::{Declared, Job, Running};
@@ -31,6 +31,8 @@ use sink::Outside;
 
 /// Between two looks at what is declared.
 const ROUND: Duration = Duration::from_secs(1);
+/// How long a start may take.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a dead letter that is sent again may take.
 const RETRY_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,14 +85,9 @@ impl Deliveries {
         for running in ending {
             running.ended().await;
         }
-        for (key, declared) in declared {
-            let runs = self.jobs().get(&key).is_some_and(Job::runs);
-            if !runs && declared.status() == Status::Active {
-                self.start(key, declared, tasks).await;
-            } else if !runs {
-                self.jobs().entry(key.clone()).or_insert_with(|| Job::new(declared, self.letters(&key)));
-            }
-        }
+        let due = self.due(declared);
+        // At the same time: a store that does not answer holds up nobody else.
+        join_all(due.into_iter().map(|(key, declared)| self.start(key, declared, tasks))).await;
         self.count().await;
     }
 
@@ -109,21 +106,38 @@ impl Deliveries {
         ending
     }
 
-    async fn start(&self, key: Key, declared: Declared, tasks: &Tasks) {
-        let started = self.open(&key, &declared, tasks).await;
+    /// Notes what is declared and gives what is to be started now.
+    fn due(&self, declared: BTreeMap<Key, Declared>) -> Vec<(Key, Declared)> {
         let mut jobs = self.jobs();
-        let job = jobs.entry(key.clone()).or_insert_with(|| Job::new(declared, self.letters(&key)));
+        let mut due = Vec::new();
+        for (key, declared) in declared {
+            let letters = self.letters(&key);
+            let job = jobs.entry(key.clone()).or_insert_with(|| Job::new(declared.clone(), letters));
+            if declared.status() == Status::Active && !job.runs() && job.is_due() {
+                due.push((key, declared));
+            }
+        }
+        due
+    }
+
+    async fn start(&self, key: Key, declared: Declared, tasks: &Tasks) {
+        let opened = tokio::time::timeout(START_PATIENCE, self.open(&key, &declared, tasks)).await;
+        let started = opened.unwrap_or_else(|_| Err(Cause::new("the destination does not answer")));
+        let mut jobs = self.jobs();
+        let Some(job) = jobs.get_mut(&key) else { return };
         match started {
             Ok(running) => {
                 tracing::info!(kind = key.kind, name = %key.name, "a delivery has started");
                 job.running = Some(running);
                 job.stopped = None;
+                job.failed_starts = 0;
             }
             Err(cause) => {
                 if job.stopped.as_ref() != Some(&cause) {
                     tracing::warn!(kind = key.kind, name = %key.name, %cause, "a delivery cannot be started");
                 }
                 job.stopped = Some(cause);
+                job.put_off();
             }
         }
     }
@@ -187,10 +201,12 @@ pub(crate) fn follow(tasks: &Tasks, deliveries: Arc<Deliveries>) {
     let spawner = tasks.clone();
     tasks.spawn("deliveries", async move {
         while !shutdown.is_requested() {
-            deliveries.round(&spawner).await;
             tokio::select! {
-                () = tokio::time::sleep(ROUND) => {}
                 () = shutdown.requested() => {}
+                () = async {
+                    deliveries.round(&spawner).await;
+                    tokio::time::sleep(ROUND).await;
+                } => {}
             }
         }
     });
@@ -254,7 +270,7 @@ impl Couriers for Deliveries {
             let found = self.jobs().get(&Key::delivery(tenant, name)).map(|job| job.letters.clone());
             let letters = found.ok_or_else(|| no_such(name))?;
             let letters = letters.list().await.map_err(|e| unreadable(&e))?;
-            Ok(letters.into_iter().map(entry::letter).collect())
+            Ok(letters.iter().map(entry::letter).collect())
         })
     }
 

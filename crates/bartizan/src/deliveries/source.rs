@@ -1,6 +1,7 @@
 //! Batches out of one tenant's sealed logs.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(super) struct FeedSource {
 /// after a crash is the same to the byte.
 #[derive(Debug)]
 pub(super) struct Places {
+    path: PathBuf,
     progress: FilePositions,
     /// `done` is the place behind the last entry of the checkpoint, `trying` the end of the range.
     checkpoint: FilePositions,
@@ -167,17 +169,20 @@ impl Source for FeedSource {
 
 impl Places {
     /// What is kept in `folder`.
-    pub(super) fn new(folder: &std::path::Path, held: Arc<Mutex<Option<Held>>>) -> Self {
+    pub(super) fn new(folder: &Path, held: Arc<Mutex<Option<Held>>>) -> Self {
+        let path = folder.join("position.json");
         Self {
-            progress: FilePositions::new(folder.join("position.json")),
+            progress: FilePositions::new(&path),
+            path,
             checkpoint: FilePositions::new(folder.join("checkpoint.json")),
             held,
         }
     }
 
-    /// Begins behind `end` if nothing is kept yet.
+    /// Begins behind `end` if it never began.
     pub(super) async fn begin(&self, end: Option<Position>) -> io::Result<()> {
-        if self.progress.load().await? == Progress::default() && end.is_some() {
+        // Also where nothing is sealed yet a file is made, or a later start would begin at a later `now`.
+        if !self.path.try_exists()? {
             self.progress.store(&Progress { done: end, trying: None }).await?;
         }
         Ok(())
@@ -249,6 +254,11 @@ mod tests {
         places.begin(Some(at("2026q4", 9))).await.unwrap();
         let begun = Progress { done: Some(at("2026q4", 3)), trying: None };
         assert_eq!(places.load().await.unwrap(), begun, "it begins once");
+        let empty = tempfile::tempdir().unwrap();
+        let early = Places::new(empty.path(), Arc::default());
+        early.begin(None).await.unwrap();
+        early.begin(Some(at("2026q4", 9))).await.unwrap();
+        assert_eq!(early.load().await.unwrap(), Progress::default(), "it began before the first entry");
         let trying = Progress { trying: Some(at("2026q4", 7)), ..begun };
         places.store(&trying).await.unwrap();
 
