@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use aws_lc_rs::hmac;
 use bartizan_cli::ClientError;
@@ -36,9 +37,10 @@ impl Got {
     }
 }
 
-/// A receiver that answers by script, then with 200.
+/// A receiver that answers by script, then with 200 unless told otherwise.
 struct Receiver {
     address: SocketAddr,
+    then: Arc<AtomicU16>,
     got: Arc<Mutex<Vec<(Got, u16)>>>,
 }
 
@@ -47,16 +49,17 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let got = Arc::new(Mutex::new(Vec::new()));
-        let (keep, script) = (got.clone(), script.to_vec());
+        let then = Arc::new(AtomicU16::new(200));
+        let (keep, script, otherwise) = (got.clone(), script.to_vec(), then.clone());
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
-                let status = script.get(number).copied().unwrap_or(200);
+                let status = script.get(number).copied().unwrap_or_else(|| otherwise.load(Relaxed));
                 if let Some(request) = receive(stream.unwrap(), status) {
                     keep.lock().unwrap().push((request, status));
                 }
             }
         });
-        Self { address, got }
+        Self { address, then, got }
     }
 
     fn got(&self, status: u16) -> Vec<Got> {
@@ -264,6 +267,27 @@ async fn a_receiver_that_fails_gets_the_same_batch_again_signed_and_its_secret_s
         }
     }
     assert!(taken.iter().all(|got| !got.body.contains(SECRET)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_was_tried_is_the_same_to_the_byte_after_a_restart_though_the_log_has_grown() {
+    let mut house = House::new().await;
+    house.credential("siem", SECRET).await;
+    let receiver = Receiver::start(&[]);
+    receiver.then.store(503, Relaxed);
+    house.declare("siem", json!({"destination": receiver.spec(), "credential": "siem"})).await.unwrap();
+    until("a batch is tried", || !receiver.got(503).is_empty()).await;
+    for _ in 0..3 {
+        assert_eq!(house.chat(&house.alice.1, "assistant", "say: hi").await.0, 200);
+    }
+    house = house.again().await;
+    receiver.then.store(200, Relaxed);
+    until("it is taken", || !receiver.got(200).is_empty()).await;
+    let (tried, taken) = (receiver.got(503).remove(0), receiver.got(200).remove(0));
+    assert_eq!((tried.id(), &tried.body), (taken.id(), &taken.body));
+    let line: Value = serde_json::from_str(taken.body.lines().next().unwrap()).unwrap();
+    let folder = house.stop().await;
+    assert!(line["verified_size"].as_u64().unwrap() + 6 <= sealed(folder.path()).len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
