@@ -93,11 +93,12 @@ pub(crate) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The long runs of the ledger's fault tests: every system call of a day fails once, about six minutes.
+/// The long runs of the ledger's fault tests: every system call of a day fails once, and a thousand random days crash.
 pub(crate) fn faults() -> Result<(), Failure> {
     install()?;
-    let test = "inv_ack_every_system_call_of_a_day_fails_once";
-    let arguments = ["test", "--locked", "-p", "bartizan-record", "--", "--ignored", test];
+    let calls = "inv_ack_every_system_call_of_a_day_fails_once";
+    let days = "inv_ack_a_thousand_random_days_recover_from_random_crashes";
+    let arguments = ["test", "--locked", "-p", "bartizan-record", "--", "--ignored", calls, days];
     let status = Command::new("cargo").args(arguments).current_dir(root()).status();
     match status.map_err(|e| format!("cargo: {e}"))?.success() {
         true => Ok(()),

@@ -147,8 +147,8 @@ impl<'a> Facts<'a> {
         let ask = self.what.map_or("a request", |what| what.action.name());
         match (self.verdict, self.outcome, self.event) {
             (Some(verdict), _, _) => format!("{}: {ask}", verdict.name()),
-            (_, Some(outcome), _) => format!("outcome: {}", end_name(&outcome.end)),
-            (_, _, Some(event)) => format!("system: {}", event_name(event)),
+            (_, Some(outcome), _) => format!("outcome: {}", outcome.end.name()),
+            (_, _, Some(event)) => format!("system: {}", event.name()),
             (None, None, None) => "a record that this version does not know".to_owned(),
         }
     }
@@ -186,42 +186,17 @@ impl<'a> Facts<'a> {
 
     /// How a permitted thing ended, by name.
     pub(crate) fn end(&self) -> Option<&'static str> {
-        self.outcome.map(|outcome| end_name(&outcome.end))
+        self.outcome.map(|outcome| outcome.end.name())
     }
 
     /// What the house says about itself, by name.
     pub(crate) fn event_name(&self) -> Option<&'static str> {
-        self.event.map(event_name)
+        self.event.map(System::name)
     }
 
     /// The action asked for.
     pub(crate) fn action(&self) -> Option<Action> {
         self.what.map(|what| what.action)
-    }
-}
-
-const fn end_name(end: &End) -> &'static str {
-    match end {
-        End::Done => "done",
-        End::Abandoned => "abandoned",
-        End::Failed { .. } => "failed",
-        End::Unknown => "unknown",
-    }
-}
-
-const fn event_name(event: &System) -> &'static str {
-    match event {
-        System::Started { .. } => "started",
-        System::Stopped => "stopped",
-        System::TailCut { .. } => "tail_cut",
-        System::Recovered { .. } => "recovered",
-        System::Initialised => "initialised",
-        System::Checkpoint { .. } => "checkpoint",
-        System::Unwitnessed { .. } => "unwitnessed",
-        System::Erased { .. } => "erased",
-        System::Expired { .. } => "expired",
-        System::Reapplied { .. } => "reapplied",
-        System::PolicyRejected { .. } => "policy_rejected",
     }
 }
 

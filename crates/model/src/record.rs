@@ -240,6 +240,19 @@ pub enum End {
     Unknown,
 }
 
+impl End {
+    /// The name in records and events.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Abandoned => "abandoned",
+            Self::Failed { .. } => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The house about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -319,6 +332,26 @@ pub enum System {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bundle: Option<Digest>,
     },
+}
+
+impl System {
+    /// The name in records and events.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped => "stopped",
+            Self::TailCut { .. } => "tail_cut",
+            Self::Recovered { .. } => "recovered",
+            Self::Initialised => "initialised",
+            Self::PolicyRejected { .. } => "policy_rejected",
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::Unwitnessed { .. } => "unwitnessed",
+            Self::Erased { .. } => "erased",
+            Self::Expired { .. } => "expired",
+            Self::Reapplied { .. } => "reapplied",
+        }
+    }
 }
 
 /// What an erasure is about.

@@ -94,7 +94,7 @@ impl Facts {
             Body::Outcome(outcome) => {
                 self.text(Field::Kind, "outcome");
                 self.text(Field::Decision, outcome.of.to_string());
-                self.text(Field::End, end(&outcome.end));
+                self.text(Field::End, outcome.end.name());
                 if let End::Failed { reason } = &outcome.end {
                     self.add_reason(reason);
                 }
@@ -108,7 +108,7 @@ impl Facts {
             }
             Body::System(system) => {
                 self.text(Field::Kind, "system");
-                self.text(Field::Event, event(system));
+                self.text(Field::Event, system.name());
                 if let System::Erased { of, .. } = system {
                     self.text(Field::Decision, of.to_string());
                 }
@@ -203,30 +203,5 @@ fn target(target: &Target) -> &str {
     match target {
         Target::Upstream { upstream, .. } => upstream,
         Target::House => "house",
-    }
-}
-
-const fn end(end: &End) -> &'static str {
-    match end {
-        End::Done => "done",
-        End::Abandoned => "abandoned",
-        End::Failed { .. } => "failed",
-        End::Unknown => "unknown",
-    }
-}
-
-const fn event(system: &System) -> &'static str {
-    match system {
-        System::Started { .. } => "started",
-        System::Stopped => "stopped",
-        System::TailCut { .. } => "tail_cut",
-        System::Recovered { .. } => "recovered",
-        System::Initialised => "initialised",
-        System::PolicyRejected { .. } => "policy_rejected",
-        System::Checkpoint { .. } => "checkpoint",
-        System::Unwitnessed { .. } => "unwitnessed",
-        System::Erased { .. } => "erased",
-        System::Expired { .. } => "expired",
-        System::Reapplied { .. } => "reapplied",
     }
 }

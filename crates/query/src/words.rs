@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Stands between the values of an entry in [`Facts::text`](crate::Facts::text), so that no phrase reaches from one
+/// Stands between the values in the text of an entry, so that no phrase reaches from one
 /// into the next. Neither letter nor digit, so it is never part of a word.
 pub const BARRIER: char = '¶';
 

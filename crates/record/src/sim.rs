@@ -119,6 +119,12 @@ pub(crate) enum Fault {
     Sync,
     /// The next write fails and writes nothing.
     Write,
+    /// The next write of a file whose path holds this fails and writes nothing.
+    WriteOf(&'static str),
+    /// The next write of such a file is done, and yet said to have failed.
+    WriteOfDone(&'static str),
+    /// The next sync of such a file fails and forgets what it should have written.
+    SyncOf(&'static str),
     /// The next swap is applied, but its answer is lost.
     SwapAnswerLost,
     /// The next swap is not applied, and fails.
@@ -153,6 +159,18 @@ impl State {
         place.map(|at| self.faults.remove(at)).is_some()
     }
 
+    /// Whether a fault of this kind waits for the file, by a part of its path.
+    fn fails_at(&mut self, file: usize, kind: fn(&'static str) -> Fault) -> bool {
+        let path = self.now.names.iter().find(|(_, found)| **found == file).map(|(path, _)| path.clone());
+        let path = path.unwrap_or_default().to_string_lossy().into_owned();
+        let parts = self.faults.iter().filter_map(|fault| match fault {
+            Fault::WriteOf(part) | Fault::WriteOfDone(part) | Fault::SyncOf(part) => Some(*part),
+            Fault::Sync | Fault::Write | Fault::SwapAnswerLost | Fault::SwapLost => None,
+        });
+        let waiting = parts.filter(|part| path.contains(part)).map(kind).find(|f| self.faults.contains(f));
+        waiting.is_some_and(|fault| self.fails(fault))
+    }
+
     fn did(&mut self, op: Op) {
         match &op {
             Op::Write { file, at, bytes } => self.now.write(*file, *at, bytes),
@@ -177,6 +195,11 @@ impl SimDisk {
 
     pub(crate) fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// How many faults wait for their chance.
+    pub(crate) fn faults_left(&self) -> usize {
+        self.state().faults.len()
     }
 
     pub(crate) fn set_full(&self, full: bool) {
@@ -380,19 +403,22 @@ impl DiskFile for SimFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let at = usize::try_from(offset).unwrap();
-        if state.fails(Fault::Write) {
+        if state.fails(Fault::Write) || state.fails_at(self.file, Fault::WriteOf) {
             return Err(io::Error::other("simulated EIO"));
         }
         if state.full && at + bytes.len() > state.now.files[self.file].len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.did(Op::Write { file: self.file, at, bytes: bytes.to_vec() });
+        if state.fails_at(self.file, Fault::WriteOfDone) {
+            return Err(io::Error::other("simulated EIO"));
+        }
         Ok(())
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
-        if state.fails(Fault::Sync) {
+        if state.fails(Fault::Sync) || state.fails_at(self.file, Fault::SyncOf) {
             state.did(Op::SyncFailed { file: self.file });
             return Err(io::Error::other("simulated EIO"));
         }

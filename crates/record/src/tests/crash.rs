@@ -205,46 +205,59 @@ async fn inv_ack_a_segment_that_was_prepared_ahead_recovers_from_every_crash() {
 #[tokio::test]
 async fn inv_ack_random_days_recover_from_random_crashes() {
     for seed in 0..6 {
-        let random = SeededRandom::new(seed);
-        let byte = move || {
-            let mut out = [0];
-            random.fill(&mut out);
-            out[0]
-        };
-        let (disk, clock) = (SimDisk::default(), clock());
-        let recorder = open_at(&disk, &clock).await.unwrap();
-        let mut running = Vec::new();
-        for n in 0..24 {
-            match byte() % 8 {
-                0..=3 => {
-                    let tenant = tenant(["default", "acme", "../acme"][usize::from(byte() % 3)]);
-                    let intent = intend(&recorder, parts_of(tenant, n)).await.unwrap();
-                    disk.acked(intent.receipt().seq, intent.receipt().leaf);
-                    running.push(intent.begin());
-                }
-                4 => drop(running.pop()),
-                5 => recorder.seal_now().await.unwrap(),
-                6 => {
-                    // Into another quarter and back: a clock that jumps sorts records into other logs.
-                    let other = Timestamp::from_secs(1_795_161_600 - u64::from(byte() % 2) * 60 * 86_400);
-                    clock.set_wall(other);
-                }
-                _ => write_batch(&recorder, &disk, usize::from(byte() % 4)).await,
+        random_day(seed).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "a thousand seeds; `cargo xtask faults`"]
+async fn inv_ack_a_thousand_random_days_recover_from_random_crashes() {
+    for seed in 1_000..2_000 {
+        random_day(seed).await;
+    }
+}
+
+/// A day of random work, crashed at random points, each recovered from.
+async fn random_day(seed: u64) {
+    let random = SeededRandom::new(seed);
+    let byte = move || {
+        let mut out = [0];
+        random.fill(&mut out);
+        out[0]
+    };
+    let (disk, clock) = (SimDisk::default(), clock());
+    let recorder = open_at(&disk, &clock).await.unwrap();
+    let mut running = Vec::new();
+    for n in 0..24 {
+        match byte() % 8 {
+            0..=3 => {
+                let tenant = tenant(["default", "acme", "../acme"][usize::from(byte() % 3)]);
+                let intent = intend(&recorder, parts_of(tenant, n)).await.unwrap();
+                disk.acked(intent.receipt().seq, intent.receipt().leaf);
+                running.push(intent.begin());
             }
+            4 => drop(running.pop()),
+            5 => recorder.seal_now().await.unwrap(),
+            6 => {
+                // Into another quarter and back: a clock that jumps sorts records into other logs.
+                let other = Timestamp::from_secs(1_795_161_600 - u64::from(byte() % 2) * 60 * 86_400);
+                clock.set_wall(other);
+            }
+            _ => write_batch(&recorder, &disk, usize::from(byte() % 4)).await,
         }
-        running.into_iter().for_each(std::mem::forget);
-        let ops = disk.ops();
-        let mut acked = BTreeMap::new();
-        for count in 0..=ops.len() {
-            if let Some(Op::Acked { seq, leaf }) = count.checked_sub(1).map(|i| &ops[i]) {
-                acked.insert(*seq, *leaf);
-            }
-            if byte() % 4 == 0 {
-                let crashes = disk.crashes(count);
-                let crashed = &crashes[usize::from(byte()) % crashes.len()];
-                let known = roots(&[crashed], &HashMap::new());
-                recovers(crashed, &acked, &known, &format!("seed {seed} after {count}")).await;
-            }
+    }
+    running.into_iter().for_each(std::mem::forget);
+    let ops = disk.ops();
+    let mut acked = BTreeMap::new();
+    for count in 0..=ops.len() {
+        if let Some(Op::Acked { seq, leaf }) = count.checked_sub(1).map(|i| &ops[i]) {
+            acked.insert(*seq, *leaf);
+        }
+        if byte() % 4 == 0 {
+            let crashes = disk.crashes(count);
+            let crashed = &crashes[usize::from(byte()) % crashes.len()];
+            let known = roots(&[crashed], &HashMap::new());
+            recovers(crashed, &acked, &known, &format!("seed {seed} after {count}")).await;
         }
     }
 }

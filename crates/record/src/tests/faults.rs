@@ -306,3 +306,68 @@ async fn inv_ack_files_that_say_something_else_are_never_overwritten() {
     assert_eq!(disk.files()[&path], b"another history");
     assert_eq!(disk.swaps().len(), 1);
 }
+
+/// What must come of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Nothing more is recorded, and the next start finds everything acknowledged.
+    Stops,
+    /// The next attempt goes on.
+    GoesOn,
+}
+
+/// Each place of the way from the queue to the published checkpoint, failing before and after what it does (after
+/// Sunlight's table).
+const TABLE: &[(Fault, Then)] = &[
+    (Fault::WriteOf("/wal/"), Then::Stops),
+    (Fault::WriteOfDone("/wal/"), Then::Stops),
+    (Fault::SyncOf("/wal/"), Then::Stops),
+    (Fault::WriteOf("/tile/entries/"), Then::GoesOn),
+    (Fault::WriteOfDone("/tile/entries/"), Then::GoesOn),
+    (Fault::SyncOf("/tile/entries/"), Then::GoesOn),
+    (Fault::WriteOf("/tile/0/"), Then::GoesOn),
+    (Fault::WriteOfDone("/tile/0/"), Then::GoesOn),
+    (Fault::SyncOf("/tile/0/"), Then::GoesOn),
+    (Fault::SwapLost, Then::GoesOn),
+    (Fault::SwapAnswerLost, Then::GoesOn),
+    (Fault::WriteOf("/checkpoint"), Then::GoesOn),
+    (Fault::WriteOfDone("/checkpoint"), Then::GoesOn),
+    (Fault::SyncOf("/checkpoint"), Then::GoesOn),
+];
+
+#[tokio::test]
+async fn inv_ack_every_place_fails_before_and_after_and_stops_or_goes_on_as_the_table_says() {
+    for (fault, then) in TABLE {
+        let disk = SimDisk::default();
+        let recorder = open(&disk).await;
+        let mut acked = BTreeMap::new();
+        for n in 0..3 {
+            let intent = intend(&recorder, parts(n)).await.unwrap();
+            acked.insert(intent.receipt().seq, intent.receipt().leaf);
+        }
+        recorder.seal_now().await.unwrap();
+        disk.fail(*fault);
+        let fourth = intend(&recorder, parts(4)).await;
+        if let Ok(intent) = &fourth {
+            acked.insert(intent.receipt().seq, intent.receipt().leaf);
+        }
+        drop(fourth);
+        let sealed_now = recorder.seal_now().await;
+        assert_eq!(disk.faults_left(), 0, "{fault:?} had no chance");
+        let went = if recorder.failure().is_some() { Then::Stops } else { Then::GoesOn };
+        assert_eq!(went, *then, "{fault:?}: {:?}", recorder.failure());
+        if *then == Then::GoesOn {
+            // What was waited for was told as failed, or had succeeded all the same; the next attempt is whole.
+            recorder.seal_now().await.unwrap_or_else(|e| panic!("{fault:?}: {e}, after {sealed_now:?}"));
+            super::crash::check(&disk, &acked, &format!("{fault:?}"));
+        }
+        recorder.close().await;
+        let again = open(&disk.rebooted()).await;
+        again.close().await;
+        let rebooted = disk.rebooted();
+        let again = open(&rebooted).await;
+        again.seal_now().await.unwrap();
+        super::crash::check(&rebooted, &acked, &format!("{fault:?}, after a start"));
+        again.close().await;
+    }
+}
