@@ -111,7 +111,11 @@ impl<'a> Facts<'a> {
                 outcome: Some(outcome),
                 ..known
             },
-            Body::System(event) => Self { event: Some(event), ..known },
+            Body::System(event) => {
+                // An erasure answers an ask, as an outcome does.
+                let decision = if let System::Erased { of, .. } = event { Some(*of) } else { None };
+                Self { decision, event: Some(event), ..known }
+            }
         }
     }
 
