@@ -33,4 +33,4 @@ pub use nats::{NatsConfig, NatsLogin, NatsSink, SubjectError};
 pub use position::{FilePositions, Positions, Progress};
 #[cfg(feature = "s3")]
 pub use s3::{Bucket, Mirror, MirrorError, Put, S3Config, S3Error, S3Sink, Version};
-pub use syslog::{Facility, Header, HeaderError, Local, SyslogConfig, SyslogSink, Transport};
+pub use syslog::{Header, HeaderError, SyslogConfig, SyslogSink, Transport};

@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 
 use crate::batch::{Batch, Cause, DeliverError, Sink};
 
-pub use message::{Facility, Header, HeaderError, Local};
+pub use message::{Header, HeaderError};
 
 /// How messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use bartizan_base::{Clock, Name};
 use bartizan_deliver::{
-    Cause, Facility, FileConfig, FileSink, Header, HttpConfig, HttpSink, Local, Sink, SyslogConfig,
-    SyslogSink, Transport,
+    Cause, FileConfig, FileSink, Header, HttpConfig, HttpSink, Sink, SyslogConfig, SyslogSink, Transport,
 };
 use bartizan_export::Format;
-use bartizan_model::delivery::{
-    DeliveryFormat, DeliverySpec, Destination, SyslogFacility, SyslogTo, SyslogTransport,
-};
+use bartizan_model::delivery::{DeliveryFormat, DeliverySpec, Destination, SyslogTo, SyslogTransport};
 use bartizan_model::{NodeId, Spec};
 use bartizan_secret::Secret;
 use bartizan_upstream::Upstreams;
@@ -110,25 +107,12 @@ fn syslog(to: &SyslogTo, outside: &Outside) -> Result<SyslogConfig, Cause> {
         SyslogTransport::Tcp => (Transport::Tcp, 514),
         SyslogTransport::Udp => (Transport::Udp, 514),
     };
-    let facility = match to.facility {
-        SyslogFacility::Auth => Facility::Auth,
-        SyslogFacility::AuthPriv => Facility::AuthPrivate,
-        SyslogFacility::Audit => Facility::Audit,
-        SyslogFacility::Local0 => Facility::Local(Local::Local0),
-        SyslogFacility::Local1 => Facility::Local(Local::Local1),
-        SyslogFacility::Local2 => Facility::Local(Local::Local2),
-        SyslogFacility::Local3 => Facility::Local(Local::Local3),
-        SyslogFacility::Local4 => Facility::Local(Local::Local4),
-        SyslogFacility::Local5 => Facility::Local(Local::Local5),
-        SyslogFacility::Local6 => Facility::Local(Local::Local6),
-        SyslogFacility::Local7 => Facility::Local(Local::Local7),
-    };
     Ok(SyslogConfig {
         host: to.host.clone(),
         port: to.port.unwrap_or(usual),
         transport,
         allow_private: to.allow_private,
-        header: Header::new(facility, &outside.node.to_string(), to.enterprise).map_err(Cause::new)?,
+        header: Header::new(to.facility, &outside.node.to_string(), to.enterprise).map_err(Cause::new)?,
         message_max: usize::try_from(to.message_max).unwrap_or(usize::MAX),
     })
 }

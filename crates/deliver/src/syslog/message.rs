@@ -2,41 +2,15 @@
 //! (`MSG-ANY`), for receivers hand it on to readers of JSON.
 
 use bartizan_base::Timestamp;
+use bartizan_model::delivery::SyslogFacility;
 use serde_json::Value;
 
 use crate::batch::{Batch, DeliverError};
 
-/// Which part of a system speaks (RFC 5424, 6.2.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Facility {
-    /// 4: security and authorization.
-    Auth,
-    /// 10: security and authorization, private.
-    AuthPrivate,
-    /// 13: log audit.
-    Audit,
-    /// 16 to 23: left to the site.
-    Local(Local),
-}
-
-/// The facilities that are left to the site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they have numbers for names")]
-pub enum Local {
-    Local0,
-    Local1,
-    Local2,
-    Local3,
-    Local4,
-    Local5,
-    Local6,
-    Local7,
-}
-
 /// What every message of a destination begins with.
 #[derive(Clone, Debug)]
 pub struct Header {
-    facility: Facility,
+    facility: SyslogFacility,
     hostname: String,
     enterprise: u32,
 }
@@ -52,14 +26,20 @@ const NOTICE: u8 = 5;
 const WARNING: u8 = 4;
 const INFORMATIONAL: u8 = 6;
 
-impl Facility {
-    const fn code(self) -> u8 {
-        match self {
-            Self::Auth => 4,
-            Self::AuthPrivate => 10,
-            Self::Audit => 13,
-            Self::Local(local) => 16 + local as u8,
-        }
+/// The number of RFC 5424, 6.2.1.
+const fn code(facility: SyslogFacility) -> u8 {
+    match facility {
+        SyslogFacility::Auth => 4,
+        SyslogFacility::AuthPriv => 10,
+        SyslogFacility::Audit => 13,
+        SyslogFacility::Local0 => 16,
+        SyslogFacility::Local1 => 17,
+        SyslogFacility::Local2 => 18,
+        SyslogFacility::Local3 => 19,
+        SyslogFacility::Local4 => 20,
+        SyslogFacility::Local5 => 21,
+        SyslogFacility::Local6 => 22,
+        SyslogFacility::Local7 => 23,
     }
 }
 
@@ -69,7 +49,11 @@ impl Header {
     ///
     /// # Errors
     /// [`HeaderError`].
-    pub fn new(facility: Facility, hostname: &str, enterprise: Option<u32>) -> Result<Self, HeaderError> {
+    pub fn new(
+        facility: SyslogFacility,
+        hostname: &str,
+        enterprise: Option<u32>,
+    ) -> Result<Self, HeaderError> {
         if hostname.is_empty() || hostname.len() > 255 || !hostname.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(HeaderError);
         }
@@ -99,7 +83,7 @@ impl Header {
             "system" => NOTICE,
             _ => INFORMATIONAL,
         };
-        let priority = self.facility.code() * 8 + severity;
+        let priority = code(self.facility) * 8 + severity;
         // OCSF tells the time in milliseconds, as `time`.
         let millis = whole(record, "time").and_then(|t| t.checked_mul(1_000));
         let time = whole(record, "time_us").or(millis);

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_deliver::{DeliverError, Facility, Header, Sink as _, SyslogConfig, SyslogSink, Transport};
+use bartizan_deliver::{DeliverError, Header, Sink as _, SyslogConfig, SyslogSink, Transport};
+use bartizan_model::delivery::SyslogFacility;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
@@ -21,7 +22,7 @@ fn config(port: u16, transport: Transport) -> SyslogConfig {
         port,
         transport,
         allow_private: true,
-        header: Header::new(Facility::Audit, "gate-1.example", None).unwrap(),
+        header: Header::new(SyslogFacility::Audit, "gate-1.example", None).unwrap(),
         message_max: 8_192,
     }
 }

@@ -85,7 +85,7 @@ fn of(origin: &str, lines: &str, records: u32) -> Batch {
 }
 
 fn header() -> Header {
-    Header::new(Facility::Audit, "gate-1.example", None).unwrap()
+    Header::new(SyslogFacility::Audit, "gate-1.example", None).unwrap()
 }
 
 fn get<'a>(parsed: &'a Parsed, name: &str) -> Option<&'a str> {
@@ -135,9 +135,9 @@ fn lines_that_are_not_json_or_utf_8_are_refused() {
 #[test]
 fn a_host_name_that_would_break_the_header_is_refused() {
     for bad in ["", "a b", "a\nb", "é", &"x".repeat(256)] {
-        assert_eq!(Header::new(Facility::Auth, bad, None).unwrap_err(), HeaderError);
+        assert_eq!(Header::new(SyslogFacility::Auth, bad, None).unwrap_err(), HeaderError);
     }
-    let local = Header::new(Facility::Local(Local::Local7), "h", Some(1)).unwrap();
+    let local = Header::new(SyslogFacility::Local7, "h", Some(1)).unwrap();
     let message = local.messages(&of("o", "{}\n", 1), 8_192).unwrap().remove(0);
     let parsed = parse(&message).unwrap();
     assert_eq!((parsed.priority, parsed.element.as_str()), (23 * 8 + 6, "bartizan@1"));
