@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,7 +36,7 @@ use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::retention;
 use crate::telemetry::Telemetry;
-use crate::witnesses::{Witnesses, follow, tell};
+use crate::witnesses::{Witnesses, follow, tell, told};
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -191,8 +192,9 @@ impl Node {
         let Assembled { folder, registry, gate, keeper, recorder, traces, witnesses, deliveries, control } =
             Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
-            // A house that was put back to an earlier state must not serve.
-            witnesses.round().await.map_err(part("the ledger"))?;
+            // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
+            // so that there is one to ask about, it is told first.
+            told(&recorder, Some(witnesses)).await.map_err(part("the ledger"))?;
         }
         let known_keeper = keeper.clone();
         let tasks = Tasks::new();
@@ -367,6 +369,9 @@ async fn recorder(
     store: &StateDb,
 ) -> Result<Recorder, NodeError> {
     let node = node_id(&folder.path, &**clock, &**random)?;
+    if let Some(copy) = &config.record.copy {
+        check_copy(&folder.path, copy)?;
+    }
     let settings = bartizan_record::Config {
         segment_bytes: config.record.segment_bytes,
         queue_max: config.record.queue_max,
@@ -380,6 +385,27 @@ async fn recorder(
         )
     };
     Recorder::open(settings, clock.clone(), disk, store.checkpoints.clone()).await.map_err(part("the ledger"))
+}
+
+/// A second copy in the same place is none; one on the same device helps against nothing but a lost folder.
+fn check_copy(folder: &Path, copy: &Path) -> Result<(), NodeError> {
+    let wal = folder.join("wal");
+    let identity = |path: &Path| {
+        let made = fs::create_dir_all(path).and_then(|()| fs::metadata(path));
+        let found = made.map_err(|source| NodeError::Io { path: path.to_owned(), source })?;
+        Ok((found.dev(), found.ino()))
+    };
+    let ((device, first), (other, second)) = (identity(&wal)?, identity(copy)?);
+    if (device, first) == (other, second) {
+        let text = "it is the folder of the write-ahead log itself; a second copy belongs on another disk";
+        return Err(NodeError::Part { what: "`record.copy_folder`", source: text.into() });
+    }
+    if device == other {
+        tracing::warn!(
+            "`record.copy_folder` lies on the same device as the data folder: losing it loses both"
+        );
+    }
+    Ok(())
 }
 
 /// Which node this is, for the life of the folder.

@@ -1,12 +1,13 @@
 //! The role `witness`: cosigns the checkpoints of the logs it was told of, each only as the continuation of the last
 //! (C2SP tlog-witness). It needs no installation, and works for logs that are none of ours.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::Clock;
@@ -66,6 +67,7 @@ impl WitnessNode {
             logs,
             state: StateDb::open(config).await?.checkpoints(),
             notes,
+            kept: Mutex::default(),
             clock,
             cosigned: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -128,6 +130,8 @@ struct Desk {
     state: Arc<dyn Checkpoints>,
     /// The latest cosigned checkpoint of each log, for monitors.
     notes: PathBuf,
+    /// The size of each of them; held while one is written, so that none replaces a later one.
+    kept: Mutex<BTreeMap<String, u64>>,
     clock: Arc<dyn Clock>,
     cosigned: AtomicU64,
     refused: AtomicU64,
@@ -200,7 +204,7 @@ impl Desk {
             }
             return match self.witness.cosign(&accepted, self.clock.now().as_secs()) {
                 Ok(answer) => {
-                    self.keep(accepted.origin(), &answer.checkpoint);
+                    self.keep(accepted.origin(), accepted.state().0, &answer.checkpoint);
                     reply(200, TEXT, answer.lines)
                 }
                 Err(error) => reply(500, TEXT, format!("{error}\n")),
@@ -210,7 +214,13 @@ impl Desk {
     }
 
     /// Keeps the cosigned checkpoint for monitors. Advisory: the state is what counts, and it is durable already.
-    fn keep(&self, origin: &str, checkpoint: &str) {
+    fn keep(&self, origin: &str, size: u64, checkpoint: &str) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = kept.entry(origin.to_owned()).or_default();
+        if *latest > size {
+            return;
+        }
+        *latest = size;
         let path = self.notes.join(file_of(&monitor_path(origin)));
         let temporary = path.with_extension("new");
         let write = || -> io::Result<()> {

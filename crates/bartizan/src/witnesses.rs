@@ -117,19 +117,24 @@ impl Witnesses {
 }
 
 /// Tells the operator's log how far the others have come, seals it, and asks the witnesses.
+///
+/// # Errors
+/// When sealing fails, or a witness contradicts this house's ledger.
+pub(crate) async fn told(recorder: &Recorder, witnesses: Option<&Witnesses>) -> Result<(), OpenError> {
+    recorder.seal_now().await?;
+    if let Err(error) = recorder.tell_operator().await {
+        tracing::error!(%error, "the operator's log could not be told how far the others have come");
+    }
+    recorder.seal_now().await?;
+    match witnesses {
+        Some(witnesses) => witnesses.round().await,
+        None => Ok(()),
+    }
+}
+
+/// The same while the house runs: what fails is an alarm.
 pub(crate) async fn tell(recorder: &Recorder, witnesses: Option<&Witnesses>) {
-    let sealed = async {
-        recorder.seal_now().await?;
-        if let Err(error) = recorder.tell_operator().await {
-            tracing::error!(%error, "the operator's log could not be told how far the others have come");
-        }
-        recorder.seal_now().await?;
-        match witnesses {
-            Some(witnesses) => witnesses.round().await,
-            None => Ok(()),
-        }
-    };
-    match sealed.await {
+    match told(recorder, witnesses).await {
         Ok(()) => {}
         // One witness may not stop the house, but whoever reads this should.
         Err(error @ OpenError::Log(LogError::Witnessed { .. })) => {

@@ -93,6 +93,44 @@ async fn a_house_put_back_to_a_snapshot_is_found_out_by_its_witness_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_house_whose_operators_log_is_gone_with_its_lock_is_refused_by_the_witness() {
+    let house = founded().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let witness = witness_of(house.path(), elsewhere.path()).await;
+    let setting = [policy(elsewhere.path(), &witness.key, witness.data)];
+    for _ in 0..2 {
+        Node::start(&config(house.path(), &setting)).await.unwrap().stop().await;
+    }
+    // Whoever may write the disk and the state database leaves no trace of it inside.
+    fs::remove_dir_all(house.path().join("log/operator")).unwrap();
+    let database = rusqlite::Connection::open(house.path().join("state.db")).unwrap();
+    assert_eq!(database.execute("delete from checkpoints where log like '%/operator/all'", []).unwrap(), 1);
+    drop(database);
+    let refused = Node::start(&config(house.path(), &setting)).await.unwrap_err();
+    let NodeError::Part { source, .. } = refused else { panic!("{refused}") };
+    assert!(source.to_string().contains("put back to an earlier state"), "{source}");
+    witness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_copy_in_the_place_of_the_first_is_refused_and_elsewhere_it_is_kept() {
+    let house = founded().await;
+    let link = tempfile::tempdir().unwrap();
+    let alias = link.path().join("alias");
+    std::os::unix::fs::symlink(house.path().join("wal"), &alias).unwrap();
+    let copied = |path: &Path| [("record.copy_folder", path.to_string_lossy().into_owned())];
+    let refused = Node::start(&config(house.path(), &copied(&alias))).await.unwrap_err();
+    assert!(
+        matches!(&refused, NodeError::Part { source, .. } if source.to_string().contains("another disk"))
+    );
+    let elsewhere = link.path().join("copy");
+    Node::start(&config(house.path(), &copied(&elsewhere))).await.unwrap().stop().await;
+    // The first disk is lost: the copy starts the house again.
+    fs::remove_dir_all(house.path().join("wal")).unwrap();
+    Node::start(&config(house.path(), &copied(&elsewhere))).await.unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_witness_that_is_down_is_told_of_and_stops_nobody() {
     let house = founded().await;
     let elsewhere = tempfile::tempdir().unwrap();
