@@ -112,7 +112,7 @@ fn found_lines(value: &Value) -> String {
                 format!(" ({})", codes.join(", "))
             });
         let what = ["/kind", "/verdict", "/event", "/what/action", "/what/resource/name", "/end/how"];
-        let what: Vec<&str> = what.iter().map(|p| text(&entry, p)).filter(|t| !t.is_empty()).collect();
+        let what: Vec<&str> = what.iter().map(|p| text(&entry, p)).filter(|t| *t != "-").collect();
         let time = time.map_or_else(String::new, |t| t.to_string());
         let (who, index) = (text(&entry, "/who/subject"), found.pointer("/index").map(Value::to_string));
         out.push_str(&format!(

@@ -127,6 +127,8 @@ pub trait Sink: Debug + Send + Sync {
 impl Batch {
     /// One JSON object a line, each line ended (RFC 8259 with line feeds).
     pub const JSON_LINES: &'static str = "application/x-ndjson";
+    /// Lines of text, such as CEF.
+    pub const TEXT_LINES: &'static str = "text/plain; charset=utf-8";
 
     /// A batch that covers everything from `first` to `last`, both included.
     ///

@@ -126,8 +126,8 @@ async fn closed(stream: &mut Stream) -> Result<(), DeliverError> {
 #[async_trait]
 impl Sink for SyslogSink {
     async fn deliver(&self, batch: &Batch) -> Result<(), DeliverError> {
-        if batch.media_type != Batch::JSON_LINES {
-            return Err(DeliverError::refused("syslog takes JSON lines alone"));
+        if ![Batch::JSON_LINES, Batch::TEXT_LINES].contains(&&*batch.media_type) {
+            return Err(DeliverError::refused("syslog takes lines of text or JSON alone"));
         }
         let (header, max) = (&self.config.header, self.config.message_max);
         match self.config.transport {

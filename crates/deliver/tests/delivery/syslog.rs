@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_deliver::{DeliverError, Header, Sink as _, SyslogConfig, SyslogSink, Transport};
+use bartizan_deliver::{Batch, DeliverError, Header, Sink as _, SyslogConfig, SyslogSink, Transport};
 use bartizan_model::delivery::SyslogFacility;
+use bytes::Bytes;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::spawn;
-use crate::world::{Program, batch, eventually, free_port, numbers, upstreams};
+use crate::world::{Program, at, batch, eventually, free_port, numbers, upstreams};
 
 fn config(port: u16, transport: Transport) -> SyslogConfig {
     SyslogConfig {
@@ -82,6 +83,19 @@ async fn rsyslogd_understands_every_field_over_tcp_and_udp() {
             assert_eq!(numbers(fields[7].as_bytes()), [n], "the text is the record, whole");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rsyslogd_takes_events_in_cef_and_a_batch_that_is_no_lines_is_refused() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let _server = rsyslogd(folder.path(), port);
+    let event = "CEF:0|Bartizan|Bartizan|1|refusal|deny: model:invoke|5|rt=1795161600123 cat=refusal\n";
+    let of = |media_type| Batch::new(at(1), at(1), media_type, Bytes::from(event), 1).unwrap();
+    sink(port, Transport::Tcp).deliver(&of(Batch::TEXT_LINES)).await.unwrap();
+    let got = got(folder.path(), 1);
+    assert!(got[0][7].contains("CEF:0|Bartizan|Bartizan|1|refusal|deny: model:invoke|5|"), "{got:?}");
+    let refused = sink(port, Transport::Tcp).deliver(&of("application/vnd.apache.parquet")).await;
+    assert!(matches!(refused, Err(DeliverError::Refused { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
