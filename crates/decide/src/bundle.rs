@@ -1,13 +1,15 @@
 //! Policy bundles: a folder of Cedar files, checked and compiled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr as _;
 use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name, json};
 use bartizan_model::{ReasonCode, Remedy};
-use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
+use cedar_policy::{
+    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
+};
 
 use crate::complexity::{self, TextOf};
 use crate::context::Needs;
@@ -87,6 +89,8 @@ pub struct CompiledBundle {
     pub(crate) schema: Schema,
     pub(crate) rules: Vec<Rule>,
     pub(crate) constitution: Vec<Rule>,
+    /// Each action with the groups it is in, directly or not.
+    pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -177,7 +181,8 @@ impl Compiler {
         self.validate(&schema, &rules);
         let constitution = self.constitution(&schema)?;
         let rules = rules.into_iter().map(|(_, rule)| rule).collect();
-        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution })
+        let action_groups = action_groups(&schema)?;
+        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups })
     }
 
     fn manifest(&mut self, bundle: &Bundle) {
@@ -394,6 +399,17 @@ impl Compiler {
         }
         rules
     }
+}
+
+/// Each action with the groups it is in.
+fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> {
+    let actions = schema.action_entities().ok()?;
+    let groups = |action: &EntityUid| {
+        let mut all: Vec<EntityUid> = actions.ancestors(action).into_iter().flatten().cloned().collect();
+        all.sort();
+        all
+    };
+    Some(actions.iter().map(|action| (action.uid(), groups(&action.uid()))).collect())
 }
 
 fn rule_of_constitution(policy: &Policy) -> Option<Rule> {

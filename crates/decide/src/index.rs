@@ -1,7 +1,6 @@
 //! The scope index: which rules can match an ask at all. The full set is the reference it is tested against.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use cedar_policy::{
     ActionConstraint, EntityTypeName, EntityUid, Policy, PrincipalConstraint, ResourceConstraint,
@@ -96,7 +95,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn build(rules: &[Rule]) -> Arc<Self> {
+    pub(crate) fn build(rules: &[Rule]) -> Self {
         let mut index = Self::default();
         for (place, rule) in rules.iter().enumerate() {
             // A resource is named by fewer rules than a role, so it tells more.
@@ -106,7 +105,7 @@ impl Index {
                 (None, None) => index.anywhere.push(place),
             }
         }
-        Arc::new(index)
+        index
     }
 
     /// The rules that can apply, in the order of the bundle.
