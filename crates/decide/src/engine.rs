@@ -14,7 +14,8 @@ use bartizan_model::{
 
 use crate::bundle::{CompiledBundle, Rule};
 use crate::context::Conditions;
-use crate::entities::{Entities, uid};
+use crate::describe::uid;
+use crate::entities::Entities;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::explain::Explanation;
 use crate::lift::{Applied, apply, can, strength};

@@ -6,6 +6,7 @@
 mod bundle;
 mod complexity;
 mod context;
+mod describe;
 mod engine;
 mod entities;
 mod evaluate;
