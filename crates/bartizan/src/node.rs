@@ -11,7 +11,7 @@ use std::time::Duration;
 use bartizan_api::Api;
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, Control};
-use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts};
+use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts, PublicUrl};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
 use bartizan_keys::{KeyFolder, Sealer, ServerTls};
@@ -302,6 +302,12 @@ impl Assembled {
             vault: vault.clone(),
             metrics,
             traces: traces.as_ref().map(Telemetry::traces),
+            sealer: sealer.clone(),
+            public: match &config.listeners.public_url {
+                Some(url) => PublicUrl::Is(url.clone()),
+                None if config.listeners.tls.is_some() => PublicUrl::Asked { scheme: "https" },
+                None => PublicUrl::Asked { scheme: "http" },
+            },
             bounds: bounds(config),
             clock: clock.clone(),
             random: random.clone(),

@@ -233,6 +233,7 @@ fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
             .into_iter()
             .chain(m.project.iter().map(|p| ("project", p)))
             .collect(),
+        Spec::EnforcementPoint(point) => vec![("workload", &point.workload)],
         Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) => Vec::new(),
     }
 }

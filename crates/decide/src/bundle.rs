@@ -14,6 +14,7 @@ use cedar_policy::{
 use crate::complexity::{self, TextOf};
 use crate::context::Needs;
 use crate::index::Scope;
+use crate::vocabulary::Vocabulary;
 use crate::{lint, remedy, table};
 
 const SCHEMA: &str = include_str!("schema.cedarschema");
@@ -91,6 +92,7 @@ pub struct CompiledBundle {
     pub(crate) constitution: Vec<Rule>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
+    pub(crate) vocabulary: Vocabulary,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -156,7 +158,7 @@ impl Compiler {
             return None;
         }
         self.manifest(bundle);
-        let schema = self.schema(bundle)?;
+        let (schema, vocabulary) = self.schema(bundle)?;
         let mut rules = Vec::new();
         for (file, text) in &bundle.files {
             if file.ends_with(".cedar") {
@@ -182,7 +184,14 @@ impl Compiler {
         let constitution = self.constitution(&schema)?;
         let rules = rules.into_iter().map(|(_, rule)| rule).collect();
         let action_groups = action_groups(&schema)?;
-        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups })
+        Some(CompiledBundle {
+            digest: bundle.digest(),
+            schema,
+            rules,
+            constitution,
+            action_groups,
+            vocabulary,
+        })
     }
 
     fn manifest(&mut self, bundle: &Bundle) {
@@ -205,7 +214,7 @@ impl Compiler {
         }
     }
 
-    fn schema(&mut self, bundle: &Bundle) -> Option<Schema> {
+    fn schema(&mut self, bundle: &Bundle) -> Option<(Schema, Vocabulary)> {
         let mut fragments = Vec::new();
         for (file, text) in std::iter::once((&"schema".to_owned(), &SCHEMA.to_owned()))
             .chain(bundle.files.iter().filter(|(f, _)| f.ends_with(".cedarschema")))
@@ -218,8 +227,9 @@ impl Compiler {
                 Err(error) => self.wrong(file, 0, error.to_string(), None),
             }
         }
+        let vocabulary = Vocabulary::of(&fragments);
         match Schema::from_schema_fragments(fragments) {
-            Ok(schema) => Some(schema),
+            Ok(schema) => Some((schema, vocabulary)),
             Err(error) => {
                 self.wrong("", 0, format!("schema: {error}"), None);
                 None

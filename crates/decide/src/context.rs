@@ -87,14 +87,22 @@ pub(crate) struct Conditions<'a> {
     pub(crate) session: &'a Label,
 }
 
-impl Conditions<'_> {
+/// What an evaluation happens under.
+pub(crate) trait Circumstances {
+    /// The context with the attributes that are needed; none when it cannot be made.
+    fn context(&self, needs: Needs) -> Option<Context>;
+
+    /// The digest of all of it.
+    fn digest(&self) -> Option<Digest>;
+}
+
+impl Circumstances for Conditions<'_> {
     /// The digest of the canonical JSON.
-    pub(crate) fn digest(&self) -> Option<Digest> {
+    fn digest(&self) -> Option<Digest> {
         Some(Digest::of(&serde_json::to_vec(self).ok()?))
     }
 
-    /// The context with the attributes that are needed.
-    pub(crate) fn context(&self, needs: Needs) -> Option<Context> {
+    fn context(&self, needs: Needs) -> Option<Context> {
         let mut pairs = Vec::with_capacity(ATTRIBUTES.len());
         for name in ATTRIBUTES {
             if needs.has(name)
@@ -105,7 +113,9 @@ impl Conditions<'_> {
         }
         Context::from_pairs(pairs).ok()
     }
+}
 
+impl Conditions<'_> {
     /// One attribute; inside, nothing where an optional one is absent.
     fn attribute(&self, name: &str) -> Option<Option<RestrictedExpression>> {
         let long = |n: u64| RestrictedExpression::new_long(i64::try_from(n).unwrap_or(i64::MAX));

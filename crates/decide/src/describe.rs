@@ -93,7 +93,12 @@ pub(crate) fn describe(
                 .chain(spec.project.iter().filter_map(|p| uid("Project", p)));
             (attributes, parents.collect(), Vec::new())
         }
-        Spec::Upstream(_) | Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) => {
+        Spec::Upstream(_)
+        | Spec::Issuer(_)
+        | Spec::View(_)
+        | Spec::Delivery(_)
+        | Spec::Mirror(_)
+        | Spec::EnforcementPoint(_) => {
             return None;
         }
     })

@@ -87,6 +87,14 @@ impl Snapshot {
         self.evaluator.as_ref().map(|evaluator| &evaluator.bundle)
     }
 
+    pub(crate) const fn evaluator(&self) -> Option<&Evaluator> {
+        self.evaluator.as_ref()
+    }
+
+    pub(crate) const fn entities(&self) -> &Arc<Entities> {
+        &self.entities
+    }
+
     /// Decides an ask: for every member of the caller's chain, with the strongest verdict of all.
     pub fn decide<O: Operation>(
         &self,

@@ -1,11 +1,12 @@
 //! The entities that policies see, built from declared documents.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name, json};
 use bartizan_model::directory::{Spec, Status};
 use bartizan_model::{Document, EntityRef};
-use cedar_policy::{Entity, EntityUid};
+use cedar_policy::{Entity, EntityTypeName, EntityUid};
 
 use crate::describe::{Attribute, describe, roles_of_groups, uid};
 
@@ -111,13 +112,60 @@ impl Entities {
         Ok(())
     }
 
-    pub(crate) fn node(&self, id: &EntityUid) -> Option<&Node> {
-        self.nodes.get(id)
-    }
-
     /// People who are in use.
     pub(crate) fn users(&self) -> &[Name] {
         &self.users
+    }
+
+    /// Something with everything above it; of something that is not declared, itself alone.
+    pub(crate) fn within(&self, id: &EntityUid) -> Cow<'_, BTreeSet<EntityUid>> {
+        self.nodes.get(id).map_or_else(|| Cow::Owned([id.clone()].into()), |node| Cow::Borrowed(&node.within))
+    }
+
+    /// The declared things of a type after `after`, in the order of their ids.
+    pub(crate) fn of_type(&self, kind: &EntityTypeName, after: Option<&str>) -> Vec<EntityUid> {
+        let beyond = |id: &EntityUid| after.is_none_or(|after| id.id().unescaped() > after);
+        let mut all: Vec<EntityUid> =
+            self.nodes.keys().filter(|id| id.type_name() == kind && beyond(id)).cloned().collect();
+        all.sort_by(|a, b| a.id().unescaped().cmp(b.id().unescaped()));
+        all
+    }
+
+    /// The slice with some entities put in the place of what is declared, which they need not be. What they point to is not
+    /// followed.
+    pub(crate) fn slice_with(&self, roots: [&EntityUid; 2], overlay: &[Entity]) -> Option<Slice> {
+        if overlay.is_empty() {
+            return self.slice(roots);
+        }
+        let mut ids = BTreeSet::new();
+        for root in roots {
+            match self.nodes.get(root) {
+                Some(node) => {
+                    ids.extend(node.within.iter().cloned());
+                    for target in &node.points_to {
+                        ids.extend(self.nodes.get(target).into_iter().flat_map(|n| n.within.iter().cloned()));
+                    }
+                }
+                None if overlay.iter().any(|entity| entity.uid() == *root) => {}
+                None => return None,
+            }
+        }
+        let declared = ids.iter().filter(|id| overlay.iter().all(|e| e.uid() != **id));
+        let nodes: Vec<&Node> = declared.filter_map(|id| self.nodes.get(id)).collect();
+        let mut digests: Vec<u8> = nodes.iter().flat_map(|n| *n.digest.as_bytes()).collect();
+        for entity in overlay {
+            digests.extend_from_slice(
+                Digest::of(&json::canonical(&entity.to_json_value().ok()?).ok()?).as_bytes(),
+            );
+        }
+        let all = nodes.iter().map(|n| n.entity.clone()).chain(overlay.iter().cloned());
+        let entities = cedar_policy::Entities::from_entities(all, None).ok()?;
+        Some(Slice { entities, digest: Digest::of(&digests) })
+    }
+
+    /// What is declared of something, for an overlay to begin with.
+    pub(crate) fn declared(&self, id: &EntityUid) -> Option<&Entity> {
+        self.nodes.get(id).map(|node| &node.entity)
     }
 
     /// Everything that principal and resource reach: ancestors, and what attributes point to with its ancestors.

@@ -8,7 +8,7 @@ use bartizan_base::{Digest, Name};
 use cedar_policy::{Authorizer, Entity, EntityUid, Policy, PolicyId, PolicySet, Request};
 
 use crate::bundle::{CompiledBundle, Rule};
-use crate::context::{Conditions, Needs};
+use crate::context::{Circumstances, Needs};
 use crate::entities::Entities;
 use crate::index::{Index, Probe};
 
@@ -86,15 +86,30 @@ impl Evaluator {
         Self { bundle, entities, index, authorizer: Authorizer::new(), prepared: Mutex::default() }
     }
 
+    pub(crate) const fn entities(&self) -> &Arc<Entities> {
+        &self.entities
+    }
+
     /// Evaluates the rules that can apply; with `all`, every rule: the reference that the index is tested against. None
     /// when the principal or the resource does not exist.
     pub(crate) fn evaluate(
         &self,
         triple: &Triple,
-        conditions: &Conditions<'_>,
+        conditions: &impl Circumstances,
         all: bool,
     ) -> Option<Evaluation> {
-        let prepared = self.prepare(triple, all)?;
+        self.evaluate_with(triple, conditions, &[], all)
+    }
+
+    /// The same, where some entities are other than the directory says, for this one evaluation.
+    pub(crate) fn evaluate_with(
+        &self,
+        triple: &Triple,
+        conditions: &impl Circumstances,
+        overlay: &[Entity],
+        all: bool,
+    ) -> Option<Evaluation> {
+        let prepared = self.prepare(triple, overlay, all)?;
         let context = conditions.context(prepared.needs)?;
         let mut out = Evaluation::nothing_yet(prepared.digest, conditions.digest()?);
         // The reference checks the whole context against the schema; what is left out here no candidate can see.
@@ -131,23 +146,24 @@ impl Evaluator {
     }
 
     /// Candidates and entities for one triple. They follow from the snapshot alone, so they are kept as long as it is.
-    fn prepare(&self, triple: &Triple, all: bool) -> Option<Arc<Prepared>> {
-        if !all && let Some(found) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(triple)
+    fn prepare(&self, triple: &Triple, overlay: &[Entity], all: bool) -> Option<Arc<Prepared>> {
+        let keep = !all && overlay.is_empty();
+        if keep && let Some(found) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(triple)
         {
             return Some(found.clone());
         }
         let (bundle, Triple { principal, action, resource }) = (&self.bundle, triple);
-        let slice = self.entities.slice([principal, resource])?;
+        let slice = self.entities.slice_with([principal, resource], overlay)?;
         let no_groups = Vec::new();
         let groups = bundle.action_groups.get(action).unwrap_or(&no_groups);
         let actions: Vec<&str> =
             std::iter::once(action).chain(groups).map(|uid| uid.id().unescaped()).collect();
         let probe = Probe {
             principal,
-            principal_in: &self.entities.node(principal)?.within,
+            principal_in: &self.entities.within(principal),
             actions: &actions,
             resource,
-            resource_in: &self.entities.node(resource)?.within,
+            resource_in: &self.entities.within(resource),
         };
         let candidates = if all {
             (0..bundle.rules.len()).collect()
@@ -169,7 +185,7 @@ impl Evaluator {
             entities,
             digest: slice.digest,
         });
-        if !all {
+        if keep {
             let mut kept = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() >= PREPARED_MAX {
                 kept.clear();

@@ -3,6 +3,7 @@
 //! A [`Bundle`] is compiled once ([`CompiledBundle`]), joined with [`Entities`] into an immutable [`Snapshot`], and asked:
 //! [`Snapshot::decide`].
 
+mod application;
 mod bundle;
 mod complexity;
 mod context;
@@ -19,7 +20,9 @@ mod starter;
 mod suppose;
 mod table;
 mod verdict;
+mod vocabulary;
 
+pub use application::{Advice, AskedEntity, AskedOf, Found, Seek};
 pub use bundle::{Bundle, BundleError, BundleErrors, CompiledBundle};
 pub use engine::{Door, Question, Snapshot};
 pub use entities::{Entities, EntitiesError};

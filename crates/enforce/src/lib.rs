@@ -3,6 +3,7 @@
 //! Start at [`Gate::call_model`](path::Gate::call_model) in `path.rs`; each step there is one line, and each line names the
 //! module that does it.
 
+mod access;
 mod assess;
 mod keep;
 mod masking;
@@ -15,8 +16,9 @@ mod tally;
 mod trace;
 mod world;
 
+pub use access::Access;
 pub use metrics::Metrics;
-pub use path::{Bounds, Gate, Parts};
+pub use path::{Bounds, Gate, Parts, PublicUrl};
 pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
 pub use trace::Traces;

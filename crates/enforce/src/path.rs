@@ -8,6 +8,7 @@ use std::time::Duration;
 use bartizan_base::{Clock, Digest, Name, Random, json};
 use bartizan_decide::{Door, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
+use bartizan_keys::Sealer;
 use bartizan_mask::Masker;
 use bartizan_model::action::{ModelCall, ReadState};
 use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
@@ -62,6 +63,10 @@ pub struct Parts {
     pub vault: Option<Vault>,
     /// What operators see.
     pub metrics: Metrics,
+    /// Seals places in lists of results.
+    pub sealer: Arc<Sealer>,
+    /// The data plane's address as others know it.
+    pub public: PublicUrl,
     /// Where traces go, if anywhere.
     pub traces: Option<Arc<Traces>>,
     /// Bounds on what callers and upstreams may send.
@@ -70,6 +75,18 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids.
     pub random: Arc<dyn Random>,
+}
+
+/// The data plane's address as others know it, without a slash at its end.
+#[derive(Clone, Debug)]
+pub enum PublicUrl {
+    /// As it is configured.
+    Is(String),
+    /// The host that is asked at, under this scheme.
+    Asked {
+        /// `http` or `https`.
+        scheme: &'static str,
+    },
 }
 
 /// Bounds on what callers and upstreams may send.
@@ -301,7 +318,7 @@ impl Gate {
 
     // --- identify ------------------------------------------------------------------------------------------------
 
-    async fn presented(&self, world: &World, headers: &HeaderMap) -> Result<Presented, Stop> {
+    pub(crate) async fn presented(&self, world: &World, headers: &HeaderMap) -> Result<Presented, Stop> {
         let bytes = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect::<Vec<_>>();
         match Presented::from_headers(bytes("authorization").into_iter(), bytes("x-api-key").into_iter()) {
             Ok(presented) => Ok(presented),
@@ -314,7 +331,7 @@ impl Gate {
     }
 
     /// Who is asking. An issuer's keys are fetched at most once a request.
-    async fn identify(&self, world: &World, presented: &Presented) -> Result<Caller, Stop> {
+    pub(crate) async fn identify(&self, world: &World, presented: &Presented) -> Result<Caller, Stop> {
         match self.verify(world, presented).await {
             Ok(caller) => Ok(caller),
             Err((caller, reason)) => Err(self.refuse_early(&caller, None, Problem::new(reason)).await),
@@ -385,7 +402,7 @@ impl Gate {
         Ask::new(self.new_id(), action_of(dialect), resource, request.facts().clone(), request.digest())
     }
 
-    async fn decide<'w, O: bartizan_model::Operation>(
+    pub(crate) async fn decide<'w, O: bartizan_model::Operation>(
         &self,
         world: &'w World,
         caller: &Caller,
@@ -446,7 +463,12 @@ impl Gate {
     // --- keep ----------------------------------------------------------------------------------------------------
 
     /// Where the content of a call is kept, if its permit demands that.
-    fn shelf(&self, caller: &Caller, decision: DecisionId, obligations: &Obligations) -> Option<Shelf> {
+    pub(crate) fn shelf(
+        &self,
+        caller: &Caller,
+        decision: DecisionId,
+        obligations: &Obligations,
+    ) -> Option<Shelf> {
         if !obligations.contains(ObligationKind::Keep) {
             return None;
         }
@@ -457,7 +479,7 @@ impl Gate {
 
     // --- record --------------------------------------------------------------------------------------------------
 
-    async fn intend<O: bartizan_model::Operation>(
+    pub(crate) async fn intend<O: bartizan_model::Operation>(
         &self,
         permit: Permit<O>,
         target: Target,
@@ -511,7 +533,7 @@ impl Gate {
         if stop.problem.reason == problem.reason { Stop { problem: problem.of(id), ..stop } } else { stop }
     }
 
-    async fn or_refuse<T>(
+    pub(crate) async fn or_refuse<T>(
         &self,
         caller: &Caller,
         id: Option<DecisionId>,

@@ -13,7 +13,7 @@ use bartizan_identify::{Directory, EpochEntry, KeyEntry};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
-use bartizan_model::{Document, KeyId, ReasonCode, Tenant};
+use bartizan_model::{Document, EnforcementPointSpec, KeyId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::{EpochKind, State, Store, StoreError};
 
@@ -42,6 +42,8 @@ pub struct TenantWorld {
     pub upstreams: Arc<BTreeMap<Name, UpstreamSpec>>,
     /// Token issuers by name.
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
+    /// Applications that ask for decisions, by their workload.
+    pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
 }
 
 /// Keeps the world: loads it, watches the revision, says when it is too old to decide on.
@@ -219,6 +221,7 @@ impl TenantWorld {
         let mut models = BTreeMap::new();
         let mut upstreams = BTreeMap::new();
         let mut issuers = BTreeMap::new();
+        let mut points = BTreeMap::new();
         for document in documents {
             let name = document.name.clone();
             match &document.spec {
@@ -229,10 +232,19 @@ impl TenantWorld {
                 Spec::Issuer(spec) if spec.status == Status::Active => {
                     drop(issuers.insert(name, spec.clone()))
                 }
+                Spec::EnforcementPoint(spec) if spec.status == Status::Active => {
+                    drop(points.insert(spec.workload.clone(), spec.clone()))
+                }
                 _ => {}
             }
         }
-        Self { policy, models: Arc::new(models), upstreams: Arc::new(upstreams), issuers: Arc::new(issuers) }
+        Self {
+            policy,
+            models: Arc::new(models),
+            upstreams: Arc::new(upstreams),
+            issuers: Arc::new(issuers),
+            points: Arc::new(points),
+        }
     }
 }
 

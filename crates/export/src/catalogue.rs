@@ -225,11 +225,20 @@ fn intent(action: Action) -> Body {
         Action::ModelEmbed => Some("/v1/embeddings"),
         _ => None,
     };
-    let target = path.map_or(Target::House, |path| Target::Upstream {
-        upstream: Name::literal("openai-eu"),
-        path: path.to_owned(),
-        body: Digest::of(b"a request, capped and redacted"),
-    });
+    let target = match (action, path) {
+        (_, Some(path)) => Target::Upstream {
+            upstream: Name::literal("openai-eu"),
+            path: path.to_owned(),
+            body: Digest::of(b"a request, capped and redacted"),
+        },
+        (Action::AccessEvaluate | Action::AccessSearch, None) => Target::Answer {
+            asked: 3,
+            permitted: 2,
+            body: Digest::of(b"an answer"),
+            policy: Digest::of(b"a policy bundle"),
+        },
+        (_, None) => Target::House,
+    };
     let obligations = [
         Obligation::Cap { output_tokens_max: 512 },
         Obligation::DoNotKeep,

@@ -123,7 +123,7 @@ impl<'a> Facts<'a> {
     pub(crate) fn upstream(&self) -> Option<&'a str> {
         match self.target? {
             Target::Upstream { upstream, .. } => Some(upstream.as_str()),
-            Target::House => None,
+            Target::House | Target::Answer { .. } => None,
         }
     }
 

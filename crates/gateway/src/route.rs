@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bartizan_enforce::{Gate, Reply};
+use bartizan_enforce::{Access, Gate, Reply};
 use bartizan_model::ReasonCode;
 use bartizan_model::directory::Dialect;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body::Body;
 
-/// The routes of the data plane. There is no path without authentication.
+/// What the decision point can do (AuthZEN 1.0, section 9).
+const METADATA: &str = "/.well-known/authzen-configuration";
+
+/// The routes of the data plane. There is no path without authentication but the metadata of the decision API, which say
+/// nothing about anybody.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     gate: Arc<Gate>,
@@ -35,6 +39,15 @@ impl Gateway {
                 return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
             }
             return self.gate.call_model(dialect, request, peer).await;
+        }
+        if let Some((access, _)) = Access::ALL.iter().find(|(_, known)| *known == path) {
+            if request.method() != Method::POST {
+                return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
+            }
+            return self.gate.answer_access(*access, request, peer).await;
+        }
+        if path == METADATA && request.method() == Method::GET {
+            return self.gate.access_metadata(request.headers());
         }
         let model = match path.strip_prefix("/v1/models") {
             Some("") => None,

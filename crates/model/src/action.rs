@@ -75,6 +75,10 @@ actions! {
     PolicyRead "policy:read" "System",
     /// Evaluate an ask without doing it.
     PolicyTest "policy:test" "System",
+    /// Ask what policy says of others, as an application that enforces it.
+    AccessEvaluate "access:evaluate" "System",
+    /// Ask who may do what, as an application that shows it.
+    AccessSearch "access:search" "System",
     /// Read recorded decisions.
     DecisionRead "decision:read" "System",
     /// Read prompts, outputs and circumstances of a decision that were kept in the vault.

@@ -89,4 +89,15 @@ pub enum Target {
     },
     /// Our own state or ledger.
     House,
+    /// An answer about what policy says of others: to whoever enforces it, which is the asker.
+    Answer {
+        /// How many evaluations it tells of.
+        asked: u64,
+        /// How many of them it permits.
+        permitted: u64,
+        /// SHA-256 of the answer as it leaves.
+        body: Digest,
+        /// The policy bundle that it was decided by.
+        policy: Digest,
+    },
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{DeliverySpec, MirrorSpec};
+use crate::point::EnforcementPointSpec;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -74,6 +75,8 @@ pub enum Spec {
     Delivery(DeliverySpec),
     /// Where tiles are copied to.
     Mirror(MirrorSpec),
+    /// An application that asks for decisions and enforces them itself.
+    EnforcementPoint(EnforcementPointSpec),
 }
 
 /// A person.
@@ -345,6 +348,7 @@ impl Spec {
             Self::View(_) => "view",
             Self::Delivery(_) => "delivery",
             Self::Mirror(_) => "mirror",
+            Self::EnforcementPoint(_) => "enforcement_point",
         }
     }
 
@@ -366,6 +370,7 @@ impl Spec {
             Self::View(_) => "View",
             Self::Delivery(_) => "Delivery",
             Self::Mirror(_) => "Mirror",
+            Self::EnforcementPoint(_) => "EnforcementPoint",
         }
     }
 

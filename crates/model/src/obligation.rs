@@ -34,7 +34,7 @@ impl Detector {
 }
 
 /// The kinds of obligations, for what a door says it can apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObligationKind {
     /// [`Obligation::Cap`].

@@ -203,5 +203,6 @@ fn target(target: &Target) -> &str {
     match target {
         Target::Upstream { upstream, .. } => upstream,
         Target::House => "house",
+        Target::Answer { .. } => "asker",
     }
 }

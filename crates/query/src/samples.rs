@@ -102,6 +102,12 @@ fn grounds() -> impl Strategy<Value = Grounds> {
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
         Just(Target::House),
+        (0..9u64, 0..9u64, digest(), digest()).prop_map(|(asked, permitted, body, policy)| Target::Answer {
+            asked,
+            permitted,
+            body,
+            policy
+        }),
         (name(), select(TEXTS), digest()).prop_map(|(upstream, path, body)| Target::Upstream {
             upstream,
             path: path.to_owned(),

@@ -62,6 +62,8 @@ pub struct Listeners {
     pub control: SocketAddr,
     /// Health and metrics; never reachable from outside.
     pub operations: SocketAddr,
+    /// The address of the data plane as others know it, without a slash at its end.
+    pub public_url: Option<String>,
     /// Certificate chain and key for the data plane and the control API; plain HTTP without.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
@@ -159,6 +161,18 @@ fn retention(raw: &Raw) -> Result<Retention, ConfigError> {
     Ok(out)
 }
 
+/// The public address, which is an origin: paths are appended to it.
+fn public_url(raw: &Raw) -> Result<Option<String>, ConfigError> {
+    const SETTING: &str = "listeners.public_url";
+    let Some(text) = raw.optional(SETTING) else { return Ok(None) };
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']);
+    match host {
+        Some(host) if plain(host) => Ok(Some(text.to_owned())),
+        _ => Err(raw.wrong(SETTING, "a scheme and a host such as `https://gateway.example.com`")),
+    }
+}
+
 impl Config {
     /// Resolves what was written, checking every value.
     ///
@@ -183,6 +197,7 @@ impl Config {
             },
             listeners: Listeners {
                 data: raw.parse("listeners.data", "an address and port such as `127.0.0.1:8080`")?,
+                public_url: public_url(raw)?,
                 control: raw.parse("listeners.control", "an address and port such as `127.0.0.1:8081`")?,
                 operations: raw
                     .parse("listeners.operations", "an address and port such as `127.0.0.1:9090`")?,

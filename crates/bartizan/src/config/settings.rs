@@ -71,6 +71,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("listeners.tls_key", "", "PEM file with the private key to it."),
     setting(
+        "listeners.public_url",
+        "",
+        "The address of the data plane as others know it, such as `https://gateway.example.com`, for what tells them; the `Host` they ask at without.",
+    ),
+    setting(
         "log.filter",
         "info",
         "What is logged to standard error: a level, or `target=level` separated by commas.",

@@ -96,7 +96,10 @@ fn target() -> impl Strategy<Value = Target> {
         path,
         body,
     });
-    prop_oneof![Just(Target::House), upstream]
+    let number = || 0..1_u64 << 53;
+    let answer = (number(), number(), digest(), digest())
+        .prop_map(|(asked, permitted, body, policy)| Target::Answer { asked, permitted, body, policy });
+    prop_oneof![Just(Target::House), upstream, answer]
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
