@@ -118,8 +118,8 @@ pub(crate) fn can_apply(
 ) -> Result<bool, Problem> {
     let documents: Vec<_> =
         view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
-    let entities =
-        Entities::build(&documents).map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
+    let entities = Entities::build_for(&documents, Some(&compiled))
+        .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
     let snapshot = Snapshot::new(Some(compiled), Arc::new(entities));
     let suppose = |name: &Name| match level(name) {
         None => Caller::anonymous(tenant.clone()),

@@ -113,6 +113,13 @@ impl Control {
                 let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
                 return Err(Problem::with_detail(ReasonCode::Conflict, by));
             }
+            let left = view
+                .state
+                .documents
+                .iter()
+                .filter(|(t, d, _)| t == tenant && !(d.spec.kind() == kind && d.name == *name));
+            let left: Vec<Document> = left.map(|(_, d, _)| d.clone()).collect();
+            check_entities(view, &left, &[]).map_err(|e| Problem { reason: ReasonCode::Conflict, ..e })?;
             Ok((
                 vec![Change::DeleteDocument { kind: kind.to_owned(), name: name.clone(), expect: revision }],
                 (),
@@ -234,7 +241,8 @@ fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
             .chain(m.project.iter().map(|p| ("project", p)))
             .collect(),
         Spec::EnforcementPoint(point) => vec![("workload", &point.workload)],
-        Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) => Vec::new(),
+        // What an entity refers to is for the schema to say: `check_entities`.
+        Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) | Spec::Entity(_) => Vec::new(),
     }
 }
 
@@ -269,9 +277,19 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
             }
         }
     }
-    bartizan_decide::Entities::build(&all)
-        .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
-    Ok(())
+    check_entities(view, &all, given)
+}
+
+/// The entities must make a snapshot, and nothing of a bundle's own types may fall out of it that was in it: neither what is
+/// given, nor what refers to something that is changed.
+fn check_entities(view: &View, all: &[Document], given: &[Document]) -> Result<(), Problem> {
+    let invalid = |detail: String| Problem::with_detail(ReasonCode::Invalid, detail);
+    let bundle = view.policy.bundle().map(|bundle| &**bundle);
+    let entities = bartizan_decide::Entities::build_for(all, bundle).map_err(|e| invalid(e.to_string()))?;
+    let is_given = |name: &Name| given.iter().any(|d| d.spec.kind() == "entity" && d.name == *name);
+    let was_out = |name: &Name| view.policy.misfits().iter().any(|m| m.document == *name);
+    let fell = entities.misfits().iter().find(|m| is_given(&m.document) || !was_out(&m.document));
+    fell.map_or(Ok(()), |misfit| Err(invalid(misfit.to_string())))
 }
 
 fn check_address(document: &Document) -> Result<(), Problem> {

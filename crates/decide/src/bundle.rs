@@ -14,10 +14,10 @@ use cedar_policy::{
 use crate::complexity::{self, TextOf};
 use crate::context::Needs;
 use crate::index::Scope;
+use crate::platform::SCHEMA;
 use crate::vocabulary::Vocabulary;
 use crate::{lint, remedy, table};
 
-const SCHEMA: &str = include_str!("schema.cedarschema");
 const CONSTITUTION: &str = include_str!("constitution.cedar");
 /// Bytes of a bundle.
 const BYTES_MAX: usize = 16 << 20;

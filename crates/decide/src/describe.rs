@@ -23,9 +23,15 @@ pub(crate) fn uid(kind: &str, name: &str) -> Option<EntityUid> {
 }
 
 /// An attribute of an entity.
+#[derive(Debug)]
 pub(crate) enum Attribute {
     Text(String),
     Entity(EntityUid),
+    /// As a bundle's schema reads it, with its canonical text.
+    Value {
+        expression: RestrictedExpression,
+        text: String,
+    },
 }
 
 impl Attribute {
@@ -33,13 +39,14 @@ impl Attribute {
         match self {
             Self::Text(text) => RestrictedExpression::new_string(text.clone()),
             Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
+            Self::Value { expression, .. } => expression.clone(),
         }
     }
 
     /// As it is hashed.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Text(text) => text.clone(),
+            Self::Text(text) | Self::Value { text, .. } => text.clone(),
             Self::Entity(uid) => uid.to_string(),
         }
     }
@@ -48,7 +55,8 @@ impl Attribute {
 /// Attributes, parents, and what attributes point to.
 pub(crate) type Described = (BTreeMap<String, Attribute>, BTreeSet<EntityUid>, Vec<EntityUid>);
 
-/// Attributes, parents and pointers of a document; none for kinds that policies do not see.
+/// Attributes, parents and pointers of a document; none for kinds that policies do not see, nor for what only a bundle's
+/// schema can read ([`crate::generic::admit`]).
 pub(crate) fn describe(
     document: &Document,
     group_roles: &HashMap<Name, BTreeSet<Name>>,
@@ -98,9 +106,8 @@ pub(crate) fn describe(
         | Spec::View(_)
         | Spec::Delivery(_)
         | Spec::Mirror(_)
-        | Spec::EnforcementPoint(_) => {
-            return None;
-        }
+        | Spec::EnforcementPoint(_)
+        | Spec::Entity(_) => return None,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::describe::uid;
 use crate::entities::Entities;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::explain::Explanation;
+use crate::generic::Misfit;
 use crate::lift::{Applied, apply, can, strength};
 use crate::verdict::{Decision, Evidence, Permit, PermitParts, Refused, Verdict};
 
@@ -93,6 +94,12 @@ impl Snapshot {
 
     pub(crate) const fn entities(&self) -> &Arc<Entities> {
         &self.entities
+    }
+
+    /// What was left out of the entities, because it does not fit the schema in force.
+    #[must_use]
+    pub fn misfits(&self) -> &[Misfit] {
+        self.entities.misfits()
     }
 
     /// Decides an ask: for every member of the caller's chain, with the strongest verdict of all.

@@ -8,13 +8,16 @@ use bartizan_model::directory::{Spec, Status};
 use bartizan_model::{Document, EntityRef};
 use cedar_policy::{Entity, EntityTypeName, EntityUid};
 
+use crate::bundle::CompiledBundle;
 use crate::describe::{Attribute, describe, roles_of_groups, uid};
+use crate::generic::{Misfit, admit};
 
 /// One tenant's entities with their closed ancestors.
 #[derive(Debug, Default)]
 pub struct Entities {
     nodes: HashMap<EntityUid, Node>,
     users: Vec<Name>,
+    misfits: Vec<Misfit>,
 }
 
 #[derive(Debug)]
@@ -46,11 +49,20 @@ pub(crate) struct Slice {
 }
 
 impl Entities {
-    /// Builds the entities of `documents`.
+    /// Builds the entities of `documents`, but for those of a bundle's own types.
     ///
     /// # Errors
     /// When a parent chain is a cycle.
     pub fn build(documents: &[Document]) -> Result<Self, EntitiesError> {
+        Self::build_for(documents, None)
+    }
+
+    /// Builds the entities of `documents`; those of a bundle's own types as its schema reads them, or not at all where they
+    /// do not fit ([`Self::misfits`]).
+    ///
+    /// # Errors
+    /// When a parent chain is a cycle.
+    pub fn build_for(documents: &[Document], bundle: Option<&CompiledBundle>) -> Result<Self, EntitiesError> {
         let mut out = Self::default();
         let members = roles_of_groups(documents);
         for document in documents {
@@ -64,6 +76,12 @@ impl Entities {
         out.add(&EntityRef::system(), &BTreeMap::new(), BTreeSet::new(), Vec::new())?;
         let anonymous = EntityRef::new(Name::literal("Anonymous"), Name::literal("anonymous"));
         out.add(&anonymous, &BTreeMap::new(), BTreeSet::new(), Vec::new())?;
+        let present = |id: &EntityUid| out.nodes.contains_key(id);
+        let own = admit(documents, bundle.map(|bundle| &bundle.schema), present);
+        out.misfits = own.misfits;
+        for (entity, (attributes, parents, points_to)) in own.fit {
+            out.add(&entity, &attributes, parents, points_to)?;
+        }
         out.close()?;
         Ok(out)
     }
@@ -110,6 +128,17 @@ impl Entities {
             }
         }
         Ok(())
+    }
+
+    /// What was left out, because it does not fit the schema in force.
+    #[must_use]
+    pub fn misfits(&self) -> &[Misfit] {
+        &self.misfits
+    }
+
+    #[cfg(test)]
+    pub(crate) fn node(&self, id: &EntityUid) -> Option<&Node> {
+        self.nodes.get(id)
     }
 
     /// People who are in use.

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{DeliverySpec, MirrorSpec};
+use crate::fact::Facts;
 use crate::point::EnforcementPointSpec;
+use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -28,7 +30,10 @@ impl Document {
     /// The entity that policies see, where the kind has one.
     #[must_use]
     pub fn entity(&self) -> EntityRef {
-        EntityRef::new(Name::literal(self.spec.entity_type()), self.name.clone())
+        match &self.spec {
+            Spec::Entity(spec) => EntityRef::new(spec.kind.as_name().clone(), spec.id.clone()),
+            spec => EntityRef::new(Name::literal(spec.entity_type()), self.name.clone()),
+        }
     }
 }
 
@@ -77,6 +82,8 @@ pub enum Spec {
     Mirror(MirrorSpec),
     /// An application that asks for decisions and enforces them itself.
     EnforcementPoint(EnforcementPointSpec),
+    /// A thing of a type that a bundle's own schema declares.
+    Entity(EntitySpec),
 }
 
 /// A person.
@@ -321,6 +328,24 @@ const fn default_acr_cap() -> u8 {
     2
 }
 
+/// A thing of a type that a bundle's own schema declares. It must fit the schema in force: one that does not is left out
+/// of what policies see, so that what needs it is denied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntitySpec {
+    /// The entity type in the schema, such as `Todo` or `Shop::Order`; none of the house's own.
+    #[serde(rename = "type")]
+    pub kind: TypeName,
+    /// What it is called within its type: any text of at most 1,024 bytes. The document's name is only for people.
+    pub id: EntityName,
+    /// Its attributes, as the schema declares them.
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub attributes: Facts,
+    /// What it is in: `Group::staff`, `Shop::"any text"`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub parents: BTreeSet<EntityPath>,
+}
+
 /// A question about the ledger, kept under a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -349,10 +374,11 @@ impl Spec {
             Self::Delivery(_) => "delivery",
             Self::Mirror(_) => "mirror",
             Self::EnforcementPoint(_) => "enforcement_point",
+            Self::Entity(_) => "entity",
         }
     }
 
-    /// The entity type in policies.
+    /// The entity type in policies; of an `entity`, its own type says more ([`Document::entity`]).
     #[must_use]
     pub const fn entity_type(&self) -> &'static str {
         match self {
@@ -371,6 +397,7 @@ impl Spec {
             Self::Delivery(_) => "Delivery",
             Self::Mirror(_) => "Mirror",
             Self::EnforcementPoint(_) => "EnforcementPoint",
+            Self::Entity(_) => "Entity",
         }
     }
 

@@ -8,6 +8,7 @@ pub mod commit;
 pub mod delivery;
 pub mod directory;
 mod extras;
+pub mod fact;
 pub mod label;
 pub mod obligation;
 pub mod point;
@@ -26,13 +27,14 @@ pub use caller::{
 pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
+pub use fact::{Fact, Facts};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use point::EnforcementPointSpec;
 pub use problem::Problem;
 pub use reason::ReasonCode;
 pub use remedy::{Offer, Remedy};
-pub use resource::EntityRef;
+pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 
 use bartizan_base::id::kinds;
 
