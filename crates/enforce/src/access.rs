@@ -242,7 +242,7 @@ impl Gate {
             Sought::Resource => Some(search.resource.kind.clone()),
             Sought::Action => None,
         };
-        let asked = sought_of(search);
+        let asked = advisor.sought_of(search);
         // A page is a page of this search of this application: nothing else may go on from it.
         let question = json!([
             format!("{seek:?}"),
@@ -317,7 +317,7 @@ impl Advisor<'_> {
         // An application that says what it can apply is taken at its word (obligations profile, section 8).
         let declared = evaluation.context.get("supported_obligations").and_then(Value::as_array);
         let can = declared.is_none_or(|kinds| SUPPORTED.iter().all(|kind| kinds.contains(&json!(kind))));
-        let advice = self.policy.advise(&asked_of(evaluation), self.point, self.now);
+        let advice = self.policy.advise(&self.asked_of(evaluation), self.point, self.now);
         let mut context = Map::new();
         if advice.permits() && !advice.obligations.is_empty() {
             if !can {
@@ -359,6 +359,46 @@ impl Advisor<'_> {
         }
         out
     }
+
+    fn entity(&self, entity: Entity) -> AskedEntity {
+        let mut properties = entity.properties;
+        if self.point.flat_properties {
+            for (name, value) in entity.beside {
+                properties.entry(name).or_insert(value);
+            }
+        }
+        AskedEntity { kind: entity.kind, id: entity.id.unwrap_or_default(), properties }
+    }
+
+    fn asked_of(&self, evaluation: Evaluation) -> AskedOf {
+        AskedOf {
+            subject: self.entity(evaluation.subject),
+            action: evaluation.action.name,
+            action_properties: evaluation.action.properties,
+            resource: self.entity(evaluation.resource),
+            context: evaluation.context,
+        }
+    }
+
+    /// The question of a search, without what stands in the place of what is looked for.
+    fn sought_of(&self, search: Search) -> AskedOf {
+        let nameless = |found: Entity| AskedEntity { kind: found.kind, ..AskedEntity::default() };
+        let (action, action_properties) =
+            search.action.map(|action| (action.name, action.properties)).unwrap_or_default();
+        AskedOf {
+            subject: match search.sought {
+                Sought::Subject => nameless(search.subject),
+                Sought::Resource | Sought::Action => self.entity(search.subject),
+            },
+            action,
+            action_properties,
+            resource: match search.sought {
+                Sought::Resource => nameless(search.resource),
+                Sought::Subject | Sought::Action => self.entity(search.resource),
+            },
+            context: search.context,
+        }
+    }
 }
 
 /// Obligations of ours are of no registered type: `custom`, with what to do in our own words.
@@ -374,40 +414,6 @@ fn obligations(advice: &Advice) -> Vec<Obligation> {
 
 fn told<T: serde::Serialize>(answer: &T, asked: u64, permitted: u64) -> Told {
     Told { body: authzen::body(answer), asked, permitted }
-}
-
-fn entity(entity: Entity) -> AskedEntity {
-    AskedEntity { kind: entity.kind, id: entity.id.unwrap_or_default(), properties: entity.properties }
-}
-
-fn asked_of(evaluation: Evaluation) -> AskedOf {
-    AskedOf {
-        subject: entity(evaluation.subject),
-        action: evaluation.action.name,
-        action_properties: evaluation.action.properties,
-        resource: entity(evaluation.resource),
-        context: evaluation.context,
-    }
-}
-
-/// The question of a search, without what stands in the place of what is looked for.
-fn sought_of(search: Search) -> AskedOf {
-    let nameless = |found: Entity| AskedEntity { kind: found.kind, ..AskedEntity::default() };
-    let (action, action_properties) =
-        search.action.map(|action| (action.name, action.properties)).unwrap_or_default();
-    AskedOf {
-        subject: match search.sought {
-            Sought::Subject => nameless(search.subject),
-            Sought::Resource | Sought::Action => entity(search.subject),
-        },
-        action,
-        action_properties,
-        resource: match search.sought {
-            Sought::Resource => nameless(search.resource),
-            Sought::Subject | Sought::Action => entity(search.resource),
-        },
-        context: search.context,
-    }
 }
 
 fn page_place() -> Name {

@@ -40,6 +40,9 @@ pub struct EnforcementPointSpec {
     /// Whether its word replaces what the directory says of the same property. Off: the directory wins.
     #[serde(default)]
     pub overrides: bool,
+    /// Whether what it writes beside `type` and `id` counts as properties, as in drafts of the API before 01.
+    #[serde(default)]
+    pub flat_properties: bool,
     /// Obligations that it can apply. A permit under others is none.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub applies: BTreeSet<ObligationKind>,
@@ -59,6 +62,7 @@ impl EnforcementPointSpec {
             resource_properties: BTreeSet::new(),
             context: BTreeSet::new(),
             overrides: false,
+            flat_properties: false,
             applies: BTreeSet::new(),
         }
     }

@@ -27,6 +27,9 @@ pub struct Entity {
     /// What the enforcement point says of it.
     #[serde(default)]
     pub properties: Map<String, Value>,
+    /// Members that the specification does not know: properties in its first drafts, without meaning now.
+    #[serde(flatten)]
+    pub beside: Map<String, Value>,
 }
 
 /// An action.
