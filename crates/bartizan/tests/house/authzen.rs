@@ -415,3 +415,45 @@ async fn obligations_reach_those_who_can_apply_them_and_batches_stop_where_they_
     assert_eq!((&last["target"]["target"], &last["target"]["permitted"]), (&json!("answer"), &json!(2)));
     drop(all.house.stop().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_asks_with_the_client_and_only_a_whole_yes_is_one() {
+    use bartizan_client::{Client as Asker, Error, Question, Semantic};
+    let all = Applications::new().await;
+    let (base, keys) = (all.house.data(), all.keys.clone());
+    let asked = blocking(move || {
+        let of = |who: &str| Asker::new(&base, keys[who].expose().clone()).unwrap();
+        let (shop, search) = (of("shop"), of("search"));
+        let see = Question::new(("person", "kim"), "see", ("order", "small"));
+        let answer = shop.evaluate(&see).unwrap();
+        assert!(!answer.permits_plainly(), "nobody masked anything");
+        assert!(answer.permits(|o| o.own("redact").is_some_and(|r| r["detectors"] == json!(["email"]))));
+        let void = Question::new(("person", "kim"), "void", ("order", "small"));
+        let abroad = void.clone().with_context("country", "LI");
+        let answers =
+            shop.evaluate_all(&[void.clone(), abroad.clone(), void.clone()], Semantic::default()).unwrap();
+        assert_eq!(answers.iter().map(|a| a.permits_plainly()).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(answers[1].reasons(), ["forbidden"]);
+        let first = shop.evaluate_all(&[abroad, void], Semantic::DenyOnFirstDeny).unwrap();
+        assert_eq!(first.len(), 1);
+        let view = Question::new(("user", "felix"), "view", ("record", "106"));
+        assert_eq!(search.actions(&view).unwrap().results, ["delete", "edit", "view"]);
+        assert_eq!(
+            search.resources(&Question::new(("user", "dan"), "view", ("record", "x"))).unwrap().results.len(),
+            20
+        );
+        assert_eq!(
+            search.subjects(&Question::new(("user", "x"), "delete", ("record", "101"))).unwrap().results,
+            ["alice"]
+        );
+        let refused = of("nobody").evaluate(&see).unwrap_err();
+        assert!(
+            matches!(&refused, Error::Refused { status: 403, code, .. } if code == "no_matching_permit"),
+            "{refused}"
+        );
+        let unknown = Asker::new(&base, "nonsense".to_owned()).unwrap().evaluate(&see).unwrap_err();
+        assert!(matches!(unknown, Error::Refused { status: 401, .. }), "{unknown}");
+    });
+    asked.await;
+    drop(all.house.stop().await);
+}
