@@ -16,6 +16,7 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("configuration.md", configuration()),
         ("control-api.md", control_api()),
         ("openapi.json", format!("{:#}\n", bartizan_api::openapi())),
+        ("decision-openapi.json", format!("{:#}\n", bartizan_gateway::decision_openapi())),
         ("metrics.md", metrics()),
         ("cli.md", cli()),
         ("ids.md", ids()),

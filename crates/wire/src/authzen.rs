@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bartizan_base::json::{self, JsonError, Limits};
 use bartizan_model::{Problem, ReasonCode};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -16,7 +17,7 @@ pub const EVALUATIONS_MAX: usize = 1_000;
 pub const PAGE_MAX: u32 = 1_000;
 
 /// A subject or resource. In a search, the one that is looked for needs no `id`; one that stands there is ignored.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 pub struct Entity {
     /// Its type.
     #[serde(rename = "type")]
@@ -33,7 +34,7 @@ pub struct Entity {
 }
 
 /// An action.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 pub struct Action {
     /// Its name.
     pub name: String,
@@ -56,7 +57,7 @@ pub struct Evaluation {
 }
 
 /// How far a batch is worked through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Semantic {
     /// Every evaluation.
@@ -115,7 +116,7 @@ pub struct Search {
 }
 
 /// Which part of the results is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PageRequest {
     /// Where to go on; empty for the beginning.
@@ -125,7 +126,7 @@ pub struct PageRequest {
 }
 
 /// The answer to an evaluation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Answer {
     /// Whether it may happen.
     pub decision: bool,
@@ -135,14 +136,14 @@ pub struct Answer {
 }
 
 /// The answer to several.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Answers {
     /// In the order of the request.
     pub evaluations: Vec<Answer>,
 }
 
 /// The answer to a search.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Found {
     /// Where it goes on.
     pub page: Page,
@@ -151,7 +152,7 @@ pub struct Found {
 }
 
 /// Which part of the results this is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Page {
     /// To be sent for the next part; empty at the end.
     pub next_token: String,
