@@ -3,24 +3,33 @@
 //! A [`Bundle`] is compiled once ([`CompiledBundle`]), joined with [`Entities`] into an immutable [`Snapshot`], and asked:
 //! [`Snapshot::decide`].
 
+mod approval;
 mod bundle;
+mod compile;
 mod complexity;
 mod context;
 mod describe;
+mod diagnostic;
 mod engine;
 mod entities;
 mod evaluate;
 mod explain;
 mod index;
+mod judged;
 mod lift;
 mod lint;
+mod near;
 mod remedy;
+mod review;
 mod starter;
 mod suppose;
+mod surely;
 mod table;
 mod verdict;
 
-pub use bundle::{Bundle, BundleError, BundleErrors, CompiledBundle};
+pub use approval::{ApprovalKey, Hold, NotAKey, Standing};
+pub use bundle::{Bundle, CompiledBundle, RemedyChange};
+pub use diagnostic::{BundleError, BundleErrors};
 pub use engine::{Door, Question, Snapshot};
 pub use entities::{Entities, EntitiesError};
 pub use explain::Explanation;

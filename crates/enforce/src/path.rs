@@ -502,6 +502,7 @@ impl Gate {
             verdict: VerdictKind::Deny,
             reasons: vec![problem.reason.clone()],
             offers: Vec::new(),
+            holds: Vec::new(),
             grounds: None,
             discoverable: true,
         };

@@ -11,6 +11,7 @@ mod extras;
 pub mod label;
 pub mod obligation;
 pub mod problem;
+pub mod quorum;
 pub mod reason;
 pub mod record;
 pub mod remedy;
@@ -28,8 +29,9 @@ pub use extras::RequestExtra;
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use problem::Problem;
+pub use quorum::{Quorum, QuorumError, Share};
 pub use reason::ReasonCode;
-pub use remedy::{Offer, Remedy};
+pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::EntityRef;
 
 use bartizan_base::id::kinds;
