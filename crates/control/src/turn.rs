@@ -126,6 +126,7 @@ impl Control {
             verdict: VerdictKind::Deny,
             reasons: vec![reason.clone()],
             offers: Vec::new(),
+            holds: Vec::new(),
             grounds: None,
             discoverable: true,
         };

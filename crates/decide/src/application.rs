@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bartizan_base::{Digest, Timestamp, json};
 use bartizan_model::record::VerdictKind;
-use bartizan_model::{Action, EnforcementPointSpec, Obligations, ReasonCode};
+use bartizan_model::{Action, EnforcementPointSpec, Obligations, ReasonCode, Remedy};
 use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Schema};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ use crate::bundle::Rule;
 use crate::context::{Circumstances, Needs};
 use crate::engine::Snapshot;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
-use crate::lift::{Applied, apply};
+use crate::remedy::facts;
 use crate::verdict::Evidence;
 use crate::vocabulary::Members;
 
@@ -298,7 +298,7 @@ impl<'a> Question<'a> {
     fn judge(&self, translated: &Translated<'_>) -> Advice {
         let bundle = &self.evaluator.bundle;
         let mut advice = Advice::denied(bundle.digest(), ReasonCode::NoMatchingPermit);
-        let first = match self.evaluate(translated, &Applied::default()) {
+        let first = match self.evaluate(translated, &BTreeSet::new()) {
             Ok(first) => first,
             Err(detail) => {
                 advice.reasons = vec![ReasonCode::Invalid];
@@ -340,21 +340,20 @@ impl<'a> Question<'a> {
         // A login, a purpose and an approval are facts of the house's own callers; here there is nobody to bring them about.
         let ours = |rule: &&&Rule| {
             rule.remedies.is_empty()
-                || rule.remedies.iter().any(|remedy| !matches!(remedy, bartizan_model::Remedy::Oblige(_)))
+                || rule.remedies.iter().any(|remedy| !matches!(remedy, Remedy::Oblige(_)))
         };
         if let Some(rule) = forbids.iter().find(ours) {
             advice.reasons = vec![rule.reason.clone()];
             return;
         }
-        let (mut applied, mut obligations, mut offers) =
-            (Applied::default(), Obligations::none(), Vec::new());
-        for rule in forbids {
-            for remedy in &rule.remedies {
-                apply(rule, remedy, &mut applied, &mut obligations, &mut offers);
-            }
-        }
-        let again = self.evaluate(translated, &applied);
-        let helps = again.is_ok_and(|again| again.permitted);
+        let oblige = |remedy: &Remedy| match remedy {
+            Remedy::Oblige(obligation) => Some(obligation.clone()),
+            _ => None,
+        };
+        let obligations: Obligations =
+            forbids.iter().flat_map(|rule| &rule.remedies).filter_map(oblige).collect();
+        let obliged = obligations.iter().flat_map(facts).collect();
+        let helps = self.evaluate(translated, &obliged).is_ok_and(|again| again.permitted);
         advice.evidence.remedy_helps = Some(helps);
         if !helps {
             advice.reasons = vec![first.reason.clone()];
@@ -369,15 +368,19 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn evaluate(&self, translated: &Translated<'_>, applied: &Applied) -> Result<Evaluation, String> {
+    fn evaluate(
+        &self,
+        translated: &Translated<'_>,
+        obliged: &BTreeSet<String>,
+    ) -> Result<Evaluation, String> {
         let mut told = translated.told.clone();
         let mut ours = |name: &str, value: Value| {
             if translated.declared.contains_key(name) {
                 told.insert(name.to_owned(), value);
             }
         };
-        ours("obligations", json!(applied.obligations));
-        ours("approvals", json!(applied.approvals));
+        ours("obligations", json!(obliged));
+        ours("approvals", json!([]));
         ours("now", json!({"__extn": {"fn": "datetime", "arg": self.now.to_string()}}));
         let told = Value::Object(told);
         let digest = Digest::of(&json::canonical(&told).map_err(|e| e.to_string())?);

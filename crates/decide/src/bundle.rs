@@ -1,33 +1,22 @@
-//! Policy bundles: a folder of Cedar files, checked and compiled.
+//! Policy bundles: a folder of Cedar files, and what becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
-use std::str::FromStr as _;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, HashMap};
 
 use bartizan_base::{Digest, Name, json};
 use bartizan_model::{ReasonCode, Remedy};
-use cedar_policy::{
-    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
-};
+use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 
-use crate::complexity::{self, TextOf};
+use crate::approval::ApprovalKey;
+use crate::compile::Compiler;
 use crate::context::Needs;
+use crate::diagnostic::{BundleError, BundleErrors};
 use crate::index::Scope;
-use crate::platform::SCHEMA;
 use crate::vocabulary::Vocabulary;
-use crate::{lint, remedy, table};
-
-const CONSTITUTION: &str = include_str!("constitution.cedar");
-/// Bytes of a bundle.
-const BYTES_MAX: usize = 16 << 20;
-/// Policies of a bundle.
-const POLICIES_MAX: usize = 50_000;
 
 /// A bundle as it is written: files by relative path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
-    /// `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml`.
+    /// `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml`, `README.md`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -40,45 +29,19 @@ impl Bundle {
     }
 }
 
-/// One thing wrong with a bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BundleError {
-    /// In which file; empty for the bundle as a whole.
-    pub file: String,
-    /// On which line, from 1; 0 for the file as a whole.
-    pub line: usize,
-    /// What is wrong.
-    pub message: String,
-    /// What would help.
-    pub help: Option<String>,
-}
-
-impl fmt::Display for BundleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.file.as_str(), self.line) {
-            ("", _) => {}
-            (file, 0) => write!(f, "{file}: ")?,
-            (file, line) => write!(f, "{file}:{line}: ")?,
-        }
-        f.write_str(&self.message)?;
-        self.help.as_ref().map_or(Ok(()), |help| write!(f, "\n  hint: {help}"))
-    }
-}
-
-/// Everything wrong with a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct BundleErrors(pub Vec<BundleError>);
-
 /// A rule of a compiled bundle.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) id: Name,
+    /// As it is evaluated: approvals stand in it by their keys.
     pub(crate) policy: Policy,
     pub(crate) scope: Scope,
     pub(crate) forbids: bool,
     pub(crate) reason: ReasonCode,
     pub(crate) remedies: Vec<Remedy>,
+    /// The key of its approval, where it has such a remedy.
+    pub(crate) approval: Option<ApprovalKey>,
+    /// As it is written.
     pub(crate) text: String,
     pub(crate) needs: Needs,
 }
@@ -86,41 +49,36 @@ pub(crate) struct Rule {
 /// A bundle that passed every check, ready to decide.
 #[derive(Debug)]
 pub struct CompiledBundle {
-    digest: Digest,
+    pub(crate) digest: Digest,
     pub(crate) schema: Schema,
     pub(crate) rules: Vec<Rule>,
     pub(crate) constitution: Vec<Rule>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
     pub(crate) vocabulary: Vocabulary,
+    pub(crate) warnings: Vec<BundleError>,
 }
 
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Manifest {
-    /// For people; read so that a misspelt member is refused.
-    #[serde(rename = "name")]
-    _name: String,
-    reasons: BTreeSet<String>,
-}
-
-struct Compiler {
-    errors: Vec<BundleError>,
-    declared: BTreeSet<String>,
+/// A remedy that differs between two bundles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemedyChange {
+    /// The rule.
+    pub rule: Name,
+    /// What lifted it before, in canonical form; nothing if only its condition did.
+    pub before: Vec<String>,
+    /// What lifts it now.
+    pub now: Vec<String>,
+    /// Whether the change may let through what was held back. True unless the new clauses are shown to be at least as strong.
+    pub widens: bool,
 }
 
 impl CompiledBundle {
-    /// Checks and compiles a bundle: syntax, schema, types (strict, warnings are errors), ids, reasons, remedies.
+    /// Checks and compiles a bundle: syntax, schema, types (strict, warnings are errors), ids, reasons, remedies, lints.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(bundle: &Bundle) -> Result<Self, BundleErrors> {
-        let mut compiler = Compiler { errors: Vec::new(), declared: BTreeSet::new() };
-        let compiled = compiler.run(bundle);
-        match compiled {
-            Some(compiled) if compiler.errors.is_empty() => Ok(compiled),
-            _ => Err(BundleErrors(compiler.errors)),
-        }
+        Compiler::default().compile(bundle)
     }
 
     /// The digest of the bundle it was compiled from.
@@ -140,313 +98,65 @@ impl CompiledBundle {
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
-}
 
-impl Compiler {
-    fn wrong(&mut self, file: &str, line: usize, message: impl Into<String>, help: Option<&str>) {
-        self.errors.push(BundleError {
-            file: file.to_owned(),
-            line,
-            message: message.into(),
-            help: help.map(str::to_owned),
-        });
+    /// What is not wrong but worth a look: rules that others cover, forbids that could err.
+    #[must_use]
+    pub fn warnings(&self) -> &[BundleError] {
+        &self.warnings
     }
 
-    fn run(&mut self, bundle: &Bundle) -> Option<CompiledBundle> {
-        if bundle.files.values().map(String::len).sum::<usize>() > BYTES_MAX {
-            self.wrong("", 0, format!("the bundle is longer than {BYTES_MAX} bytes"), None);
-            return None;
-        }
-        self.manifest(bundle);
-        let (schema, vocabulary) = self.schema(bundle)?;
-        let mut rules = Vec::new();
-        for (file, text) in &bundle.files {
-            if file.ends_with(".cedar") {
-                self.file(file, text, &mut rules);
-            } else if table::is_test(file) {
-                if let Err(error) = table::check(text) {
-                    self.wrong(file, 0, error, None);
-                }
-            } else if !(file == "bundle.toml" || file.ends_with(".cedarschema")) {
-                self.wrong(
-                    file,
-                    0,
-                    "a bundle holds `*.cedar`, `schema/*.cedarschema`, `bundle.toml` and `tests/*.toml`",
-                    None,
-                );
-            }
-        }
-        if rules.len() > POLICIES_MAX {
-            self.wrong("", 0, format!("the bundle has more than {POLICIES_MAX} rules"), None);
-        }
-        self.unique(&rules);
-        self.validate(&schema, &rules);
-        let constitution = self.constitution(&schema)?;
-        let rules = rules.into_iter().map(|(_, rule)| rule).collect();
-        let action_groups = action_groups(&schema)?;
-        Some(CompiledBundle {
-            digest: bundle.digest(),
-            schema,
-            rules,
-            constitution,
-            action_groups,
-            vocabulary,
-        })
-    }
-
-    fn manifest(&mut self, bundle: &Bundle) {
-        let Some(text) = bundle.files.get("bundle.toml") else { return };
-        match toml::from_str::<Manifest>(text) {
-            Ok(manifest) => {
-                for reason in &manifest.reasons {
-                    if !matches!(reason.parse(), Ok(ReasonCode::Custom(_))) {
-                        self.wrong(
-                            "bundle.toml",
-                            0,
-                            format!("`{reason}` is not a reason of a bundle"),
-                            Some("write `custom:NAME`"),
-                        );
-                    }
-                }
-                self.declared = manifest.reasons;
-            }
-            Err(error) => self.wrong("bundle.toml", 0, error.message(), None),
-        }
-    }
-
-    fn schema(&mut self, bundle: &Bundle) -> Option<(Schema, Vocabulary)> {
-        let mut fragments = Vec::new();
-        for (file, text) in std::iter::once((&"schema".to_owned(), &SCHEMA.to_owned()))
-            .chain(bundle.files.iter().filter(|(f, _)| f.ends_with(".cedarschema")))
-        {
-            if self.is_too_complex(file, text, TextOf::Schema) {
-                continue;
-            }
-            match SchemaFragment::from_cedarschema_str(text) {
-                Ok((fragment, _)) => fragments.push(fragment),
-                Err(error) => self.wrong(file, 0, error.to_string(), None),
-            }
-        }
-        let vocabulary = Vocabulary::of(&fragments);
-        match Schema::from_schema_fragments(fragments) {
-            Ok(schema) => Some((schema, vocabulary)),
-            Err(error) => {
-                self.wrong("", 0, format!("schema: {error}"), None);
-                None
-            }
-        }
-    }
-
-    fn is_too_complex(&mut self, file: &str, text: &str, text_is: TextOf) -> bool {
-        let Err((offset, message)) = complexity::check(text, text_is) else { return false };
-        let line = text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
-        self.wrong(file, line, message, Some("write several smaller ones"));
-        true
-    }
-
-    fn file(&mut self, file: &str, text: &str, rules: &mut Vec<(String, Rule)>) {
-        if self.is_too_complex(file, text, TextOf::Rules) {
-            return;
-        }
-        let set = match PolicySet::from_str(text) {
-            Ok(set) => set,
-            Err(errors) => {
-                for error in errors.iter() {
-                    let line = miette_line(error, text);
-                    self.wrong(file, line, error.to_string(), None);
-                }
-                return;
-            }
-        };
-        if set.templates().next().is_some() {
-            self.wrong(file, 0, "templates are not taken", Some("write the policies out"));
-        }
-        for policy in set.policies() {
-            let line = line_of(policy, text);
-            if let Some(rule) = self.rule(file, line, policy) {
-                rules.push((file.to_owned(), rule));
-            }
-        }
-    }
-
-    fn rule(&mut self, file: &str, line: usize, policy: &Policy) -> Option<Rule> {
-        let Some(id) = policy.annotation("id").and_then(|id| id.parse::<Name>().ok()) else {
-            self.wrong(
-                file,
-                line,
-                "a rule needs a unique `@id(\"…\")`",
-                Some("records and explanations name rules by it"),
-            );
-            return None;
-        };
-        for (annotation, _) in policy.annotations() {
-            if !matches!(annotation, "id" | "reason" | "remedy" | "description" | "owner") {
-                let message = format!("`{id}`: unknown annotation `@{annotation}`");
-                self.wrong(
-                    file,
-                    line,
-                    message,
-                    Some("there are @id, @reason, @remedy, @description, @owner"),
-                );
-            }
-        }
-        let forbids = policy.effect() == Effect::Forbid;
-        let reason = self.reason(file, line, &id, policy, forbids);
-        let remedies = match policy.annotation("remedy") {
-            None => Vec::new(),
-            Some(_) if !forbids => {
-                self.wrong(file, line, format!("`{id}`: only a forbid can have a remedy"), None);
-                Vec::new()
-            }
-            Some(text) => remedy::parse(text).unwrap_or_else(|message| {
-                self.wrong(file, line, format!("`{id}`: {message}"), None);
-                Vec::new()
-            }),
-        };
-        let Ok(est) = policy.to_json() else {
-            self.wrong(file, line, format!("`{id}`: cannot be analysed"), None);
-            return None;
-        };
-        for (message, help) in lint::facts_stand_soundly(&est, forbids)
-            .into_iter()
-            .chain(lint::remedies_lift(&est, &id, &remedies))
-        {
-            self.wrong(file, line, format!("`{id}`: {message}"), Some(&help));
-        }
-        let policy = policy.new_id(PolicyId::new(id.as_str()));
-        Some(Rule {
-            scope: Scope::of(&policy),
-            text: policy.to_string(),
-            id,
-            policy,
-            forbids,
-            reason,
-            remedies,
-            needs: Needs::of(&est),
-        })
-    }
-
-    fn reason(&mut self, file: &str, line: usize, id: &Name, policy: &Policy, forbids: bool) -> ReasonCode {
-        let Some(code) = policy.annotation("reason") else { return ReasonCode::Forbidden };
-        if !forbids {
-            self.wrong(file, line, format!("`{id}`: only a forbid can have a reason"), None);
-        }
-        match code.parse() {
-            Ok(ReasonCode::Custom(_)) if !self.declared.contains(code) => {
-                self.wrong(
-                    file,
-                    line,
-                    format!("`{id}`: reason `{code}` is not declared"),
-                    Some("declare it in `bundle.toml`: reasons = [\"custom:…\"]"),
-                );
-                ReasonCode::Forbidden
-            }
-            Ok(reason) => reason,
-            Err(_) => {
-                self.wrong(
-                    file,
-                    line,
-                    format!("`{id}`: unknown reason `{code}`"),
-                    Some("take a code of the registry, or declare `custom:NAME` in `bundle.toml`"),
-                );
-                ReasonCode::Forbidden
-            }
-        }
-    }
-
-    fn unique(&mut self, rules: &[(String, Rule)]) {
-        let mut seen = BTreeSet::new();
-        for (file, rule) in rules {
-            if rule.id.starts_with("constitution-") {
-                self.wrong(
-                    file,
-                    0,
-                    format!("`{}`: ids beginning with `constitution-` are the house's own", rule.id),
-                    None,
-                );
-            }
-            if !seen.insert(&rule.id) {
-                self.wrong(file, 0, format!("the id `{}` stands twice", rule.id), None);
-            }
-        }
-    }
-
-    fn validate(&mut self, schema: &Schema, rules: &[(String, Rule)]) {
+    /// The rules as they are evaluated, by their ids: approvals stand in them by their keys ([`ApprovalKey`]), so a proof
+    /// over this set tells a changed clause from the same one.
+    #[must_use]
+    pub fn policy_set(&self) -> PolicySet {
         let mut set = PolicySet::new();
-        for (_, rule) in rules {
-            // A second rule of the same id was reported already.
+        for rule in &self.rules {
+            // Ids are unique in a compiled bundle.
             set.add(rule.policy.clone()).unwrap_or_default();
         }
-        let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-        let file_of = |id: &PolicyId| {
-            let id: &str = id.as_ref();
-            rules.iter().find(|(_, r)| r.id.as_str() == id).map(|(f, _)| f.clone()).unwrap_or_default()
-        };
-        let mut found: Vec<_> =
-            result.validation_errors().map(|e| (file_of(e.policy_id()), e.to_string())).collect();
-        found.extend(result.validation_warnings().map(|w| (file_of(w.policy_id()), w.to_string())));
-        for (file, message) in found {
-            self.wrong(&file, 0, message, None);
-        }
+        set
     }
 
-    /// The constitution, checked against the bundle's schema: a bundle can add to the vocabulary, not change what the
-    /// constitution's words mean.
-    fn constitution(&mut self, schema: &Schema) -> Option<Vec<Rule>> {
-        static RULES: LazyLock<Option<Vec<Rule>>> = LazyLock::new(|| {
-            let set = PolicySet::from_str(CONSTITUTION).ok()?;
-            set.policies().map(rule_of_constitution).collect()
+    /// The schema that the rules were checked against: ours, and the bundle's own.
+    #[must_use]
+    pub const fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// What would lift a rule; none if there is no such rule.
+    #[must_use]
+    pub fn remedies(&self, rule: &Name) -> Option<&[Remedy]> {
+        self.rules.iter().find(|r| r.id == *rule).map(|r| &r.remedies[..])
+    }
+
+    /// What an approval of a rule is given for; none if it is not lifted by approval.
+    #[must_use]
+    pub fn approval_key(&self, rule: &Name) -> Option<&ApprovalKey> {
+        self.rules.iter().find(|r| r.id == *rule)?.approval.as_ref()
+    }
+
+    /// Remedies of rules of the same id that differ from `before`. This is part of every semantic difference: proofs see
+    /// the Cedar condition alone, and a weaker clause under an equal condition is weaker policy.
+    #[must_use]
+    pub fn remedy_changes(&self, before: &Self) -> Vec<RemedyChange> {
+        let then: HashMap<&Name, &Rule> = before.rules.iter().map(|r| (&r.id, r)).collect();
+        let changed = self.rules.iter().filter_map(|now| {
+            let then = *then.get(&now.id)?;
+            let written = |rule: &Rule| rule.remedies.iter().map(ToString::to_string).collect::<Vec<_>>();
+            (written(then) != written(now)).then(|| RemedyChange {
+                rule: now.id.clone(),
+                before: written(then),
+                now: written(now),
+                widens: widens(&then.remedies, &now.remedies),
+            })
         });
-        let rules = RULES.clone();
-        let sound = rules.as_ref().is_some_and(|rules| {
-            let set = PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()));
-            let valid =
-                |s| Validator::new(schema.clone()).validate(&s, ValidationMode::Strict).validation_passed();
-            set.is_ok_and(valid)
-        });
-        if !sound {
-            self.wrong("", 0, "the schema of the bundle breaks the constitution", None);
-        }
-        rules
+        changed.collect()
     }
 }
 
-/// Each action with the groups it is in.
-fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> {
-    let actions = schema.action_entities().ok()?;
-    let groups = |action: &EntityUid| {
-        let mut all: Vec<EntityUid> = actions.ancestors(action).into_iter().flatten().cloned().collect();
-        all.sort();
-        all
-    };
-    Some(actions.iter().map(|action| (action.uid(), groups(&action.uid()))).collect())
-}
-
-fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
-    let id: Name = policy.annotation("id")?.parse().ok()?;
-    let est = policy.to_json().ok()?;
-    let policy = policy.new_id(PolicyId::new(id.as_str()));
-    Some(Rule {
-        scope: Scope::of(&policy),
-        text: policy.to_string(),
-        id,
-        policy,
-        forbids: true,
-        reason: ReasonCode::Constitution,
-        remedies: Vec::new(),
-        needs: Needs::of(&est),
-    })
-}
-
-fn line_of(policy: &Policy, text: &str) -> usize {
-    let rendered = policy.annotation("id").map(|id| format!("\"{id}\""));
-    rendered
-        .and_then(|r| text.find(&r))
-        .and_then(|at| text.get(..at))
-        .map_or(0, |before| before.matches('\n').count() + 1)
-}
-
-fn miette_line(error: &dyn miette::Diagnostic, text: &str) -> usize {
-    let offset = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
-    offset.and_then(|at| text.get(..at)).map_or(0, |before| before.matches('\n').count() + 1)
+/// Remedies of a rule are all needed, so the new ones are as strong if each old one has one at least as strong. A forbid
+/// that could not be lifted and now can is wider; one that can no longer be lifted is not.
+fn widens(before: &[Remedy], now: &[Remedy]) -> bool {
+    let kept = |old: &Remedy| now.iter().any(|new| new.is_at_least(old));
+    !now.is_empty() && (before.is_empty() || !before.iter().all(kept))
 }

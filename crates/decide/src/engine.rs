@@ -4,26 +4,26 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::{Digest, Name, Timestamp};
+use bartizan_base::{Name, Timestamp};
 use bartizan_identify::Caller;
-use bartizan_model::record::{Grounds, VerdictKind, What};
+use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, AskFacts, CredentialKind, EntityRef, Label, Member, ObligationKind, Obligations, Offer,
-    Operation, PrincipalKind, ReasonCode, Situation,
+    Action, Ask, AskFacts, BoundBy, CredentialKind, EntityRef, Label, Member, ObligationKind, Operation,
+    ReasonCode, Situation,
 };
 
-use crate::bundle::{CompiledBundle, Rule};
+use crate::approval::Standing;
+use crate::bundle::CompiledBundle;
 use crate::context::Conditions;
 use crate::describe::uid;
 use crate::entities::Entities;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::explain::Explanation;
 use crate::generic::Misfit;
-use crate::lift::{Applied, apply, can, strength};
-use crate::verdict::{Decision, Evidence, Permit, PermitParts, Refused, Verdict};
+use crate::judged::{Judged, broken};
+use crate::lift::{Applied, try_remedies};
+use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
 
-/// The engine's name in records.
-const ENGINE: &str = "cedar-4.14.1";
 /// How long a permit may lie before it is used.
 const PERMIT_LIFE: Duration = Duration::from_secs(30);
 
@@ -48,6 +48,7 @@ impl Door {
                 ObligationKind::Keep,
                 ObligationKind::Redact,
                 ObligationKind::StripTools,
+                ObligationKind::Watch,
             ]
             .into(),
         )
@@ -58,6 +59,11 @@ impl Door {
     pub fn without(mut self, kind: ObligationKind) -> Self {
         self.0.remove(&kind);
         self
+    }
+
+    /// Whether it can apply obligations of this kind.
+    pub(crate) fn applies(&self, kind: ObligationKind) -> bool {
+        self.0.contains(&kind)
     }
 
     /// A door that can apply nothing.
@@ -110,7 +116,20 @@ impl Snapshot {
         situation: &Situation,
         door: &Door,
     ) -> Decision<O> {
-        self.decide_by(caller, ask, situation, door, false)
+        self.decide_by(caller, ask, situation, door, (&Standing::default(), false))
+    }
+
+    /// Decides an ask of a chain of which approvals or holds are known. A fulfilled remedy is not a ticket: everything is
+    /// decided afresh, with what was approved as one fact among others.
+    pub fn decide_standing<O: Operation>(
+        &self,
+        caller: &Caller,
+        ask: Ask<O>,
+        situation: &Situation,
+        door: &Door,
+        standing: &Standing,
+    ) -> Decision<O> {
+        self.decide_by(caller, ask, situation, door, (standing, false))
     }
 
     /// The same, evaluating every rule instead of those the index picks: the reference for tests.
@@ -121,7 +140,7 @@ impl Snapshot {
         situation: &Situation,
         door: &Door,
     ) -> Decision<O> {
-        self.decide_by(caller, ask, situation, door, true)
+        self.decide_by(caller, ask, situation, door, (&Standing::default(), true))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "an ask is answered once")]
@@ -131,7 +150,7 @@ impl Snapshot {
         ask: Ask<O>,
         situation: &Situation,
         door: &Door,
-        all: bool,
+        (standing, all): (&Standing, bool),
     ) -> Decision<O> {
         let what = What {
             action: ask.action,
@@ -140,13 +159,14 @@ impl Snapshot {
             bytes: ask.facts.bytes,
             body: ask.body,
         };
-        let case =
-            Case { caller, action: ask.action, resource: &ask.resource, facts: &ask.facts, situation, all };
+        let (action, resource, facts) = (ask.action, &ask.resource, &ask.facts);
+        let case = Case { caller, action, resource, facts, situation, standing, all };
         let mut judged = self.judge(&case, door);
         if caller.is_supposed() {
             // A supposed caller may be asked about, never act.
             judged.verdict = VerdictKind::Deny;
             judged.reasons = vec![ReasonCode::CredentialMissing];
+            (judged.offers, judged.holds) = (Vec::new(), Vec::new());
         }
         let verdict = match judged.verdict {
             VerdictKind::Permit => {
@@ -168,9 +188,14 @@ impl Snapshot {
             }
             refused => refused,
         };
-        // Whoever may not know of a thing is answered as if it did not exist.
-        let discoverable = ask.resource.kind.as_str() != "Model"
-            || self.judge(&Case { action: Action::ModelList, ..case }, door).verdict == VerdictKind::Permit;
+        // Whoever may not know of a thing is answered as if it did not exist: nothing is offered, nobody is asked to approve.
+        let discoverable = discovering(&ask.resource)
+            .is_none_or(|action| self.judge(&Case { action, ..case }, door).verdict == VerdictKind::Permit);
+        let hidden = !discoverable && discovering(&ask.resource) != Some(ask.action);
+        let verdict = if hidden { VerdictKind::Deny } else { verdict };
+        if hidden {
+            (judged.offers, judged.holds) = (Vec::new(), Vec::new());
+        }
         let refused = Refused {
             id: ask.id,
             tenant: caller.tenant().clone(),
@@ -179,6 +204,7 @@ impl Snapshot {
             verdict,
             reasons: judged.reasons,
             offers: judged.offers,
+            holds: judged.holds,
             grounds: Some(judged.grounds),
             discoverable,
         };
@@ -197,12 +223,25 @@ impl Snapshot {
     /// permit. Rule texts only with the right to read policy (`with_texts`).
     #[must_use]
     pub fn explain(&self, question: &Question<'_>, door: &Door, with_texts: bool) -> Explanation {
+        self.explain_standing(question, door, &Standing::default(), with_texts)
+    }
+
+    /// The same of a chain of which approvals or holds are known.
+    #[must_use]
+    pub fn explain_standing(
+        &self,
+        question: &Question<'_>,
+        door: &Door,
+        standing: &Standing,
+        with_texts: bool,
+    ) -> Explanation {
         let case = Case {
             caller: question.caller,
             action: question.action,
             resource: question.resource,
             facts: question.facts,
             situation: question.situation,
+            standing,
             all: false,
         };
         let judged = self.judge(&case, door);
@@ -233,7 +272,8 @@ impl Snapshot {
             judged.reasons = vec![ReasonCode::PolicyMissing];
             return judged;
         };
-        let Some(first) = evaluate_chain(evaluator, case, &Applied::default()) else {
+        let base = Applied::standing(case.standing);
+        let Some(first) = evaluate_chain(evaluator, case, &base) else {
             judged.reasons = vec![ReasonCode::NoMatchingPermit];
             return judged;
         };
@@ -247,7 +287,10 @@ impl Snapshot {
             judged.reasons.clear();
             return judged;
         }
-        try_remedies(evaluator, case, door, &first, &mut judged);
+        let members: Vec<&Member> = case.caller.members().collect();
+        let again = |applied: &Applied| evaluate_chain(evaluator, case, applied);
+        let known = (case.standing, &base);
+        try_remedies(&evaluator.bundle, &members, door, known, &first, &again, &mut judged);
         judged
     }
 
@@ -266,6 +309,7 @@ impl Snapshot {
                 resource: &system,
                 facts: &facts,
                 situation: &situation,
+                standing: &Standing::default(),
                 all: false,
             };
             self.judge(&case, &Door::none()).verdict == VerdictKind::Permit
@@ -296,74 +340,13 @@ struct Case<'a> {
     resource: &'a EntityRef,
     facts: &'a AskFacts,
     situation: &'a Situation,
+    standing: &'a Standing,
     all: bool,
 }
 
-struct Judged {
-    verdict: VerdictKind,
-    reasons: Vec<ReasonCode>,
-    offers: Vec<Offer>,
-    obligations: Obligations,
-    grounds: Grounds,
-    evidence: Evidence,
-}
-
-impl Judged {
-    fn denied(policy: Option<Digest>) -> Self {
-        let none = Digest::of(b"");
-        let grounds = Grounds {
-            rules: Vec::new(),
-            policy: policy.unwrap_or(none),
-            slice: none,
-            context: none,
-            engine: Name::literal(ENGINE),
-        };
-        Self {
-            verdict: VerdictKind::Deny,
-            reasons: Vec::new(),
-            offers: Vec::new(),
-            obligations: Obligations::none(),
-            grounds,
-            evidence: Evidence::default(),
-        }
-    }
-
-    fn note(&mut self, bundle: &CompiledBundle, evaluations: &[Evaluation]) {
-        let names = |places: &mut dyn Iterator<Item = &usize>| {
-            let all: BTreeSet<Name> =
-                places.filter_map(|at| bundle.rules.get(*at)).map(|r| r.id.clone()).collect();
-            all.into_iter().collect::<Vec<_>>()
-        };
-        let evidence = &mut self.evidence;
-        evidence.forbids = names(&mut evaluations.iter().flat_map(|e| &e.forbids));
-        evidence.permits = names(&mut evaluations.iter().flat_map(|e| &e.permits));
-        evidence.near = names(&mut evaluations.iter().filter(|e| e.permits.is_empty()).flat_map(|e| &e.near));
-        evidence.constitution = evaluations.iter().flat_map(|e| e.constitution.clone()).collect();
-        evidence.erred = evaluations.iter().flat_map(|e| e.erred.clone()).collect();
-        let deciding = if !evidence.constitution.is_empty() {
-            &evidence.constitution
-        } else if evidence.forbids.is_empty() {
-            &evidence.permits
-        } else {
-            &evidence.forbids
-        };
-        self.grounds.rules = deciding.clone();
-        // One member's digests stand for themselves; those of a chain are hashed together, in its order.
-        let join = |digests: Vec<Digest>| match digests.as_slice() {
-            [one] => *one,
-            many => Digest::of(&many.iter().flat_map(|d| *d.as_bytes()).collect::<Vec<u8>>()),
-        };
-        self.grounds.slice = join(evaluations.iter().map(|e| e.slice).collect());
-        self.grounds.context = join(evaluations.iter().map(|e| e.context).collect());
-    }
-}
-
-/// What makes remedies pointless: an error denies, and the constitution is not lifted.
-fn broken(evaluations: &[Evaluation]) -> Option<ReasonCode> {
-    if evaluations.iter().any(|e| !e.erred.is_empty()) {
-        return Some(ReasonCode::PolicyError);
-    }
-    evaluations.iter().any(|e| !e.constitution.is_empty()).then_some(ReasonCode::Constitution)
+/// The action that lets a caller know that a thing exists; none where everybody may know.
+fn discovering(resource: &EntityRef) -> Option<Action> {
+    (resource.kind.as_str() == "Model").then_some(Action::ModelList)
 }
 
 /// The two asks that no policy decides: whoever holds the claim may redeem it, whoever holds the recovery keys may
@@ -377,69 +360,6 @@ fn claim_or_recovery(case: &Case<'_>) -> Option<VerdictKind> {
         _ => return None,
     };
     Some(if fits { VerdictKind::Permit } else { VerdictKind::Deny })
-}
-
-/// Builds the context as it would be with every remedy applied, and offers them only if that permits.
-fn try_remedies(
-    evaluator: &Evaluator,
-    case: &Case<'_>,
-    door: &Door,
-    first: &[Evaluation],
-    judged: &mut Judged,
-) {
-    let bundle = &evaluator.bundle;
-    let forbids: Vec<(&Rule, &Member)> = first
-        .iter()
-        .zip(case.caller.members())
-        .flat_map(|(e, member)| e.forbids.iter().filter_map(move |at| Some((bundle.rules.get(*at)?, member))))
-        .collect();
-    let mut reasons: Vec<ReasonCode> = forbids.iter().map(|(rule, _)| rule.reason.clone()).collect();
-    reasons.dedup();
-    judged.reasons = if reasons.is_empty() { vec![ReasonCode::NoMatchingPermit] } else { reasons };
-    // A member without any permit stays denied, whatever would be lifted; so does a forbid without remedy, and one whose
-    // remedy its member cannot bring about.
-    let liftable = |(rule, member): &(&Rule, &Member)| {
-        !rule.remedies.is_empty() && rule.remedies.iter().all(|r| can(member, r))
-    };
-    if forbids.is_empty() || !forbids.iter().all(liftable) {
-        if let Some((rule, _)) = forbids.iter().find(|f| !liftable(f)) {
-            judged.reasons = vec![rule.reason.clone()];
-        }
-        return;
-    }
-    let mut applied = Applied::default();
-    let mut obligations = Obligations::none();
-    let mut offers = Vec::new();
-    let mut strongest = VerdictKind::Permit;
-    for remedy in forbids.iter().flat_map(|(rule, _)| rule.remedies.iter().map(move |r| (rule, r))) {
-        let kind = apply(remedy.0, remedy.1, &mut applied, &mut obligations, &mut offers);
-        strongest = strongest.max(kind);
-    }
-    let helps = evaluate_chain(evaluator, case, &applied)
-        .is_some_and(|again| broken(&again).is_none() && again.iter().all(|e| e.permitted));
-    judged.evidence.remedy_helps = Some(helps);
-    if !helps {
-        // Without the forbids there would still be no permit: what is missing is the right itself.
-        judged.reasons = vec![ReasonCode::NoMatchingPermit];
-        return;
-    }
-    if obligations.contradict() || !obligations.iter().all(|o| door.0.contains(&o.kind())) {
-        judged.reasons = vec![ReasonCode::ObligationUnsupported];
-        return;
-    }
-    // The strongest reason first: the one whose remedy names the verdict.
-    let strength = |rule: &Rule| rule.remedies.iter().map(strength).max().unwrap_or(VerdictKind::Deny);
-    let mut ordered: Vec<_> = forbids.iter().map(|(rule, _)| (strength(rule), rule.reason.clone())).collect();
-    ordered.sort_by_key(|(strength, _)| std::cmp::Reverse(*strength));
-    judged.verdict = strongest;
-    judged.obligations = obligations;
-    offers.dedup();
-    judged.offers = offers;
-    judged.reasons = ordered.into_iter().map(|(_, reason)| reason).collect();
-    judged.reasons.dedup();
-    if strongest == VerdictKind::Permit {
-        judged.reasons.clear();
-    }
 }
 
 /// Evaluates every member; none when a member or the resource does not exist.
@@ -464,21 +384,19 @@ fn evaluate(
     let situation = case.situation;
     let mut level = member.assurance.level;
     let mut age_s = situation.now.saturating_since(member.assurance.at).as_secs();
-    if let Some((stepped, max_age)) = applied.step_up
-        && member.principal.kind == PrincipalKind::User
-    {
+    let own = applied.own.get(&place).copied().unwrap_or_default();
+    if let Some((stepped, max_age)) = own.step_up {
         level = level.max(stepped);
         age_s = max_age.map_or(age_s, |_| 0);
     }
-    let stated = situation.purpose.as_deref().or_else(|| applied.purpose.then_some("stated"));
     let conditions = Conditions {
         assurance: (level.into(), age_s),
-        binding: member.binding.name(),
+        binding: own.bound.map_or(member.binding.name(), BoundBy::name),
         risk: member.risk.level.name(),
         role_in_chain: if place == 0 { "subject" } else { "actor" },
         now_s: situation.now.as_secs(),
         network: situation.network,
-        purpose: stated,
+        purpose: applied.purpose.as_deref().or(situation.purpose.as_deref()),
         session: &situation.session,
         request: case.facts,
         obligations: &applied.obligations,

@@ -90,10 +90,17 @@ fn words(offer: &Offer) -> String {
         Offer::StepUp { level, max_age_s: Some(age) } => {
             format!("log in at assurance level {level}, at most {age} seconds ago")
         }
-        Offer::Justify => "state a purpose".to_owned(),
-        Offer::Approve { count, role, use_within_s } => {
-            let by = role.as_ref().map_or_else(String::new, |r| format!(" by holders of `{r}`"));
-            format!("{count} approvals{by}, used within {use_within_s} seconds")
+        Offer::BindDevice { by } => {
+            let by: Vec<&str> = by.iter().map(|b| b.name()).collect();
+            format!("use a credential bound to a key ({})", by.join(" or "))
+        }
+        Offer::Justify { purposes } if purposes.is_empty() => "state a purpose".to_owned(),
+        Offer::Justify { purposes } => {
+            let all: Vec<String> = purposes.iter().map(|p| format!("`{}`", p.as_str())).collect();
+            format!("state one of the purposes {}", all.join(", "))
+        }
+        Offer::Approve { any_of, use_within_s } => {
+            format!("approval by {any_of}, used within {use_within_s} seconds")
         }
     }
 }

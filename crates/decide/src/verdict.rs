@@ -8,6 +8,8 @@ use bartizan_model::{DecisionId, Obligations, Offer, Operation, Problem, ReasonC
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::approval::Hold;
+
 /// What was decided.
 #[must_use = "a decision that is not enforced is a hole"]
 #[derive(Debug)]
@@ -122,6 +124,8 @@ pub struct Refused {
     pub reasons: Vec<ReasonCode>,
     /// What would help.
     pub offers: Vec<Offer>,
+    /// The approvals among them, with what they are to be given for. Not told to the caller.
+    pub holds: Vec<Hold>,
     /// On which grounds; absent when policy was never asked.
     pub grounds: Option<Grounds>,
     /// Whether the caller may know that the resource exists. If not, the answer is the one for a thing that does not.

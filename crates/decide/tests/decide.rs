@@ -1,27 +1,22 @@
 //! Decisions: the rules of the design in every combination, chains, errors, and the index against the whole set.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod world;
 
 use std::sync::Arc;
 
-use bartizan_base::{Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, CompiledBundle, Door, Entities, Explanation, Question, Snapshot, Verdict};
-use bartizan_identify::{Caller, Directory, Identified, Identifier, KeyEntry, Presented};
+use bartizan_decide::{Bundle, CompiledBundle, Door, Entities, Snapshot, Verdict};
+use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
-use bartizan_model::directory::{AgentSpec, Dialect, ModelSpec, NodeSpec, PrincipalSpec, Spec, Status};
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{
-    Action, Ask, AskFacts, Assurance, AssuranceLevel, Binding, DecisionId, Document, EntityRef, KeyId, Label,
-    Member, Obligation, ObligationKind, Offer, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
-    Situation, Tenant,
+    Action, AssuranceLevel, Obligation, ObligationKind, Offer, PrincipalKind, ReasonCode, Tenant,
 };
-use bartizan_secret::ApiKey;
 use proptest::prelude::*;
+use world::{
+    BASE, NOW, ask, documents, door, explain, invoke, member, name, real_alice, situation, snapshot, user,
+};
 
-const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
-
-const BASE: &str = r#"
-@id("engineers") permit (principal in Group::"engineers", action in [Action::"model:use", Action::"model:list"], resource);
-"#;
 const STRONG: &str = r#"
 @id("prod-models-need-strong-login") @reason("assurance_too_low") @remedy("step_up(level: 3, max_age: 15m)")
 forbid (principal, action == Action::"model:invoke", resource) when { resource.environment == "production" }
@@ -37,106 +32,6 @@ const TWO: &str = r#"
 forbid (principal, action == Action::"model:invoke", resource == Model::"weights")
 unless { context.approvals.contains("two-people-for-weights") };
 "#;
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-fn names(all: &[&str]) -> std::collections::BTreeSet<Name> {
-    all.iter().map(|n| name(n)).collect()
-}
-
-fn id(n: u8) -> PrincipalId {
-    PrincipalId::from_parts(NOW, [n; 10])
-}
-
-fn documents() -> Vec<Document> {
-    let plain = |n: &str, spec| Document { name: name(n), principal: None, spec };
-    let user = |n: &str, p: u8, groups: &[&str]| {
-        let spec = PrincipalSpec { groups: names(groups), ..PrincipalSpec::default() };
-        Document { name: name(n), principal: Some(id(p)), spec: Spec::User(spec) }
-    };
-    let agent = |n: &str, p: u8, groups: &[&str]| {
-        let spec = AgentSpec {
-            status: Status::Active,
-            owner: name("alice"),
-            purpose: "reports".parse().unwrap(),
-            expires_us: None,
-            groups: names(groups),
-            roles: names(&[]),
-        };
-        Document { name: name(n), principal: Some(id(p)), spec: Spec::Agent(spec) }
-    };
-    let model = |n: &str, environment: &str| {
-        let spec = ModelSpec {
-            accepts: Default::default(),
-            status: Status::Active,
-            upstream: name("up"),
-            upstream_model: None,
-            dialects: [Dialect::OpenAiChat].into(),
-            project: None,
-            environment: name(environment),
-            sensitivity: name("low"),
-        };
-        plain(n, Spec::Model(spec))
-    };
-    vec![
-        plain("engineers", Spec::Group(NodeSpec::default())),
-        plain("contractors", Spec::Group(NodeSpec::default())),
-        plain("production", Spec::Environment(NodeSpec::default())),
-        plain("development", Spec::Environment(NodeSpec::default())),
-        model("dev", "development"),
-        model("prod", "production"),
-        model("weights", "production"),
-        user("alice", 1, &["engineers"]),
-        user("carol", 2, &["engineers", "contractors"]),
-        user("mallory", 3, &[]),
-        agent("reporter", 4, &["engineers"]),
-        agent("stranger", 5, &[]),
-    ]
-}
-
-fn snapshot(policies: &str) -> Snapshot {
-    let bundle = Bundle { files: [("p.cedar".to_owned(), policies.to_owned())].into() };
-    let compiled = CompiledBundle::compile(&bundle).unwrap();
-    Snapshot::new(Some(Arc::new(compiled)), Arc::new(Entities::build(&documents()).unwrap()))
-}
-
-fn member(kind: PrincipalKind, who: &str, level: AssuranceLevel) -> Member {
-    let principal = Principal { kind, name: name(who), id: id(9) };
-    let assurance = Assurance { level, methods: Vec::new(), at: NOW, via: None };
-    Member { principal, assurance, binding: Binding::None, device: None, risk: Risk::default() }
-}
-
-fn user(who: &str, level: AssuranceLevel) -> Caller {
-    Caller::suppose(Tenant::default_tenant(), member(PrincipalKind::User, who, level), Vec::new())
-}
-
-fn door() -> Door {
-    Door::new([ObligationKind::Cap, ObligationKind::Redact, ObligationKind::StripTools].into())
-}
-
-fn situation() -> Situation {
-    Situation { now: NOW, network: None, purpose: None, session: Label::bottom() }
-}
-
-fn explain(snapshot: &Snapshot, caller: &Caller, action: Action, model: &str, door: &Door) -> Explanation {
-    let resource = EntityRef::new(
-        name(action.resource_type()),
-        name(if action.resource_type() == "System" { "bartizan" } else { model }),
-    );
-    let facts = AskFacts::default();
-    let situation = situation();
-    snapshot.explain(
-        &Question { caller, action, resource: &resource, facts: &facts, situation: &situation },
-        door,
-        true,
-    )
-}
-
-fn invoke(snapshot: &Snapshot, caller: &Caller, model: &str) -> Explanation {
-    explain(snapshot, caller, Action::ModelInvoke, model, &door())
-}
 
 #[test]
 fn inv_deny_no_bundle_an_empty_one_and_no_matching_rule_deny_each_with_its_reason() {
@@ -271,7 +166,7 @@ fn the_constitution_is_above_every_bundle() {
 #[test]
 fn bundles_that_would_surprise_are_refused_with_their_place() {
     for (text, expected) in [
-        ("permit (principal, action, resource);", "unique `@id"),
+        ("permit (principal, action, resource);", "unique `@id("),
         (
             r#"@id("a") permit (principal, action, resource); @id("a") permit (principal, action, resource);"#,
             "stands twice",
@@ -312,34 +207,6 @@ fn bundles_that_would_surprise_are_refused_with_their_place() {
         let errors = CompiledBundle::compile(&bundle).unwrap_err().to_string();
         assert!(errors.contains(expected), "{text}\n{errors}");
     }
-}
-
-/// A real caller with a real key: only such a one can get a permit.
-fn real_alice() -> Caller {
-    let key = ApiKey::generate(&bartizan_base::random::SeededRandom::new(1));
-    let entry = KeyEntry {
-        id: KeyId::from_parts(NOW, [1; 10]),
-        tenant: Tenant::default_tenant(),
-        digest: key.digest(),
-        principal: Principal { kind: PrincipalKind::User, name: name("alice"), id: id(1) },
-        scopes: Some([Action::ModelInvoke, Action::ModelList].into()),
-        created: NOW,
-        expires: NOW.saturating_add(std::time::Duration::from_secs(10)),
-        revoked: None,
-    };
-    let all = documents().into_iter().map(|d| (Tenant::default_tenant(), d));
-    let directory = Directory::build(1, all, [entry].into_iter(), std::iter::empty());
-    let header = format!("Bearer {}", key.text().expose());
-    let presented = Presented::from_headers([header.as_bytes()].into_iter(), std::iter::empty()).unwrap();
-    match Identifier::new().identify(&directory, &presented, NOW) {
-        Identified::Caller(caller) => *caller,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn ask(model: &str, action: Action) -> Ask<ModelCall> {
-    let resource = EntityRef::new(name("Model"), name(model));
-    Ask::new(DecisionId::from_parts(NOW, [7; 10]), action, resource, AskFacts::default(), Digest::of(b"{}"))
 }
 
 #[test]

@@ -524,6 +524,7 @@ impl Gate {
             verdict: VerdictKind::Deny,
             reasons: vec![problem.reason.clone()],
             offers: Vec::new(),
+            holds: Vec::new(),
             grounds: None,
             discoverable: true,
         };

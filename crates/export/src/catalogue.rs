@@ -9,8 +9,9 @@ use bartizan_model::record::{
     VerdictKind, What, Who,
 };
 use bartizan_model::{
-    Action, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, ErasureId, KeyId, NodeId,
-    Obligation, Offer, PayloadRef, PrincipalId, PrincipalKind, ReasonCode, Target, Tenant,
+    Action, BoundBy, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, ErasureId,
+    KeyId, NodeId, Obligation, Offer, PayloadRef, PrincipalId, PrincipalKind, Quorum, ReasonCode, Share,
+    Target, Tenant,
 };
 
 use crate::Placed;
@@ -93,12 +94,21 @@ pub fn placed() -> Vec<Placed> {
 
 fn refusals() -> Vec<Body> {
     let step_up = vec![Offer::StepUp { level: 3, max_age_s: Some(900) }];
-    let role = Some(Name::literal("model-security"));
-    let approve = vec![Offer::Approve { count: 2, role, use_within_s: 1_800 }];
+    let of = |count, role| vec![Share { count, role: Some(Name::literal(role)) }];
+    let alternatives = [of(2, "model-security"), of(1, "head-of-models")];
+    let quorum = Quorum::new(alternatives).into_iter();
+    let approve = quorum.map(|any_of| Offer::Approve { any_of, use_within_s: 1_800 }).collect();
+    let bind = vec![Offer::BindDevice { by: [BoundBy::Dpop].into() }];
+    let purposes = ["support", "research"].into_iter().filter_map(|p| p.parse().ok()).collect();
     let red_zone = ReasonCode::Custom(Name::literal("red-zone"));
     let mut out = vec![
         refusal(VerdictKind::StepUp, &[ReasonCode::AssuranceTooLow], step_up),
-        refusal(VerdictKind::Justify, &[ReasonCode::JustificationRequired], vec![Offer::Justify]),
+        refusal(VerdictKind::StepUp, &[ReasonCode::BindingRequired], bind),
+        refusal(
+            VerdictKind::Justify,
+            &[ReasonCode::JustificationRequired],
+            vec![Offer::Justify { purposes }],
+        ),
         refusal(VerdictKind::Hold, &[ReasonCode::ApprovalRequired, red_zone], approve),
         refusal(VerdictKind::Deny, &[ReasonCode::PolicyError], Vec::new()),
         Refusal {
@@ -244,6 +254,7 @@ fn intent(action: Action) -> Body {
         Obligation::DoNotKeep,
         Obligation::Redact { detectors: [Detector::Email, Detector::Card].into() },
         Obligation::StripTools,
+        Obligation::Watch,
     ];
     Body::Intent(Intent {
         id: decision(),

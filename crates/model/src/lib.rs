@@ -13,6 +13,7 @@ pub mod label;
 pub mod obligation;
 pub mod point;
 pub mod problem;
+pub mod quorum;
 pub mod reason;
 pub mod record;
 pub mod remedy;
@@ -32,8 +33,9 @@ pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use point::EnforcementPointSpec;
 pub use problem::Problem;
+pub use quorum::{Quorum, QuorumError, Share};
 pub use reason::ReasonCode;
-pub use remedy::{Offer, Remedy};
+pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 
 use bartizan_base::id::kinds;

@@ -47,6 +47,8 @@ pub enum ObligationKind {
     Redact,
     /// [`Obligation::StripTools`].
     StripTools,
+    /// [`Obligation::Watch`].
+    Watch,
 }
 
 /// One duty of enforcement.
@@ -69,6 +71,8 @@ pub enum Obligation {
     },
     /// Tool definitions are taken out of the request.
     StripTools,
+    /// The act and what comes of it are marked for detection.
+    Watch,
 }
 
 impl Obligation {
@@ -81,6 +85,17 @@ impl Obligation {
             Self::Keep => ObligationKind::Keep,
             Self::Redact { .. } => ObligationKind::Redact,
             Self::StripTools => ObligationKind::StripTools,
+            Self::Watch => ObligationKind::Watch,
+        }
+    }
+
+    /// Whether fulfilling this fulfils `other` too.
+    #[must_use]
+    pub fn is_at_least(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cap { output_tokens_max: a }, Self::Cap { output_tokens_max: b }) => a <= b,
+            (Self::Redact { detectors: a }, Self::Redact { detectors: b }) => a.is_superset(b),
+            (a, b) => a == b,
         }
     }
 }
@@ -99,6 +114,7 @@ impl fmt::Display for Obligation {
                 Ok(())
             }
             Self::StripTools => f.write_str("strip_tools"),
+            Self::Watch => f.write_str("watch"),
         }
     }
 }

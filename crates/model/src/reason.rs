@@ -102,6 +102,10 @@ reasons! {
     JustificationRequired "justification_required" 403 "State the purpose in `x-bartizan-purpose` and ask again.",
     /// Others have to approve.
     ApprovalRequired "approval_required" 403 "Wait for the approval named in the remedy, then ask again.",
+    /// A credential bound to a key is needed.
+    BindingRequired "binding_required" 401 "Present a credential bound to a key of yours, as the remedy says.",
+    /// As many asks of this caller wait for approval as may.
+    TooManyHolds "too_many_holds" 403 "Wait until those that are waiting are answered, then ask again.",
     /// Personal data may not be seen in clear.
     PersonalData "personal_data" 403 "Ask for access to personal data.",
     /// The request is larger than policy lets this caller send.

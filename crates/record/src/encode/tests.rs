@@ -6,8 +6,8 @@ use bartizan_model::record::{
     Body, End, Grounds, Intent, Kept, Outcome, Refusal, System, VERSION, VerdictKind, What, Who,
 };
 use bartizan_model::{
-    Action, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, KeyId, NodeId,
-    Obligation, Offer, PayloadRef, PrincipalId, PrincipalKind, ReasonCode, Target, Tenant,
+    Action, BoundBy, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, KeyId, NodeId,
+    Obligation, Offer, PayloadRef, PrincipalId, PrincipalKind, Quorum, ReasonCode, Target, Tenant,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -86,6 +86,7 @@ fn obligation() -> impl Strategy<Value = Obligation> {
         number().prop_map(|output_tokens_max| Obligation::Cap { output_tokens_max }),
         Just(Obligation::StripTools),
         Just(Obligation::Keep),
+        Just(Obligation::Watch),
         Just(Obligation::Redact { detectors: Detector::ALL.iter().copied().collect() }),
     ]
 }
@@ -105,10 +106,11 @@ fn target() -> impl Strategy<Value = Target> {
 fn offer() -> impl Strategy<Value = Offer> {
     prop_oneof![
         (0..5_u8, of(number())).prop_map(|(level, max_age_s)| Offer::StepUp { level, max_age_s }),
-        Just(Offer::Justify),
+        Just(Offer::Justify { purposes: ["support".parse().unwrap()].into() }),
+        Just(Offer::Justify { purposes: [].into() }),
+        Just(Offer::BindDevice { by: BoundBy::ALL.iter().copied().collect() }),
         (of(name()), number()).prop_map(|(role, use_within_s)| Offer::Approve {
-            count: 2,
-            role,
+            any_of: Quorum::of(2, role).unwrap(),
             use_within_s
         }),
     ]

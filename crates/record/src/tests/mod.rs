@@ -126,6 +126,7 @@ pub(crate) fn refused(n: u64) -> Refused {
         verdict: VerdictKind::Deny,
         reasons: vec![ReasonCode::NoMatchingPermit],
         offers: Vec::new(),
+        holds: Vec::new(),
         grounds: Some(grounds()),
         discoverable: true,
     }

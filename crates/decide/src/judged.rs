@@ -1,0 +1,91 @@
+//! What is noted of a decision while it is made.
+
+use std::collections::BTreeSet;
+
+use bartizan_base::{Digest, Name};
+use bartizan_model::record::{Grounds, VerdictKind};
+use bartizan_model::{Obligations, Offer, ReasonCode};
+
+use crate::approval::Hold;
+use crate::bundle::CompiledBundle;
+use crate::evaluate::Evaluation;
+use crate::verdict::Evidence;
+
+/// The engine's name in records.
+const ENGINE: &str = "cedar-4.14.1";
+
+/// A decision before it is put into types.
+pub(crate) struct Judged {
+    pub(crate) verdict: VerdictKind,
+    pub(crate) reasons: Vec<ReasonCode>,
+    pub(crate) offers: Vec<Offer>,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) obligations: Obligations,
+    pub(crate) grounds: Grounds,
+    pub(crate) evidence: Evidence,
+}
+
+impl Judged {
+    pub(crate) fn denied(policy: Option<Digest>) -> Self {
+        let none = Digest::of(b"");
+        let grounds = Grounds {
+            rules: Vec::new(),
+            policy: policy.unwrap_or(none),
+            slice: none,
+            context: none,
+            engine: Name::literal(ENGINE),
+        };
+        Self {
+            verdict: VerdictKind::Deny,
+            reasons: Vec::new(),
+            offers: Vec::new(),
+            holds: Vec::new(),
+            obligations: Obligations::none(),
+            grounds,
+            evidence: Evidence::default(),
+        }
+    }
+
+    /// Notes what the members' evaluations found.
+    pub(crate) fn note(&mut self, bundle: &CompiledBundle, evaluations: &[Evaluation]) {
+        let names = |places: &mut dyn Iterator<Item = &usize>| {
+            let all: BTreeSet<Name> =
+                places.filter_map(|at| bundle.rules.get(*at)).map(|r| r.id.clone()).collect();
+            all.into_iter().collect::<Vec<_>>()
+        };
+        let evidence = &mut self.evidence;
+        evidence.forbids = names(&mut evaluations.iter().flat_map(|e| &e.forbids));
+        evidence.permits = names(&mut evaluations.iter().flat_map(|e| &e.permits));
+        evidence.near = names(
+            &mut evaluations
+                .iter()
+                .filter(|e| e.permits.is_empty() && e.forbids.is_empty())
+                .flat_map(|e| &e.near),
+        );
+        evidence.constitution = evaluations.iter().flat_map(|e| e.constitution.clone()).collect();
+        evidence.erred = evaluations.iter().flat_map(|e| e.erred.clone()).collect();
+        let deciding = if !evidence.constitution.is_empty() {
+            &evidence.constitution
+        } else if evidence.forbids.is_empty() {
+            &evidence.permits
+        } else {
+            &evidence.forbids
+        };
+        self.grounds.rules = deciding.clone();
+        // One member's digests stand for themselves; those of a chain are hashed together, in its order.
+        let join = |digests: Vec<Digest>| match digests.as_slice() {
+            [one] => *one,
+            many => Digest::of(&many.iter().flat_map(|d| *d.as_bytes()).collect::<Vec<u8>>()),
+        };
+        self.grounds.slice = join(evaluations.iter().map(|e| e.slice).collect());
+        self.grounds.context = join(evaluations.iter().map(|e| e.context).collect());
+    }
+}
+
+/// What makes remedies pointless: an error denies, and the constitution is not lifted.
+pub(crate) fn broken(evaluations: &[Evaluation]) -> Option<ReasonCode> {
+    if evaluations.iter().any(|e| !e.erred.is_empty()) {
+        return Some(ReasonCode::PolicyError);
+    }
+    evaluations.iter().any(|e| !e.constitution.is_empty()).then_some(ReasonCode::Constitution)
+}
