@@ -359,7 +359,7 @@ async fn vault(
     opened.map_err(part("the vault"))?.map(Some).map_err(part("the vault"))
 }
 
-async fn recorder(
+pub(crate) async fn recorder(
     config: &Config,
     folder: &DataFolder,
     keys: &KeyFolder,

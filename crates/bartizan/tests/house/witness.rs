@@ -51,6 +51,22 @@ fn cosigners(folder: &Path, key: &CosignerKey) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_begins_with_the_founding_of_the_house() {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = config(folder.path(), &[]);
+    found(&setting, "1/1").await.unwrap();
+    // Founding it once more changes nothing, and is not recorded as if it had.
+    assert!(found(&setting, "1/1").await.is_err());
+    let period = fs::read_dir(folder.path().join("log/default")).unwrap().next().unwrap().unwrap().path();
+    let bundles = fs::read_dir(period.join("tile/entries/000.p")).unwrap();
+    let latest =
+        bundles.map(|bundle| fs::read(bundle.unwrap().path()).unwrap()).max_by_key(Vec::len).unwrap();
+    let entries = bartizan_ledger::bundle_entries(&latest).unwrap();
+    let event = |entry: &&[u8]| serde_json::from_slice::<Value>(entry).unwrap()["event"].clone();
+    assert_eq!(entries.iter().map(event).collect::<Vec<_>>(), ["started", "initialised", "stopped"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_house_put_back_to_a_snapshot_is_found_out_by_its_witness_alone() {
     let house = founded().await;
     let elsewhere = tempfile::tempdir().unwrap();
