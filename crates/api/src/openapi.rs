@@ -199,7 +199,9 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
             (None, json!({"type": "array", "items": object(erasure)}))
         }
         Call::LogFile => (None, text),
-        Call::DecisionProof | Call::EntryProof => (None, object(json!({"proof": text, "entry": text}))),
+        Call::DecisionProof | Call::DecisionWitnessed | Call::EntryProof => {
+            (None, object(json!({"proof": text, "entry": text})))
+        }
         Call::Checkpoints => (
             None,
             json!({"type": "array", "items": {"type": "array", "prefixItems": [text, {"type": "integer"}, text]}}),

@@ -63,6 +63,7 @@ pub(crate) enum Call {
     DecisionList,
     DecisionShow,
     DecisionProof,
+    DecisionWitnessed,
     Checkpoints,
     EntryProof,
     LogFile,
@@ -176,6 +177,13 @@ pub const ROUTES: &[Route] = &[
         "ledger:read",
         "The proof that it is in the ledger.",
         Call::DecisionProof,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}/proof/witnessed",
+        "ledger:read",
+        "The proof that it is in a log that witnesses have cosigned.",
+        Call::DecisionWitnessed,
     ),
     route(
         "GET",
@@ -390,6 +398,11 @@ impl Api {
             Call::DecisionShow => same(&control.find_decision(caller, decision()?).await?),
             Call::DecisionProof => {
                 let done = control.prove_decision(caller, decision()?).await?;
+                let value = json!({"proof": done.value.0, "entry": done.value.1});
+                given(&done, &value)
+            }
+            Call::DecisionWitnessed => {
+                let done = control.prove_witnessed(caller, decision()?).await?;
                 let value = json!({"proof": done.value.0, "entry": done.value.1});
                 given(&done, &value)
             }

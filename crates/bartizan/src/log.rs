@@ -77,8 +77,9 @@ pub(crate) fn run(global: &Global, command: LogCommand) -> Result<ExitCode, Fail
         LogCommand::Checkpoint => show(global, "GET", "/api/v1/checkpoints", None, |v| {
             Table::of(v, &[("log", "/0"), ("size", "/1"), ("root", "/2")]).to_string()
         }),
-        LogCommand::Proof { id, entry } => {
-            let value = client(global)?.call("GET", &format!("/api/v1/decisions/{id}/proof"), None)?;
+        LogCommand::Proof { id, entry, witnessed } => {
+            let kind = if witnessed { "/witnessed" } else { "" };
+            let value = client(global)?.call("GET", &format!("/api/v1/decisions/{id}/proof{kind}"), None)?;
             if let Some(path) = entry {
                 fs::write(&path, text(&value, "/entry"))?;
             }

@@ -521,14 +521,19 @@ pub enum LogCommand {
     },
     /// The latest checkpoint of the running node.
     Checkpoint,
-    /// The proof that a recorded decision is in the ledger (`.tlog-proof`).
-    #[command(after_help = "Examples:\n  bartizan log proof dec_… > decision.tlog-proof")]
+    /// The proof that a recorded decision is in the ledger (`.tlog-proof`). See docs/proofs.md.
+    #[command(
+        after_help = "Examples:\n  bartizan log proof dec_… > decision.tlog-proof\n  bartizan log proof dec_… --witnessed --entry entry > decision.witnessed-proof"
+    )]
     Proof {
         /// The decision's id.
         id: String,
         /// Write the entry that it proves to this file.
         #[arg(long, value_name = "FILE")]
         entry: Option<PathBuf>,
+        /// That it is in a log that witnesses have cosigned: joined with the proof from the operator's log.
+        #[arg(long)]
+        witnessed: bool,
     },
     /// Find entries of the ledger. See docs/reference/query.md for the language.
     #[command(
@@ -585,14 +590,14 @@ pub enum LogCommand {
     },
     /// Verify a proof offline: that this entry is in the log of this key.
     Check {
-        /// The proof, from `log proof`.
+        /// The proof, from `log proof`, witnessed or not.
         proof: PathBuf,
         /// The entry, from `log proof --entry`.
         entry: PathBuf,
         /// The verifier key.
         #[arg(long, value_name = "VKEY")]
         key: String,
-        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        /// Who must have cosigned the checkpoint (a `tlog-policy`); for a witnessed proof, that of the operator's log.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
     },

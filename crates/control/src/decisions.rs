@@ -4,7 +4,7 @@ use bartizan_identify::Caller;
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::Record;
 use bartizan_model::{Action, DecisionId, Problem, ReasonCode, Target};
-use bartizan_record::LogFile;
+use bartizan_record::{LogFile, WitnessedProof};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -100,6 +100,38 @@ impl Control {
             .map(|proof| proof.and_then(|p| Some((p.text, String::from_utf8(p.entry).ok()?))));
         let detail = "no such decision is sealed; the next checkpoint is at most a second away";
         let proof = proof.and_then(|p| p.ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, detail)));
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), proof, receipt, decision)
+    }
+
+    /// The proof that a decision is in a log that witnesses have cosigned: a witnessed receipt and the entry it proves.
+    ///
+    /// # Errors
+    /// When policy says no, there is no such decision, or it is not sealed or not cosigned yet.
+    pub async fn prove_witnessed(
+        &self,
+        caller: &Caller,
+        id: DecisionId,
+    ) -> Result<Done<(String, String)>, Stopped> {
+        let Turn { intent, .. } =
+            self.ask::<ReadLedger>(caller, Action::LedgerRead, &(id, "witnessed"), Target::House).await?;
+        let absent = |detail: &str| Err(Problem::with_detail(ReasonCode::NotFound, detail));
+        let proof = match self.recorder.witnessed_proof(&intent, id).await.map_err(unreadable) {
+            Err(problem) => Err(problem),
+            Ok(WitnessedProof::Proof(proof)) => match String::from_utf8(proof.entry) {
+                Ok(entry) => Ok((proof.text, entry)),
+                Err(_) => absent("the entry is no text"),
+            },
+            Ok(WitnessedProof::Unsealed) => {
+                absent("no such decision is sealed; the next checkpoint is at most a second away")
+            }
+            Ok(WitnessedProof::Untold) => {
+                absent("the witnesses have not cosigned it yet; the next round is at most a minute away")
+            }
+            Ok(WitnessedProof::Unwitnessed) => absent(
+                "no quorum of witnesses has cosigned since this node started; see `record.witness_policy`",
+            ),
+        };
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         finish(intent.begin(), proof, receipt, decision)
     }

@@ -28,6 +28,7 @@ mod tests;
 mod twin;
 mod wal;
 mod witness;
+mod witnessed;
 
 pub use core::Stats;
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -41,3 +42,4 @@ pub use recover::OpenError;
 pub use sealed::ReadError;
 pub use twin::Copy;
 pub use witness::{Round, Witness, WitnessError};
+pub use witnessed::WitnessedProof;

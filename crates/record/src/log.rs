@@ -168,6 +168,7 @@ impl Log {
             root,
             checkpoint: self.checkpoint((size, root)).into(),
             verifier: self.signer.verifier().to_string().into(),
+            witnessed: None,
         }
     }
 

@@ -17,9 +17,9 @@ use crate::sealed::{ReadError, SealedLog};
 use crate::tail::Written;
 
 /// How much earlier than its id a decision can have been recorded: clocks jump.
-const CLOCK_SLACK: Duration = Duration::from_secs(5);
+pub(crate) const CLOCK_SLACK: Duration = Duration::from_secs(5);
 /// Bundles looked through for one decision at the most, about a million records.
-const BUNDLES_MAX: usize = 4_096;
+pub(crate) const BUNDLES_MAX: usize = 4_096;
 
 /// A recorded decision with how it ended.
 #[derive(Clone, Debug, PartialEq)]

@@ -240,8 +240,10 @@ impl Sealer {
     }
 
     fn show(&self, id: &LogId, published: Option<SealedLog>) {
-        if let Some(sealed) = published {
-            self.published.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sealed);
+        if let Some(mut sealed) = published {
+            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+            sealed.witnessed = published.get(id).and_then(|log| log.witnessed.clone());
+            published.insert(id.clone(), sealed);
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct SealedLog {
     pub(crate) checkpoint: Arc<str>,
     /// The text of the key that verifies it.
     pub(crate) verifier: Arc<str>,
+    /// The size and checkpoint that a quorum of witnesses has cosigned last; only of the operator's log.
+    pub(crate) witnessed: Option<(u64, Arc<str>)>,
 }
 
 /// A record with its place in the log.
@@ -170,10 +172,15 @@ impl SealedLog {
 
     /// The proof that the entry at `index` is in the log, against its checkpoint.
     pub(crate) fn proof(&self, index: u64) -> Result<Receipt, ReadError> {
-        let mut prover = Prover { log: self, tiles: HashMap::new() };
-        let mut proof = Vec::new();
-        prover.path(index, 0, self.size, &mut proof)?;
+        let proof = self.proof_within(index, self.size)?;
         Ok(Receipt { index, proof, checkpoint: self.checkpoint.to_string(), extra: None })
+    }
+
+    /// The hashes that prove that the entry at `index` was in the log when it held `size` entries.
+    pub(crate) fn proof_within(&self, index: u64, size: u64) -> Result<Vec<Digest>, ReadError> {
+        let mut proof = Vec::new();
+        Prover { log: self, tiles: HashMap::new() }.path(index, 0, size, &mut proof)?;
+        Ok(proof)
     }
 }
 

@@ -5,7 +5,7 @@ use bartizan_base::Timestamp;
 use bartizan_base::json::Limits;
 use bartizan_decide::{Bundle, CompiledBundle};
 use bartizan_jose::{AccessClaims, Jwks, Jws};
-use bartizan_ledger::{Receipt, Tile, VerifierKey, bundle_entries, encode_bundle};
+use bartizan_ledger::{Receipt, Tile, VerifierKey, WitnessedReceipt, bundle_entries, encode_bundle};
 use bartizan_model::directory::Dialect;
 use bartizan_query::{Facts, Problem, Query, TEXT_MAX};
 use bartizan_wire::{FrameSplitter, answer_texts, parse_request, usage_of};
@@ -183,6 +183,12 @@ fn notes_receipts_and_paths_are_read_or_refused_and_have_one_spelling() {
         let Ok(text) = str::from_utf8(bytes) else { return };
         if let Ok(receipt) = Receipt::parse(text) {
             assert_eq!(Receipt::parse(&receipt.text()).map(|again| again.text()), Ok(receipt.text()));
+        }
+    });
+    each("witnessed", |bytes| {
+        let Ok(text) = str::from_utf8(bytes) else { return };
+        if let Ok(receipt) = WitnessedReceipt::parse(text) {
+            assert_eq!(receipt.text(), text);
         }
     });
     each("path", |bytes| {

@@ -21,5 +21,6 @@ mod resume;
 mod tile;
 #[cfg(test)]
 mod witness;
+mod witnessed;
 #[cfg(test)]
 mod world;
