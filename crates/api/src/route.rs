@@ -69,6 +69,7 @@ pub(crate) enum Call {
     LogFile,
     LogSearch,
     LogExport,
+    PeriodRemove,
     EpochAdvance,
     DecisionContent,
     SubjectErase,
@@ -243,6 +244,13 @@ pub const ROUTES: &[Route] = &[
         Call::LogExport,
     ),
     route(
+        "DELETE",
+        "/api/v1/log/{}",
+        "ledger:remove",
+        "Remove the log of a past period from this node, if its archive verifies and its retention is over.",
+        Call::PeriodRemove,
+    ),
+    route(
         "GET",
         "/log/{}/{}/proof/{}",
         "ledger:read",
@@ -415,6 +423,7 @@ impl Api {
             }
             Call::LogSearch => same(&control.search_ledger(caller, &read::<SearchLedger>(body)?).await?),
             Call::LogExport => exported(control.export_ledger(caller, &read::<ExportLedger>(body)?).await?),
+            Call::PeriodRemove => same(&control.remove_period(caller, part(0)).await?),
             Call::LogFile => {
                 let path = parts.get(2..).unwrap_or_default().join("/");
                 file(control.log_file(caller, part(0), part(1), &path).await?)

@@ -11,6 +11,7 @@ use bartizan_ledger::{Policy, VerifierKey};
 use bartizan_rt::SystemClock;
 use serde_json::{Value, json};
 
+use crate::archived::{ArchiveError, archive};
 use crate::commands::{Failure, client, show, text};
 use crate::offline::{LogFolder, LogFolderError};
 
@@ -54,6 +55,22 @@ pub(crate) fn run(global: &Global, command: LogCommand) -> Result<ExitCode, Fail
             let watch = bartizan_verify::Watch { key: &key, state: &state, policy, shared_nodes, now };
             let report = bartizan_verify::monitor(&folder, &watch);
             told_result(global, &report, report.ok)
+        }
+        LogCommand::Archive { folder, to, key } => {
+            let key = verifier_key(&key)?;
+            let report =
+                archive(&folder, &to, &key, SystemClock::new().now()).map_err(|error| match error {
+                    ArchiveError::Arguments(what) => Failure::usage(what),
+                    ArchiveError::Io(..) => Failure::of(ExitCode::Failed, &error),
+                })?;
+            told_result(global, &report, report.ok)
+        }
+        LogCommand::Remove { period } => {
+            show(global, "DELETE", &format!("/api/v1/log/{period}"), None, |removed| {
+                let (origin, archive) = (text(removed, "/origin"), text(removed, "/archive"));
+                let size = removed.pointer("/size").map_or_else(String::new, Value::to_string);
+                format!("removed: {origin}, {size} entries; archived in {archive}")
+            })
         }
         LogCommand::Show { folder, from, limit } => {
             let mut out = io::stdout();

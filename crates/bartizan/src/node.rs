@@ -30,6 +30,7 @@ use prometheus_client::registry::Registry;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::archived::Archived;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
@@ -329,6 +330,7 @@ impl Assembled {
             store: store.state,
             recorder: recorder.clone(),
             archive,
+            archives: Arc::new(Archived::new(&config.record)),
             couriers: deliveries.clone(),
             sealer,
             vault,

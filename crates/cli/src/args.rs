@@ -493,6 +493,26 @@ pub enum LogCommand {
         #[arg(long)]
         shared_nodes: bool,
     },
+    /// Archive the log of a past period whole: copy its folder, verify the copy from end to end, and only then give it its name.
+    #[command(
+        after_help = "Examples:\n  bartizan log archive bartizan-data/log/default/2026q4 --to /mnt/archive --key \"$(cat kept/key.vkey)\"\n  bartizan log verify /mnt/archive/default/2026q4 --key \"$(cat kept/key.vkey)\""
+    )]
+    Archive {
+        /// The folder with `checkpoint` and `tile/`: `…/log/TENANT/PERIOD`.
+        folder: PathBuf,
+        /// Where archives lie; this one becomes `DIR/TENANT/PERIOD`. On another disk, and the `record.archive_folder` of the node.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+    },
+    /// Remove the log of a past period from the node: after `record.retention_days`, and only if its archive verifies.
+    #[command(after_help = "Examples:\n  bartizan log remove 2026q4")]
+    Remove {
+        /// The period, such as `2026q4`.
+        period: String,
+    },
     /// Show entries of a log folder, one JSON record a line. What the folder says; `log verify` tells whether it is true.
     #[command(
         after_help = "Examples:\n  bartizan log show bartizan-data/log/default/2026q4 --from 100 --limit 10"

@@ -198,6 +198,9 @@ impl Control {
 /// The ledger could not be read: the particulars are for the log, not for the caller.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
 pub(crate) fn unreadable(error: bartizan_record::ReadError) -> Problem {
+    if let bartizan_record::ReadError::Removed(_) = &error {
+        return Problem::with_detail(ReasonCode::PeriodRemoved, error.to_string());
+    }
     tracing::error!(%error, "the ledger could not be read");
     Problem::new(ReasonCode::RecordUnavailable)
 }

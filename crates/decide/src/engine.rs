@@ -693,6 +693,7 @@ fn groups(action: Action) -> &'static [&'static str] {
         Action::DecisionRead => with!("decision:read", "house:read"),
         Action::LedgerRead => with!("ledger:read", "house:read"),
         Action::LedgerExport => with!("ledger:export", "house:read"),
+        Action::LedgerRemove => with!("ledger:remove", "house:change"),
         Action::SubjectErase => with!("subject:erase", "house:change"),
         Action::SubjectHold => with!("subject:hold", "house:change"),
         // Other people's words are read by whom a rule of its own names, not by whoever reads the house.

@@ -21,6 +21,7 @@ mod resume;
 mod tile;
 #[cfg(test)]
 mod witness;
+#[cfg(test)]
 mod witnessed;
 #[cfg(test)]
 mod world;
