@@ -20,6 +20,8 @@ mod resume;
 #[cfg(test)]
 mod tile;
 #[cfg(test)]
+mod tlog_tiles_oracle;
+#[cfg(test)]
 mod witness;
 #[cfg(test)]
 mod witnessed;
