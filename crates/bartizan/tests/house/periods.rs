@@ -39,8 +39,9 @@ fn status(client: &Client, method: &str, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn message(answer: &(u16, Value)) -> String {
-    format!("{} {} {}", answer.0, answer.1["reason"].as_str().unwrap_or("-"), answer.1["message"])
+fn message((status, answer): &(u16, Value)) -> String {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    format!("{status} {} {}", text("reason"), text("message"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
