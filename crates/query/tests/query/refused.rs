@@ -124,5 +124,5 @@ fn an_error_repeats_no_control_character() {
         }
     }
     let said = refused("by\u{1b}[2Jtes:1").to_string();
-    assert!(said.contains(r"by\u{1b}[2J"), "{said}");
+    assert!(said.contains(r"by\u{1b}[2j"), "{said}");
 }
