@@ -1,10 +1,11 @@
-//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | bench gateway |
-//! bench ledger`.
+//! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] |
+//! faults | bench gateway | bench ledger`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
 mod bench;
 mod ci;
+mod emitters;
 mod floors;
 mod generate;
 mod records;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["check-floors"] => floors::check(),
         ["check-supply"] => supply::check(),
+        ["check-emitters"] => emitters::check(),
         ["tidy"] => tidy::check(),
         ["generate"] => generate::run(false),
         ["generate", "--check"] => generate::run(true),
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
         ["bench", "gateway", flags @ ..] => bench::gateway(flags),
         ["bench", "ledger", flags @ ..] => bench::ledger(flags),
         _ => {
-            Err("usage: cargo xtask ci | check-floors | check-supply | tidy | generate [--check] | faults | \
+            Err("usage: cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] | faults | \
                   bench gateway | ledger [--quick] [--only CASE,CASE]"
                 .to_owned())
         }

@@ -3,7 +3,7 @@
 use bartizan_control::{
     ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView,
     EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView,
-    SearchLedger,
+    RemovedView, SearchLedger,
 };
 use bartizan_decide::{Explanation, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -198,8 +198,11 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
                 json!({"id": text, "tenant": text, "time_us": {"type": "integer"}, "subject": text});
             (None, json!({"type": "array", "items": object(erasure)}))
         }
+        Call::PeriodRemove => (None, of::<RemovedView>(schemas)),
         Call::LogFile => (None, text),
-        Call::DecisionProof | Call::EntryProof => (None, object(json!({"proof": text, "entry": text}))),
+        Call::DecisionProof | Call::DecisionWitnessed | Call::EntryProof => {
+            (None, object(json!({"proof": text, "entry": text})))
+        }
         Call::Checkpoints => (
             None,
             json!({"type": "array", "items": {"type": "array", "prefixItems": [text, {"type": "integer"}, text]}}),

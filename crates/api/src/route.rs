@@ -63,11 +63,13 @@ pub(crate) enum Call {
     DecisionList,
     DecisionShow,
     DecisionProof,
+    DecisionWitnessed,
     Checkpoints,
     EntryProof,
     LogFile,
     LogSearch,
     LogExport,
+    PeriodRemove,
     EpochAdvance,
     DecisionContent,
     SubjectErase,
@@ -179,6 +181,13 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/api/v1/decisions/{}/proof/witnessed",
+        "ledger:read",
+        "The proof that it is in a log that witnesses have cosigned.",
+        Call::DecisionWitnessed,
+    ),
+    route(
+        "GET",
         "/api/v1/decisions/{}/content",
         "content:read",
         "What was kept of it in the vault, checked against the ledger.",
@@ -233,6 +242,13 @@ pub const ROUTES: &[Route] = &[
         "ledger:export",
         "Take entries along as JSON lines, OCSF, CEF, OTLP or Parquet; `bartizan-next` says where to go on.",
         Call::LogExport,
+    ),
+    route(
+        "DELETE",
+        "/api/v1/log/{}",
+        "ledger:remove",
+        "Remove the log of a past period from this node, if its archive verifies and its retention is over.",
+        Call::PeriodRemove,
     ),
     route(
         "GET",
@@ -393,6 +409,11 @@ impl Api {
                 let value = json!({"proof": done.value.0, "entry": done.value.1});
                 given(&done, &value)
             }
+            Call::DecisionWitnessed => {
+                let done = control.prove_witnessed(caller, decision()?).await?;
+                let value = json!({"proof": done.value.0, "entry": done.value.1});
+                given(&done, &value)
+            }
             Call::Checkpoints => same(&control.checkpoints(caller).await?),
             Call::EntryProof => {
                 let index = part(2).parse().map_err(|_| Problem::new(ReasonCode::NotFound))?;
@@ -402,6 +423,7 @@ impl Api {
             }
             Call::LogSearch => same(&control.search_ledger(caller, &read::<SearchLedger>(body)?).await?),
             Call::LogExport => exported(control.export_ledger(caller, &read::<ExportLedger>(body)?).await?),
+            Call::PeriodRemove => same(&control.remove_period(caller, part(0)).await?),
             Call::LogFile => {
                 let path = parts.get(2..).unwrap_or_default().join("/");
                 file(control.log_file(caller, part(0), part(1), &path).await?)

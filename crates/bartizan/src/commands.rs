@@ -334,6 +334,9 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
         "keys",
         keys.map(|_| "readable by the service user alone".to_owned()).map_err(|e| e.to_string()),
     ));
+    if let (true, Ok(_)) = (config.vault.enabled, &held) {
+        checks.push(("vault", vault_check(&config.folder)));
+    }
     let probe = config.folder.join("doctor.probe");
     let synced = fs::File::create(&probe)
         .and_then(|mut f| f.write_all(&[0; 4_096]).and_then(|()| f.sync_all()))
@@ -348,6 +351,19 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
         Table::of(rows, &[("check", "/check"), ("ok", "/ok"), ("detail", "/detail")]).to_string()
     })?;
     Ok(if bad { ExitCode::Failed } else { ExitCode::Ok })
+}
+
+/// Opens every key, value and payload of the vault; what there is none of yet is not made.
+fn vault_check(folder: &Path) -> Result<String, String> {
+    if !folder.join("vault.db").exists() {
+        return Ok("nothing kept yet".to_owned());
+    }
+    let keys = bartizan_keys::KeyFolder::open(&folder.join("keys")).map_err(|e| e.to_string())?;
+    let sealer = Arc::new(keys.sealer().map_err(|e| e.to_string())?);
+    let vault = bartizan_vault::Vault::open(folder, sealer, Arc::new(bartizan_rt::SystemRandom::new()));
+    let checked = vault.and_then(|vault| vault.check()).map_err(|e| e.to_string())?;
+    let bartizan_vault::Checked { subjects, items, payloads } = checked;
+    Ok(format!("{subjects} subjects, {items} values and {payloads} payloads open"))
 }
 
 // --- the control API -------------------------------------------------------------------------------------------------

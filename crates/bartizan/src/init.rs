@@ -7,13 +7,14 @@ use bartizan_base::Clock as _;
 use bartizan_decide::starter_bundle;
 use bartizan_keys::{ClaimToken, KeyFolder, KeyFolderError, RecoverySet};
 use bartizan_model::directory::{NodeSpec, Spec};
+use bartizan_model::record::System;
 use bartizan_model::{Document, Tenant};
 use bartizan_rt::{SystemClock, SystemRandom};
 use bartizan_secret::Secret;
 use bartizan_store::{BundleRow, ClaimRow, Founding, StoreError};
 
 use crate::config::Config;
-use crate::node::{DataFolder, NodeError, StateDb};
+use crate::node::{DataFolder, Machine, NodeError, StateDb, recorder};
 
 /// How long the first administrator's claim is open.
 const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3_600);
@@ -57,7 +58,7 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
     if needed == 0 || needed > all || all > 9 {
         return Err(wrong());
     }
-    let _folder = DataFolder::open(&config.folder)?;
+    let folder = DataFolder::open(&config.folder)?;
     let store = StateDb::open(config).await?;
     let (clock, random) = (SystemClock::new(), Arc::new(SystemRandom::new()));
     let recovery = RecoverySet::generate(all, needed, &*random).map_err(|_| wrong())?;
@@ -86,8 +87,23 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
         (Ok(_) | Err(KeyFolderError::Exists { .. }), Ok(_) | Err(KeyFolderError::Exists { .. })) => {}
         (Err(error), _) | (_, Err(error)) => return Err(error.into()),
     }
+    tell(config, &folder, &keys, &store).await?;
     store.state().found(founding).await?;
     Ok(Founded { recovery: recovery.privates, needed, claim: claim.text() })
+}
+
+/// Records that the installation is created, before it is: whoever reads the ledger finds how it began.
+async fn tell(
+    config: &Config,
+    folder: &DataFolder,
+    keys: &KeyFolder,
+    store: &StateDb,
+) -> Result<(), NodeError> {
+    let Machine { clock, random, disk } = Machine::default();
+    let recorder = recorder(config, folder, keys, &clock, &random, disk, store).await?;
+    let told = recorder.system(System::Initialised).await;
+    recorder.close().await;
+    told.map(drop).map_err(|error| NodeError::Part { what: "the ledger", source: error.into() })
 }
 
 /// Whether there is an installation. Creates nothing.

@@ -11,6 +11,7 @@ use bartizan_ledger::{Policy, VerifierKey};
 use bartizan_rt::SystemClock;
 use serde_json::{Value, json};
 
+use crate::archived::{ArchiveError, archive};
 use crate::commands::{Failure, client, show, text};
 use crate::offline::{LogFolder, LogFolderError};
 
@@ -55,6 +56,22 @@ pub(crate) fn run(global: &Global, command: LogCommand) -> Result<ExitCode, Fail
             let report = bartizan_verify::monitor(&folder, &watch);
             told_result(global, &report, report.ok)
         }
+        LogCommand::Archive { folder, to, key } => {
+            let key = verifier_key(&key)?;
+            let report =
+                archive(&folder, &to, &key, SystemClock::new().now()).map_err(|error| match error {
+                    ArchiveError::Arguments(what) => Failure::usage(what),
+                    ArchiveError::Io(..) => Failure::of(ExitCode::Failed, &error),
+                })?;
+            told_result(global, &report, report.ok)
+        }
+        LogCommand::Remove { period } => {
+            show(global, "DELETE", &format!("/api/v1/log/{period}"), None, |removed| {
+                let (origin, archive) = (text(removed, "/origin"), text(removed, "/archive"));
+                let size = removed.pointer("/size").map_or_else(String::new, Value::to_string);
+                format!("removed: {origin}, {size} entries; archived in {archive}")
+            })
+        }
         LogCommand::Show { folder, from, limit } => {
             let mut out = io::stdout();
             let shown = LogFolder::new(folder).write(from, limit, &mut out);
@@ -77,8 +94,9 @@ pub(crate) fn run(global: &Global, command: LogCommand) -> Result<ExitCode, Fail
         LogCommand::Checkpoint => show(global, "GET", "/api/v1/checkpoints", None, |v| {
             Table::of(v, &[("log", "/0"), ("size", "/1"), ("root", "/2")]).to_string()
         }),
-        LogCommand::Proof { id, entry } => {
-            let value = client(global)?.call("GET", &format!("/api/v1/decisions/{id}/proof"), None)?;
+        LogCommand::Proof { id, entry, witnessed } => {
+            let kind = if witnessed { "/witnessed" } else { "" };
+            let value = client(global)?.call("GET", &format!("/api/v1/decisions/{id}/proof{kind}"), None)?;
             if let Some(path) = entry {
                 fs::write(&path, text(&value, "/entry"))?;
             }

@@ -30,6 +30,7 @@ use prometheus_client::registry::Registry;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::archived::Archived;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
@@ -335,6 +336,7 @@ impl Assembled {
             store: store.state,
             recorder: recorder.clone(),
             archive,
+            archives: Arc::new(Archived::new(&config.record)),
             couriers: deliveries.clone(),
             sealer,
             vault,
@@ -365,7 +367,7 @@ async fn vault(
     opened.map_err(part("the vault"))?.map(Some).map_err(part("the vault"))
 }
 
-async fn recorder(
+pub(crate) async fn recorder(
     config: &Config,
     folder: &DataFolder,
     keys: &KeyFolder,

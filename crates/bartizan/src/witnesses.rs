@@ -90,6 +90,9 @@ impl Witnesses {
             .unwrap_or_default();
         match self.policy.satisfied(&cosignatures) {
             Ok(()) => {
+                if !cosignatures.is_empty() {
+                    self.recorder.note_witnessed(&round);
+                }
                 self.cosigned_s.store(now, Relaxed);
                 self.cosigned_size.store(round.size, Relaxed);
                 self.told.store(0, Relaxed);

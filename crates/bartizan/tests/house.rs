@@ -20,6 +20,8 @@ mod lessons;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;
+#[path = "house/periods.rs"]
+mod periods;
 #[path = "house/reading.rs"]
 mod reading;
 #[path = "house/recover.rs"]

@@ -493,6 +493,26 @@ pub enum LogCommand {
         #[arg(long)]
         shared_nodes: bool,
     },
+    /// Archive the log of a past period whole: copy its folder, verify the copy from end to end, and only then give it its name.
+    #[command(
+        after_help = "Examples:\n  bartizan log archive bartizan-data/log/default/2026q4 --to /mnt/archive --key \"$(cat kept/key.vkey)\"\n  bartizan log verify /mnt/archive/default/2026q4 --key \"$(cat kept/key.vkey)\""
+    )]
+    Archive {
+        /// The folder with `checkpoint` and `tile/`: `…/log/TENANT/PERIOD`.
+        folder: PathBuf,
+        /// Where archives lie; this one becomes `DIR/TENANT/PERIOD`. On another disk, and the `record.archive_folder` of the node.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The verifier key.
+        #[arg(long, value_name = "VKEY")]
+        key: String,
+    },
+    /// Remove the log of a past period from the node: after `record.retention_days`, and only if its archive verifies.
+    #[command(after_help = "Examples:\n  bartizan log remove 2026q4")]
+    Remove {
+        /// The period, such as `2026q4`.
+        period: String,
+    },
     /// Show entries of a log folder, one JSON record a line. What the folder says; `log verify` tells whether it is true.
     #[command(
         after_help = "Examples:\n  bartizan log show bartizan-data/log/default/2026q4 --from 100 --limit 10"
@@ -521,14 +541,19 @@ pub enum LogCommand {
     },
     /// The latest checkpoint of the running node.
     Checkpoint,
-    /// The proof that a recorded decision is in the ledger (`.tlog-proof`).
-    #[command(after_help = "Examples:\n  bartizan log proof dec_… > decision.tlog-proof")]
+    /// The proof that a recorded decision is in the ledger (`.tlog-proof`). See docs/proofs.md.
+    #[command(
+        after_help = "Examples:\n  bartizan log proof dec_… > decision.tlog-proof\n  bartizan log proof dec_… --witnessed --entry entry > decision.witnessed-proof"
+    )]
     Proof {
         /// The decision's id.
         id: String,
         /// Write the entry that it proves to this file.
         #[arg(long, value_name = "FILE")]
         entry: Option<PathBuf>,
+        /// That it is in a log that witnesses have cosigned: joined with the proof from the operator's log.
+        #[arg(long)]
+        witnessed: bool,
     },
     /// Find entries of the ledger. See docs/reference/query.md for the language.
     #[command(
@@ -585,14 +610,14 @@ pub enum LogCommand {
     },
     /// Verify a proof offline: that this entry is in the log of this key.
     Check {
-        /// The proof, from `log proof`.
+        /// The proof, from `log proof`, witnessed or not.
         proof: PathBuf,
         /// The entry, from `log proof --entry`.
         entry: PathBuf,
         /// The verifier key.
         #[arg(long, value_name = "VKEY")]
         key: String,
-        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        /// Who must have cosigned the checkpoint (a `tlog-policy`); for a witnessed proof, that of the operator's log.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
     },

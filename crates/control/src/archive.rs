@@ -105,6 +105,16 @@ impl Archive {
         .await
     }
 
+    /// Forgets what is indexed of the tenant: a log was removed, and nothing of its words may stay. The others are taken in
+    /// again by the calls of [`Archive::follow`] that come.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub async fn forget(&self, tenant: &Tenant) -> Result<(), IndexError> {
+        let index = self.index(tenant).await?;
+        blocking(move || index.clear()).await
+    }
+
     /// How many entries of each of the tenant's logs are sealed.
     #[must_use]
     pub fn sizes(&self, tenant: &Tenant) -> BTreeMap<Arc<str>, u64> {

@@ -4,7 +4,7 @@ use bartizan_identify::Caller;
 use bartizan_model::action::ReadLedger;
 use bartizan_model::record::Record;
 use bartizan_model::{Action, DecisionId, Problem, ReasonCode, Target};
-use bartizan_record::LogFile;
+use bartizan_record::{LogFile, WitnessedProof};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -104,6 +104,38 @@ impl Control {
         finish(intent.begin(), proof, receipt, decision)
     }
 
+    /// The proof that a decision is in a log that witnesses have cosigned: a witnessed receipt and the entry it proves.
+    ///
+    /// # Errors
+    /// When policy says no, there is no such decision, or it is not sealed or not cosigned yet.
+    pub async fn prove_witnessed(
+        &self,
+        caller: &Caller,
+        id: DecisionId,
+    ) -> Result<Done<(String, String)>, Stopped> {
+        let Turn { intent, .. } =
+            self.ask::<ReadLedger>(caller, Action::LedgerRead, &(id, "witnessed"), Target::House).await?;
+        let absent = |detail: &str| Err(Problem::with_detail(ReasonCode::NotFound, detail));
+        let proof = match self.recorder.witnessed_proof(&intent, id).await.map_err(unreadable) {
+            Err(problem) => Err(problem),
+            Ok(WitnessedProof::Proof(proof)) => match String::from_utf8(proof.entry) {
+                Ok(entry) => Ok((proof.text, entry)),
+                Err(_) => absent("the entry is no text"),
+            },
+            Ok(WitnessedProof::Unsealed) => {
+                absent("no such decision is sealed; the next checkpoint is at most a second away")
+            }
+            Ok(WitnessedProof::Untold) => {
+                absent("the witnesses have not cosigned it yet; the next round is at most a minute away")
+            }
+            Ok(WitnessedProof::Unwitnessed) => absent(
+                "no quorum of witnesses has cosigned since this node started; see `record.witness_policy`",
+            ),
+        };
+        let (receipt, decision) = (intent.receipt().clone(), intent.decision());
+        finish(intent.begin(), proof, receipt, decision)
+    }
+
     /// The proof that the entry `index` of one of the caller's logs is in it, as for [`Control::prove_decision`].
     ///
     /// # Errors
@@ -166,6 +198,9 @@ impl Control {
 /// The ledger could not be read: the particulars are for the log, not for the caller.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
 pub(crate) fn unreadable(error: bartizan_record::ReadError) -> Problem {
+    if let bartizan_record::ReadError::Removed(_) = &error {
+        return Problem::with_detail(ReasonCode::PeriodRemoved, error.to_string());
+    }
     tracing::error!(%error, "the ledger could not be read");
     Problem::new(ReasonCode::RecordUnavailable)
 }

@@ -8,6 +8,7 @@ mod decisions;
 mod deliveries;
 mod house;
 mod keys;
+mod periods;
 mod policy;
 mod recover;
 mod resources;
@@ -33,6 +34,7 @@ pub use decisions::{DecisionLine, DecisionView};
 pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
+pub use periods::{Archives, RemovedView};
 pub use policy::{ApplyBundle, Bundled};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
@@ -51,6 +53,8 @@ pub struct Control {
     pub recorder: Recorder,
     /// Finds things in the ledger.
     pub archive: Arc<Archive>,
+    /// What knows where logs of past periods are archived.
+    pub archives: Arc<dyn Archives>,
     /// What carries records to other systems.
     pub couriers: Arc<dyn Couriers>,
     /// Seals credentials of upstreams.

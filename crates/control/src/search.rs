@@ -192,6 +192,12 @@ impl Control {
         page.map_err(|error| match error {
             IndexError::Cursor(_) => Problem::with_detail(ReasonCode::BodyMalformed, error.to_string()),
             IndexError::QueryTooSlow => Problem::with_detail(ReasonCode::QueryTooSlow, error.to_string()),
+            // A page of before a period was removed: the index will never reach it again.
+            IndexError::Behind { origin, .. }
+                if !self.archive.sizes(tenant).contains_key(origin.as_str()) =>
+            {
+                Problem::with_detail(ReasonCode::PeriodRemoved, format!("the cursor is about {origin}"))
+            }
             IndexError::Behind { .. } => Problem::with_detail(ReasonCode::Conflict, error.to_string()),
             IndexError::Unusable(_)
             | IndexError::Unavailable(_)

@@ -58,6 +58,12 @@ pub fn example(kind: crate::Kind) -> Body {
         }),
         Kind::Expired => Body::System(System::Expired { items: 12, payloads: 3 }),
         Kind::Reapplied => Body::System(System::Reapplied { erasures: 2 }),
+        Kind::Removed => Body::System(System::Removed {
+            origin: "example.org/log/default/2024q4".to_owned(),
+            size: 70_000,
+            root: Digest::of(b"a root"),
+            of: DecisionId::from_parts(start(), [2; 10]),
+        }),
         Kind::PolicyRejected => {
             Body::System(System::PolicyRejected { bundle: Some(Digest::of(b"a broken bundle")) })
         }

@@ -113,7 +113,11 @@ impl<'a> Facts<'a> {
             },
             Body::System(event) => {
                 // An erasure answers an ask, as an outcome does.
-                let decision = if let System::Erased { of, .. } = event { Some(*of) } else { None };
+                let decision = if let System::Erased { of, .. } | System::Removed { of, .. } = event {
+                    Some(*of)
+                } else {
+                    None
+                };
                 Self { decision, event: Some(event), ..known }
             }
         }
@@ -173,7 +177,7 @@ impl<'a> Facts<'a> {
             Some(System::PolicyRejected { bundle: Some(bundle) }) => {
                 out.push_str(&format!(", bundle {bundle}"));
             }
-            Some(System::Checkpoint { origin, size, .. }) => {
+            Some(System::Checkpoint { origin, size, .. } | System::Removed { origin, size, .. }) => {
                 out.push_str(&format!(", {origin}, {size} entries"));
             }
             Some(System::Unwitnessed { size, seconds }) => {

@@ -54,6 +54,8 @@ kinds! {
     Expired "system.expired",
     /// Erasures were done again after a restore from a backup that did not know them.
     Reapplied "system.reapplied",
+    /// A log of a past period is removed from its node, after it was archived; stands in the operator's log.
+    Removed "system.removed",
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected "system.policy_rejected",
 }
@@ -77,6 +79,7 @@ impl Kind {
             Body::System(System::Erased { .. }) => Self::Erased,
             Body::System(System::Expired { .. }) => Self::Expired,
             Body::System(System::Reapplied { .. }) => Self::Reapplied,
+            Body::System(System::Removed { .. }) => Self::Removed,
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
         }
     }

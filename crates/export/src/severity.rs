@@ -37,7 +37,7 @@ impl Severity {
                 | System::Initialised
                 | System::Expired { .. }
                 | System::Checkpoint { .. } => Self::Informational,
-                System::Erased { .. } | System::Reapplied { .. } => Self::Low,
+                System::Erased { .. } | System::Reapplied { .. } | System::Removed { .. } => Self::Low,
                 System::TailCut { .. } => Self::Medium,
                 System::Recovered { .. } | System::PolicyRejected { .. } | System::Unwitnessed { .. } => {
                     Self::High

@@ -20,6 +20,7 @@ mod source;
 mod tile;
 mod tree;
 mod witness;
+mod witnessed;
 
 pub use append::{Appender, EntryTooLong, File, ResumeError};
 pub use checkpoint::{Checkpoint, CheckpointError, Cosigned};
@@ -39,3 +40,4 @@ pub use witness::{
     ADD_CHECKPOINT_MAX, Accepted, AddCheckpoint, Answer, Judgement, RequestError, SIZE_TYPE, Witness,
     monitor_path, read_conflict, read_cosignatures,
 };
+pub use witnessed::{Witnessed, WitnessedError, WitnessedReceipt};

@@ -79,6 +79,12 @@ impl VerifierKey {
         &self.name
     }
 
+    /// The same public key under another name; none if that cannot be a key's.
+    pub(crate) fn renamed(&self, name: &str) -> Option<Self> {
+        let id = key_id(name, ED25519_TYPE, &self.public);
+        valid_name(name).then(|| Self { name: name.to_owned(), id, public: self.public })
+    }
+
     /// Whether the key has signed exactly `bytes`, which are no note.
     pub(crate) fn verify_bytes(&self, bytes: &[u8], signature: &[u8]) -> Result<(), NoteError> {
         let key = UnparsedPublicKey::new(&ED25519, self.public);

@@ -33,7 +33,8 @@ pub enum ReceiptError {
     Policy(#[from] Refused),
 }
 
-const HEADER: &str = "c2sp.org/tlog-proof@v1";
+/// The first line of a receipt.
+pub(crate) const HEADER: &str = "c2sp.org/tlog-proof@v1";
 
 /// No tree of at most 2^64 leaves needs more hashes.
 const HASHES_MAX: usize = 64;

@@ -91,6 +91,8 @@ actions! {
     LedgerRead "ledger:read" "System",
     /// Take entries of the ledger along, in a format of other systems.
     LedgerExport "ledger:export" "System",
+    /// Remove a log of a past period from the node, once it is archived and its retention is over.
+    LedgerRemove "ledger:remove" "System",
 }
 
 impl fmt::Display for Action {

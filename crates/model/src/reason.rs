@@ -150,6 +150,8 @@ reasons! {
     Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
     /// A legal hold keeps the data, so it is not erased.
     LegalHold "legal_hold" 409 "Ask those who placed the hold named in the message; release it when the case is closed.",
+    /// The period was archived and removed from this node; what is kept here is its last checkpoint.
+    PeriodRemoved "period_removed" 410 "Ask whoever keeps the archives; `bartizan log verify` and `log show` read them offline.",
     /// What is declared is not valid.
     Invalid "invalid" 422 "See the message for the place.",
 

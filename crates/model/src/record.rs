@@ -326,6 +326,18 @@ pub enum System {
         /// How many were new to the vault.
         erasures: u64,
     },
+    /// A log of a past period is removed from the node that wrote it, after it was archived. What the node keeps of it is
+    /// this head, its last checkpoint. Stands in the operator's log, before it is done.
+    Removed {
+        /// The log's name.
+        origin: String,
+        /// How many entries it held at its end.
+        size: u64,
+        /// The root over them.
+        root: Digest,
+        /// The ask that it answers, which stands in the tenant's own log.
+        of: DecisionId,
+    },
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected {
         /// The bundle's digest, where it could be read at all.
@@ -350,6 +362,7 @@ impl System {
             Self::Erased { .. } => "erased",
             Self::Expired { .. } => "expired",
             Self::Reapplied { .. } => "reapplied",
+            Self::Removed { .. } => "removed",
         }
     }
 }

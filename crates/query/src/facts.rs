@@ -109,7 +109,7 @@ impl Facts {
             Body::System(system) => {
                 self.text(Field::Kind, "system");
                 self.text(Field::Event, system.name());
-                if let System::Erased { of, .. } = system {
+                if let System::Erased { of, .. } | System::Removed { of, .. } = system {
                     self.text(Field::Decision, of.to_string());
                 }
             }
@@ -178,6 +178,7 @@ pub(crate) const EVENTS: &[&str] = &[
     "erased",
     "expired",
     "reapplied",
+    "removed",
 ];
 
 const fn being(kind: PrincipalKind) -> &'static str {

@@ -105,11 +105,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// As much of `text` as an error repeats.
+/// As much of `text` as an error repeats. A query may be anybody's, such as that of a saved view: control characters are
+/// spelled out, so that none reaches the terminal of whoever reads the error.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(SHOWN_MAX).collect();
-    if out.len() < text.len() {
-        out.push('…');
+    let mut out = String::new();
+    for (place, c) in text.chars().enumerate() {
+        if place >= SHOWN_MAX {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_debug()) } else { out.push(c) }
     }
     out
 }

@@ -191,6 +191,12 @@ fn system() -> impl Strategy<Value = Body> {
         }),
         number().prop_map(|items| System::Expired { items, payloads: 2 }),
         number().prop_map(|erasures| System::Reapplied { erasures }),
+        (0..1_000_u64, digest(), id()).prop_map(|(size, root, of)| System::Removed {
+            origin: "example.org/log/acme/2024q4".to_owned(),
+            size,
+            root,
+            of
+        }),
         (0..1_000_u64).prop_map(|size| System::Unwitnessed { size, seconds: 601 }),
     ]
     .prop_map(Body::System)

@@ -53,7 +53,7 @@ impl Feed {
             let folder = id.folder(std::path::Path::new("")).to_string_lossy().into_owned();
             FeedLog { tenant: id.tenant.clone(), origin, folder, size: log.size }
         };
-        published.iter().map(log).collect()
+        published.iter().filter(|(_, log)| log.removed.is_none()).map(log).collect()
     }
 
     fn log(&self, origin: &str) -> Option<SealedLog> {

@@ -55,6 +55,12 @@ pub enum LogError {
         /// Its name.
         witness: String,
     },
+    /// A log says that it was removed, and the operator's log does not.
+    #[error(
+        "the log {0} is marked as removed, but the operator's log holds no record of that: put its folder back from a copy or \
+         from the archive"
+    )]
+    NotRemoved(String),
     /// There is a checkpoint, but the lock store remembers none.
     #[error(
         "the log {0} has a checkpoint that the state database does not remember: connect the state database that belongs \
@@ -168,6 +174,8 @@ impl Log {
             root,
             checkpoint: self.checkpoint((size, root)).into(),
             verifier: self.signer.verifier().to_string().into(),
+            witnessed: None,
+            removed: None,
         }
     }
 

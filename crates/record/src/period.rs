@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bartizan_base::Timestamp;
 use bartizan_model::Tenant;
-use chrono::{DateTime, Datelike as _};
+use chrono::{DateTime, Datelike as _, NaiveDate};
 
 /// A quarter of a year in UTC, written `2026q4`; or all of time, written `all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,25 @@ impl Period {
     }
 }
 
+impl Period {
+    /// The quarter after this one; all of time has none.
+    pub(crate) fn next(self) -> Option<Self> {
+        match self.quarter {
+            0 => None,
+            1..=3 => Some(Self { quarter: self.quarter + 1, ..self }),
+            _ => Some(Self { year: self.year.checked_add(1)?, quarter: 1 }),
+        }
+    }
+
+    /// When the quarter is over: the first moment of the next; none for all of time.
+    pub(crate) fn end(self) -> Option<Timestamp> {
+        let next = self.next()?;
+        let month = u32::from(next.quarter).checked_sub(1)? * 3 + 1;
+        let first = NaiveDate::from_ymd_opt(next.year.into(), month, 1)?.and_hms_opt(0, 0, 0)?;
+        Some(Timestamp::from_micros(u64::try_from(first.and_utc().timestamp_micros()).ok()?))
+    }
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::ALL {
@@ -42,6 +61,12 @@ impl fmt::Display for Period {
         }
         write!(f, "{:04}q{}", self.year, self.quarter)
     }
+}
+
+/// Whether the quarter that is written `period` is over at `now`; none for what is no quarter.
+#[must_use]
+pub fn period_is_over(period: &str, now: Timestamp) -> Option<bool> {
+    Some(Period::parse(period)?.end()? <= now)
 }
 
 /// One tenant's log of one quarter, or the operator's.
@@ -120,6 +145,20 @@ mod tests {
         assert_eq!(&*LogId::of(&operator, now).origin("example.org/log"), "example.org/log/operator/all");
         for bad in ["2026q5", "2026q0", "026q1", "2026", "2026q4.new", "+026q1"] {
             assert_eq!(Period::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_quarter_ends_where_the_next_begins() {
+        let end = |text| Period::parse(text).unwrap().end().map(|end| end.to_string());
+        assert_eq!(end("2026q3").unwrap(), "2026-10-01T00:00:00.000Z");
+        assert_eq!(end("2026q4").unwrap(), "2027-01-01T00:00:00.000Z");
+        assert_eq!(end("all"), None);
+        for text in ["2026q1", "2026q4"] {
+            let period = Period::parse(text).unwrap();
+            let end = period.end().unwrap();
+            assert_eq!(Period::of(Timestamp::from_micros(end.as_micros() - 1)), period);
+            assert_eq!(Some(Period::of(end)), period.next());
         }
     }
 

@@ -17,9 +17,9 @@ use crate::sealed::{ReadError, SealedLog};
 use crate::tail::Written;
 
 /// How much earlier than its id a decision can have been recorded: clocks jump.
-const CLOCK_SLACK: Duration = Duration::from_secs(5);
+pub(crate) const CLOCK_SLACK: Duration = Duration::from_secs(5);
 /// Bundles looked through for one decision at the most, about a million records.
-const BUNDLES_MAX: usize = 4_096;
+pub(crate) const BUNDLES_MAX: usize = 4_096;
 
 /// A recorded decision with how it ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +97,15 @@ impl Recorder {
             id.timestamp().as_micros().saturating_sub(u64::try_from(CLOCK_SLACK.as_micros()).unwrap_or(0)),
         );
         let logs = self.logs(tenant, Some(Period::of(earliest)));
+        let (logs, removed): (Vec<Log>, Vec<Log>) = logs.into_iter().partition(|(_, l)| l.removed.is_none());
         let found = blocking(move || search(&logs, id, earliest)).await.map_err(|_| ReadError::Closed)??;
+        if found.is_none()
+            && outcome.is_none()
+            && let Some((_, removed)) = removed.first()
+        {
+            // It may have been there.
+            removed.is_here()?;
+        }
         Ok(found.map(|found| match outcome.and_then(|w| read(&w.entry)) {
             Some(newer) => Found { outcome: Some(newer), ..found },
             None => found,
@@ -131,7 +139,7 @@ impl Recorder {
         };
         let (logs, node) = (self.logs(tenant, None), self.inner.core.node);
         blocking(move || {
-            for (_, log) in logs.iter().rev() {
+            for (_, log) in logs.iter().rev().filter(|(_, log)| log.removed.is_none()) {
                 for bundle in (0..log.bundles()).rev() {
                     if out.len() >= limit {
                         return Ok(out);
@@ -279,7 +287,9 @@ impl Recorder {
     }
 
     fn origin_of(&self, written: &Written) -> Arc<str> {
-        LogId::of(&written.tenant, written.time).origin(&self.inner.core.origin)
+        let id = LogId::of(&written.tenant, written.time);
+        let published = self.inner.published.lock().unwrap_or_else(PoisonError::into_inner);
+        crate::remove::home(&published, id).origin(&self.inner.core.origin)
     }
 
     /// A tenant's published logs from a period on, the oldest first.

@@ -6,7 +6,6 @@
 //! off its own last record, so there is no second truth about it.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,14 +64,20 @@ impl Sealer {
         ids.sort();
         ids.dedup();
         for id in ids {
+            if self.open_removed(&id).await? {
+                continue;
+            }
             let log = self.open(&id).await?;
             self.logs.insert(id, log);
         }
         self.publish_all().await?;
         self.check(recovered)?;
+        self.check_removed().await?;
         let told = self.check_told().await?;
         let is_sealed = |r: &&Written| {
-            self.logs.get(&LogId::of(&r.tenant, r.time)).is_some_and(|l| r.seq <= l.last_seq())
+            let id = LogId::of(&r.tenant, r.time);
+            let in_removed = self.removal(&id).is_some_and(|removal| r.seq <= removal.last_seq);
+            in_removed || self.logs.get(&self.home(id)).is_some_and(|l| r.seq <= l.last_seq())
         };
         Ok((recovered.records.iter().filter(|r| !is_sealed(r)).cloned().collect(), told))
     }
@@ -85,13 +90,17 @@ impl Sealer {
             published.into_iter().map(|(id, log)| (id.origin(&self.core.origin).to_string(), log)).collect();
         let operators = LogId::operator().origin(&self.core.origin);
         blocking(move || {
-            let origins: Vec<String> = logs.keys().filter(|o| o.as_str() != &*operators).cloned().collect();
-            let told = told_last(&operator, &origins).map_err(into_open)?;
+            let is_sought =
+                |(o, log): &(&String, &SealedLog)| o.as_str() != &*operators && log.removed.is_none();
+            let origins: Vec<String> = logs.iter().filter(is_sought).map(|(o, _)| o.clone()).collect();
+            let mut told = told_last(&operator, &origins).map_err(into_open)?;
+            // What was removed has come no further than was told before.
+            let removed = logs.iter().filter(|(_, log)| log.removed.is_some());
+            told.extend(removed.map(|(origin, log)| (origin.clone(), (log.size, log.root))));
             for (origin, head) in &told {
                 match logs.get(origin) {
                     Some(log) => stands(log, origin, *head)?,
-                    // One of an earlier quarter may have been archived and removed.
-                    None if has_successor(&told, origin) => {}
+                    // One that was removed is known by the record of its removal.
                     None => return Err(LogError::Rollback { origin: origin.clone(), size: head.0 }.into()),
                 }
             }
@@ -132,7 +141,8 @@ impl Sealer {
             let mut by_log: BTreeMap<LogId, Vec<Written>> = BTreeMap::new();
             let count = batch.len() as u64;
             for record in batch {
-                by_log.entry(LogId::of(&record.tenant, record.time)).or_default().push(record);
+                let id = self.home(LogId::of(&record.tenant, record.time));
+                by_log.entry(id).or_default().push(record);
             }
             let mut places = BTreeMap::new();
             for (id, records) in by_log {
@@ -240,8 +250,10 @@ impl Sealer {
     }
 
     fn show(&self, id: &LogId, published: Option<SealedLog>) {
-        if let Some(sealed) = published {
-            self.published.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sealed);
+        if let Some(mut sealed) = published {
+            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+            sealed.witnessed = published.get(id).and_then(|log| log.witnessed.clone());
+            published.insert(id.clone(), sealed);
         }
     }
 
@@ -268,17 +280,11 @@ impl Sealer {
     }
 }
 
-/// Whether the tenant of the log `origin` has a later one.
-fn has_successor(told: &Told, origin: &str) -> bool {
-    let tenant = origin.rsplit_once('/').map(|(tenant, _)| tenant);
-    let mut after = told.range::<str, _>((Bound::Excluded(origin), Bound::Unbounded));
-    after.next().is_some_and(|(next, _)| next.rsplit_once('/').map(|(tenant, _)| tenant) == tenant)
-}
-
-fn into_open(error: ReadError) -> OpenError {
+pub(crate) fn into_open(error: ReadError) -> OpenError {
     match error {
         ReadError::Io { path, source } => OpenError::Io { path, source },
         ReadError::Damaged(path) => LogError::Diverged(path).into(),
+        ReadError::Removed(origin) => LogError::NotRemoved(origin).into(),
         ReadError::PermitExpired | ReadError::Closed => OpenError::Thread,
     }
 }

@@ -11,6 +11,7 @@ use bartizan_model::record::Record;
 
 use crate::disk::Disk;
 use crate::log::entries_fit;
+use crate::remove::Removal;
 
 /// Why the ledger could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum ReadError {
     /// A file does not fit the tree: it was changed or cut.
     #[error("{0}: does not fit the tree; run the offline verifier")]
     Damaged(PathBuf),
+    /// The log was archived and removed from this node.
+    #[error("{0}: was archived and removed from this node; its last checkpoint is what is kept here")]
+    Removed(String),
     /// The intent to read has run out.
     #[error("the permit to read has run out")]
     PermitExpired,
@@ -45,6 +49,10 @@ pub(crate) struct SealedLog {
     pub(crate) checkpoint: Arc<str>,
     /// The text of the key that verifies it.
     pub(crate) verifier: Arc<str>,
+    /// The size and checkpoint that a quorum of witnesses has cosigned last; only of the operator's log.
+    pub(crate) witnessed: Option<(u64, Arc<str>)>,
+    /// Where its removal stands, if it was removed: then nothing but the checkpoint is there.
+    pub(crate) removed: Option<Removal>,
 }
 
 /// A record with its place in the log.
@@ -89,6 +97,7 @@ impl SealedLog {
     ) -> Result<(PathBuf, Vec<u8>, usize), ReadError> {
         let width = count.saturating_sub(index.saturating_mul(ENTRIES_PER_BUNDLE)).min(ENTRIES_PER_BUNDLE);
         let width = u16::try_from(width).unwrap_or(0);
+        self.is_here()?;
         let mut path = self.folder.join(Tile { level, index, width }.path());
         let mut read = self.disk.read(&path);
         if matches!(&read, Err(error) if error.kind() == io::ErrorKind::NotFound) {
@@ -113,6 +122,7 @@ impl SealedLog {
 
     /// A tile or bundle as it lies on the disk; none where it is not, or not any more.
     pub(crate) fn file(&self, tile: Tile) -> Result<Option<Vec<u8>>, ReadError> {
+        self.is_here()?;
         let path = self.folder.join(tile.path());
         match self.disk.read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -160,8 +170,17 @@ impl SealedLog {
         Ok(low.saturating_sub(1))
     }
 
+    /// Refuses what was removed.
+    pub(crate) fn is_here(&self) -> Result<(), ReadError> {
+        let origin = || self.checkpoint.lines().next().unwrap_or_default().to_owned();
+        if self.removed.is_none() { Ok(()) } else { Err(ReadError::Removed(origin())) }
+    }
+
     /// The root that the log had when it held `size` entries.
     pub(crate) fn root_at(&self, size: u64) -> Result<Digest, ReadError> {
+        if size == self.size {
+            return Ok(self.root);
+        }
         if size == 0 {
             return Ok(bartizan_ledger::empty_root());
         }
@@ -170,10 +189,15 @@ impl SealedLog {
 
     /// The proof that the entry at `index` is in the log, against its checkpoint.
     pub(crate) fn proof(&self, index: u64) -> Result<Receipt, ReadError> {
-        let mut prover = Prover { log: self, tiles: HashMap::new() };
-        let mut proof = Vec::new();
-        prover.path(index, 0, self.size, &mut proof)?;
+        let proof = self.proof_within(index, self.size)?;
         Ok(Receipt { index, proof, checkpoint: self.checkpoint.to_string(), extra: None })
+    }
+
+    /// The hashes that prove that the entry at `index` was in the log when it held `size` entries.
+    pub(crate) fn proof_within(&self, index: u64, size: u64) -> Result<Vec<Digest>, ReadError> {
+        let mut proof = Vec::new();
+        Prover { log: self, tiles: HashMap::new() }.path(index, 0, size, &mut proof)?;
+        Ok(proof)
     }
 }
 

@@ -32,6 +32,27 @@ pub struct Hold {
 // === impl Vault ===
 
 impl Vault {
+    /// The first of these subjects on whom a hold stands, with its name.
+    ///
+    /// # Errors
+    /// As the database is.
+    pub fn first_held(
+        &self,
+        tenant: &Tenant,
+        subjects: impl IntoIterator<Item = PrincipalId>,
+    ) -> Result<Option<(PrincipalId, Name)>, VaultError> {
+        let connection = self.0.lock();
+        let Some(tenant) = TenantKey::find(&connection, &self.0.tools, tenant)? else { return Ok(None) };
+        for subject in subjects {
+            match refuse(&connection, &tenant, tenant.subject(subject)) {
+                Ok(()) => {}
+                Err(VaultError::Held { hold }) => return Ok(Some((subject, hold))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// Places a hold on a subject; one of the same name gets the new basis. Nothing needs to be kept of the subject yet.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// A receipt (`.tlog-proof`): that one entry is in the log.
+    /// A receipt (`.tlog-proof`): that one entry is in the log; a witnessed one: that it was in the log that witnesses cosigned.
     Receipt {
         /// The receipt.
         file: PathBuf,
@@ -56,7 +56,7 @@ enum Command {
         /// The log's verifier key: `name+id+base64`.
         #[arg(long, value_name = "VKEY")]
         key: VerifierKey,
-        /// Who must have cosigned the checkpoint (a `tlog-policy`).
+        /// Who must have cosigned the checkpoint (a `tlog-policy`); for a witnessed receipt, that of the log of logs.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         /// How to tell the result.

@@ -33,7 +33,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What it is about: `folder`, `checkpoint`, `quorum`, `entries`, `records`, `tiles`, `root`, `history`, `receipt`,
-    /// `state`, `sequence`, `promise`, `kept`.
+    /// `told`, `witnessed`, `state`, `sequence`, `promise`, `kept`.
     pub about: &'static str,
     /// Whether it holds. One that could not be made does not.
     pub ok: bool,
@@ -156,6 +156,12 @@ pub enum Reason {
     /// Not a `.tlog-proof`.
     #[error("is not a receipt")]
     NotAReceipt,
+    /// A witnessed receipt without the policy that says whose cosignatures count.
+    #[error("is a witnessed receipt: whose cosignatures count is for a policy to say (`--policy`)")]
+    NoPolicy,
+    /// The two proofs of a witnessed receipt.
+    #[error("holds proofs that do not make one: the entry's log is not shown to be what was witnessed")]
+    NotTogether,
 }
 
 impl Fault {

@@ -275,6 +275,14 @@ mod tests {
             let told = wrong(&format!("[vault]\nretention_days = \"{bad}\""));
             assert!(told.starts_with("setting `vault.retention_days` from file b.toml"), "{bad}: {told}");
         }
+        for bad in ["0", "x", "36501"] {
+            let told = wrong(&format!("[record]\nretention_days = \"{bad}\"\narchive_folder = \"a\""));
+            assert!(told.starts_with("setting `record.retention_days` from file b.toml"), "{bad}: {told}");
+        }
+        assert!(wrong("[record]\nretention_days = \"90\"").contains("nothing is removed without an archive"));
+        let raw = load("[record]\nretention_days = \"90\"\narchive_folder = \"/a\"", &[], &[]).unwrap();
+        let record = Config::resolve(&raw).unwrap().record;
+        assert_eq!(record.keep.map(|keep| keep.as_secs()), Some(90 * 86_400));
         let raw = load("[vault]\nretention_days = \"prompt=30, network = 1\"", &[], &[]).unwrap();
         let kept = Config::resolve(&raw).unwrap().vault.retention;
         assert_eq!(kept.values().map(|d| d.as_secs() / 86_400).collect::<Vec<_>>(), [1, 30]);

@@ -96,6 +96,10 @@ pub struct Record {
     pub copy: Option<PathBuf>,
     /// The file that names the witnesses of the operator's log.
     pub witnesses: Option<PathBuf>,
+    /// Where archives of past periods lie.
+    pub archives: Option<PathBuf>,
+    /// For how long after its end a period stays, if not for ever.
+    pub keep: Option<Duration>,
     /// Bytes of a segment of the write-ahead log.
     pub segment_bytes: u64,
     /// Records that may wait for the disk.
@@ -139,6 +143,20 @@ fn postgres(raw: &Raw) -> Result<Option<Secret<String>>, ConfigError> {
         Ok(text) => Ok(Some(Secret::new(text.trim().to_owned()))),
         Err(error) => Err(raw.wrong("state.postgres_url", &format!("{path}: {error}"))),
     }
+}
+
+/// Reads for how long periods stay.
+fn period_retention(raw: &Raw) -> Result<Option<Duration>, ConfigError> {
+    const SETTING: &str = "record.retention_days";
+    if raw.optional(SETTING).is_none() {
+        return Ok(None);
+    }
+    let days: u64 = raw.number(SETTING, 1, 36_500)?;
+    if raw.optional("record.archive_folder").is_none() {
+        return Err(raw
+            .wrong(SETTING, "expected with `record.archive_folder`: nothing is removed without an archive"));
+    }
+    Ok(Some(Duration::from_secs(days * 86_400)))
 }
 
 /// Reads `KIND=DAYS` pairs.
@@ -225,6 +243,8 @@ impl Config {
             record: Record {
                 copy: raw.optional("record.copy_folder").map(PathBuf::from),
                 witnesses: raw.optional("record.witness_policy").map(PathBuf::from),
+                archives: raw.optional("record.archive_folder").map(PathBuf::from),
+                keep: period_retention(raw)?,
                 segment_bytes: raw.number("record.segment_bytes", 1 << 20, 1 << 30)?,
                 queue_max: raw.number("record.queue_max", 16, 1 << 20)?,
                 seal_interval: Duration::from_millis(raw.number("record.seal_interval_ms", 100, 60_000)?),

@@ -82,6 +82,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("log.format", "text", "How lines are logged: `text` or `json`."),
     setting(
+        "record.archive_folder",
+        "",
+        "Where archives of past periods lie as this node sees them, `TENANT/PERIOD` below it, on another disk: `log remove` \
+         verifies them there.",
+    ),
+    setting(
         "record.copy_folder",
         "",
         "A folder on another disk or host where a second copy of the write-ahead log is written: nothing counts before it \
@@ -90,6 +96,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("record.queue_max", "8192", "Records that may wait for the disk; more are refused."),
     setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
     setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
+    setting(
+        "record.retention_days",
+        "",
+        "For how many days after its end a quarter of the ledger stays on the node; then `log remove` may remove it, once it is \
+         archived. Without, it stays for ever.",
+    ),
     setting(
         "record.witness_policy",
         "",

@@ -1,11 +1,13 @@
 //! Every parser of what strangers send, on a corpus of interesting inputs and on thousands of mutations of them: no panic, and
 //! each parser's law. The mutations are the same on every machine; `BARTIZAN_FUZZ_ROUNDS` makes more of them.
 
+use bartizan_base::Timestamp;
 use bartizan_base::json::Limits;
 use bartizan_decide::{Bundle, CompiledBundle};
 use bartizan_jose::{AccessClaims, Jwks, Jws};
-use bartizan_ledger::{Receipt, Tile, VerifierKey, bundle_entries, encode_bundle};
+use bartizan_ledger::{Receipt, Tile, VerifierKey, WitnessedReceipt, bundle_entries, encode_bundle};
 use bartizan_model::directory::Dialect;
+use bartizan_query::{Facts, Problem, Query, TEXT_MAX};
 use bartizan_wire::{FrameSplitter, answer_texts, parse_request, usage_of};
 use bytes::Bytes;
 
@@ -52,6 +54,12 @@ impl Mutator {
             b"@id(\"a\")",
             b"=",
             b"\xe2\x80\x94",
+            b" or ",
+            b" -",
+            b"..",
+            b"*",
+            b">=",
+            b" since:1d",
         ];
         let mut out = seed.to_vec();
         for _ in 0..=self.next(4) {
@@ -177,6 +185,12 @@ fn notes_receipts_and_paths_are_read_or_refused_and_have_one_spelling() {
             assert_eq!(Receipt::parse(&receipt.text()).map(|again| again.text()), Ok(receipt.text()));
         }
     });
+    each("witnessed", |bytes| {
+        let Ok(text) = str::from_utf8(bytes) else { return };
+        if let Ok(receipt) = WitnessedReceipt::parse(text) {
+            assert_eq!(receipt.text(), text);
+        }
+    });
     each("path", |bytes| {
         let Ok(text) = str::from_utf8(bytes) else { return };
         if let Ok(tile) = text.parse::<Tile>() {
@@ -192,6 +206,53 @@ fn bundles_are_compiled_or_refused_with_a_place() {
         let bundle = Bundle { files: [("a.cedar".to_owned(), text.to_owned())].into() };
         if let Err(errors) = CompiledBundle::compile(&bundle) {
             assert!(!errors.0.is_empty() && errors.0.iter().all(|e| !e.message.is_empty()));
+        }
+    });
+}
+
+/// What a query says about every kind of record that there is.
+fn meaning(query: &Query, facts: &[Facts]) -> Vec<bool> {
+    facts.iter().map(|facts| query.matches(facts, Timestamp::from_secs(1_795_161_600))).collect()
+}
+
+#[test]
+fn a_query_is_refused_at_a_place_or_means_what_its_one_spelling_and_never_what_its_negation_means() {
+    let placed = bartizan_export::catalogue::placed();
+    // Entries of later versions are no records yet.
+    let facts: Vec<Facts> =
+        placed.iter().filter_map(|p| Facts::read(p.text().as_bytes(), None).ok()).map(|(_, f)| f).collect();
+    assert!(facts.len() >= bartizan_export::Kind::ALL.len());
+    let longer = |problem: &Problem| {
+        matches!(problem, Problem::TooLong(_) | Problem::TooDeep(_) | Problem::TooMany(_))
+    };
+    each("query", |bytes| {
+        let Ok(text) = str::from_utf8(bytes) else { return };
+        let query: Query = match text.parse() {
+            Ok(query) => query,
+            Err(error) => {
+                let bartizan_query::QueryError { at, .. } = error;
+                assert!(text.is_char_boundary(at) || text.len() > TEXT_MAX, "{text}: {error}");
+                assert!(!error.to_string().chars().any(char::is_control), "{text}: {error}");
+                return;
+            }
+        };
+        let canonical = query.to_string();
+        // The one spelling may be longer than what was typed.
+        match canonical.parse::<Query>() {
+            Ok(again) => {
+                assert_eq!(again.to_string(), canonical, "{text}");
+                assert_eq!(meaning(&again, &facts), meaning(&query, &facts), "{text}");
+            }
+            Err(error) => assert!(longer(&error.problem), "{text} became {canonical}: {error}"),
+        }
+        match format!("-({text})").parse::<Query>() {
+            Ok(negation) => {
+                let both: Vec<_> = meaning(&negation, &facts).into_iter().map(|said| !said).collect();
+                assert_eq!(both, meaning(&query, &facts), "{text}");
+            }
+            Err(error) => {
+                assert!(longer(&error.problem) || canonical.is_empty(), "-({text}): {error}");
+            }
         }
     });
 }

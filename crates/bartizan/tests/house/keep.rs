@@ -14,6 +14,9 @@ use bartizan_vault::{Opening, Place, Vault, VaultError};
 
 use super::*;
 
+#[path = "doctor.rs"]
+mod doctor;
+
 /// Words that stand in prompts and answers, and in nothing that the house writes by itself.
 const MARK: &str = "quince-marmalade";
 const AGENT: &str = "Quince-Browser/7";

@@ -51,6 +51,22 @@ fn cosigners(folder: &Path, key: &CosignerKey) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_begins_with_the_founding_of_the_house() {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = config(folder.path(), &[]);
+    found(&setting, "1/1").await.unwrap();
+    // Founding it once more changes nothing, and is not recorded as if it had.
+    assert!(found(&setting, "1/1").await.is_err());
+    let period = fs::read_dir(folder.path().join("log/default")).unwrap().next().unwrap().unwrap().path();
+    let bundles = fs::read_dir(period.join("tile/entries/000.p")).unwrap();
+    let latest =
+        bundles.map(|bundle| fs::read(bundle.unwrap().path()).unwrap()).max_by_key(Vec::len).unwrap();
+    let entries = bartizan_ledger::bundle_entries(&latest).unwrap();
+    let event = |entry: &&[u8]| serde_json::from_slice::<Value>(entry).unwrap()["event"].clone();
+    assert_eq!(entries.iter().map(event).collect::<Vec<_>>(), ["started", "initialised", "stopped"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_house_put_back_to_a_snapshot_is_found_out_by_its_witness_alone() {
     let house = founded().await;
     let elsewhere = tempfile::tempdir().unwrap();
@@ -267,4 +283,80 @@ async fn a_foreign_reader_follows_the_tiles_and_a_receipt_leads_to_its_entry() {
     })
     .await;
     drop(house.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_fetches_and_one_verifies_that_witnesses_cosigned_the_log_of_a_decision() {
+    let house = House::new().await;
+    let admin = house.admin_key.clone();
+    let (status, answer) = house.chat(&house.alice.1, "assistant", "hello").await;
+    assert_eq!(status, 200, "{answer}");
+    let folder = house.stop().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let witness = witness_of(folder.path(), elsewhere.path()).await;
+    let setting = [policy(elsewhere.path(), &witness.key, witness.data)];
+    let node = Node::start(&config(folder.path(), &setting)).await.unwrap();
+    let control = format!("http://{}", node.control);
+    let files = tempfile::tempdir().unwrap();
+    let (proof, entry) = (files.path().join("proof"), files.path().join("entry"));
+    let program = |arguments: &[&str], key: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bartizan"));
+        command.env_clear().env("BARTIZAN_API_KEY", key).args(arguments);
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let fetched = blocking({
+        let (control, entry) = (control.clone(), entry.clone());
+        move || {
+            let client = Client::new(&control, Some(admin.clone()));
+            let decisions = client.call("GET", "/api/v1/decisions?limit=1000", None).unwrap();
+            // What was decided before this start has been told and cosigned by its first round.
+            let called = |d: &&Value| d.pointer("/record/what/action") == Some(&json!("model:invoke"));
+            let id = decisions
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(called)
+                .unwrap()
+                .pointer("/record/id")
+                .unwrap()
+                .clone();
+            let arguments =
+                ["--control-url", &control, "log", "proof", id.as_str().unwrap(), "--witnessed", "--entry"];
+            let fetched = program(&[&arguments[..], &[entry.to_str().unwrap()]].concat(), admin.expose());
+            let newest = decisions.pointer("/0/record/id").unwrap().as_str().unwrap();
+            // The newest is the asking itself, which no witness has seen.
+            let untold = client.call("GET", &format!("/api/v1/decisions/{newest}/proof/witnessed"), None);
+            let told = untold.unwrap_err().to_string();
+            assert!(told.contains("is sealed") || told.contains("not cosigned it yet"), "{told}");
+            fetched
+        }
+    })
+    .await;
+    assert_eq!(fetched.0, Some(0), "{}", fetched.1);
+    fs::write(&proof, fetched.1.trim_end().to_owned() + "\n").unwrap();
+    node.stop().await;
+    witness.stop().await;
+
+    let key = fs::read_to_string(
+        command_line::log_folder(folder.path().join("log/default").as_path()).join("key.vkey"),
+    )
+    .unwrap();
+    let check = |policy: &str| {
+        let files = [proof.to_str().unwrap(), entry.to_str().unwrap()];
+        program(&["log", "check", files[0], files[1], "--key", key.trim(), "--policy", policy], "")
+    };
+    let (code, out) = check(&setting[0].1);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("the entry was in the log that 1 witness cosigned: "), "{out}");
+    // Somebody else's witness has not cosigned it.
+    let other = bartizan_ledger::Cosigner::from_seed("other.example", &[3; 32]).unwrap();
+    let others = files.path().join("others");
+    fs::write(&others, format!("witness elsewhere {}\nquorum elsewhere\n", other.verifier())).unwrap();
+    let (code, out) = check(others.to_str().unwrap());
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("has not cosigned") && !out.contains("was in the log"), "{out}");
 }

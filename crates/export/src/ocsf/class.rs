@@ -162,7 +162,9 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
             Activity::listed(Class::EntityManagement, 3)
         }
         Action::SubjectHold => Activity::listed(Class::EntityManagement, 3),
-        Action::KeyRevoke | Action::SubjectErase => Activity::listed(Class::EntityManagement, 4),
+        Action::KeyRevoke | Action::SubjectErase | Action::LedgerRemove => {
+            Activity::listed(Class::EntityManagement, 4)
+        }
         Action::HouseClaim | Action::HouseRecover => Activity::listed(Class::EntityManagement, 6),
         _ => return None,
     })
@@ -177,7 +179,9 @@ pub const fn activity_of_kind(kind: Kind) -> Option<Activity> {
         Kind::Started => Activity::listed(Class::ApplicationLifecycle, 3),
         Kind::Stopped => Activity::listed(Class::ApplicationLifecycle, 4),
         Kind::Initialised => Activity::listed(Class::ApplicationLifecycle, 1),
-        Kind::Erased | Kind::Expired | Kind::Reapplied => Activity::listed(Class::EntityManagement, 4),
+        Kind::Erased | Kind::Expired | Kind::Reapplied | Kind::Removed => {
+            Activity::listed(Class::EntityManagement, 4)
+        }
         Kind::Checkpoint => Activity::other(Class::ApplicationLifecycle, "Checkpoint"),
         Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected => {
             Activity::listed(Class::ApplicationError, 1)

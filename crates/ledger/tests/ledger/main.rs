@@ -20,6 +20,10 @@ mod resume;
 #[cfg(test)]
 mod tile;
 #[cfg(test)]
+mod tlog_tiles_oracle;
+#[cfg(test)]
 mod witness;
+#[cfg(test)]
+mod witnessed;
 #[cfg(test)]
 mod world;

@@ -115,3 +115,14 @@ fn errors_repeat_a_part_of_the_text_only() {
     let said = refused(&format!("kind:\"{}\"", "x".repeat(4_000))).to_string();
     assert!(said.len() < 300, "{}", said.len());
 }
+
+#[test]
+fn an_error_repeats_no_control_character() {
+    for text in ["by\u{1b}[2Jtes:1", "verdict:\u{7}deny", "status:4\u{85}4", "a \u{0}:b"] {
+        if let Err(error) = text.parse::<Query>() {
+            assert!(!error.to_string().chars().any(char::is_control), "{text:?}: {error}");
+        }
+    }
+    let said = refused("by\u{1b}[2Jtes:1").to_string();
+    assert!(said.contains(r"by\u{1b}[2j"), "{said}");
+}

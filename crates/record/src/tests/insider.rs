@@ -252,3 +252,75 @@ async fn a_flipped_bit_in_any_file_is_refused_or_harmless_and_never_read_as_trut
     assert!(total(&refused) > 100, "{refused:?}");
     assert!(harmless.len() <= 4, "{harmless:?}");
 }
+
+/// A witness that cosigns whatever it is shown, with a key of its own.
+#[derive(Debug)]
+struct Credulous(bartizan_ledger::Cosigner);
+
+impl Witness for Credulous {
+    fn name(&self) -> &str {
+        self.0.verifier().name()
+    }
+
+    fn add_checkpoint<'a>(
+        &'a self,
+        _: u64,
+        _: &'a [Digest],
+        checkpoint: &'a str,
+    ) -> BoxFuture<'a, Result<String, WitnessError>> {
+        let text = checkpoint.split_once("\n\n").unwrap().0.to_owned() + "\n";
+        Box::pin(async move { Ok(self.0.cosign(&text, 1_795_161_600).unwrap()) })
+    }
+}
+
+async fn ask_for(recorder: &Recorder, of: u64, n: u64) -> crate::WitnessedProof {
+    let reading = reader(recorder, Tenant::default_tenant(), n).await;
+    recorder.witnessed_proof(&reading, id(of)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_decision_is_proven_to_be_in_the_log_that_a_witness_cosigned_once_it_was_told() {
+    use crate::WitnessedProof;
+    use bartizan_ledger::{Cosigner, Policy, VerifierKey, WitnessedReceipt};
+    let disk = SimDisk::default();
+    let witness = Arc::new(Credulous(Cosigner::from_seed("w.example", &[9; 32]).unwrap()));
+    let policy = format!("witness w {}\nquorum w\n", witness.0.verifier());
+    let policy = Policy::parse(policy.as_bytes()).unwrap();
+    let all = [witness as Arc<dyn Witness>];
+    let recorder = open(&disk).await;
+    drop(intend(&recorder, parts(1)).await.unwrap());
+    assert_eq!(ask_for(&recorder, 1, 100).await, WitnessedProof::Unsealed);
+    work(&recorder, 2, 12).await;
+    assert_eq!(ask_for(&recorder, 1, 101).await, WitnessedProof::Unwitnessed);
+    // What was cosigned is for a policy to judge: a round alone changes nothing.
+    let round = recorder.witness_round(&all).await.unwrap();
+    assert_eq!(ask_for(&recorder, 1, 102).await, WitnessedProof::Unwitnessed);
+    recorder.note_witnessed(&round);
+    assert_eq!(ask_for(&recorder, 7_000, 103).await, WitnessedProof::Unsealed);
+
+    let key: VerifierKey = verifier("log.example/default/2026q4").parse().unwrap();
+    let mut sizes = std::collections::BTreeSet::new();
+    for grown in 0..3_u64 {
+        // The log goes on, past full tiles too; what was witnessed stays provable.
+        let from = 1_000 + grown * 300;
+        work(&recorder, from, from + 300).await;
+        assert_eq!(ask_for(&recorder, from, 200 + grown).await, WitnessedProof::Untold);
+        for of in (1..12).chain((0..grown).map(|n| 1_000 + n * 300 + 299)) {
+            let asked = ask_for(&recorder, of, 10_000 + grown * 10_000 + of).await;
+            let WitnessedProof::Proof(proof) = asked else { panic!("{of}: {asked:?}") };
+            let receipt = WitnessedReceipt::parse(&proof.text).unwrap();
+            let answer = receipt.verify(leaf_hash(&proof.entry), &key, &policy).unwrap();
+            assert_eq!(answer.cosigned.cosignatures.len(), 1);
+            let record: Record = serde_json::from_slice(&proof.entry).unwrap();
+            assert!(matches!(record.body, Body::Intent(intent) if intent.id == id(of)));
+            sizes.insert(answer.checkpoint.size);
+        }
+        let round = recorder.witness_round(&all).await.unwrap();
+        recorder.note_witnessed(&round);
+    }
+    assert_eq!(sizes.len(), 3, "each proof leads to what was told first: {sizes:?}");
+    // Nobody reads of another tenant's decision.
+    let theirs = reader(&recorder, tenant("acme"), 90_000).await;
+    assert_eq!(recorder.witnessed_proof(&theirs, id(1)).await.unwrap(), WitnessedProof::Unsealed);
+    recorder.close().await;
+}

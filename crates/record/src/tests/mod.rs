@@ -7,6 +7,7 @@ mod ledger;
 mod operator;
 mod process;
 mod records;
+mod remove;
 mod speed;
 mod syscalls;
 mod twin;

@@ -17,4 +17,6 @@ mod promise;
 #[cfg(test)]
 mod tamper;
 #[cfg(test)]
+mod witnessed;
+#[cfg(test)]
 mod world;
