@@ -8,9 +8,9 @@ use chrono::{DateTime, Datelike as _, SecondsFormat};
 
 use crate::columns::{Column, Kind};
 use crate::lower::{Op, Scalar};
-use crate::sql::{SqlValue, Writer, quoted};
+use crate::sql::{SqlValue, Values, quoted};
 
-pub(crate) struct Postgres<'a>(pub(crate) &'a mut Writer);
+pub(crate) struct Postgres<'a>(pub(crate) &'a mut Values);
 
 impl Postgres<'_> {
     pub(crate) fn test(&mut self, column: &Column, op: &Op<'_>) -> Result<String, String> {

@@ -52,52 +52,54 @@ pub fn sql(
     first: usize,
     strictness: Strictness,
 ) -> Result<Pushdown<Sql>, Refused> {
-    let mut writer = Writer { dialect, values: Vec::new(), first };
-    let compiled = compile(filter, columns, strictness, &mut writer)?;
+    let compiled = compile(filter, columns, strictness, &mut Notes { dialect })?;
     Ok(match compiled {
         Pushdown::Never => Pushdown::Never,
         Pushdown::Query { query, complete } => {
-            let mut text = String::new();
-            write(&query, &mut text);
-            Pushdown::Query { query: Sql { text, values: writer.values }, complete }
+            let mut writer = Writer { dialect, first, text: String::new(), values: Vec::new() };
+            writer.write(&query);
+            Pushdown::Query { query: Sql { text: writer.text, values: writer.values }, complete }
         }
     })
 }
 
-/// Takes up values and hands out placeholders.
-pub(crate) struct Writer {
-    dialect: Dialect,
+/// One test: its text with [`HOLE`] for every value, and the values in that order. Placeholders are numbered only when the whole
+/// condition is written, because not every test becomes part of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Part {
+    text: String,
     values: Vec<SqlValue>,
-    first: usize,
 }
 
-impl Writer {
-    /// A placeholder for `value`.
+/// Stands for a value. Texts of tests hold no zero byte otherwise: names of columns cannot.
+const HOLE: char = '\0';
+
+/// The values of one test, in the order in which they stand in its text.
+#[derive(Debug, Default)]
+pub(crate) struct Values(Vec<SqlValue>);
+
+impl Values {
+    /// Takes up a value; what is returned stands for it in the text.
     pub(crate) fn bind(&mut self, value: SqlValue) -> String {
-        let place = match self.values.iter().position(|known| *known == value) {
-            Some(place) => place,
-            None => {
-                self.values.push(value);
-                self.values.len().saturating_sub(1)
-            }
-        };
-        let sign = match self.dialect {
-            Dialect::PostgreSql => '$',
-            Dialect::Sqlite => '?',
-        };
-        format!("{sign}{}", self.first.saturating_add(place))
+        self.0.push(value);
+        HOLE.to_string()
     }
 }
 
-impl Notation for Writer {
-    type Part = String;
+struct Notes {
+    dialect: Dialect,
+}
 
-    fn test(&mut self, column: &Column, op: &Op<'_>) -> Result<Tree<String>, String> {
-        let part = match self.dialect {
-            Dialect::PostgreSql => Postgres(self).test(column, op)?,
-            Dialect::Sqlite => Sqlite(self).test(column, op)?,
+impl Notation for Notes {
+    type Part = Part;
+
+    fn test(&mut self, column: &Column, op: &Op<'_>) -> Result<Tree<Part>, String> {
+        let mut values = Values::default();
+        let text = match self.dialect {
+            Dialect::PostgreSql => Postgres(&mut values).test(column, op)?,
+            Dialect::Sqlite => Sqlite(&mut values).test(column, op)?,
         };
-        Ok(Tree::Leaf(part))
+        Ok(Tree::Leaf(Part { text, values: values.0 }))
     }
 }
 
@@ -107,21 +109,55 @@ pub(crate) fn quoted(name: &str) -> String {
     parts.join(".")
 }
 
-fn write(tree: &Tree<String>, out: &mut String) {
-    let (parts, sign) = match tree {
-        // SQLite knows the words since 3.23.
-        Tree::Always => return out.push_str("TRUE"),
-        Tree::Never => return out.push_str("FALSE"),
-        Tree::Leaf(part) => return out.push_str(part),
-        Tree::All(parts) => (parts, " AND "),
-        Tree::Any(parts) => (parts, " OR "),
-    };
-    out.push('(');
-    for (place, part) in parts.iter().enumerate() {
-        if place > 0 {
-            out.push_str(sign);
+struct Writer {
+    dialect: Dialect,
+    first: usize,
+    text: String,
+    values: Vec<SqlValue>,
+}
+
+impl Writer {
+    fn write(&mut self, tree: &Tree<Part>) {
+        let (parts, sign) = match tree {
+            // SQLite knows the words since 3.23.
+            Tree::Always => return self.text.push_str("TRUE"),
+            Tree::Never => return self.text.push_str("FALSE"),
+            Tree::Leaf(part) => return self.part(part),
+            Tree::All(parts) => (parts, " AND "),
+            Tree::Any(parts) => (parts, " OR "),
+        };
+        self.text.push('(');
+        for (place, part) in parts.iter().enumerate() {
+            if place > 0 {
+                self.text.push_str(sign);
+            }
+            self.write(part);
         }
-        write(part, out);
+        self.text.push(')');
     }
-    out.push(')');
+
+    fn part(&mut self, part: &Part) {
+        let mut values = part.values.iter();
+        for (place, text) in part.text.split(HOLE).enumerate() {
+            if place > 0
+                && let Some(value) = values.next()
+            {
+                self.place(value);
+            }
+            self.text.push_str(text);
+        }
+    }
+
+    /// A placeholder; equal values share one.
+    fn place(&mut self, value: &SqlValue) {
+        let place = self.values.iter().position(|known| known == value).unwrap_or_else(|| {
+            self.values.push(value.clone());
+            self.values.len().saturating_sub(1)
+        });
+        let sign = match self.dialect {
+            Dialect::PostgreSql => '$',
+            Dialect::Sqlite => '?',
+        };
+        self.text.push_str(&format!("{sign}{}", self.first.saturating_add(place)));
+    }
 }

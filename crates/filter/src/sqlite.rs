@@ -3,9 +3,9 @@
 
 use crate::columns::{Column, Kind};
 use crate::lower::{Op, Scalar};
-use crate::sql::{SqlValue, Writer, quoted};
+use crate::sql::{SqlValue, Values, quoted};
 
-pub(crate) struct Sqlite<'a>(pub(crate) &'a mut Writer);
+pub(crate) struct Sqlite<'a>(pub(crate) &'a mut Values);
 
 impl Sqlite<'_> {
     pub(crate) fn test(&mut self, column: &Column, op: &Op<'_>) -> Result<String, String> {

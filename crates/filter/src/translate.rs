@@ -67,12 +67,14 @@ pub(crate) struct Translator<'a> {
     kind: &'a EntityTypeName,
     entities: &'a Entities,
     needed: BTreeSet<Field>,
+    /// Fields of a record that need not be there. They cannot be needed of every row, so a test of one may err.
+    unsure: BTreeSet<Field>,
     depth: usize,
 }
 
 impl<'a> Translator<'a> {
     pub(crate) const fn new(rule: &'a Arc<str>, kind: &'a EntityTypeName, entities: &'a Entities) -> Self {
-        Self { rule, kind, entities, needed: BTreeSet::new(), depth: 0 }
+        Self { rule, kind, entities, needed: BTreeSet::new(), unsure: BTreeSet::new(), depth: 0 }
     }
 
     /// The fields that the rule uses without having asked whether they are there.
@@ -346,7 +348,16 @@ impl<'a> Translator<'a> {
     }
 
     fn use_field(&mut self, field: &Field, known: &Known) {
-        if !known.contains(field) {
+        if known.contains(field) {
+            return;
+        }
+        let within = |outer: &Field| match (outer, field) {
+            (Field::Attribute(outer), Field::Attribute(path)) => path.starts_with(outer),
+            _ => false,
+        };
+        if known.iter().any(within) {
+            self.unsure.insert(field.clone());
+        } else {
             self.needed.insert(field.clone());
         }
     }
@@ -360,7 +371,13 @@ impl<'a> Translator<'a> {
             // Nothing is one of none.
             Check::In(values) | Check::HoldsAny(values) if values.is_empty() => Both::constant(false),
             Check::HoldsAll(values) if values.is_empty() => Both::constant(true),
-            check => Both { no: leaf(check.complement()), yes: leaf(check), total: true },
+            check => {
+                let asks = matches!(check, Check::Present | Check::Absent);
+                let other =
+                    if let Check::Against(_, other) = &check { self.unsure.contains(other) } else { false };
+                let total = asks || !(other || self.unsure.contains(&field));
+                Both { no: leaf(check.complement()), yes: leaf(check), total }
+            }
         }
     }
 
@@ -375,11 +392,9 @@ impl<'a> Translator<'a> {
 
     /// Whether `expr` can err on a row that has what is needed; notes what that is.
     fn scan(&mut self, expr: &Expr, known: &Known) -> bool {
-        if field_of(expr).is_some_and(|field| {
+        if let Some(field) = field_of(expr) {
             self.use_field(&field, known);
-            true
-        }) {
-            return false;
+            return self.unsure.contains(&field);
         }
         match expr {
             Expr::Literal(_) | Expr::Var(_) => false,

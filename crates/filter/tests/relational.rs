@@ -72,7 +72,7 @@ impl Postgres {
                     places.push(format!("${}{cast}", values.len()));
                 };
                 if row.placed {
-                    put("ancestors", "", Box::new(row.ancestors()));
+                    put("ancestors", "", Box::new(row.ancestors.clone()));
                 }
                 for shape in SHAPES {
                     let Some(value) = row.values.get(shape.path) else { continue };
@@ -156,7 +156,7 @@ impl Sqlite {
             let mut values = vec![Lite::from(row.id.clone())];
             if row.placed {
                 names.push("ancestors".to_owned());
-                values.push(Lite::from(serde_json::to_string(&row.ancestors()).unwrap()));
+                values.push(Lite::from(serde_json::to_string(&row.ancestors).unwrap()));
             }
             for shape in SHAPES {
                 let Some(value) = row.values.get(shape.path) else { continue };
@@ -221,7 +221,7 @@ fn judge(
 ) -> Result<(), String> {
     let told = |what: &str, ids: Vec<&String>, pushdown: &Pushdown<Sql>| {
         let guilty: Vec<_> = rows.iter().filter(|row| ids.contains(&&row.id)).take(2).collect();
-        format!("{what}: {guilty:#?}\n{:#?}\n{:#?}\n{filter:#?}\n{pushdown:#?}", case.texts, case.people)
+        format!("{what}: {guilty:?}\n{case}\n{filter:?}\n{pushdown:?}")
     };
     for (authoritative, strictness) in
         [(true, Strictness::Exact), (true, Strictness::Narrower), (false, Strictness::Narrower)]

@@ -112,6 +112,8 @@ pub struct Row {
     /// Whether the store knows the ancestors.
     pub placed: bool,
     pub values: BTreeMap<&'static str, Stored>,
+    /// All ancestors, as stores name them.
+    pub ancestors: Vec<String>,
 }
 
 impl Row {
@@ -125,7 +127,13 @@ impl Row {
             }
         }
         let parents = dice.some(Dice::place);
-        Self { id: format!("d{number}"), parents, placed: !dice.one_in(30), values }
+        let id = format!("d{number}");
+        let mut row = Self { id, parents, placed: !dice.one_in(30), values, ancestors: Vec::new() };
+        let world = world(std::slice::from_ref(&row));
+        let found = world.ancestors(&row.uid()).expect("the row is there");
+        row.ancestors = found.map(|a| text(&a.type_name().to_string(), a.id().unescaped())).collect();
+        row.ancestors.sort();
+        row
     }
 
     /// Whether a full evaluation sees what the store has, and that is what the schema says.
@@ -155,18 +163,8 @@ impl Row {
         for (record, fields) in inner {
             attributes.insert(record.to_owned(), RestrictedExpression::new_record(fields).expect("a record"));
         }
-        let parents = self.parents.iter().map(|(kind, id)| uid(kind, id)).collect();
+        let parents: HashSet<_> = self.parents.iter().map(|(kind, id)| uid(kind, id)).collect();
         Entity::new_with_tags(self.uid(), attributes, parents, tags).expect("an entity")
-    }
-
-    /// All ancestors, as texts.
-    pub fn ancestors(&self) -> Vec<String> {
-        let entities = world(&[self.clone()]);
-        let found = entities.ancestors(&self.uid()).expect("the row is there");
-        let mut out: Vec<_> =
-            found.map(|a| text(a.type_name().to_string().as_str(), a.id().unescaped())).collect();
-        out.sort();
-        out
     }
 }
 
@@ -204,8 +202,9 @@ pub fn uid(kind: &str, id: &str) -> EntityUid {
 
 /// People, groups, folders and projects; `rows` beside them.
 pub fn world(rows: &[Row]) -> Entities {
-    Entities::from_entities(people().into_iter().chain(places()).chain(rows.iter().map(Row::entity)), None)
-        .expect("the world is right")
+    let actions = VOCABULARY.action_entities().expect("actions");
+    let all = people().into_iter().chain(places()).chain(actions).chain(rows.iter().map(Row::entity));
+    Entities::from_entities(all, None).expect("the world is right")
 }
 
 fn people() -> Vec<Entity> {
@@ -330,15 +329,26 @@ impl Case {
     pub fn permitted(&self, rows: &[Row], world: &Entities) -> BTreeSet<String> {
         let set = PolicySet::from_policies(self.policies.iter().cloned()).expect("a set");
         let authorizer = Authorizer::new();
+        let contexts: Vec<_> = self.people.iter().map(Person::context).collect();
+        let action = uid("Action", "read");
         let permits = |row: &Row| {
-            self.people.iter().all(|person| {
-                let action = uid("Action", "read");
-                let request = Request::new(person.uid.clone(), action, row.uid(), person.context(), None);
+            self.people.iter().zip(&contexts).all(|(person, context)| {
+                let request =
+                    Request::new(person.uid.clone(), action.clone(), row.uid(), context.clone(), None);
                 let response = authorizer.is_authorized(&request.expect("a request"), &set, world);
                 response.decision() == Decision::Allow && response.diagnostics().errors().next().is_none()
             })
         };
         rows.iter().filter(|row| permits(row)).map(|row| row.id.clone()).collect()
+    }
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for person in &self.people {
+            writeln!(f, "{}: {}", person.uid, person.context)?;
+        }
+        self.texts.iter().try_for_each(|text| writeln!(f, "{text}"))
     }
 }
 

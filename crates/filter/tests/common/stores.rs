@@ -84,7 +84,7 @@ pub fn payload(row: &Row, nulls: bool) -> Map<String, Json> {
     let mut out = Map::new();
     out.insert("id".to_owned(), json!(row.id));
     if row.placed {
-        out.insert("ancestors".to_owned(), json!(row.ancestors()));
+        out.insert("ancestors".to_owned(), json!(row.ancestors));
     }
     out.insert("has_ancestors".to_owned(), json!(row.placed));
     for shape in SHAPES {
