@@ -9,7 +9,7 @@ use cedar_policy::{
     PartialRequest, Policy, PolicySet, Schema,
 };
 
-use crate::test::{Atom, Check, What, implies_present};
+use crate::test::{Atom, Check, What, simplified};
 use crate::translate::{Both, Translator};
 use crate::tree::{Filter, Tree};
 use crate::value::Field;
@@ -93,7 +93,7 @@ pub fn filter(question: &Question<'_>) -> Result<Filter, FilterError> {
         let rules = evaluate(question, member)?;
         parts.push(of_member(question, member, &rules)?);
     }
-    let filter = Tree::all(parts);
+    let filter = simplified(Tree::all(parts));
     if filter.leaves().len() > NODES_MAX {
         return Err(FilterError::TooLarge);
     }
@@ -159,33 +159,30 @@ fn evaluate(question: &Question<'_>, member: &Member<'_>) -> Result<Vec<Rule>, F
 /// Some permit is true, every forbid is false, no permit errs, and what conditions use is there.
 fn of_member(question: &Question<'_>, member: &Member<'_>, rules: &[Rule]) -> Result<Filter, FilterError> {
     let mut permits = Vec::new();
+    let mut sound = Vec::new();
     let mut all = Vec::new();
-    let mut needed = Vec::new();
     for rule in rules {
         let mut translator = Translator::new(&rule.id, question.resource, member.entities);
         let Both { yes, no, total } = translator.rule(rule)?;
-        needed.extend(translator.into_needed().into_iter().map(|field| (Arc::clone(&rule.id), field)));
+        // A row that lacks what a rule looks at without asking errs there, so it is not permitted, whichever way the rule would go.
+        all.extend(translator.into_needed().into_iter().map(|field| {
+            let what = What::Test { field, check: Check::Present };
+            Tree::Leaf(Atom { rule: Arc::clone(&rule.id), what })
+        }));
         match rule.effect {
             Effect::Permit => {
                 if !total {
-                    all.push(Tree::any([yes.clone(), no]));
+                    sound.push(Tree::any([yes.clone(), no]));
                 }
                 permits.push(yes);
             }
             Effect::Forbid => all.push(no),
         }
     }
-    all.push(Tree::any(permits));
-    let rest = Tree::all(all);
-    // A row that lacks what a rule looks at without asking errs there, so it is not permitted, whichever way the rule would go.
-    let mut there: Vec<(Arc<str>, Field)> = Vec::new();
-    for (rule, field) in needed {
-        if !implies_present(&rest, &field) && !there.iter().any(|(_, other)| *other == field) {
-            there.push((rule, field));
-        }
+    if permits.len() > 1 {
+        // One that is true shall not hide that another errs.
+        all.append(&mut sound);
     }
-    let there = there
-        .into_iter()
-        .map(|(rule, field)| Tree::Leaf(Atom { rule, what: What::Test { field, check: Check::Present } }));
-    Ok(Tree::all(there.chain([rest])))
+    all.push(Tree::any(permits));
+    Ok(simplified(Tree::all(all)))
 }

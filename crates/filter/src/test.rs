@@ -191,3 +191,28 @@ pub(crate) fn implies_present(tree: &Tree<Atom>, field: &Field) -> bool {
         Tree::Any(parts) => parts.iter().all(|part| implies_present(part, field)),
     }
 }
+
+/// The tree without the questions for presence that what stands beside them answers.
+pub(crate) fn simplified(tree: Tree<Atom>) -> Tree<Atom> {
+    match tree {
+        tree @ (Tree::Always | Tree::Never | Tree::Leaf(_)) => tree,
+        Tree::Any(parts) => Tree::any(parts.into_iter().map(simplified)),
+        Tree::All(parts) => {
+            let parts: Vec<_> = parts.into_iter().map(simplified).collect();
+            let (asking, others): (Vec<_>, Vec<_>) =
+                parts.into_iter().partition(|part| asks_presence(part).is_some());
+            let needed = asking.into_iter().filter(|part| {
+                asks_presence(part)
+                    .is_some_and(|field| !others.iter().any(|other| implies_present(other, field)))
+            });
+            Tree::all(needed.chain(others.iter().cloned()).collect::<Vec<_>>())
+        }
+    }
+}
+
+fn asks_presence(tree: &Tree<Atom>) -> Option<&Field> {
+    match tree {
+        Tree::Leaf(Atom { what: What::Test { field, check: Check::Present }, .. }) => Some(field),
+        _ => None,
+    }
+}

@@ -1,6 +1,6 @@
 //! Random policies, rows and chains, and the verdict of a full evaluation on every row.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![expect(dead_code, unreachable_pub, reason = "shared by several test programs, each of which uses a part")]
 
 pub mod stores;
 pub mod words;

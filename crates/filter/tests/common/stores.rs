@@ -13,19 +13,26 @@ pub enum Style {
     Vector,
 }
 
-/// The columns of every field.
-pub fn columns(style: Style) -> Columns {
-    columns_with(style, true)
+/// What is known of a row that lacks a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// A marker says it, in vector stores.
+    Marked,
+    /// It has no such attribute.
+    Certain,
+    /// Nothing.
+    Unknown,
 }
 
-/// The same; `authoritative`: what is missing is absent for certain.
-pub fn columns_with(style: Style, authoritative: bool) -> Columns {
-    let finish = |column: Column| {
-        let marker = format!("has_{}", column.name());
-        if style == Style::Vector {
-            return if authoritative { column.marked_by(&marker).expect("a name") } else { column };
+/// The columns of every field.
+pub fn columns(style: Style, absence: Absence) -> Columns {
+    let finish = |column: Column| match absence {
+        Absence::Marked => {
+            let marker = format!("has_{}", column.name());
+            column.marked_by(&marker).expect("a name")
         }
-        if authoritative { column.missing_is_absent() } else { column }
+        Absence::Certain => column.missing_is_absent(),
+        Absence::Unknown => column,
     };
     let mut columns = Columns::none()
         .id(Column::new("id", Kind::EntityOf("Doc".to_owned())).expect("a name").always_filled())
