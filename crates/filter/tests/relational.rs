@@ -376,3 +376,67 @@ fn a_row_without_a_value_that_is_taken_for_one_with_it_is_caught() {
     });
     assert!(told.starts_with("returned, and not permitted"), "{told}");
 }
+
+/// Values that PostgreSQL has and Cedar does not, collations and types that fold, NULLs in arrays.
+#[test]
+fn postgresql_rows_that_no_schema_foresaw_do_not_match() {
+    let server = bartizan_testkit::postgres::Server::start();
+    let url = server.create_database();
+    let database = url.rsplit('/').next().unwrap();
+    server.psql(
+        database,
+        "create collation folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         create table rows (id text, title text collate folding, price numeric, created timestamptz, labels text[]);
+         insert into rows values
+           ('proper', 'b', 1, '2026-01-01Z', '{x}'), ('folded', 'B', 'NaN', 'infinity', '{x,NULL}'),
+           ('null', null, null, null, null), ('below', 'b', '-Infinity', '-infinity', '{NULL}');",
+    );
+    let column = |name, kind| bartizan_filter::Column::new(name, kind).unwrap();
+    let columns = bartizan_filter::Columns::none()
+        .attribute("title", column("title", bartizan_filter::Kind::Text))
+        .attribute("price", column("price", bartizan_filter::Kind::Numeric))
+        .attribute("created", column("created", bartizan_filter::Kind::Timestamp))
+        .attribute("labels", column("labels", bartizan_filter::Kind::Text).set());
+    let ask = |condition: &str| {
+        let policy = format!("permit (principal, action, resource) when {{ {condition} }};");
+        let now = serde_json::json!({ "__extn": { "fn": "datetime", "arg": "2026-01-01" } });
+        let context = serde_json::json!({ "mfa": true, "hour": 9, "dept": "a", "allowed": [], "now": now });
+        let case = Case::of(&[&policy], vec![common::Person { uid: common::uid("User", "u0"), context }]);
+        let filter = case.filter().unwrap();
+        let Ok(Pushdown::Query { query, .. }) =
+            sql(&filter, &columns, Dialect::PostgreSql, 1, Strictness::Exact)
+        else {
+            panic!("{condition} is translated");
+        };
+        // `psql` takes the values as text, which is what the casts in the condition are given.
+        let mut text = query.text.clone();
+        for (n, value) in query.values.iter().enumerate().rev() {
+            let literal = match value {
+                SqlValue::Text(value) => format!("'{value}'"),
+                SqlValue::Texts(values) => format!("array['{}']", values.join("','")),
+                other => panic!("{other:?}"),
+            };
+            text = text.replace(&format!("${}", n + 1), &literal);
+        }
+        server.psql(
+            database,
+            &format!("select coalesce(string_agg(id, ' ' order by id), '') from rows where {text}"),
+        )
+    };
+    assert_eq!(ask("resource.title == \"b\""), "below proper");
+    assert_eq!(ask("resource.title != \"b\""), "folded");
+    assert_eq!(ask("resource.title like \"b*\""), "below proper");
+    for condition in [
+        "resource.price.greaterThan(decimal(\"0.5\"))",
+        "resource.price != decimal(\"2.0\")",
+        "resource.price.lessThan(decimal(\"5.0\"))",
+        "resource.created > datetime(\"2025-01-01\")",
+        "resource.created < datetime(\"2027-01-01\")",
+        "resource.created != datetime(\"2027-01-01\")",
+        "!resource.labels.contains(\"secret\")",
+        "!resource.labels.containsAll([\"secret\", \"x\"])",
+        "![\"secret\"].containsAll(resource.labels)",
+    ] {
+        assert_eq!(ask(condition), "proper", "{condition}");
+    }
+}
