@@ -12,7 +12,6 @@ use cedar_policy::{
 use crate::test::{Atom, Check, What, simplified};
 use crate::translate::{Both, Translator};
 use crate::tree::{Filter, Tree};
-use crate::value::Field;
 
 /// What is asked: which resources of one type may these members, together, act on?
 #[derive(Clone, Copy, Debug)]

@@ -363,8 +363,8 @@ impl<'a> Translator<'a> {
     }
 
     fn test(&self, field: Field, check: Check) -> Both {
-        let leaf = |check| {
-            let what = What::Test { field: field.clone(), check };
+        let leaf = |field, check| {
+            let what = What::Test { field, check };
             Tree::Leaf(Atom { rule: Arc::clone(self.rule), what })
         };
         match check {
@@ -376,7 +376,7 @@ impl<'a> Translator<'a> {
                 let other =
                     if let Check::Against(_, other) = &check { self.unsure.contains(other) } else { false };
                 let total = asks || !(other || self.unsure.contains(&field));
-                Both { no: leaf(check.complement()), yes: leaf(check), total }
+                Both { no: leaf(field.clone(), check.complement()), yes: leaf(field, check), total }
             }
         }
     }

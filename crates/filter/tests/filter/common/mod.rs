@@ -1,9 +1,7 @@
 //! Random policies, rows and chains, and the verdict of a full evaluation on every row.
 
-#![expect(dead_code, unreachable_pub, reason = "shared by several test programs, each of which uses a part")]
-
-pub mod stores;
-pub mod words;
+pub(crate) mod stores;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
@@ -15,7 +13,7 @@ use cedar_policy::{
     Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 
-pub const SCHEMA: &str = r#"
+pub(crate) const SCHEMA: &str = r#"
 entity Group in [Group];
 entity User in [Group] { dept: String, level: Long };
 entity Project in [Project];
@@ -32,12 +30,12 @@ action "read" in ["docs"] appliesTo { principal: [User], resource: Doc, context:
 } };
 "#;
 
-pub static VOCABULARY: LazyLock<Schema> =
+pub(crate) static VOCABULARY: LazyLock<Schema> =
     LazyLock::new(|| Schema::from_cedarschema_str(SCHEMA).expect("the schema is right").0);
 
 /// A stored value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stored {
+pub(crate) enum Stored {
     Bool(bool),
     Int(i64),
     Text(String),
@@ -51,14 +49,14 @@ pub enum Stored {
 }
 
 /// What a field of the rows is: its path, column, whether every proper row has it, and a sample.
-pub struct Shape {
-    pub path: &'static str,
-    pub column: &'static str,
-    pub required: bool,
-    pub make: fn(&mut Dice) -> Stored,
+pub(crate) struct Shape {
+    pub(crate) path: &'static str,
+    pub(crate) column: &'static str,
+    pub(crate) required: bool,
+    pub(crate) make: fn(&mut Dice) -> Stored,
 }
 
-pub const SHAPES: &[Shape] = &[
+pub(crate) const SHAPES: &[Shape] = &[
     Shape { path: "title", column: "title", required: true, make: |d| Stored::Text(d.word()) },
     Shape { path: "other", column: "other", required: true, make: |d| Stored::Text(d.word()) },
     Shape { path: "dept", column: "dept", required: false, make: |d| Stored::Text(d.word()) },
@@ -106,18 +104,18 @@ pub const SHAPES: &[Shape] = &[
 
 /// A row: a document as the store has it.
 #[derive(Clone, Debug)]
-pub struct Row {
-    pub id: String,
-    pub parents: Vec<(&'static str, String)>,
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) parents: Vec<(&'static str, String)>,
     /// Whether the store knows the ancestors.
-    pub placed: bool,
-    pub values: BTreeMap<&'static str, Stored>,
+    pub(crate) placed: bool,
+    pub(crate) values: BTreeMap<&'static str, Stored>,
     /// All ancestors, as stores name them.
-    pub ancestors: Vec<String>,
+    pub(crate) ancestors: Vec<String>,
 }
 
 impl Row {
-    pub fn random(dice: &mut Dice, number: usize) -> Self {
+    pub(crate) fn random(dice: &mut Dice, number: usize) -> Self {
         let mut values = BTreeMap::new();
         for shape in SHAPES {
             // One row in eight or so lacks something that it must have.
@@ -137,11 +135,11 @@ impl Row {
     }
 
     /// Whether a full evaluation sees what the store has, and that is what the schema says.
-    pub fn is_proper(&self) -> bool {
+    pub(crate) fn is_proper(&self) -> bool {
         self.placed && SHAPES.iter().all(|shape| !shape.required || self.values.contains_key(shape.path))
     }
 
-    pub fn uid(&self) -> EntityUid {
+    pub(crate) fn uid(&self) -> EntityUid {
         uid("Doc", &self.id)
     }
 
@@ -169,7 +167,7 @@ impl Row {
 }
 
 /// How stores name an entity.
-pub fn text(kind: &str, id: &str) -> String {
+pub(crate) fn text(kind: &str, id: &str) -> String {
     bartizan_filter::Entity { kind: kind.to_owned(), id: id.to_owned() }.text()
 }
 
@@ -189,19 +187,19 @@ fn expression(value: &Stored) -> RestrictedExpression {
     }
 }
 
-pub fn moment_text(at: i64) -> String {
+pub(crate) fn moment_text(at: i64) -> String {
     chrono::DateTime::from_timestamp_millis(at)
         .expect("a moment")
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-pub fn uid(kind: &str, id: &str) -> EntityUid {
+pub(crate) fn uid(kind: &str, id: &str) -> EntityUid {
     let kind: EntityTypeName = kind.parse().expect("a type");
     EntityUid::from_type_name_and_id(kind, cedar_policy::EntityId::new(id))
 }
 
 /// People, groups, folders and projects; `rows` beside them.
-pub fn world(rows: &[Row]) -> Entities {
+pub(crate) fn world(rows: &[Row]) -> Entities {
     let actions = VOCABULARY.action_entities().expect("actions");
     let all = people().into_iter().chain(places()).chain(actions).chain(rows.iter().map(Row::entity));
     Entities::from_entities(all, None).expect("the world is right")
@@ -246,9 +244,9 @@ fn places() -> Vec<Entity> {
 
 /// One member as the tests know it.
 #[derive(Clone, Debug)]
-pub struct Person {
-    pub uid: EntityUid,
-    pub context: serde_json::Value,
+pub(crate) struct Person {
+    pub(crate) uid: EntityUid,
+    pub(crate) context: serde_json::Value,
 }
 
 impl Person {
@@ -271,14 +269,14 @@ impl Person {
 
 /// One case: policies and a chain.
 #[derive(Clone, Debug)]
-pub struct Case {
-    pub policies: Vec<Policy>,
-    pub texts: Vec<String>,
-    pub people: Vec<Person>,
+pub(crate) struct Case {
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) texts: Vec<String>,
+    pub(crate) people: Vec<Person>,
 }
 
 impl Case {
-    pub fn of(texts: &[&str], people: Vec<Person>) -> Self {
+    pub(crate) fn of(texts: &[&str], people: Vec<Person>) -> Self {
         let policies = texts
             .iter()
             .enumerate()
@@ -287,7 +285,7 @@ impl Case {
         Self { policies, texts: texts.iter().map(|t| (*t).to_owned()).collect(), people }
     }
 
-    pub fn random(dice: &mut Dice, words: words::Words) -> Self {
+    pub(crate) fn random(dice: &mut Dice, words: words::Words) -> Self {
         let mut policies = Vec::new();
         let mut texts = Vec::new();
         let count = 1 + dice.below(4);
@@ -302,11 +300,11 @@ impl Case {
         Self { policies, texts, people }
     }
 
-    pub fn filter(&self) -> Result<Filter, FilterError> {
+    pub(crate) fn filter(&self) -> Result<Filter, FilterError> {
         self.filter_applying(&BTreeSet::new())
     }
 
-    pub fn filter_applying(&self, applied: &BTreeSet<String>) -> Result<Filter, FilterError> {
+    pub(crate) fn filter_applying(&self, applied: &BTreeSet<String>) -> Result<Filter, FilterError> {
         let entities = Entities::from_entities(people(), Some(&VOCABULARY)).expect("people are right");
         let contexts: Vec<_> = self.people.iter().map(Person::context).collect();
         let members: Vec<_> = self
@@ -326,7 +324,7 @@ impl Case {
     }
 
     /// The ids of the rows that a full evaluation permits to everybody, without any error.
-    pub fn permitted(&self, rows: &[Row], world: &Entities) -> BTreeSet<String> {
+    pub(crate) fn permitted(&self, rows: &[Row], world: &Entities) -> BTreeSet<String> {
         let set = PolicySet::from_policies(self.policies.iter().cloned()).expect("a set");
         let authorizer = Authorizer::new();
         let contexts: Vec<_> = self.people.iter().map(Person::context).collect();
@@ -363,10 +361,10 @@ fn parse(number: usize, text: &str) -> Option<Policy> {
 
 /// Random numbers that are the same in every run with the same seed (splitmix64).
 #[derive(Debug)]
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -374,27 +372,27 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).expect("it is below a usize")
     }
 
-    pub fn coin(&mut self) -> bool {
+    pub(crate) fn coin(&mut self) -> bool {
         self.below(2) == 0
     }
 
-    pub fn one_in(&mut self, count: usize) -> bool {
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
-    pub fn some<T>(&mut self, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
+    pub(crate) fn some<T>(&mut self, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
         (0..self.below(4)).map(|_| one(self)).collect()
     }
 
-    pub fn word(&mut self) -> String {
+    pub(crate) fn word(&mut self) -> String {
         const WORDS: &[&str] = &[
             "a", "b", "a", "b", "A", "ab", "a%", "a_b", "axb", "é", "e\u{301}", "", "it's", "x\"y", "a*b",
             "[a]", "a\\b", "5", "true", "null", "a\nb", "$1", "?1", "日本", " a",
@@ -402,17 +400,17 @@ impl Dice {
         self.pick(WORDS).to_owned()
     }
 
-    pub fn number(&mut self) -> i64 {
+    pub(crate) fn number(&mut self) -> i64 {
         const NUMBERS: &[i64] =
             &[0, 1, 2, 3, 5, -1, -7, 10, 1 << 40, (1 << 53) + 1, -(1 << 53) - 1, i64::MAX, i64::MIN];
         self.pick(NUMBERS)
     }
 
-    pub fn user(&mut self) -> String {
+    pub(crate) fn user(&mut self) -> String {
         self.pick(&["u0", "u1", "u2", "u\\3"]).to_owned()
     }
 
-    pub fn group(&mut self) -> String {
+    pub(crate) fn group(&mut self) -> String {
         self.pick(&["g0", "g1", "g2", "g\"3'"]).to_owned()
     }
 
@@ -427,15 +425,15 @@ impl Dice {
         (kind, id.to_owned())
     }
 
-    pub fn moment(&mut self) -> i64 {
+    pub(crate) fn moment(&mut self) -> i64 {
         self.pick(&[0, 1, -1, 1_700_000_000_000, 1_700_000_000_001, 1_750_000_000_000, -62_000_000_000_000])
     }
 
-    pub fn decimal(&mut self) -> i64 {
+    pub(crate) fn decimal(&mut self) -> i64 {
         self.pick(&[0, 1, -1, 10_000, 12_345, -99_999, i64::MAX, i64::MIN])
     }
 
-    pub fn address(&mut self) -> String {
+    pub(crate) fn address(&mut self) -> String {
         const ADDRESSES: &[&str] = &[
             "10.0.0.1",
             "10.0.0.0/8",
@@ -454,7 +452,10 @@ impl Dice {
 
 /// How many cases to run, and from which seed: `BARTIZAN_FILTER_CASES`, `BARTIZAN_FILTER_SEED`.
 #[expect(clippy::disallowed_methods, reason = "a long run is asked for through the environment")]
-pub fn extent(cases: usize) -> (usize, u64) {
+pub(crate) fn extent(cases: usize) -> (usize, u64) {
     let read = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
-    (read("BARTIZAN_FILTER_CASES").map_or(cases, |n| n as usize), read("BARTIZAN_FILTER_SEED").unwrap_or(1))
+    (
+        read("BARTIZAN_FILTER_CASES").map_or(cases, |n| usize::try_from(n).expect("a count")),
+        read("BARTIZAN_FILTER_SEED").unwrap_or(1),
+    )
 }

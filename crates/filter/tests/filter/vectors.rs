@@ -4,16 +4,14 @@
 //! (`:memory:`), which is not the server. For OpenSearch there is only an evaluator of the query language, written here
 //! after its documentation.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use crate::common::stores::{Absence, Style, columns, payload};
+use crate::common::words::Words;
+use crate::common::{Case, Dice, Row, extent, world};
 use bartizan_filter::{Columns, Filter, Pushdown, Refused, Strictness, chroma, opensearch, qdrant};
-use common::stores::{Absence, Style, columns, payload};
-use common::words::Words;
-use common::{Case, Dice, Row, extent, world};
 use serde_json::{Map, Value as Json, json};
 
 const ROWS: usize = 40;

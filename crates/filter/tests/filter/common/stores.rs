@@ -7,7 +7,7 @@ use super::{Row, SHAPES, Stored, text};
 
 /// Which conventions a store follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     Postgres,
     Sqlite,
     Vector,
@@ -15,7 +15,7 @@ pub enum Style {
 
 /// What is known of a row that lacks a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absence {
+pub(crate) enum Absence {
     /// A marker says it, in vector stores.
     Marked,
     /// It has no such attribute.
@@ -25,7 +25,7 @@ pub enum Absence {
 }
 
 /// The columns of every field.
-pub fn columns(style: Style, absence: Absence) -> Columns {
+pub(crate) fn columns(style: Style, absence: Absence) -> Columns {
     let finish = |column: Column| match absence {
         Absence::Marked => {
             let marker = format!("has_{}", column.name());
@@ -73,7 +73,7 @@ fn kind(sample: &Stored, style: Style) -> Kind {
 }
 
 /// A value as JSON.
-pub fn json_of(value: &Stored) -> Json {
+pub(crate) fn json_of(value: &Stored) -> Json {
     let entity = |kind: &str, id: &str| if kind == "User" { id.to_owned() } else { text(kind, id) };
     match value {
         Stored::Bool(value) => json!(value),
@@ -87,7 +87,7 @@ pub fn json_of(value: &Stored) -> Json {
 }
 
 /// The row as a payload: with markers; what is missing is null in some rows, and not there in others.
-pub fn payload(row: &Row, nulls: bool) -> Map<String, Json> {
+pub(crate) fn payload(row: &Row, nulls: bool) -> Map<String, Json> {
     let mut out = Map::new();
     out.insert("id".to_owned(), json!(row.id));
     if row.placed {

@@ -1,22 +1,20 @@
 //! Single cases: refusals in words, hostile values, rows that no schema foresaw.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
+use crate::common::stores::{Absence, Style, columns};
+use crate::common::{Case, Dice, Person};
 use bartizan_filter::{
     Check, Column, Columns, Dialect, FilterError, Kind, Plan, Pushdown, Sql, SqlValue, Strictness, Tree,
     What, chroma, opensearch, qdrant, sql,
 };
-use common::stores::{Absence, Style, columns};
-use common::{Case, Dice, Person};
 use serde_json::json;
 
 fn person(id: &str) -> Person {
     let now = json!({ "__extn": { "fn": "datetime", "arg": "2026-01-01" } });
     let context = json!({ "mfa": true, "hour": 9, "dept": "a", "allowed": [], "now": now });
-    Person { uid: common::uid("User", id), context }
+    Person { uid: crate::common::uid("User", id), context }
 }
 
 fn case(policies: &[&str]) -> Case {
@@ -223,7 +221,7 @@ fn approvals_are_never_presumed() {
 #[test]
 fn a_question_outside_of_the_schema_has_no_filter() {
     let mut case = case(&["permit (principal, action, resource);"]);
-    case.people[0].uid = common::uid("Folder", "f0");
+    case.people[0].uid = crate::common::uid("Folder", "f0");
     assert!(matches!(case.filter(), Err(FilterError::Request(_))));
 }
 
@@ -320,7 +318,7 @@ fn numbers_that_a_double_cannot_tell_apart_are_not_asked_of_qdrant() {
 fn the_tests_of_a_filter_come_in_pairs() {
     let mut dice = Dice(7);
     for _ in 0..200 {
-        let case = Case::random(&mut dice, common::words::Words::Some);
+        let case = Case::random(&mut dice, crate::common::words::Words::Some);
         for atom in case.filter().unwrap().leaves() {
             if let What::Test { check, .. } = &atom.what {
                 assert_ne!(*check, check.complement());

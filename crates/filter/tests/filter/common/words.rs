@@ -4,7 +4,7 @@ use super::Dice;
 
 /// Which conditions to draw from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Words {
+pub(crate) enum Words {
     /// What every store can be asked.
     Common,
     /// Also what only some can.
@@ -13,7 +13,7 @@ pub enum Words {
     Any,
 }
 
-pub fn policy(dice: &mut Dice, words: Words) -> String {
+pub(crate) fn policy(dice: &mut Dice, words: Words) -> String {
     let effect = if dice.one_in(3) { "forbid" } else { "permit" };
     let principal = dice.pick(&[
         "principal",
@@ -44,7 +44,7 @@ pub fn policy(dice: &mut Dice, words: Words) -> String {
 }
 
 /// A condition of at most this depth.
-pub fn condition(dice: &mut Dice, words: Words, depth: usize) -> String {
+pub(crate) fn condition(dice: &mut Dice, words: Words, depth: usize) -> String {
     if depth == 0 {
         return atom(dice, words);
     }
@@ -61,7 +61,7 @@ pub fn condition(dice: &mut Dice, words: Words, depth: usize) -> String {
 }
 
 /// A text as a literal of Cedar.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let inner: String = text
         .chars()
         .map(|c| match c {
@@ -162,7 +162,7 @@ fn atom(dice: &mut Dice, words: Words) -> String {
         47 => format!("resource.owner.level {sign} {}", small(dice)),
         48 => format!("resource.owner in {group}"),
         49 => "(if resource.public then resource.level else resource.ceiling) > 2".to_owned(),
-        50 => format!("(resource has marks && resource.marks.containsAny(resource.labels))"),
+        50 => "(resource has marks && resource.marks.containsAny(resource.labels))".to_owned(),
         51 => format!("resource.created.offset(duration(\"1d\")) {sign} context.now"),
         52 => format!("-resource.level {sign} {}", small(dice)),
         53 => "resource.readers.contains(resource.owner)".to_owned(),
