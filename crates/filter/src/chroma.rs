@@ -9,8 +9,12 @@ use serde_json::{Value as Json, json};
 
 use crate::columns::{Column, Columns, Kind};
 use crate::lower::{Notation, Op, Scalar, compile};
-use crate::plan::{Pushdown, Refused, Strictness};
+use crate::plan::{Pushdown, Refused, Strictness, Untranslatable};
 use crate::tree::{Filter, Tree};
+
+/// Where SQLite below Chroma refuses the query: its expressions are at most 1,000 deep, its values at most 32,766.
+const TESTS_MAX: usize = 500;
+const VALUES_MAX: usize = 20_000;
 
 /// Compiles `filter` to a `where` of Chroma; none when every row matches, for that has no condition. Columns are keys of the metadata.
 ///
@@ -21,7 +25,13 @@ pub fn chroma(
     columns: &Columns,
     strictness: Strictness,
 ) -> Result<Pushdown<Option<Json>>, Refused> {
-    Ok(match compile(filter, columns, strictness, &mut Chroma)? {
+    let mut notation = Chroma { values: 0 };
+    let compiled = compile(filter, columns, strictness, &mut notation)?.within(TESTS_MAX, "Chroma")?;
+    if notation.values > VALUES_MAX {
+        let why = format!("Chroma takes at most {VALUES_MAX} values, this filter has {}", notation.values);
+        return Err(Refused { because: vec![Untranslatable { rule: None, why }] });
+    }
+    Ok(match compiled {
         Pushdown::Never | Pushdown::Query { query: Tree::Never, .. } => Pushdown::Never,
         Pushdown::Query { query: Tree::Always, complete } => Pushdown::Query { query: None, complete },
         Pushdown::Query { query, complete } => Pushdown::Query { query: written(&query), complete },
@@ -39,7 +49,9 @@ fn written(tree: &Tree<Json>) -> Option<Json> {
     }
 }
 
-struct Chroma;
+struct Chroma {
+    values: usize,
+}
 
 impl Notation for Chroma {
     type Part = Json;
@@ -56,6 +68,9 @@ impl Notation for Chroma {
         let each = |sign: &str, values: &[Scalar]| {
             values.iter().map(|value| asked(sign, plain(value))).collect::<Vec<_>>()
         };
+        if let Op::In(values) | Op::NotIn(values) = op {
+            self.values = self.values.saturating_add(values.len());
+        }
         Ok(match op {
             Op::Present => there(column)?,
             Op::Absent => marked(column, false).ok_or_else(|| {

@@ -50,6 +50,20 @@ pub(crate) trait Notation {
 
 type Why = String;
 
+impl<P: PartialEq> Pushdown<Tree<P>> {
+    /// The same, unless it has more than `most` tests: then the store would refuse the query.
+    pub(crate) fn within(self, most: usize, store: &str) -> Result<Self, Refused> {
+        match &self {
+            Self::Query { query, .. } if query.leaves().len() > most => {
+                let has = query.leaves().len();
+                let why = format!("{store} takes at most {most} tests, this filter has {has}");
+                Err(Refused { because: vec![Untranslatable { rule: None, why }] })
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
 /// Compiles a filter to a tree in the store's notation.
 pub(crate) fn compile<N: Notation>(
     filter: &Filter,
@@ -62,7 +76,7 @@ pub(crate) fn compile<N: Notation>(
         Ok::<_, std::convert::Infallible>(match atom_of(atom, columns, notation) {
             Ok(tree) => tree,
             Err(why) => {
-                because.push(Untranslatable { rule: atom.rule.clone(), why });
+                because.push(Untranslatable { rule: Some(atom.rule.clone()), why });
                 // The tree is positive, so what is false instead of unknown only takes rows away.
                 Tree::Never
             }

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use crate::columns::{Column, Columns, Kind};
 use crate::lower::{Notation, Op, Scalar, compile};
-use crate::plan::{Pushdown, Refused, Strictness, Untranslatable};
+use crate::plan::{Pushdown, Refused, Strictness};
 use crate::tree::{Filter, Tree};
 
 /// `indices.query.bool.max_clause_count`, unless somebody changed it.
@@ -29,14 +29,9 @@ pub fn opensearch(
     columns: &Columns,
     strictness: Strictness,
 ) -> Result<Pushdown<Json>, Refused> {
-    let mut notation = OpenSearch { clauses: 0 };
-    let compiled = compile(filter, columns, strictness, &mut notation)?;
-    if notation.clauses > CLAUSES_MAX {
-        let rule = filter.leaves().first().map_or_else(|| "".into(), |atom| atom.rule.clone());
-        let why =
-            format!("OpenSearch takes at most {CLAUSES_MAX} clauses, this filter has {}", notation.clauses);
-        return Err(Refused { because: vec![Untranslatable { rule, why }] });
-    }
+    // Two for each test: the question and its guard.
+    let compiled =
+        compile(filter, columns, strictness, &mut OpenSearch)?.within(CLAUSES_MAX / 2, "OpenSearch")?;
     Ok(match compiled {
         Pushdown::Never => Pushdown::Never,
         Pushdown::Query { query, complete } => Pushdown::Query { query: written(&query), complete },
@@ -56,9 +51,7 @@ fn written(tree: &Tree<Json>) -> Json {
     }
 }
 
-struct OpenSearch {
-    clauses: usize,
-}
+struct OpenSearch;
 
 impl Notation for OpenSearch {
     type Part = Json;
@@ -67,10 +60,7 @@ impl Notation for OpenSearch {
         if matches!(column.kind(), Kind::Timestamp | Kind::Numeric | Kind::Address) {
             return Err(format!("OpenSearch is not asked for {} as such", column.kind().noun()));
         }
-        let tree = of(column, op)?;
-        // Two for each test: the question and its guard.
-        self.clauses = self.clauses.saturating_add(tree.leaves().len().saturating_mul(2));
-        Ok(tree)
+        of(column, op)
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use crate::partial::FilterError;
+
 /// What to do about the parts of a filter that a store cannot be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
@@ -16,15 +18,18 @@ pub enum Strictness {
 /// Why a part of a filter cannot be asked of the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Untranslatable {
-    /// The id of the rule.
-    pub rule: Arc<str>,
+    /// The id of the rule; none where it is all of them together.
+    pub rule: Option<Arc<str>>,
     /// The reason, in words. Holds names of attributes and columns, no values.
     pub why: String,
 }
 
 impl fmt::Display for Untranslatable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule `{}`: {}", self.rule, self.why)
+        match &self.rule {
+            Some(rule) => write!(f, "rule `{rule}`: {}", self.why),
+            None => f.write_str(&self.why),
+        }
     }
 }
 
@@ -83,5 +88,11 @@ impl<Q> Plan<Q> {
             Ok(Pushdown::Query { query, complete }) => Self::Filter { query, complete, recheck: true },
             Err(Refused { because }) => Self::CheckEach { bound, because },
         }
+    }
+
+    /// The plan where there is no filter at all: at most `bound` rows are decided on one by one.
+    #[must_use]
+    pub fn without(error: &FilterError, bound: NonZeroUsize) -> Self {
+        Self::CheckEach { bound, because: vec![Untranslatable { rule: None, why: error.to_string() }] }
     }
 }

@@ -1,5 +1,6 @@
 //! The tests a filter is made of. Each comes with its complement; both are false where the value is missing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::tree::Tree;
@@ -192,13 +193,19 @@ pub(crate) fn implies_present(tree: &Tree<Atom>, field: &Field) -> bool {
     }
 }
 
-/// The tree without the questions for presence that what stands beside them answers.
+/// The tree without the questions for presence that what stands beside them answers, and with one list where several would do.
 pub(crate) fn simplified(tree: Tree<Atom>) -> Tree<Atom> {
     match tree {
         tree @ (Tree::Always | Tree::Never | Tree::Leaf(_)) => tree,
-        Tree::Any(parts) => Tree::any(parts.into_iter().map(simplified)),
+        Tree::Any(parts) => Tree::any(joined(parts, |check| match check {
+            Check::In(values) | Check::HoldsAny(values) => Some(values),
+            _ => None,
+        })),
         Tree::All(parts) => {
-            let parts: Vec<_> = parts.into_iter().map(simplified).collect();
+            let parts = joined(parts, |check| match check {
+                Check::NotIn(values) | Check::HoldsNone(values) => Some(values),
+                _ => None,
+            });
             let (asking, others): (Vec<_>, Vec<_>) =
                 parts.into_iter().partition(|part| asks_presence(part).is_some());
             let needed = asking.into_iter().filter(|part| {
@@ -207,6 +214,45 @@ pub(crate) fn simplified(tree: Tree<Atom>) -> Tree<Atom> {
             });
             Tree::all(needed.chain(others.iter().cloned()).collect::<Vec<_>>())
         }
+    }
+}
+
+/// The parts, simplified, with one test for all tests of a field that `list` gives the values of and that differ in nothing else.
+fn joined(parts: Vec<Tree<Atom>>, list: impl Fn(&mut Check) -> Option<&mut Vec<Value>>) -> Vec<Tree<Atom>> {
+    let mut out: Vec<Tree<Atom>> = Vec::new();
+    let mut first: BTreeMap<(Field, bool), usize> = BTreeMap::new();
+    for mut part in parts.into_iter().map(simplified) {
+        let key = match &part {
+            Tree::Leaf(Atom { what: What::Test { field, check }, .. }) => {
+                Some((field.clone(), matches!(check, Check::In(_) | Check::NotIn(_))))
+            }
+            _ => None,
+        };
+        if let (Some(key), Some(values)) = (key, values_of(&mut part, &list)) {
+            match first.get(&key).and_then(|place| out.get_mut(*place)) {
+                Some(before) => {
+                    if let Some(known) = values_of(before, &list) {
+                        known.append(values);
+                        known.sort();
+                        known.dedup();
+                    }
+                    continue;
+                }
+                None => drop(first.insert(key, out.len())),
+            }
+        }
+        out.push(part);
+    }
+    out
+}
+
+fn values_of<'t>(
+    tree: &'t mut Tree<Atom>,
+    list: &impl Fn(&mut Check) -> Option<&mut Vec<Value>>,
+) -> Option<&'t mut Vec<Value>> {
+    match tree {
+        Tree::Leaf(Atom { what: What::Test { check, .. }, .. }) => list(check),
+        _ => None,
     }
 }
 

@@ -105,11 +105,7 @@ impl<'a> Translator<'a> {
         let result = self.condition_within(expr, known);
         self.depth -= 1;
         let (both, known) = result?;
-        // Only what can err makes trees grow faster than rules.
-        if !both.total && both.yes.leaves().len() + both.no.leaves().len() > NODES_MAX {
-            return Err(FilterError::TooLarge);
-        }
-        Ok((both, known))
+        Ok((bounded(both)?, known))
     }
 
     fn condition_within(&mut self, expr: &Expr, known: &Known) -> Result<(Both, Known), FilterError> {
@@ -151,7 +147,7 @@ impl<'a> Translator<'a> {
         let mut known = known.clone();
         for operand in operands {
             let (both, more) = self.condition(operand, &known)?;
-            whole = whole.and(both);
+            whole = bounded(whole.and(both))?;
             known = more;
         }
         Ok((whole, known))
@@ -162,7 +158,7 @@ impl<'a> Translator<'a> {
         let mut common: Option<Known> = None;
         for operand in operands {
             let (both, more) = self.condition(operand, known)?;
-            whole = whole.or(both);
+            whole = bounded(whole.or(both))?;
             common = Some(match common {
                 None => more,
                 Some(common) => common.intersection(&more).cloned().collect(),
@@ -428,6 +424,14 @@ impl<'a> Translator<'a> {
             _ => true,
         }
     }
+}
+
+/// Refuses a condition that has become too large. Only what can err makes trees grow faster than rules.
+fn bounded(both: Both) -> Result<Both, FilterError> {
+    if !both.total && both.yes.leaves().len() + both.no.leaves().len() > NODES_MAX {
+        return Err(FilterError::TooLarge);
+    }
+    Ok(both)
 }
 
 /// The operands of a chain of one operator, from the left.

@@ -9,7 +9,7 @@ use bartizan_filter::{Atom, Check, Dialect, Filter, Pushdown, Sql, SqlValue, Str
 use rusqlite::types::Value as Lite;
 use tokio_postgres::types::ToSql;
 
-const ROWS: usize = 60;
+const ROWS: usize = 40;
 const CASES_A_TABLE: usize = 20;
 
 /// A table of rows that conditions can be asked of.
@@ -307,7 +307,7 @@ fn holds(tally: &Tally, failure: Option<String>, cases: usize) {
 
 #[test]
 fn inv_filter_postgresql_returns_exactly_what_a_full_evaluation_permits() {
-    let (cases, seed) = extent(300);
+    let (cases, seed) = extent(250);
     let table = Postgres::start();
     let (tally, failure) = run(&table, cases, seed, Clone::clone, true);
     holds(&tally, failure, cases);
@@ -315,7 +315,7 @@ fn inv_filter_postgresql_returns_exactly_what_a_full_evaluation_permits() {
 
 #[test]
 fn inv_filter_sqlite_returns_exactly_what_a_full_evaluation_permits() {
-    let (cases, seed) = extent(300);
+    let (cases, seed) = extent(250);
     let table = Sqlite::start();
     let (tally, failure) = run(&table, cases, seed, Clone::clone, true);
     holds(&tally, failure, cases);
