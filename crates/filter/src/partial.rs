@@ -62,7 +62,7 @@ pub enum FilterError {
     /// The context claims an obligation that the door does not apply to every row, or an approval.
     #[error("the context presumes `{0}`, which is not true of every row")]
     Presumed(String),
-    /// The policies make a tree with more than [`NODES_MAX`] leaves.
+    /// The policies make a tree with more tests than any store would be asked.
     #[error("the filter would have more than {NODES_MAX} tests")]
     TooLarge,
 }

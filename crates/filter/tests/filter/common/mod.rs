@@ -98,6 +98,7 @@ pub(crate) const SHAPES: &[Shape] = &[
     Shape { path: "from", column: "from_address", required: false, make: |d| Stored::Address(d.address()) },
     Shape { path: "meta.kind", column: "meta_kind", required: true, make: |d| Stored::Text(d.word()) },
     Shape { path: "meta.rank", column: "meta_rank", required: false, make: |d| Stored::Int(d.number()) },
+    Shape { path: "extra", column: "extra", required: false, make: |_| Stored::Bool(true) },
     Shape { path: "extra.note", column: "extra_note", required: false, make: |d| Stored::Text(d.word()) },
     Shape { path: "#color", column: "tag_color", required: false, make: |d| Stored::Text(d.word()) },
 ];
@@ -124,6 +125,12 @@ impl Row {
                 values.insert(shape.path, (shape.make)(dice));
             }
         }
+        // A record that lacks what it must hold: there are few, and only such rows are not proper.
+        match (values.contains_key("extra.note"), dice.one_in(10)) {
+            (true, _) => drop(values.insert("extra", Stored::Bool(true))),
+            (false, true) => {}
+            (false, false) => drop(values.remove("extra")),
+        }
         let parents = dice.some(Dice::place);
         let id = format!("d{number}");
         let mut row = Self { id, parents, placed: !dice.one_in(30), values, ancestors: Vec::new() };
@@ -136,7 +143,10 @@ impl Row {
 
     /// Whether a full evaluation sees what the store has, and that is what the schema says.
     pub(crate) fn is_proper(&self) -> bool {
-        self.placed && SHAPES.iter().all(|shape| !shape.required || self.values.contains_key(shape.path))
+        let whole = self.values.contains_key("extra") == self.values.contains_key("extra.note");
+        whole
+            && self.placed
+            && SHAPES.iter().all(|shape| !shape.required || self.values.contains_key(shape.path))
     }
 
     pub(crate) fn uid(&self) -> EntityUid {
@@ -150,7 +160,9 @@ impl Row {
         inner.insert("meta", Vec::new());
         let mut tags = Vec::new();
         for (path, value) in &self.values {
-            if let Some(name) = path.strip_prefix('#') {
+            if *path == "extra" {
+                inner.entry("extra").or_default();
+            } else if let Some(name) = path.strip_prefix('#') {
                 tags.push((name.to_owned(), expression(value)));
             } else if let Some((record, name)) = path.split_once('.') {
                 inner.entry(record).or_default().push((name.to_owned(), expression(value)));

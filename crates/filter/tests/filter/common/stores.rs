@@ -46,10 +46,6 @@ pub(crate) fn columns(style: Style, absence: Absence) -> Columns {
         let column = finish(if is_set { column.set() } else { column });
         columns = match shape.path.strip_prefix('#') {
             Some(tag) => columns.tag(tag, column),
-            None if shape.path == "extra.note" => {
-                // Where there is the record, there is what it must hold.
-                columns.attribute("extra", column.clone()).attribute(shape.path, column)
-            }
             None => columns.attribute(shape.path, column),
         };
     }
