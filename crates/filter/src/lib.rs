@@ -24,6 +24,7 @@ mod partial;
 mod plan;
 mod postgres;
 mod qdrant;
+mod shape;
 mod sql;
 mod sqlite;
 mod test;

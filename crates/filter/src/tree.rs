@@ -60,7 +60,7 @@ impl<L: PartialEq> Tree<L> {
         }
     }
 
-    /// Whether there is anything in the tree but leaves and what joins them.
+    /// The leaves, from the left.
     #[must_use]
     pub fn leaves(&self) -> Vec<&L> {
         let mut out = Vec::new();
