@@ -3,7 +3,7 @@
 //! What is different there: `$ne`, `$nin` and `$not_contains` are true for what is missing, and nothing asks whether a key is there; so
 //! what is negative needs a marker, unless a number or a boolean shows its presence by being in the range of its type.
 //! Lists must not be empty, stored arrays neither; `$and` and `$or` want two parts at least. Arrays in metadata
-//! (`$contains`) came with version 1.5; an older one refuses the condition.
+//! (`$contains`) are young; tried with 1.5.9, and a version without them refuses the condition.
 
 use serde_json::{Value as Json, json};
 
