@@ -49,6 +49,7 @@ const STEPS: &[Step] = &[
         name: "tests of what is off by default",
         command: &["cargo", "test", "-p", "bartizan-deliver", "--all-features", "--locked"],
     },
+    Step { name: "filters in foreign vector stores", command: &["python3", "tests/outside/filters.py"] },
     Step { name: "a foreign object store", command: &["python3", "tests/outside/deliver.py"] },
     Step {
         name: "documentation",
