@@ -4,7 +4,9 @@
 //! writes members as they come and sorts them where an object ends. Whatever else comes goes the slow way, through
 //! `base::json::canonical`; a property test holds both against each other.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 
 use bartizan_base::json;
 use bartizan_model::record::{ENCODED_MAX, Record};
@@ -15,11 +17,15 @@ use crate::intent::RecordError;
 /// Stands for the sequence number, which only the writer knows: the greatest integer a record may hold.
 pub(crate) const SEQ_PLACE: u64 = (1 << 53) - 1;
 
+/// The member of that number, as it is written.
+const SEQ_MEMBER: &str = "\"seq\":9007199254740991";
+
 /// A record encoded but for its sequence number.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
-    before: Vec<u8>,
-    after: Vec<u8>,
+    bytes: Box<[u8]>,
+    /// Where the number belongs.
+    seq: Range<usize>,
 }
 
 impl Encoded {
@@ -27,39 +33,55 @@ impl Encoded {
     ///
     /// The place cannot be imitated: quotes inside of texts are escaped, and no other object has such a member.
     pub(crate) fn of(record: &Record) -> Result<Self, RecordError> {
-        let mut before = canonical(record)?;
-        if before.len() > ENCODED_MAX {
-            return Err(RecordError::TooLarge);
-        }
-        let marker = format!("\"seq\":{SEQ_PLACE}");
-        let at = memchr::memmem::rfind(&before, marker.as_bytes())
-            .ok_or_else(|| RecordError::Failed("a record has no sequence number".to_owned()))?;
-        let after = before.split_off(at + marker.len());
-        before.truncate(at + "\"seq\":".len());
-        Ok(Self { before, after })
+        with_canonical(record, |bytes| {
+            if bytes.len() > ENCODED_MAX {
+                return Err(RecordError::TooLarge);
+            }
+            let at = memchr::memmem::rfind(bytes, SEQ_MEMBER.as_bytes())
+                .ok_or_else(|| RecordError::Failed("a record has no sequence number".to_owned()))?;
+            Ok(Self { bytes: bytes.into(), seq: at + "\"seq\":".len()..at + SEQ_MEMBER.len() })
+        })?
     }
 
-    /// About how many bytes the entry will have.
+    /// How many bytes the entry will have at the most.
     pub(crate) fn len(&self) -> usize {
-        self.before.len() + self.after.len() + 20
+        self.bytes.len() + 20
     }
 
-    /// The entry with its number.
-    pub(crate) fn numbered(&self, seq: u64) -> Vec<u8> {
-        let mut entry = Vec::with_capacity(self.before.len() + self.after.len() + 20);
-        entry.extend_from_slice(&self.before);
-        push_integer(&mut entry, seq);
-        entry.extend_from_slice(&self.after);
-        entry
+    /// Appends the entry with its number to `out`.
+    pub(crate) fn write(&self, seq: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes.get(..self.seq.start).unwrap_or_default());
+        push_integer(out, seq);
+        out.extend_from_slice(self.bytes.get(self.seq.end..).unwrap_or_default());
     }
 }
 
+thread_local! {
+    /// Every record is written into the same memory first.
+    static WRITER: RefCell<Writer> = const { RefCell::new(Writer::new()) };
+}
+
+/// Gives the canonical form of `value` to `then`.
+fn with_canonical<T: Serialize, R>(value: &T, then: impl FnOnce(&[u8]) -> R) -> Result<R, RecordError> {
+    WRITER.with_borrow_mut(|writer| {
+        if writer.out.capacity() > 4 * ENCODED_MAX {
+            *writer = Writer::new();
+        }
+        writer.out.clear();
+        writer.members.clear();
+        match value.serialize(&mut *writer) {
+            Ok(()) => Ok(then(&writer.out)),
+            Err(Unsupported) => {
+                let bytes = json::canonical(value).map_err(|e| RecordError::Failed(e.to_string()))?;
+                Ok(then(&bytes))
+            }
+        }
+    })
+}
+
+#[cfg(test)]
 fn canonical<T: Serialize>(value: &T) -> Result<Vec<u8>, RecordError> {
-    let mut writer = Writer { out: Vec::with_capacity(1_024), spare: Vec::new() };
-    match value.serialize(&mut writer) {
-        Ok(()) => Ok(writer.out),
-        Err(Unsupported) => json::canonical(value).map_err(|e| RecordError::Failed(e.to_string())),
-    }
+    with_canonical(value, <[u8]>::to_vec)
 }
 
 /// What the fast writer does not do.
@@ -82,23 +104,44 @@ struct Writer {
     out: Vec<u8>,
     /// Where members are put in order.
     spare: Vec<u8>,
+    /// The members of the objects that are being written, those of the innermost one last.
+    members: Vec<Member>,
+}
+
+/// A member that was written: its name, in quotes, stands from `start` to `colon`, its value up to `end`.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    start: usize,
+    colon: usize,
+    end: usize,
+}
+
+impl Member {
+    /// Without the closing quote a name sorts before its own extensions.
+    fn name<'a>(&self, out: &'a [u8]) -> &'a [u8] {
+        out.get(self.start + 1..self.colon.saturating_sub(1)).unwrap_or_default()
+    }
 }
 
 fn push_integer(out: &mut Vec<u8>, mut n: u64) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + u8::try_from(n % 10).unwrap_or(0));
+    let mut digits = [0; 20];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(n % 10).unwrap_or(0);
+        count += 1;
         n /= 10;
         if n == 0 {
             break;
         }
     }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
 }
 
 impl Writer {
+    const fn new() -> Self {
+        Self { out: Vec::new(), spare: Vec::new(), members: Vec::new() }
+    }
+
     fn integer(&mut self, n: u64) -> Result<(), Unsupported> {
         if n > SEQ_PLACE {
             return Err(Unsupported);
@@ -159,16 +202,25 @@ struct Object<'a> {
     writer: &'a mut Writer,
     /// Where its first member begins.
     start: usize,
-    /// Per member: where its name (in quotes) ends and where it ends; it begins where the one before ends.
-    members: Vec<(usize, usize)>,
-    name_end: usize,
+    /// How many members of outer objects there are.
+    outer: usize,
+    /// Where the name of the member that is being written stands.
+    name: Range<usize>,
 }
 
 impl Object<'_> {
     fn name(&mut self, name: &str) -> Result<(), Unsupported> {
-        let start = self.writer.out.len();
+        let start = self.begin();
         self.writer.text(name);
         self.named(start)
+    }
+
+    /// Begins a member.
+    fn begin(&mut self) -> usize {
+        if self.writer.members.len() > self.outer {
+            self.writer.out.push(b',');
+        }
+        self.writer.out.len()
     }
 
     /// A name was written from `start` on.
@@ -180,41 +232,38 @@ impl Object<'_> {
         if name.first() != Some(&b'"') || !name.iter().all(|b| b.is_ascii() && *b != b'\\') {
             return Err(Unsupported);
         }
-        self.name_end = out.len();
+        self.name = start..out.len();
         out.push(b':');
         Ok(())
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
         value.serialize(&mut *self.writer)?;
-        self.members.push((self.name_end, self.writer.out.len()));
+        let end = self.writer.out.len();
+        self.writer.members.push(Member { start: self.name.start, colon: self.name.end, end });
         Ok(())
     }
 
     fn finish(self) -> Result<(), Unsupported> {
-        let Writer { out, spare } = self.writer;
-        let mut members = Vec::with_capacity(self.members.len());
-        let mut at = self.start;
-        for (name_end, end) in self.members {
-            // Without the closing quote a name sorts before its own extensions.
-            let name = out.get(at + 1..name_end.saturating_sub(1)).ok_or(Unsupported)?;
-            members.push((name, out.get(at..end).ok_or(Unsupported)?));
-            at = end;
-        }
-        members.sort_unstable_by_key(|(name, _)| *name);
-        if members.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
-            return Err(Unsupported);
-        }
-        spare.clear();
-        for (place, (_, member)) in members.iter().enumerate() {
-            if place > 0 {
-                spare.push(b',');
+        let Writer { out, spare, members } = self.writer;
+        let own = members.get_mut(self.outer..).unwrap_or_default();
+        if !own.is_sorted_by(|a, b| a.name(out) < b.name(out)) {
+            own.sort_unstable_by(|a, b| a.name(out).cmp(b.name(out)));
+            if own.windows(2).any(|pair| matches!(pair, [a, b] if a.name(out) == b.name(out))) {
+                return Err(Unsupported);
             }
-            spare.extend_from_slice(member);
+            spare.clear();
+            for (place, member) in own.iter().enumerate() {
+                if place > 0 {
+                    spare.push(b',');
+                }
+                spare.extend_from_slice(out.get(member.start..member.end).ok_or(Unsupported)?);
+            }
+            out.truncate(self.start);
+            out.extend_from_slice(spare);
         }
-        out.truncate(self.start);
-        out.extend_from_slice(spare);
         out.push(b'}');
+        members.truncate(self.outer);
         Ok(())
     }
 }
@@ -337,8 +386,8 @@ impl<'a> ser::Serializer for &'a mut Writer {
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Object<'a>, Unsupported> {
         self.out.push(b'{');
-        let start = self.out.len();
-        Ok(Object { writer: self, start, members: Vec::with_capacity(16), name_end: 0 })
+        let (start, outer) = (self.out.len(), self.members.len());
+        Ok(Object { writer: self, start, outer, name: start..start })
     }
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Object<'a>, Unsupported> {
         self.serialize_map(None)
@@ -413,7 +462,7 @@ impl ser::SerializeMap for Object<'_> {
     type Error = Unsupported;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unsupported> {
-        let start = self.writer.out.len();
+        let start = self.begin();
         key.serialize(&mut *self.writer)?;
         self.named(start)
     }

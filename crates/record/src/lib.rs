@@ -22,6 +22,7 @@ mod sealed;
 mod segment;
 #[cfg(test)]
 mod sim;
+mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;

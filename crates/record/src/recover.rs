@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::NodeId;
@@ -11,7 +12,8 @@ use crate::disk::Disk;
 use crate::log::LogError;
 use crate::queue::About;
 use crate::segment::{self, Damage, Frame, Open};
-use crate::tail::Written;
+use crate::spare::is_left_over;
+use crate::tail::{Entry, Written};
 
 /// Why the recorder cannot be opened. Each says the way out.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +101,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
 pub(crate) fn recover(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Recovered, OpenError> {
     disk.create_dir_all(folder).map_err(at(folder))?;
     for name in disk.list(folder).map_err(at(folder))? {
-        if name.ends_with(".new") {
+        if is_left_over(&name) {
             disk.remove(&folder.join(name)).map_err(at(folder))?;
         }
     }
@@ -204,9 +206,9 @@ fn read_frame(bytes: &[u8], frame: &Frame, node: NodeId) -> Option<Written> {
         time: record.time_us,
         about: about(&record.body),
         tenant: record.tenant,
-        entry: entry.into(),
+        entry: Entry::new(Arc::new(entry.to_vec()), 0..entry.len()),
         leaf: frame.leaf,
-        index: None,
+        index: OnceLock::new(),
     })
 }
 

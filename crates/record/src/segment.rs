@@ -5,14 +5,18 @@
 //! ```text
 //! head   magic 8 | node 16 | first sequence number u64 | leaf hash before it 32 | open intents' length u32 | crc32c u32
 //!        open intents: decision 16 | tenant's length u8 | tenant
-//! frame  length u16 | place in its batch u16 | crc32c of the other 44 bytes u32 | sequence number u64 | leaf hash 32 | entry
+//! frame  length u16 | place in its batch u16 | crc32c u32 | sequence number u64 | leaf hash 32 | entry
 //! ```
 //!
-//! The entry is covered by its leaf hash, the rest of the frame by the checksum; numbers are big-endian. A batch is what
-//! was written and synced at once. A head is durable before its segment has a name, so it is never torn. A crash can
-//! leave of the last batch any part; what is missing is zero, since segments are written with zeroes first, while no
+//! The entry is covered by its leaf hash; the other 44 bytes of the frame's head, behind the checksum of the segment's
+//! head, by the frame's checksum; numbers are big-endian. A batch is what was written and synced at once. Head and zeroes
+//! are durable before the segment has its name, also where its file held an earlier segment: so a head is never torn, and
+//! nothing of an earlier segment is left. A crash can leave of the last batch any part; what is missing is zero, while no
 //! aligned 16 bytes of a whole frame are. So damage is told from a crash's torn tail: a frame in which nothing is missing
 //! but which does not fit its hash, or a frame of a later batch behind a bad one, is damage.
+//!
+//! Should the disk have lied about the zeroes, or somebody have put old bytes back: a frame of another segment fits neither
+//! this one's head, by its checksum, nor its numbers, and is never read as one of this segment.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,7 +26,8 @@ use bartizan_base::Digest;
 use bartizan_ledger::leaf_hash;
 use bartizan_model::{DecisionId, NodeId, Tenant};
 
-const MAGIC: &[u8; 8] = b"BTZWAL1\n";
+/// With the version of the form.
+const MAGIC: &[u8; 8] = b"BTZWAL2\n";
 /// Everything begins at a multiple of this.
 const UNIT: usize = 16;
 /// The head without the open intents.
@@ -33,6 +38,10 @@ pub(crate) const BATCH_MAX: usize = 1_024;
 
 /// Intents that had no outcome when a segment began.
 pub(crate) type Open = BTreeMap<DecisionId, Tenant>;
+
+/// What ties frames to their segment: the checksum of its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(u32);
 
 /// How a segment begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +56,8 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The head's bytes, and with them where the first frame begins.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The head's bytes, and with them where the first frame begins; and the mark of its frames.
+    pub(crate) fn encode(&self) -> (Vec<u8>, Mark) {
         let mut open = Vec::new();
         for (decision, tenant) in &self.open {
             open.extend_from_slice(decision.as_bytes());
@@ -65,7 +74,7 @@ impl Head {
         out.extend_from_slice(&crc.to_be_bytes());
         out.append(&mut open);
         pad(&mut out);
-        out
+        (out, Mark(crc))
     }
 
     /// Whether these are the bytes of a segment of another node than `node`.
@@ -74,7 +83,7 @@ impl Head {
     }
 
     /// Reads the head of a segment of `node`; also says where the first frame begins.
-    fn decode(bytes: &[u8], node: NodeId) -> Option<(Self, usize)> {
+    fn decode(bytes: &[u8], node: NodeId) -> Option<(Self, usize, Mark)> {
         let (fixed, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;
         let (covered, crc) = fixed.split_last_chunk::<4>()?;
         let (before, length) = covered.split_last_chunk::<4>()?;
@@ -82,8 +91,9 @@ impl Head {
         let (before, first) = before.split_last_chunk::<8>()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         let open = rest.get(..length)?;
+        let crc = u32::from_be_bytes(*crc);
         if before.strip_prefix(MAGIC)? != node.as_bytes()
-            || crc32c::crc32c_append(crc32c::crc32c(covered), open) != u32::from_be_bytes(*crc)
+            || crc32c::crc32c_append(crc32c::crc32c(covered), open) != crc
         {
             return None;
         }
@@ -93,7 +103,7 @@ impl Head {
             previous: Digest::from_bytes(*previous),
             open: decode_open(open)?,
         };
-        Some((head, (HEAD_LEN + length).next_multiple_of(UNIT)))
+        Some((head, (HEAD_LEN + length).next_multiple_of(UNIT), Mark(crc)))
     }
 }
 
@@ -115,24 +125,44 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(UNIT), 0);
 }
 
-/// Appends the frame of one entry to `out`. The caller keeps entries within `ENCODED_MAX` and batches within
-/// [`BATCH_MAX`].
-pub(crate) fn push_frame(out: &mut Vec<u8>, seq: u64, place: u16, leaf: &Digest, entry: &[u8]) {
-    let length = u16::try_from(entry.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let place = place.to_be_bytes();
-    let crc = frame_crc(length, place, seq.to_be_bytes(), leaf.as_bytes());
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&place);
-    out.extend_from_slice(&crc.to_be_bytes());
-    out.extend_from_slice(&seq.to_be_bytes());
-    out.extend_from_slice(leaf.as_bytes());
-    out.extend_from_slice(entry);
-    pad(out);
+/// What a frame of an entry of at most `length` bytes takes up at the most.
+pub(crate) const fn frame_bytes_max(length: usize) -> usize {
+    FRAME_HEAD_LEN + length + UNIT
 }
 
-fn frame_crc(length: [u8; 2], place: [u8; 2], seq: [u8; 8], leaf: &[u8; 32]) -> u32 {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&length), &place);
-    crc32c::crc32c_append(crc32c::crc32c_append(crc, &seq), leaf)
+/// Appends the frame of the entry that `write` appends to `out`; gives where the entry is, and its leaf hash. The caller
+/// keeps entries within `ENCODED_MAX` and batches within [`BATCH_MAX`].
+pub(crate) fn push_frame(
+    out: &mut Vec<u8>,
+    mark: Mark,
+    seq: u64,
+    place: u16,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> (Range<usize>, Digest) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEAD_LEN]);
+    let from = out.len();
+    write(out);
+    let entry = from..out.len();
+    let leaf = leaf_hash(out.get(entry.clone()).unwrap_or_default());
+    let length = u16::try_from(entry.len()).unwrap_or(u16::MAX);
+    if let Some(head) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut()) {
+        *head = frame_head(mark, length, place, seq, &leaf);
+    }
+    pad(out);
+    (entry, leaf)
+}
+
+fn frame_head(mark: Mark, length: u16, place: u16, seq: u64, leaf: &Digest) -> [u8; FRAME_HEAD_LEN] {
+    let mut head = [0; FRAME_HEAD_LEN];
+    let [l0, l1, p0, p1, c0, c1, c2, c3, rest @ ..] = &mut head;
+    ([*l0, *l1], [*p0, *p1]) = (length.to_be_bytes(), place.to_be_bytes());
+    let (number, hash) = rest.split_at_mut(8);
+    number.copy_from_slice(&seq.to_be_bytes());
+    hash.copy_from_slice(leaf.as_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(mark.0, &[*l0, *l1, *p0, *p1]), rest);
+    [*c0, *c1, *c2, *c3] = crc.to_be_bytes();
+    head
 }
 
 /// The file of the segment that begins at `first`.
@@ -192,10 +222,10 @@ enum Found<'a> {
 
 /// Reads a segment of `node` from its beginning to the last whole record.
 pub(crate) fn scan(bytes: &[u8], node: NodeId) -> Result<Scan, Damage> {
-    let (head, mut at) = Head::decode(bytes, node).ok_or(Damage::Head)?;
+    let (head, mut at, mark) = Head::decode(bytes, node).ok_or(Damage::Head)?;
     let mut frames: Vec<Frame> = Vec::new();
     let mut next = head.first;
-    while let Found::Whole(frame) = found_at(bytes, at) {
+    while let Found::Whole(frame) = found_at(bytes, mark, at) {
         if frame.seq != next || frame.batch < frames.last().map_or(head.first, |f| f.batch) {
             return Err(Damage::Frame(next));
         }
@@ -207,7 +237,7 @@ pub(crate) fn scan(bytes: &[u8], node: NodeId) -> Result<Scan, Damage> {
     let torn = match rest.iter().rposition(|b| *b != 0) {
         None => None,
         Some(last) => {
-            check_torn(bytes, at, next)?;
+            check_torn(bytes, mark, at, next)?;
             Some(at..(at + last + 1).next_multiple_of(UNIT).min(bytes.len()))
         }
     };
@@ -215,8 +245,8 @@ pub(crate) fn scan(bytes: &[u8], node: NodeId) -> Result<Scan, Damage> {
 }
 
 /// Whether everything from `at` on, where the record `next` should stand, is what a crash leaves of one batch.
-fn check_torn(bytes: &[u8], at: usize, next: u64) -> Result<(), Damage> {
-    let explained = match found_at(bytes, at) {
+fn check_torn(bytes: &[u8], mark: Mark, at: usize, next: u64) -> Result<(), Damage> {
+    let explained = match found_at(bytes, mark, at) {
         Found::Nothing => true,
         Found::BadEntry { bytes, .. } => has_missing_unit(bytes),
         Found::BadHead => {
@@ -228,7 +258,7 @@ fn check_torn(bytes: &[u8], at: usize, next: u64) -> Result<(), Damage> {
         return Err(Damage::Frame(next));
     }
     for place in (at..bytes.len()).step_by(UNIT) {
-        if let Found::Whole(frame) | Found::BadEntry { frame, .. } = found_at(bytes, place)
+        if let Found::Whole(frame) | Found::BadEntry { frame, .. } = found_at(bytes, mark, place)
             && frame.batch > next
         {
             // The batch of `next` had been synced before this one was written.
@@ -242,29 +272,29 @@ fn has_missing_unit(bytes: &[u8]) -> bool {
     bytes.chunks(UNIT).any(|unit| unit.iter().all(|b| *b == 0))
 }
 
-fn found_at(bytes: &[u8], at: usize) -> Found<'_> {
+fn found_at(bytes: &[u8], mark: Mark, at: usize) -> Found<'_> {
     let rest = bytes.get(at..).unwrap_or_default();
     let Some((head, behind)) = rest.split_first_chunk::<FRAME_HEAD_LEN>() else { return Found::Nothing };
     if head.iter().all(|b| *b == 0) {
         return Found::Nothing;
     }
-    let [l0, l1, p0, p1, c0, c1, c2, c3, number @ ..] = head;
+    let [l0, l1, p0, p1, _, _, _, _, number @ ..] = head;
     let (Some((number, _)), Some((_, leaf))) =
         (number.split_first_chunk::<8>(), head.split_last_chunk::<32>())
     else {
         return Found::BadHead;
     };
-    let (length, place, crc) = ([*l0, *l1], [*p0, *p1], u32::from_be_bytes([*c0, *c1, *c2, *c3]));
-    let seq = u64::from_be_bytes(*number);
-    let place_in_batch = u64::from(u16::from_be_bytes(place));
-    if frame_crc(length, place, *number, leaf) != crc || place_in_batch > seq {
+    let (length, place) = (u16::from_be_bytes([*l0, *l1]), u16::from_be_bytes([*p0, *p1]));
+    let (seq, leaf) = (u64::from_be_bytes(*number), Digest::from_bytes(*leaf));
+    let place_in_batch = u64::from(place);
+    if frame_head(mark, length, place, seq, &leaf) != *head || place_in_batch > seq {
         return Found::BadHead;
     }
-    let length = usize::from(u16::from_be_bytes(length));
+    let length = usize::from(length);
     let start = at + FRAME_HEAD_LEN;
     let frame = Frame {
         seq,
-        leaf: Digest::from_bytes(*leaf),
+        leaf,
         batch: seq - place_in_batch,
         at: at..(start + length).next_multiple_of(UNIT),
         entry: start..start + length,
@@ -299,13 +329,13 @@ mod tests {
 
     /// A segment of batches of entries of the given lengths; also where each batch begins, and where the last one ends.
     fn segment(batches: &[&[usize]]) -> (Vec<u8>, Vec<usize>) {
-        let mut bytes = head().encode();
+        let (mut bytes, mark) = head().encode();
         let mut begins = vec![bytes.len()];
         let mut seq = 5;
         for batch in batches {
             for (place, length) in batch.iter().enumerate() {
                 let entry = entry(seq, *length);
-                push_frame(&mut bytes, seq, u16::try_from(place).unwrap(), &leaf_hash(&entry), &entry);
+                push_frame(&mut bytes, mark, seq, u16::try_from(place).unwrap(), |out| out.extend(&entry));
                 seq += 1;
             }
             begins.push(bytes.len());
@@ -333,8 +363,8 @@ mod tests {
             .map(|i| (DecisionId::from_parts(Timestamp::from_secs(9), [i; 10]), Tenant::default_tenant()))
             .collect();
         let head = Head { open, ..head() };
-        let (read, at) = Head::decode(&head.encode(), node()).unwrap();
-        assert_eq!((read, at), (head.clone(), head.encode().len()));
+        let (bytes, mark) = head.encode();
+        assert_eq!(Head::decode(&bytes, node()), Some((head, bytes.len(), mark)));
     }
 
     #[test]

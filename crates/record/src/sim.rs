@@ -92,6 +92,12 @@ impl Image {
         content[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Whether nothing else was written there.
+    fn is_zero(&self, file: usize, range: std::ops::Range<usize>) -> bool {
+        let content = self.files.get(file).map_or(&[][..], Vec::as_slice);
+        range.into_iter().all(|at| content.get(at).is_none_or(|byte| *byte == 0))
+    }
+
     fn rename(&mut self, op: &Op) {
         match op {
             Op::Create { path, file } => {
@@ -280,8 +286,12 @@ impl SimDisk {
             while from < at + bytes.len() {
                 let to = ((from / SECTOR + 1) * SECTOR).min(at + bytes.len());
                 let piece = bytes[from - at..to - at].to_vec();
-                if piece.iter().all(|b| *b == 0) {
-                    // Whether zeroes of a new file are written is the same.
+                let overlaps = |loose: &Loose| matches!(loose, Loose::Sector { file: f, at, bytes } if *f == file && *at < to && from < at + bytes.len());
+                if piece.iter().all(|b| *b == 0)
+                    && image.is_zero(file, from..to)
+                    && !loose.iter().any(overlaps)
+                {
+                    // Whether zeroes are written where there are some is the same.
                     image.write(file, from, &piece);
                 } else {
                     loose.push(Loose::Sector { file, at: from, bytes: piece });
