@@ -19,6 +19,7 @@ mod recorder;
 mod recover;
 mod seal;
 mod sealed;
+mod sector;
 mod segment;
 #[cfg(test)]
 mod sim;

@@ -168,6 +168,7 @@ impl Recorder {
             current: None,
             preparing: None,
             spare: None,
+            sectors: Vec::new(),
             signing: Arc::new(Signing { signer, family: config.origin }),
             origins: Origins::default(),
             waiting: Vec::new(),

@@ -1,22 +1,23 @@
 //! The form of a segment of the write-ahead log: how it is written, and what can be believed of it after a crash.
 //!
-//! A segment is a head, then frames, then zeroes up to its size. Everything begins at a multiple of 16 bytes.
+//! A segment is a head, then batches, then whatever was in its file before: zeroes, or an earlier segment whose records are
+//! sealed. All of it stands in sectors (`sector.rs`); head and batches begin with a sector of their own.
 //!
 //! ```text
 //! head   magic 8 | node 16 | first sequence number u64 | leaf hash before it 32 | open intents' length u32 | crc32c u32
 //!        open intents: decision 16 | tenant's length u8 | tenant
+//! batch  frames
 //! frame  length u16 | place in its batch u16 | crc32c u32 | sequence number u64 | leaf hash 32 | entry
 //! ```
 //!
 //! The entry is covered by its leaf hash; the other 44 bytes of the frame's head, behind the checksum of the segment's
-//! head, by the frame's checksum; numbers are big-endian. A batch is what was written and synced at once. Head and zeroes
-//! are durable before the segment has its name, also where its file held an earlier segment: so a head is never torn, and
-//! nothing of an earlier segment is left. A crash can leave of the last batch any part; what is missing is zero, while no
-//! aligned 16 bytes of a whole frame are. So damage is told from a crash's torn tail: a frame in which nothing is missing
-//! but which does not fit its hash, or a frame of a later batch behind a bad one, is damage.
+//! head, by the frame's checksum; numbers are big-endian. A batch is what was written and synced at once. A head is durable
+//! before its segment has a name, so it is never torn.
 //!
-//! Should the disk have lied about the zeroes, or somebody have put old bytes back: a frame of another segment fits neither
-//! this one's head, by its checksum, nor its numbers, and is never read as one of this segment.
+//! A crash can leave any of the sectors of the last batch; in place of the others there is what was there before, and their
+//! stamps say so. So damage is told from a crash's torn tail: a sector that is needed and damaged, sectors that are whole
+//! but hold no whole frame, or a sector of a later batch behind a missing one, is damage. And nothing of an earlier segment
+//! is ever read as part of this one: it fits neither the stamps, nor the numbers, nor the checksum of the head.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,10 +27,10 @@ use bartizan_base::Digest;
 use bartizan_ledger::leaf_hash;
 use bartizan_model::{DecisionId, NodeId, Tenant};
 
+use crate::sector::{self, CONTENT, SECTOR, Sector};
+
 /// With the version of the form.
 const MAGIC: &[u8; 8] = b"BTZWAL2\n";
-/// Everything begins at a multiple of this.
-const UNIT: usize = 16;
 /// The head without the open intents.
 const HEAD_LEN: usize = 72;
 const FRAME_HEAD_LEN: usize = 48;
@@ -56,7 +57,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The head's bytes, and with them where the first frame begins; and the mark of its frames.
+    /// The head's sectors, behind which the first batch begins; and the mark of the frames.
     pub(crate) fn encode(&self) -> (Vec<u8>, Mark) {
         let mut open = Vec::new();
         for (decision, tenant) in &self.open {
@@ -64,16 +65,17 @@ impl Head {
             open.push(u8::try_from(tenant.0.len()).unwrap_or(u8::MAX));
             open.extend_from_slice(tenant.0.as_bytes());
         }
-        let mut out = Vec::with_capacity(HEAD_LEN + open.len() + UNIT);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(self.node.as_bytes());
-        out.extend_from_slice(&self.first.to_be_bytes());
-        out.extend_from_slice(self.previous.as_bytes());
-        out.extend_from_slice(&u32::try_from(open.len()).unwrap_or(u32::MAX).to_be_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&out), &open);
-        out.extend_from_slice(&crc.to_be_bytes());
-        out.append(&mut open);
-        pad(&mut out);
+        let mut content = Vec::with_capacity(HEAD_LEN + open.len());
+        content.extend_from_slice(MAGIC);
+        content.extend_from_slice(self.node.as_bytes());
+        content.extend_from_slice(&self.first.to_be_bytes());
+        content.extend_from_slice(self.previous.as_bytes());
+        content.extend_from_slice(&u32::try_from(open.len()).unwrap_or(u32::MAX).to_be_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&content), &open);
+        content.extend_from_slice(&crc.to_be_bytes());
+        content.append(&mut open);
+        let mut out = Vec::new();
+        sector::lay(&mut out, self.first, &content);
         (out, Mark(crc))
     }
 
@@ -82,28 +84,33 @@ impl Head {
         bytes.strip_prefix(MAGIC).is_some_and(|rest| !rest.starts_with(node.as_bytes()))
     }
 
-    /// Reads the head of a segment of `node`; also says where the first frame begins.
-    fn decode(bytes: &[u8], node: NodeId) -> Option<(Self, usize, Mark)> {
-        let (fixed, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;
+    /// Reads the head of a segment of `node`; also says how many sectors it takes.
+    fn decode(sectors: &[[u8; SECTOR]], node: NodeId) -> Option<(Self, usize, Mark)> {
+        let Sector::Written { stamp, content } = sector::read(sectors.first()?) else { return None };
+        let fixed = content.first_chunk::<HEAD_LEN>()?;
         let (covered, crc) = fixed.split_last_chunk::<4>()?;
         let (before, length) = covered.split_last_chunk::<4>()?;
         let (before, previous) = before.split_last_chunk::<32>()?;
         let (before, first) = before.split_last_chunk::<8>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let open = rest.get(..length)?;
-        let crc = u32::from_be_bytes(*crc);
+        let length = HEAD_LEN.checked_add(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        let taken = length.div_ceil(CONTENT);
+        let mut bytes = Vec::new();
+        for sector in sectors.get(..taken)? {
+            match sector::read(sector) {
+                Sector::Written { stamp: same, content } if same == stamp => bytes.extend_from_slice(content),
+                _ => return None,
+            }
+        }
+        let open = bytes.get(HEAD_LEN..length)?;
+        let (crc, first) = (u32::from_be_bytes(*crc), u64::from_be_bytes(*first));
         if before.strip_prefix(MAGIC)? != node.as_bytes()
+            || first != stamp
             || crc32c::crc32c_append(crc32c::crc32c(covered), open) != crc
         {
             return None;
         }
-        let head = Self {
-            node,
-            first: u64::from_be_bytes(*first),
-            previous: Digest::from_bytes(*previous),
-            open: decode_open(open)?,
-        };
-        Some((head, (HEAD_LEN + length).next_multiple_of(UNIT), Mark(crc)))
+        let (previous, open) = (Digest::from_bytes(*previous), decode_open(open)?);
+        Some((Self { node, first, previous, open }, taken, Mark(crc)))
     }
 }
 
@@ -121,13 +128,9 @@ fn decode_open(mut bytes: &[u8]) -> Option<Open> {
     Some(out)
 }
 
-fn pad(out: &mut Vec<u8>) {
-    out.resize(out.len().next_multiple_of(UNIT), 0);
-}
-
-/// What a frame of an entry of at most `length` bytes takes up at the most.
-pub(crate) const fn frame_bytes_max(length: usize) -> usize {
-    FRAME_HEAD_LEN + length + UNIT
+/// The bytes of a frame whose entry has `length`.
+pub(crate) const fn frame_bytes(length: usize) -> usize {
+    FRAME_HEAD_LEN + length
 }
 
 /// Appends the frame of the entry that `write` appends to `out`; gives where the entry is, and its leaf hash. The caller
@@ -149,7 +152,6 @@ pub(crate) fn push_frame(
     if let Some(head) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut()) {
         *head = frame_head(mark, length, place, seq, &leaf);
     }
-    pad(out);
     (entry, leaf)
 }
 
@@ -180,11 +182,7 @@ pub(crate) fn first_of(name: &str) -> Option<u64> {
 pub(crate) struct Frame {
     pub(crate) seq: u64,
     pub(crate) leaf: Digest,
-    /// The number of the first record in the same batch.
-    pub(crate) batch: u64,
-    /// Where the frame is.
-    pub(crate) at: Range<usize>,
-    /// Where its entry is.
+    /// Where its entry is, in [`Scan::content`].
     pub(crate) entry: Range<usize>,
 }
 
@@ -193,8 +191,23 @@ pub(crate) struct Frame {
 pub(crate) struct Scan {
     pub(crate) head: Head,
     pub(crate) frames: Vec<Frame>,
-    /// What a crash left of a batch that was never acknowledged.
+    /// The content of the batches, without what is torn.
+    pub(crate) content: Vec<u8>,
+    /// The last batch of which a record is whole.
+    pub(crate) last: Option<Last>,
+    /// What a crash left of a batch that was never acknowledged, in the file.
     pub(crate) torn: Option<Range<usize>>,
+}
+
+/// Where the last batch is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Last {
+    /// The number of its first record.
+    pub(crate) first: u64,
+    /// Where it begins in the file.
+    pub(crate) at: usize,
+    /// Its whole records, in [`Scan::content`].
+    pub(crate) content: Range<usize>,
 }
 
 /// Why a segment cannot be trusted.
@@ -208,102 +221,112 @@ pub(crate) enum Damage {
     Frame(u64),
 }
 
-/// What stands at a place where a frame may begin.
-enum Found<'a> {
-    Whole(Frame),
-    /// The head is whole; the entry is cut off or does not fit its hash.
-    BadEntry {
-        frame: Frame,
-        bytes: &'a [u8],
-    },
-    BadHead,
-    Nothing,
-}
-
 /// Reads a segment of `node` from its beginning to the last whole record.
 pub(crate) fn scan(bytes: &[u8], node: NodeId) -> Result<Scan, Damage> {
-    let (head, mut at, mark) = Head::decode(bytes, node).ok_or(Damage::Head)?;
-    let mut frames: Vec<Frame> = Vec::new();
-    let mut next = head.first;
-    while let Found::Whole(frame) = found_at(bytes, mark, at) {
-        if frame.seq != next || frame.batch < frames.last().map_or(head.first, |f| f.batch) {
-            return Err(Damage::Frame(next));
+    let sectors = bytes.as_chunks::<SECTOR>().0;
+    let (head, mut at, mark) = Head::decode(sectors, node).ok_or(Damage::Head)?;
+    let first = head.first;
+    let mut scan = Scan { head, frames: Vec::new(), content: Vec::new(), last: None, torn: None };
+    let mut next = first;
+    let mut cut = None;
+    while cut.is_none() {
+        let start = scan.content.len();
+        let taken = take_batch(sectors.get(at..).unwrap_or_default(), next, &mut scan.content);
+        if taken == 0 {
+            break;
         }
-        at = frame.at.end;
-        next += 1;
-        frames.push(frame);
+        let batch = next;
+        let (end, is_cut) = read_frames(&mut scan, mark, start, &mut next)?;
+        scan.content.truncate(end);
+        if end > start {
+            scan.last = Some(Last { first: batch, at: at * SECTOR, content: start..end });
+        }
+        if is_cut {
+            let kept = end - start;
+            let from = at * SECTOR + kept / CONTENT * SECTOR + kept % CONTENT;
+            scan.torn = Some(from..(at + taken) * SECTOR);
+            cut = Some(batch);
+        }
+        at += taken;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let torn = match rest.iter().rposition(|b| *b != 0) {
-        None => None,
-        Some(last) => {
-            check_torn(bytes, mark, at, next)?;
-            Some(at..(at + last + 1).next_multiple_of(UNIT).min(bytes.len()))
-        }
-    };
-    Ok(Scan { head, frames, torn })
-}
-
-/// Whether everything from `at` on, where the record `next` should stand, is what a crash leaves of one batch.
-fn check_torn(bytes: &[u8], mark: Mark, at: usize, next: u64) -> Result<(), Damage> {
-    let explained = match found_at(bytes, mark, at) {
-        Found::Nothing => true,
-        Found::BadEntry { bytes, .. } => has_missing_unit(bytes),
-        Found::BadHead => {
-            bytes.get(at..).is_some_and(|b| has_missing_unit(b.get(..FRAME_HEAD_LEN).unwrap_or(b)))
-        }
-        Found::Whole(_) => false,
-    };
-    if !explained {
+    if sectors.get(at).is_some_and(|sector| sector::read(sector) == Sector::Damaged) {
+        // It is the one that is needed next: of a batch that was acknowledged, for all that is known.
         return Err(Damage::Frame(next));
     }
-    for place in (at..bytes.len()).step_by(UNIT) {
-        if let Found::Whole(frame) | Found::BadEntry { frame, .. } = found_at(bytes, mark, place)
-            && frame.batch > next
-        {
-            // The batch of `next` had been synced before this one was written.
-            return Err(Damage::Frame(next));
+    // What is left behind is of the batch that is cut; else of the last one, if that ended with a sector, or of the next.
+    let last = scan.last.as_ref().map_or(next, |last| last.first);
+    let batches = cut.map_or([last, next], |cut| [cut, cut]);
+    if let Some(end) = left_behind(sectors, at, first, batches).ok_or(Damage::Frame(next))? {
+        let from = scan.torn.as_ref().map_or(at * SECTOR, |torn| torn.start);
+        scan.torn = Some(from..end);
+    }
+    Ok(scan)
+}
+
+/// Takes the sectors at the beginning of `sectors` that belong to the batch which begins with the number `first`.
+fn take_batch(sectors: &[[u8; SECTOR]], first: u64, content: &mut Vec<u8>) -> usize {
+    let mut taken = 0;
+    for sector in sectors {
+        match sector::read(sector) {
+            Sector::Written { stamp, content: piece } if stamp == first => content.extend_from_slice(piece),
+            _ => break,
+        }
+        taken += 1;
+    }
+    taken
+}
+
+/// Reads the frames of the batch whose sectors' content begins at `start`; gives where the last whole one ends, and whether
+/// sectors behind it are missing.
+fn read_frames(scan: &mut Scan, mark: Mark, start: usize, next: &mut u64) -> Result<(usize, bool), Damage> {
+    let mut at = start;
+    for place in 0..=u16::MAX {
+        let rest = scan.content.get(at..).unwrap_or_default();
+        if rest.len() < CONTENT && rest.iter().all(|b| *b == 0) {
+            // A frame has a length, so its head is not zero; what fills up the last sector is.
+            return Ok((at, false));
+        }
+        let Some((head, behind)) = rest.split_first_chunk::<FRAME_HEAD_LEN>() else { return Ok((at, true)) };
+        let (length, leaf) = decode_frame(head, mark, place, *next).ok_or(Damage::Frame(*next))?;
+        let Some(entry) = behind.get(..length) else { return Ok((at, true)) };
+        if leaf_hash(entry) != leaf {
+            return Err(Damage::Frame(*next));
+        }
+        let from = at + FRAME_HEAD_LEN;
+        at = from + length;
+        scan.frames.push(Frame { seq: *next, leaf, entry: from..at });
+        *next += 1;
+    }
+    Err(Damage::Frame(*next))
+}
+
+/// The length of the entry and the leaf hash, if this is the head of the record `seq` at `place` of its batch.
+fn decode_frame(head: &[u8; FRAME_HEAD_LEN], mark: Mark, place: u16, seq: u64) -> Option<(usize, Digest)> {
+    let (_, leaf) = head.split_last_chunk::<32>()?;
+    let leaf = Digest::from_bytes(*leaf);
+    let length = u16::from_be_bytes(*head.first_chunk::<2>()?);
+    (frame_head(mark, length, place, seq, &leaf) == *head).then_some((usize::from(length), leaf))
+}
+
+/// Where that ends which a crash can have left from the sector `at` on: sectors of one of `batches`. None if there are any
+/// of another.
+#[expect(clippy::option_option, reason = "damage and nothing are not the same")]
+fn left_behind(sectors: &[[u8; SECTOR]], at: usize, first: u64, batches: [u64; 2]) -> Option<Option<usize>> {
+    let (mut end, mut of) = (None, None);
+    for (place, sector) in sectors.iter().enumerate().skip(at) {
+        match sector::read(sector) {
+            Sector::Written { stamp, .. } if stamp >= first => {
+                if !batches.contains(&stamp) || *of.get_or_insert(stamp) != stamp {
+                    // The batch before had been synced when this one was written.
+                    return None;
+                }
+                end = Some((place + 1) * SECTOR);
+            }
+            // Of an earlier segment, never used, or never used and damaged since.
+            Sector::Written { .. } | Sector::Blank | Sector::Damaged => {}
         }
     }
-    Ok(())
-}
-
-fn has_missing_unit(bytes: &[u8]) -> bool {
-    bytes.chunks(UNIT).any(|unit| unit.iter().all(|b| *b == 0))
-}
-
-fn found_at(bytes: &[u8], mark: Mark, at: usize) -> Found<'_> {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let Some((head, behind)) = rest.split_first_chunk::<FRAME_HEAD_LEN>() else { return Found::Nothing };
-    if head.iter().all(|b| *b == 0) {
-        return Found::Nothing;
-    }
-    let [l0, l1, p0, p1, _, _, _, _, number @ ..] = head;
-    let (Some((number, _)), Some((_, leaf))) =
-        (number.split_first_chunk::<8>(), head.split_last_chunk::<32>())
-    else {
-        return Found::BadHead;
-    };
-    let (length, place) = (u16::from_be_bytes([*l0, *l1]), u16::from_be_bytes([*p0, *p1]));
-    let (seq, leaf) = (u64::from_be_bytes(*number), Digest::from_bytes(*leaf));
-    let place_in_batch = u64::from(place);
-    if frame_head(mark, length, place, seq, &leaf) != *head || place_in_batch > seq {
-        return Found::BadHead;
-    }
-    let length = usize::from(length);
-    let start = at + FRAME_HEAD_LEN;
-    let frame = Frame {
-        seq,
-        leaf,
-        batch: seq - place_in_batch,
-        at: at..(start + length).next_multiple_of(UNIT),
-        entry: start..start + length,
-    };
-    match behind.get(..length) {
-        Some(entry) if leaf_hash(entry) == frame.leaf => Found::Whole(frame),
-        Some(entry) => Found::BadEntry { frame, bytes: entry },
-        None => Found::BadHead,
-    }
+    Some(end)
 }
 
 #[cfg(test)]
@@ -316,8 +339,12 @@ mod tests {
         NodeId::from_parts(Timestamp::from_secs(1), [1; 10])
     }
 
+    fn head_from(first: u64) -> Head {
+        Head { node: node(), first, previous: Digest::of(b"before"), open: Open::new() }
+    }
+
     fn head() -> Head {
-        Head { node: node(), first: 5, previous: Digest::of(b"before"), open: Open::new() }
+        head_from(5)
     }
 
     fn entry(seq: u64, length: usize) -> Vec<u8> {
@@ -327,21 +354,63 @@ mod tests {
         entry
     }
 
-    /// A segment of batches of entries of the given lengths; also where each batch begins, and where the last one ends.
-    fn segment(batches: &[&[usize]]) -> (Vec<u8>, Vec<usize>) {
-        let (mut bytes, mark) = head().encode();
+    /// A segment that begins with the record `first`, of batches of entries of the given lengths, on zeroes; also where each
+    /// batch begins, and where the last one ends.
+    fn segment_from(first: u64, batches: &[&[usize]]) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mark) = head_from(first).encode();
         let mut begins = vec![bytes.len()];
-        let mut seq = 5;
+        let mut seq = first;
         for batch in batches {
+            let (mut frames, stamp) = (Vec::new(), seq);
             for (place, length) in batch.iter().enumerate() {
                 let entry = entry(seq, *length);
-                push_frame(&mut bytes, mark, seq, u16::try_from(place).unwrap(), |out| out.extend(&entry));
+                push_frame(&mut frames, mark, seq, u16::try_from(place).unwrap(), |out| out.extend(&entry));
                 seq += 1;
             }
+            sector::lay(&mut bytes, stamp, &frames);
             begins.push(bytes.len());
         }
-        bytes.resize(bytes.len().next_multiple_of(512) + 512, 0);
+        bytes.resize(bytes.len() + 2 * SECTOR, 0);
         (bytes, begins)
+    }
+
+    fn segment(batches: &[&[usize]]) -> (Vec<u8>, Vec<usize>) {
+        segment_from(5, batches)
+    }
+
+    /// `new`, of which the first `durable` bytes and of the rest the sectors that `kept` says were written, over `old`.
+    fn written_over(old: &[u8], new: &[u8], durable: usize, kept: impl Fn(usize) -> bool) -> Vec<u8> {
+        let mut bytes = old.to_vec();
+        bytes.resize(bytes.len().max(new.len()), 0);
+        for (at, sector) in new.chunks(SECTOR).enumerate() {
+            if at * SECTOR < durable || kept(at) {
+                bytes[at * SECTOR..][..sector.len()].copy_from_slice(sector);
+            }
+        }
+        bytes
+    }
+
+    /// Files as earlier segments have left them: none, one, and one over another, shorter and longer than what follows, also
+    /// with a head of several sectors.
+    fn earlier() -> Vec<Vec<u8>> {
+        let zeroes = vec![0; 12 * SECTOR];
+        let open = (0..60_u8)
+            .map(|i| (DecisionId::from_parts(Timestamp::from_secs(9), [i; 10]), Tenant::default_tenant()))
+            .collect();
+        let (long_head, _) = Head { open, ..head_from(1) }.encode();
+        assert!(long_head.len() >= 3 * SECTOR);
+        let same_shape = segment_from(1, &[&[300], &[200, 700, 0, 300]]).0;
+        let long = segment_from(1, &[&[500, 500], &[900], &[2_000]]).0;
+        let short = segment_from(4, &[&[10]]).0;
+        let short = &short[..short.len() - 2 * SECTOR];
+        vec![
+            zeroes.clone(),
+            written_over(&zeroes, &same_shape, same_shape.len(), |_| true),
+            written_over(&zeroes, &long, long.len(), |_| true),
+            written_over(&long, short, short.len(), |_| true),
+            written_over(&zeroes, &long_head, long_head.len(), |_| true),
+            written_over(&same_shape, &long_head, SECTOR, |at| at % 2 == 0),
+        ]
     }
 
     fn seqs(scan: &Scan) -> Vec<u64> {
@@ -350,11 +419,13 @@ mod tests {
 
     #[test]
     fn a_whole_segment_reads_back_with_its_head() {
-        let (bytes, _) = segment(&[&[10], &[600, 0]]);
+        let (bytes, begins) = segment(&[&[10], &[600, 0]]);
         let scan = scan(&bytes, node()).unwrap();
-        assert_eq!((seqs(&scan), scan.torn, scan.head), (vec![5, 6, 7], None, head()));
-        assert_eq!(scan.frames.iter().map(|f| f.batch).collect::<Vec<_>>(), [5, 6, 6]);
-        assert_eq!(&bytes[scan.frames[0].entry.clone()], entry(5, 10));
+        assert_eq!((seqs(&scan), &scan.torn, &scan.head), (vec![5, 6, 7], &None, &head()));
+        assert_eq!(&scan.content[scan.frames[0].entry.clone()], entry(5, 10));
+        assert_eq!(&scan.content[scan.frames[2].entry.clone()], entry(7, 0));
+        let last = scan.last.unwrap();
+        assert_eq!((last.first, last.at, last.content.end), (6, begins[1], scan.frames[2].entry.end));
     }
 
     #[test]
@@ -364,54 +435,81 @@ mod tests {
             .collect();
         let head = Head { open, ..head() };
         let (bytes, mark) = head.encode();
-        assert_eq!(Head::decode(&bytes, node()), Some((head, bytes.len(), mark)));
+        let sectors = bytes.as_chunks::<SECTOR>().0;
+        assert_eq!(Head::decode(sectors, node()), Some((head, sectors.len(), mark)));
+        assert_eq!(Head::decode(&sectors[..1], node()), None);
     }
 
     #[test]
-    fn every_subset_of_lost_sectors_of_the_last_batch_is_a_torn_tail() {
+    fn every_subset_of_lost_sectors_of_the_last_batch_is_a_torn_tail_whatever_was_there_before() {
         let (whole, begins) = segment(&[&[300], &[200, 700, 0, 300]]);
         let (start, end) = (begins[1], begins[2]);
-        let sectors: Vec<usize> = (start / 512..=(end - 1) / 512).collect();
-        for kept in 0..1_u32 << sectors.len() {
-            let mut bytes = whole.clone();
-            for (bit, sector) in sectors.iter().enumerate() {
-                if kept & 1 << bit == 0 {
-                    let from = (sector * 512).max(start);
-                    bytes[from..((sector + 1) * 512).min(end)].fill(0);
+        let sectors = (end - start) / SECTOR;
+        for (nth, old) in earlier().iter().enumerate() {
+            for kept in 0..1_u32 << sectors {
+                let is_kept = |at: usize| kept & 1 << (at - start / SECTOR) != 0;
+                let bytes = written_over(old, &whole[..end], start, is_kept);
+                let what = format!("{kept:b} over {nth}");
+                let scan = scan(&bytes, node()).unwrap_or_else(|e| panic!("{what}: {e}"));
+                // In order, of this segment, and whole.
+                assert_eq!(seqs(&scan), (5..5 + scan.frames.len() as u64).collect::<Vec<_>>(), "{what}");
+                for (frame, length) in scan.frames.iter().zip([300, 200, 700, 0, 300]) {
+                    assert_eq!(scan.content[frame.entry.clone()], entry(frame.seq, length), "{what}");
                 }
-            }
-            let scan = scan(&bytes, node()).unwrap();
-            assert_eq!(scan.frames[0].seq, 5, "{kept:b}");
-            assert!(seqs(&scan).is_sorted());
-            if bytes == whole {
-                assert_eq!((seqs(&scan).len(), &scan.torn), (5, &None));
-            } else {
-                let end = scan.frames.last().unwrap().at.end;
-                assert_eq!(bytes[end..].iter().any(|b| *b != 0), scan.torn.is_some(), "{kept:b}");
+                let all = kept.count_ones() as usize == sectors;
+                assert!(
+                    if all { scan.frames.len() == 5 } else { (1..5).contains(&scan.frames.len()) },
+                    "{what}"
+                );
+                assert_eq!(scan.torn.is_some(), kept != 0 && !all, "{what}");
             }
         }
+    }
+
+    #[test]
+    fn whole_batches_of_earlier_segments_behind_the_end_are_never_read() {
+        let (whole, begins) = segment(&[&[300], &[10]]);
+        let good = scan(&whole, node()).unwrap();
+        for old in earlier() {
+            // Nothing of what follows the end was written: not the zeroes either.
+            let bytes = written_over(&old, &whole[..begins[2]], begins[2], |_| true);
+            assert_eq!(scan(&bytes, node()).unwrap(), good);
+        }
+        // Put where a batch should begin, also under the stamp and numbers that are due.
+        let (foreign, from) = segment_from(7, &[&[300], &[10]]);
+        let mut bytes = whole;
+        bytes.truncate(begins[2]);
+        bytes.extend_from_slice(&foreign[from[0]..]);
+        assert_eq!(scan(&bytes, node()), Err(Damage::Frame(7)), "of another segment");
     }
 
     #[test]
     fn a_lost_batch_before_a_later_one_is_damage() {
         let (whole, begins) = segment(&[&[300], &[200, 700], &[10]]);
-        for lost in [begins[0]..begins[1], begins[1]..begins[2], begins[1]..begins[1] + 16] {
-            let mut bytes = whole.clone();
-            bytes[lost].fill(0);
-            assert!(matches!(scan(&bytes, node()), Err(Damage::Frame(5 | 6))));
+        for old in earlier() {
+            for lost in [begins[0]..begins[1], begins[1]..begins[2], begins[1]..begins[1] + SECTOR] {
+                let is_kept = |at: usize| !lost.contains(&(at * SECTOR));
+                let bytes = written_over(&old, &whole, begins[0], is_kept);
+                assert!(matches!(scan(&bytes, node()), Err(Damage::Frame(5 | 6))));
+            }
         }
     }
 
     #[test]
     fn every_flipped_bit_is_refused_or_changes_nothing() {
-        let (whole, _) = segment(&[&[40], &[20, 100]]);
+        let (whole, begins) = segment(&[&[40], &[20, 100]]);
         let good = scan(&whole, node()).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            if let Ok(scan) = scan(&bytes, node()) {
-                // Padding and the zeroes behind the last record are nobody's.
-                assert_eq!((scan.head, scan.frames), (good.head.clone(), good.frames.clone()), "bit {bit}");
+        for old in earlier() {
+            let end = begins[2];
+            let whole = written_over(&old, &whole[..end], end, |_| true);
+            for bit in 0..whole.len() * 8 {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                match scan(&bytes, node()) {
+                    // What is behind the last record is nobody's.
+                    Ok(scan) => assert!(bit / 8 >= end && scan == good, "bit {bit}"),
+                    Err(_) => assert!(bit / 8 < end + SECTOR, "bit {bit}"),
+                }
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Files for the next segments of the write-ahead log.
 //!
-//! Writing over a file that is there costs a flush of the device; making one and removing another costs many, and those of
-//! the records wait behind them. So a few segments whose records are all sealed are kept, under names that no start
-//! reads, and written over with zeroes before one becomes the next segment: what a segment held before is gone, durably,
-//! before it has a name again.
+//! Writing over a file that is there costs a flush of the device; making one, filling it with zeroes and removing another
+//! costs many, and those of the records wait behind them. So a few segments whose records are all sealed are kept, under
+//! names that no start reads, until one becomes the next segment as it is: what it held before tells itself from what is
+//! written to it (`segment.rs`).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -66,12 +66,17 @@ impl Freed {
         Ok(())
     }
 
+    /// Whether there is one.
+    pub(crate) fn any(&self) -> bool {
+        !self.state().files.is_empty()
+    }
+
     fn take(&self) -> Option<PathBuf> {
         self.state().files.pop()
     }
 }
 
-/// A file for the next segment, zeroes only; durable once it was synced.
+/// A file for the next segment.
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) path: PathBuf,
@@ -80,39 +85,37 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// A freed file written over with zeroes, or a new one.
-    pub(crate) fn usual(disk: &dyn Disk, folder: &Path, freed: &Freed, size: u64) -> io::Result<Self> {
-        if let Some(path) = freed.take() {
-            match filled(disk, disk.open(&path), path.clone(), size) {
-                Ok(spare) => return Ok(spare),
-                Err(error) => tracing::debug!(%error, "a freed segment is not used again"),
+    /// A freed segment of `size` bytes, as it is; none if there is none.
+    pub(crate) fn freed(disk: &dyn Disk, freed: &Freed, size: u64) -> Option<Self> {
+        let path = freed.take()?;
+        match disk.open(&path) {
+            Ok(file) => Some(Self { path, file, size }),
+            Err(error) => {
+                tracing::debug!(%error, "a freed segment is not used again");
+                None
             }
         }
-        Self::new(disk, folder.join(NEW), size)
     }
 
-    /// A new file of `size` bytes.
+    /// A new file of the usual size, for the segment after this one.
+    pub(crate) fn ahead(disk: &dyn Disk, folder: &Path, size: u64) -> io::Result<Self> {
+        let mut spare = Self::new(disk, folder.join(NEW), size)?;
+        spare.file.sync_data()?;
+        Ok(spare)
+    }
+
+    /// A new file of `size` zeroes, durable once it was synced; it is removed if they cannot be written.
     pub(crate) fn new(disk: &dyn Disk, path: PathBuf, size: u64) -> io::Result<Self> {
-        filled(disk, disk.create(&path), path, size)
-    }
-}
-
-/// The file with zeroes; it is removed if they cannot be written.
-fn filled(
-    disk: &dyn Disk,
-    file: io::Result<Box<dyn DiskFile>>,
-    path: PathBuf,
-    size: u64,
-) -> io::Result<Spare> {
-    let zeroed = file.and_then(|mut file| file.zero(0, size).map(|()| file));
-    match zeroed {
-        Ok(file) => Ok(Spare { path, file, size }),
-        Err(error) => {
-            // If that fails, the next attempt or the next start overwrites or removes it.
-            if let Err(error) = disk.remove(&path) {
-                tracing::debug!(%error, "a half-made segment stays");
+        let zeroed = disk.create(&path).and_then(|mut file| file.zero(0, size).map(|()| file));
+        match zeroed {
+            Ok(file) => Ok(Self { path, file, size }),
+            Err(error) => {
+                // If that fails, the next attempt or the next start overwrites or removes it.
+                if let Err(error) = disk.remove(&path) {
+                    tracing::debug!(%error, "a half-made segment stays");
+                }
+                Err(error)
             }
-            Err(error)
         }
     }
 }

@@ -2,7 +2,7 @@
 //! acknowledged. Group commit by natural batching, without a timer.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -14,6 +14,7 @@ use crate::disk::{Disk, DiskFile, is_full};
 use crate::intent::{Promised, Receipt, RecordError, Running, Signing};
 use crate::period::Origins;
 use crate::queue::{About, Ack, Draft};
+use crate::sector;
 use crate::segment::{self, Head, Mark, Open};
 use crate::spare::Spare;
 use crate::tail::{Batch, Entry, Written};
@@ -42,6 +43,8 @@ pub(crate) struct Wal {
     pub(crate) preparing: Option<JoinHandle<io::Result<Spare>>>,
     /// The one that was prepared and has waited for a batch that fits.
     pub(crate) spare: Option<Spare>,
+    /// What is written: the same memory for every batch.
+    pub(crate) sectors: Vec<u8>,
     /// Signs what was acknowledged.
     pub(crate) signing: Arc<Signing>,
     pub(crate) origins: Origins,
@@ -136,10 +139,11 @@ impl Wal {
 
     /// Writes one batch and syncs it.
     fn append(&mut self, batch: &[Draft]) -> Result<Batch, WalError> {
-        let length_max: usize = batch.iter().map(|draft| segment::frame_bytes_max(draft.encoded.len())).sum();
+        let length_max: usize = batch.iter().map(|draft| segment::frame_bytes(draft.encoded.len())).sum();
+        let room = sector::bytes_for(length_max) as u64;
         let began = self.core.clock.monotonic_us();
-        if self.current.as_ref().is_none_or(|current| current.at + length_max as u64 > current.size) {
-            let new = self.next_segment(length_max as u64);
+        if self.current.as_ref().is_none_or(|current| current.at + room > current.size) {
+            let new = self.next_segment(room);
             self.current =
                 Some(new.map_err(|e| if is_full(&e) { WalError::NoRoom(e) } else { WalError::Failed(e) })?);
         }
@@ -152,9 +156,11 @@ impl Wal {
             let write = |out: &mut Vec<u8>| draft.encoded.write(seq, out);
             placed.push(segment::push_frame(&mut frames, current.mark, seq, place, write));
         }
-        let length = frames.len() as u64;
+        self.sectors.clear();
+        sector::lay(&mut self.sectors, self.next_seq, &frames);
+        let length = self.sectors.len() as u64;
         // The room is there, so even a full disk is a failure here.
-        current.file.write_at(&frames, current.at).map_err(WalError::Failed)?;
+        current.file.write_at(&self.sectors, current.at).map_err(WalError::Failed)?;
         current.file.sync_data().map_err(WalError::Failed)?;
         current.at += length;
         let half_full = current.at > current.size / 2;
@@ -186,8 +192,8 @@ impl Wal {
         stats.syncs.fetch_add(1, Relaxed);
         stats.records.fetch_add(batch.len() as u64, Relaxed);
         stats.bytes.fetch_add(length, Relaxed);
-        if half_full && self.preparing.is_none() && self.spare.is_none() && self.segment_bytes >= SPARE_FROM {
-            self.prepare_spare();
+        if half_full && self.segment_bytes >= SPARE_FROM {
+            self.prepare();
         }
         Ok(written)
     }
@@ -219,21 +225,19 @@ impl Wal {
         }
     }
 
-    /// Begins to make the file of the next segment, in a thread that ends with it.
-    fn prepare_spare(&mut self) {
-        let (disk, folder, core) = (self.disk.clone(), self.folder.clone(), self.core.clone());
-        let size = self.segment_bytes;
-        let prepare = move || {
-            let mut spare = Spare::usual(&*disk, &folder, &core.freed, size)?;
-            spare.file.sync_data()?;
-            Ok(spare)
-        };
+    /// Begins to make the file of the next segment, if there is none yet, in a thread that ends with it.
+    fn prepare(&mut self) {
+        if self.preparing.is_some() || self.spare.is_some() || self.core.freed.any() {
+            return;
+        }
+        let (disk, folder, size) = (self.disk.clone(), self.folder.clone(), self.segment_bytes);
+        let prepare = move || Spare::ahead(&*disk, &folder, size);
         // Without a thread, or without room, the segment is made when it is needed.
         self.preparing =
             std::thread::Builder::new().name("bartizan-wal-spare".to_owned()).spawn(prepare).ok();
     }
 
-    /// Makes a segment with its head, filled with zeroes, durable before it has its name; with room for `length` bytes.
+    /// Makes a segment with room for `length` bytes behind its head, which is durable before the segment has its name.
     fn next_segment(&mut self, length: u64) -> io::Result<Current> {
         let head = Head {
             node: self.core.node,
@@ -245,25 +249,30 @@ impl Wal {
         let first = head.first;
         let (head, mark) = head.encode();
         let at = head.len() as u64;
-        if let Some(thread) = self.preparing.take() {
-            self.spare = thread.join().ok().and_then(Result::ok);
-        }
-        let disk = &*self.disk;
-        let mut spare = match self.spare.take_if(|_| at + length <= self.segment_bytes) {
-            Some(spare) => spare,
-            None if at + length <= self.segment_bytes => {
-                Spare::usual(disk, &self.folder, &self.core.freed, self.segment_bytes)?
-            }
-            None => Spare::new(disk, path.with_extension("new"), at + length)?,
-        };
+        let mut spare = self.file_for(&path, at + length)?;
         spare.file.write_at(&head, 0)?;
-        // Zeroes that were not yet durable are so with the head.
+        // What it was filled with is durable with the head.
         spare.file.sync_data()?;
-        disk.rename(&spare.path, &path)?;
-        disk.sync_dir(&self.folder)?;
+        self.disk.rename(&spare.path, &path)?;
+        self.disk.sync_dir(&self.folder)?;
         if spare.size == self.segment_bytes {
             self.core.freed.is_usual(first);
         }
         Ok(Current { file: spare.file, at, size: spare.size, mark })
+    }
+    /// A file of at least `size` bytes: the one that was prepared, a freed one, or a new one.
+    fn file_for(&mut self, path: &Path, size: u64) -> io::Result<Spare> {
+        let usual = self.segment_bytes;
+        if size > usual {
+            let size = size.next_multiple_of(sector::SECTOR as u64);
+            return Spare::new(&*self.disk, path.with_extension("new"), size);
+        }
+        if let Some(thread) = self.preparing.take() {
+            self.spare = thread.join().ok().and_then(Result::ok);
+        }
+        match self.spare.take().or_else(|| Spare::freed(&*self.disk, &self.core.freed, usual)) {
+            Some(spare) => Ok(spare),
+            None => Spare::new(&*self.disk, path.with_extension("new"), usual),
+        }
     }
 }
