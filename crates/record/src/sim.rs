@@ -131,6 +131,8 @@ pub(crate) enum Fault {
     WriteOfDone(&'static str),
     /// The next sync of such a file fails and forgets what it should have written.
     SyncOf(&'static str),
+    /// The next file is not given a name that ends in this.
+    RenameTo(&'static str),
     /// The next swap is applied, but its answer is lost.
     SwapAnswerLost,
     /// The next swap is not applied, and fails.
@@ -171,7 +173,7 @@ impl State {
         let path = path.unwrap_or_default().to_string_lossy().into_owned();
         let parts = self.faults.iter().filter_map(|fault| match fault {
             Fault::WriteOf(part) | Fault::WriteOfDone(part) | Fault::SyncOf(part) => Some(*part),
-            Fault::Sync | Fault::Write | Fault::SwapAnswerLost | Fault::SwapLost => None,
+            Fault::Sync | Fault::Write | Fault::RenameTo(_) | Fault::SwapAnswerLost | Fault::SwapLost => None,
         });
         let waiting = parts.filter(|part| path.contains(part)).map(kind).find(|f| self.faults.contains(f));
         waiting.is_some_and(|fault| self.fails(fault))
@@ -377,6 +379,12 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
+        let name = to.to_string_lossy().into_owned();
+        let refused = |fault: &Fault| matches!(fault, Fault::RenameTo(end) if name.ends_with(end));
+        if let Some(fault) = state.faults.iter().find(|fault| refused(fault)).copied() {
+            state.fails(fault);
+            return Err(io::Error::other("simulated EIO"));
+        }
         let file = *state.now.names.get(from).ok_or_else(not_found)?;
         state.did(Op::Rename { from: from.to_owned(), to: to.to_owned(), file });
         Ok(())
