@@ -5,6 +5,7 @@
 //! `base::json::canonical`; a property test holds both against each other.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
@@ -17,8 +18,8 @@ use crate::intent::RecordError;
 /// Stands for the sequence number, which only the writer knows: the greatest integer a record may hold.
 pub(crate) const SEQ_PLACE: u64 = (1 << 53) - 1;
 
-/// The member of that number, as it is written.
-const SEQ_MEMBER: &str = "\"seq\":9007199254740991";
+/// That number as it is written.
+const SEQ_TEXT: &[u8] = b"9007199254740991";
 
 /// A record encoded but for its sequence number.
 #[derive(Clone, Debug)]
@@ -30,16 +31,16 @@ pub(crate) struct Encoded {
 
 impl Encoded {
     /// Encodes `record`, whose number must be [`SEQ_PLACE`].
-    ///
-    /// The place cannot be imitated: quotes inside of texts are escaped, and no other object has such a member.
     pub(crate) fn of(record: &Record) -> Result<Self, RecordError> {
-        with_canonical(record, |bytes| {
+        with_canonical(record, |bytes, seq| {
             if bytes.len() > ENCODED_MAX {
                 return Err(RecordError::TooLarge);
             }
-            let at = memchr::memmem::rfind(bytes, SEQ_MEMBER.as_bytes())
-                .ok_or_else(|| RecordError::Failed("a record has no sequence number".to_owned()))?;
-            Ok(Self { bytes: bytes.into(), seq: at + "\"seq\":".len()..at + SEQ_MEMBER.len() })
+            let seq = seq..seq + SEQ_TEXT.len();
+            if bytes.get(seq.clone()) != Some(SEQ_TEXT) {
+                return Err(RecordError::Failed("a record has no sequence number".to_owned()));
+            }
+            Ok(Self { bytes: bytes.into(), seq })
         })?
     }
 
@@ -61,8 +62,11 @@ thread_local! {
     static WRITER: RefCell<Writer> = const { RefCell::new(Writer::new()) };
 }
 
-/// Gives the canonical form of `value` to `then`.
-fn with_canonical<T: Serialize, R>(value: &T, then: impl FnOnce(&[u8]) -> R) -> Result<R, RecordError> {
+/// Gives the canonical form of `value` to `then`, with the place of the value of its member `seq`, if it has one.
+fn with_canonical<T: Serialize, R>(
+    value: &T,
+    then: impl FnOnce(&[u8], usize) -> R,
+) -> Result<R, RecordError> {
     WRITER.with_borrow_mut(|writer| {
         if writer.out.capacity() > 4 * ENCODED_MAX {
             *writer = Writer::new();
@@ -70,10 +74,12 @@ fn with_canonical<T: Serialize, R>(value: &T, then: impl FnOnce(&[u8]) -> R) -> 
         writer.out.clear();
         writer.members.clear();
         match value.serialize(&mut *writer) {
-            Ok(()) => Ok(then(&writer.out)),
+            Ok(()) => Ok(then(&writer.out, writer.seq)),
             Err(Unsupported) => {
                 let bytes = json::canonical(value).map_err(|e| RecordError::Failed(e.to_string()))?;
-                Ok(then(&bytes))
+                // It cannot be imitated: quotes inside of texts are escaped, and no other object has such a member.
+                let seq = memchr::memmem::rfind(&bytes, b"\"seq\":").map_or(0, |at| at + 6);
+                Ok(then(&bytes, seq))
             }
         }
     })
@@ -81,7 +87,7 @@ fn with_canonical<T: Serialize, R>(value: &T, then: impl FnOnce(&[u8]) -> R) -> 
 
 #[cfg(test)]
 fn canonical<T: Serialize>(value: &T) -> Result<Vec<u8>, RecordError> {
-    with_canonical(value, <[u8]>::to_vec)
+    with_canonical(value, |bytes, _| bytes.to_vec())
 }
 
 /// What the fast writer does not do.
@@ -106,11 +112,15 @@ struct Writer {
     spare: Vec<u8>,
     /// The members of the objects that are being written, those of the innermost one last.
     members: Vec<Member>,
+    /// Where the value of the member `seq` stands in the outermost object that was written last.
+    seq: usize,
 }
 
 /// A member that was written: its name, in quotes, stands from `start` to `colon`, its value up to `end`.
 #[derive(Clone, Copy, Debug)]
 struct Member {
+    /// The first eight bytes of its name, which mostly decide about the order.
+    key: u64,
     start: usize,
     colon: usize,
     end: usize,
@@ -121,6 +131,27 @@ impl Member {
     fn name<'a>(&self, out: &'a [u8]) -> &'a [u8] {
         out.get(self.start + 1..self.colon.saturating_sub(1)).unwrap_or_default()
     }
+
+    fn cmp(&self, other: &Self, out: &[u8]) -> Ordering {
+        self.key.cmp(&other.key).then_with(|| self.name(out).cmp(other.name(out)))
+    }
+}
+
+/// The first eight bytes of a name; a shorter one is filled up with zeroes, which no name has.
+fn key_of(name: &[u8]) -> u64 {
+    let mut key = [0; 8];
+    for (to, from) in key.iter_mut().zip(name) {
+        *to = *from;
+    }
+    u64::from_be_bytes(key)
+}
+
+const SEQ_KEY: u64 = u64::from_be_bytes(*b"seq\0\0\0\0\0");
+
+/// Whether text stands for itself: no quotes, no backslash, nothing below a space.
+fn is_plain(text: &[u8]) -> bool {
+    // Without a branch for each byte, so that many are looked at at once.
+    text.iter().fold(true, |plain, b| plain & (*b >= 0x20) & (*b != b'"') & (*b != b'\\'))
 }
 
 fn push_integer(out: &mut Vec<u8>, mut n: u64) {
@@ -139,7 +170,7 @@ fn push_integer(out: &mut Vec<u8>, mut n: u64) {
 
 impl Writer {
     const fn new() -> Self {
-        Self { out: Vec::new(), spare: Vec::new(), members: Vec::new() }
+        Self { out: Vec::new(), spare: Vec::new(), members: Vec::new(), seq: 0 }
     }
 
     fn integer(&mut self, n: u64) -> Result<(), Unsupported> {
@@ -153,6 +184,10 @@ impl Writer {
     /// The inside of a text: RFC 8785, 3.2.2.2.
     fn escaped(&mut self, text: &str) {
         let mut rest = text.as_bytes();
+        if is_plain(rest) {
+            self.out.extend_from_slice(rest);
+            return;
+        }
         while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
             let (plain, behind) = rest.split_at(at);
             self.out.extend_from_slice(plain);
@@ -239,28 +274,36 @@ impl Object<'_> {
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
         value.serialize(&mut *self.writer)?;
-        let end = self.writer.out.len();
-        self.writer.members.push(Member { start: self.name.start, colon: self.name.end, end });
+        let Range { start, end: colon } = self.name;
+        let mut member = Member { key: 0, start, colon, end: self.writer.out.len() };
+        member.key = key_of(member.name(&self.writer.out));
+        self.writer.members.push(member);
         Ok(())
     }
 
     fn finish(self) -> Result<(), Unsupported> {
-        let Writer { out, spare, members } = self.writer;
+        let Writer { out, spare, members, seq } = self.writer;
         let own = members.get_mut(self.outer..).unwrap_or_default();
-        if !own.is_sorted_by(|a, b| a.name(out) < b.name(out)) {
-            own.sort_unstable_by(|a, b| a.name(out).cmp(b.name(out)));
-            if own.windows(2).any(|pair| matches!(pair, [a, b] if a.name(out) == b.name(out))) {
+        let is_outermost = self.outer == 0;
+        if !own.is_sorted_by(|a, b| a.cmp(b, out).is_lt()) {
+            own.sort_unstable_by(|a, b| a.cmp(b, out));
+            if own.windows(2).any(|pair| matches!(pair, [a, b] if a.cmp(b, out).is_eq())) {
                 return Err(Unsupported);
             }
             spare.clear();
-            for (place, member) in own.iter().enumerate() {
+            for (place, member) in own.iter_mut().enumerate() {
                 if place > 0 {
                     spare.push(b',');
                 }
+                let from = self.start + spare.len();
                 spare.extend_from_slice(out.get(member.start..member.end).ok_or(Unsupported)?);
+                member.colon = from + (member.colon - member.start);
             }
             out.truncate(self.start);
             out.extend_from_slice(spare);
+        }
+        if is_outermost {
+            *seq = own.iter().find(|member| member.key == SEQ_KEY).map_or(0, |member| member.colon + 1);
         }
         out.push(b'}');
         members.truncate(self.outer);
