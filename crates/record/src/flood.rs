@@ -61,12 +61,12 @@ impl First {
 
     /// Tells what became of it.
     pub(crate) fn tell(&self, answer: Answer) {
-        let told = Told::Is(answer.clone());
-        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), told);
-        if let Told::NotYet(waiting) = before {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Told::NotYet(waiting) = &mut *told {
             // Whoever does not wait any more needs not be told.
-            waiting.into_iter().for_each(|one| drop(one.send(answer.clone())));
+            waiting.drain(..).for_each(|one| drop(one.send(answer.clone())));
         }
+        *told = Told::Is(answer);
     }
 
     /// Waits for what becomes of it.

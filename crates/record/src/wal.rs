@@ -113,7 +113,7 @@ impl Wal {
             };
             let count = drafts.iter().take(segment::BATCH_MAX).take_while(fits).count();
             match self.append(drafts.get(..count).unwrap_or_default()) {
-                Ok(written) => self.acknowledge(drafts.drain(..count), written),
+                Ok(written) => self.acknowledge(drafts.drain(..count), &written),
                 Err(WalError::NoRoom(error)) => {
                     tracing::warn!(%error, "no room for the write-ahead log");
                     for draft in drafts {
@@ -198,11 +198,11 @@ impl Wal {
         Ok(written)
     }
 
-    fn acknowledge(&mut self, drafts: impl Iterator<Item = Draft>, written: Batch) {
+    fn acknowledge(&mut self, drafts: impl Iterator<Item = Draft>, written: &Batch) {
         let promised =
             Arc::new(Promised::new(written.iter().map(|w| w.leaf).collect(), self.signing.clone()));
         self.core.add(written.clone());
-        for (place, (draft, written)) in drafts.zip(&*written).enumerate() {
+        for (place, (draft, written)) in drafts.zip(written.iter()).enumerate() {
             let receipt = Receipt {
                 origin: self.origins.of(&written.tenant, written.time, &self.core.origin),
                 tenant: draft.tenant,
