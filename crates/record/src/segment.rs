@@ -31,6 +31,8 @@ use crate::sector::{self, CONTENT, SECTOR, Sector};
 
 /// With the version of the form.
 const MAGIC: &[u8; 8] = b"BTZWAL2\n";
+/// What heads of every version begin with; the node stands at the same place in all of them.
+const ANY_VERSION: &[u8; 6] = b"BTZWAL";
 /// The head without the open intents.
 const HEAD_LEN: usize = 72;
 const FRAME_HEAD_LEN: usize = 48;
@@ -79,9 +81,15 @@ impl Head {
         (out, Mark(crc))
     }
 
-    /// Whether these are the bytes of a segment of another node than `node`.
+    /// Whether these are the bytes of a segment of another node than `node`, in whatever version.
     pub(crate) fn is_foreign(bytes: &[u8], node: NodeId) -> bool {
-        bytes.strip_prefix(MAGIC).is_some_and(|rest| !rest.starts_with(node.as_bytes()))
+        let node_on = bytes.get(MAGIC.len()..).unwrap_or_default();
+        bytes.starts_with(ANY_VERSION) && !node_on.starts_with(node.as_bytes())
+    }
+
+    /// Whether these are the bytes of a segment in the form of another version.
+    fn is_of_another_version(bytes: &[u8]) -> bool {
+        bytes.starts_with(ANY_VERSION) && !bytes.starts_with(MAGIC)
     }
 
     /// Reads the head of a segment of `node`; also says how many sectors it takes.
@@ -216,6 +224,9 @@ pub(crate) enum Damage {
     /// The head does not fit its checksum, or is of another node.
     #[error("its head is damaged or of another node")]
     Head,
+    /// Another version of this program wrote it, or the version is damaged.
+    #[error("it has the form of another version")]
+    Version,
     /// A frame is neither whole nor explained by a crash.
     #[error("the record {0} is damaged")]
     Frame(u64),
@@ -224,6 +235,9 @@ pub(crate) enum Damage {
 /// Reads a segment of `node` from its beginning to the last whole record.
 pub(crate) fn scan(bytes: &[u8], node: NodeId) -> Result<Scan, Damage> {
     let sectors = bytes.as_chunks::<SECTOR>().0;
+    if Head::is_of_another_version(bytes) {
+        return Err(Damage::Version);
+    }
     let (head, mut at, mark) = Head::decode(sectors, node).ok_or(Damage::Head)?;
     let first = head.first;
     let mut scan = Scan { head, frames: Vec::new(), content: Vec::new(), last: None, torn: None };
@@ -520,6 +534,11 @@ mod tests {
         let (bytes, _) = segment(&[&[1]]);
         assert_eq!(scan(&bytes, other), Err(Damage::Head));
         assert_eq!(scan(&[], node()), Err(Damage::Head));
+        assert!(Head::is_foreign(&bytes, other) && !Head::is_foreign(&bytes, node()));
+        let mut earlier = bytes;
+        earlier[6] = b'1';
+        assert_eq!(scan(&earlier, node()), Err(Damage::Version));
+        assert!(Head::is_foreign(&earlier, other) && !Head::is_foreign(&earlier, node()));
     }
 
     proptest! {
