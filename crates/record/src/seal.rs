@@ -266,6 +266,11 @@ impl Sealer {
             let names = disk.list(&wal).map_err(io)?;
             let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
             firsts.sort_unstable();
+            if !matches!(*firsts, [_, next, ..] if next <= sealed + 1) {
+                return Ok(());
+            }
+            // The writer may have named the last one just now: that must outlive a crash before another one goes.
+            disk.sync_dir(&wal).map_err(io)?;
             for pair in firsts.windows(2) {
                 if let [first, next] = pair
                     && *next <= sealed + 1
