@@ -42,15 +42,21 @@ impl Digest {
     }
 }
 
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Digest {
+    fn digits(&self) -> [u8; 64] {
         let mut hex = [0_u8; 64];
         for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
             for (digit, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0xf]) {
                 *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
             }
         }
-        f.pad(std::str::from_utf8(&hex).map_err(|_| fmt::Error)?)
+        hex
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -97,7 +103,8 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Not by way of `Display`: every record of the ledger holds several.
+        serializer.serialize_str(std::str::from_utf8(&self.digits()).map_err(serde::ser::Error::custom)?)
     }
 }
 

@@ -173,7 +173,12 @@ impl<K: IdKind> FromStr for Id<K> {
 
 impl<K: IdKind> Serialize for Id<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Not by way of `Display`: every record of the ledger holds several.
+        let mut text = String::with_capacity(K::PREFIX.len() + 33);
+        text.push_str(K::PREFIX);
+        text.push('_');
+        text.push_str(self.uuid.simple().encode_lower(&mut [0; 32]));
+        serializer.serialize_str(&text)
     }
 }
 

@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Clock, Timestamp};
-use bartizan_ledger::SignedBatch;
 use bartizan_model::record::{Body, Outcome, Record, VERSION};
 use bartizan_model::{NodeId, Tenant};
 
 use crate::encode::{Encoded, SEQ_PLACE};
-use crate::intent::{Receipt, RecordError};
-use crate::period::LogId;
+use crate::intent::RecordError;
 use crate::queue::{Ack, Draft, Queue};
-use crate::tail::{Tail, Written};
+use crate::spare::Freed;
+use crate::tail::{Batch, Tail};
 
 /// What the recorder counts. Every number only grows, but for the two that say so.
 #[derive(Debug, Default)]
@@ -45,7 +44,11 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) queue: Queue,
     pub(crate) stats: Stats,
+    /// Segments of the write-ahead log that can be used again.
+    pub(crate) freed: Freed,
     tail: Mutex<Tail>,
+    /// What the tail says of itself, for those who do not wait for it.
+    unsealed_bytes: AtomicU64,
     running: AtomicUsize,
     running_max: usize,
     unsealed_bytes_max: u64,
@@ -76,7 +79,9 @@ impl Core {
             clock,
             queue: Queue::new(config.queue_max),
             stats: Stats::default(),
+            freed: Freed::default(),
             tail: Mutex::default(),
+            unsealed_bytes: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             running_max: config.running_max,
             unsealed_bytes_max: config.unsealed_bytes_max,
@@ -87,15 +92,18 @@ impl Core {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn receipt(&self, written: &Written, batch: (Arc<SignedBatch>, usize)) -> Receipt {
-        Receipt {
-            origin: LogId::of(&written.tenant, written.time).origin(&self.origin),
-            tenant: written.tenant.clone(),
-            node: self.node,
-            seq: written.seq,
-            leaf: written.leaf,
-            batch,
-        }
+    /// Adds a batch to those in memory.
+    pub(crate) fn add(&self, batch: Batch) {
+        let mut tail = self.tail();
+        tail.push(batch);
+        self.unsealed_bytes.store(tail.unsealed_bytes(), Relaxed);
+    }
+
+    /// Every batch up to the one that ends with the number `seq` is sealed.
+    pub(crate) fn sealed_up_to(&self, seq: u64) {
+        let mut tail = self.tail();
+        tail.sealed_up_to(seq);
+        self.unsealed_bytes.store(tail.unsealed_bytes(), Relaxed);
     }
 
     /// Reserves the room for an outcome.
@@ -117,7 +125,7 @@ impl Core {
 
     /// Whether more waits to be sealed than may.
     pub(crate) fn is_behind(&self) -> bool {
-        self.tail().unsealed_bytes() > self.unsealed_bytes_max
+        self.unsealed_bytes.load(Relaxed) > self.unsealed_bytes_max
     }
 
     fn full(&self, error: RecordError) -> RecordError {
@@ -137,7 +145,7 @@ impl Core {
             return Err(self.full(RecordError::SealingBehind));
         }
         let draft = self.draft(tenant, time, body, ack)?;
-        self.queue.push(vec![draft]).map_err(|(_, error)| match error {
+        self.queue.push(draft).map_err(|error| match error {
             RecordError::QueueFull => self.full(error),
             other => other,
         })
@@ -147,7 +155,7 @@ impl Core {
     pub(crate) fn submit_outcome(&self, tenant: &Tenant, outcome: Outcome, slot: OutcomeSlot) {
         let pushed = self
             .draft(tenant, self.clock.now(), Body::Outcome(outcome), Ack::Outcome(slot))
-            .and_then(|draft| self.queue.push(vec![draft]).map_err(|(_, error)| error));
+            .and_then(|draft| self.queue.push(draft));
         if let Err(error) = pushed {
             tracing::error!(%error, "an outcome could not be recorded; the next start tells it as unknown");
         }

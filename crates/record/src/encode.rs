@@ -4,7 +4,10 @@
 //! writes members as they come and sorts them where an object ends. Whatever else comes goes the slow way, through
 //! `base::json::canonical`; a property test holds both against each other.
 
+use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 
 use bartizan_base::json;
 use bartizan_model::record::{ENCODED_MAX, Record};
@@ -15,51 +18,76 @@ use crate::intent::RecordError;
 /// Stands for the sequence number, which only the writer knows: the greatest integer a record may hold.
 pub(crate) const SEQ_PLACE: u64 = (1 << 53) - 1;
 
+/// That number as it is written.
+const SEQ_TEXT: &[u8] = b"9007199254740991";
+
 /// A record encoded but for its sequence number.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
-    before: Vec<u8>,
-    after: Vec<u8>,
+    bytes: Box<[u8]>,
+    /// Where the number belongs.
+    seq: Range<usize>,
 }
 
 impl Encoded {
     /// Encodes `record`, whose number must be [`SEQ_PLACE`].
-    ///
-    /// The place cannot be imitated: quotes inside of texts are escaped, and no other object has such a member.
     pub(crate) fn of(record: &Record) -> Result<Self, RecordError> {
-        let mut before = canonical(record)?;
-        if before.len() > ENCODED_MAX {
-            return Err(RecordError::TooLarge);
-        }
-        let marker = format!("\"seq\":{SEQ_PLACE}");
-        let at = memchr::memmem::rfind(&before, marker.as_bytes())
-            .ok_or_else(|| RecordError::Failed("a record has no sequence number".to_owned()))?;
-        let after = before.split_off(at + marker.len());
-        before.truncate(at + "\"seq\":".len());
-        Ok(Self { before, after })
+        with_canonical(record, |bytes, seq| {
+            if bytes.len() > ENCODED_MAX {
+                return Err(RecordError::TooLarge);
+            }
+            let seq = seq..seq + SEQ_TEXT.len();
+            if bytes.get(seq.clone()) != Some(SEQ_TEXT) {
+                return Err(RecordError::Failed("a record has no sequence number".to_owned()));
+            }
+            Ok(Self { bytes: bytes.into(), seq })
+        })?
     }
 
-    /// About how many bytes the entry will have.
+    /// How many bytes the entry will have at the most.
     pub(crate) fn len(&self) -> usize {
-        self.before.len() + self.after.len() + 20
+        self.bytes.len() + 20
     }
 
-    /// The entry with its number.
-    pub(crate) fn numbered(&self, seq: u64) -> Vec<u8> {
-        let mut entry = Vec::with_capacity(self.before.len() + self.after.len() + 20);
-        entry.extend_from_slice(&self.before);
-        push_integer(&mut entry, seq);
-        entry.extend_from_slice(&self.after);
-        entry
+    /// Appends the entry with its number to `out`.
+    pub(crate) fn write(&self, seq: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes.get(..self.seq.start).unwrap_or_default());
+        push_integer(out, seq);
+        out.extend_from_slice(self.bytes.get(self.seq.end..).unwrap_or_default());
     }
 }
 
+thread_local! {
+    /// Every record is written into the same memory first.
+    static WRITER: RefCell<Writer> = const { RefCell::new(Writer::new()) };
+}
+
+/// Gives the canonical form of `value` to `then`, with the place of the value of its member `seq`, if it has one.
+fn with_canonical<T: Serialize, R>(
+    value: &T,
+    then: impl FnOnce(&[u8], usize) -> R,
+) -> Result<R, RecordError> {
+    WRITER.with_borrow_mut(|writer| {
+        if writer.out.capacity() > 4 * ENCODED_MAX {
+            *writer = Writer::new();
+        }
+        writer.out.clear();
+        writer.members.clear();
+        match value.serialize(&mut *writer) {
+            Ok(()) => Ok(then(&writer.out, writer.seq)),
+            Err(Unsupported) => {
+                let bytes = json::canonical(value).map_err(|e| RecordError::Failed(e.to_string()))?;
+                // It cannot be imitated: quotes inside of texts are escaped, and no other object has such a member.
+                let seq = memchr::memmem::rfind(&bytes, b"\"seq\":").map_or(0, |at| at + 6);
+                Ok(then(&bytes, seq))
+            }
+        }
+    })
+}
+
+#[cfg(test)]
 fn canonical<T: Serialize>(value: &T) -> Result<Vec<u8>, RecordError> {
-    let mut writer = Writer { out: Vec::with_capacity(1_024), spare: Vec::new() };
-    match value.serialize(&mut writer) {
-        Ok(()) => Ok(writer.out),
-        Err(Unsupported) => json::canonical(value).map_err(|e| RecordError::Failed(e.to_string())),
-    }
+    with_canonical(value, |bytes, _| bytes.to_vec())
 }
 
 /// What the fast writer does not do.
@@ -82,23 +110,69 @@ struct Writer {
     out: Vec<u8>,
     /// Where members are put in order.
     spare: Vec<u8>,
+    /// The members of the objects that are being written, those of the innermost one last.
+    members: Vec<Member>,
+    /// Where the value of the member `seq` stands in the outermost object that was written last.
+    seq: usize,
+}
+
+/// A member that was written: its name, in quotes, stands from `start` to `colon`, its value up to `end`.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// The first eight bytes of its name, which mostly decide about the order.
+    key: u64,
+    start: usize,
+    colon: usize,
+    end: usize,
+}
+
+impl Member {
+    /// Without the closing quote a name sorts before its own extensions.
+    fn name<'a>(&self, out: &'a [u8]) -> &'a [u8] {
+        out.get(self.start + 1..self.colon.saturating_sub(1)).unwrap_or_default()
+    }
+
+    fn cmp(&self, other: &Self, out: &[u8]) -> Ordering {
+        self.key.cmp(&other.key).then_with(|| self.name(out).cmp(other.name(out)))
+    }
+}
+
+/// The first eight bytes of a name; a shorter one is filled up with zeroes, which no name has.
+fn key_of(name: &[u8]) -> u64 {
+    let mut key = [0; 8];
+    for (to, from) in key.iter_mut().zip(name) {
+        *to = *from;
+    }
+    u64::from_be_bytes(key)
+}
+
+const SEQ_KEY: u64 = u64::from_be_bytes(*b"seq\0\0\0\0\0");
+
+/// Whether text stands for itself: no quotes, no backslash, nothing below a space.
+fn is_plain(text: &[u8]) -> bool {
+    // Without a branch for each byte, so that many are looked at at once.
+    text.iter().fold(true, |plain, b| plain & (*b >= 0x20) & (*b != b'"') & (*b != b'\\'))
 }
 
 fn push_integer(out: &mut Vec<u8>, mut n: u64) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + u8::try_from(n % 10).unwrap_or(0));
+    let mut digits = [0; 20];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(n % 10).unwrap_or(0);
+        count += 1;
         n /= 10;
         if n == 0 {
             break;
         }
     }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
 }
 
 impl Writer {
+    const fn new() -> Self {
+        Self { out: Vec::new(), spare: Vec::new(), members: Vec::new(), seq: 0 }
+    }
+
     fn integer(&mut self, n: u64) -> Result<(), Unsupported> {
         if n > SEQ_PLACE {
             return Err(Unsupported);
@@ -110,6 +184,10 @@ impl Writer {
     /// The inside of a text: RFC 8785, 3.2.2.2.
     fn escaped(&mut self, text: &str) {
         let mut rest = text.as_bytes();
+        if is_plain(rest) {
+            self.out.extend_from_slice(rest);
+            return;
+        }
         while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
             let (plain, behind) = rest.split_at(at);
             self.out.extend_from_slice(plain);
@@ -159,16 +237,25 @@ struct Object<'a> {
     writer: &'a mut Writer,
     /// Where its first member begins.
     start: usize,
-    /// Per member: where its name (in quotes) ends and where it ends; it begins where the one before ends.
-    members: Vec<(usize, usize)>,
-    name_end: usize,
+    /// How many members of outer objects there are.
+    outer: usize,
+    /// Where the name of the member that is being written stands.
+    name: Range<usize>,
 }
 
 impl Object<'_> {
     fn name(&mut self, name: &str) -> Result<(), Unsupported> {
-        let start = self.writer.out.len();
+        let start = self.begin();
         self.writer.text(name);
         self.named(start)
+    }
+
+    /// Begins a member.
+    fn begin(&mut self) -> usize {
+        if self.writer.members.len() > self.outer {
+            self.writer.out.push(b',');
+        }
+        self.writer.out.len()
     }
 
     /// A name was written from `start` on.
@@ -180,41 +267,46 @@ impl Object<'_> {
         if name.first() != Some(&b'"') || !name.iter().all(|b| b.is_ascii() && *b != b'\\') {
             return Err(Unsupported);
         }
-        self.name_end = out.len();
+        self.name = start..out.len();
         out.push(b':');
         Ok(())
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
         value.serialize(&mut *self.writer)?;
-        self.members.push((self.name_end, self.writer.out.len()));
+        let Range { start, end: colon } = self.name;
+        let mut member = Member { key: 0, start, colon, end: self.writer.out.len() };
+        member.key = key_of(member.name(&self.writer.out));
+        self.writer.members.push(member);
         Ok(())
     }
 
     fn finish(self) -> Result<(), Unsupported> {
-        let Writer { out, spare } = self.writer;
-        let mut members = Vec::with_capacity(self.members.len());
-        let mut at = self.start;
-        for (name_end, end) in self.members {
-            // Without the closing quote a name sorts before its own extensions.
-            let name = out.get(at + 1..name_end.saturating_sub(1)).ok_or(Unsupported)?;
-            members.push((name, out.get(at..end).ok_or(Unsupported)?));
-            at = end;
-        }
-        members.sort_unstable_by_key(|(name, _)| *name);
-        if members.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
-            return Err(Unsupported);
-        }
-        spare.clear();
-        for (place, (_, member)) in members.iter().enumerate() {
-            if place > 0 {
-                spare.push(b',');
+        let Writer { out, spare, members, seq } = self.writer;
+        let own = members.get_mut(self.outer..).unwrap_or_default();
+        let is_outermost = self.outer == 0;
+        if !own.is_sorted_by(|a, b| a.cmp(b, out).is_lt()) {
+            own.sort_unstable_by(|a, b| a.cmp(b, out));
+            if own.windows(2).any(|pair| matches!(pair, [a, b] if a.cmp(b, out).is_eq())) {
+                return Err(Unsupported);
             }
-            spare.extend_from_slice(member);
+            spare.clear();
+            for (place, member) in own.iter_mut().enumerate() {
+                if place > 0 {
+                    spare.push(b',');
+                }
+                let from = self.start + spare.len();
+                spare.extend_from_slice(out.get(member.start..member.end).ok_or(Unsupported)?);
+                member.colon = from + (member.colon - member.start);
+            }
+            out.truncate(self.start);
+            out.extend_from_slice(spare);
         }
-        out.truncate(self.start);
-        out.extend_from_slice(spare);
+        if is_outermost {
+            *seq = own.iter().find(|member| member.key == SEQ_KEY).map_or(0, |member| member.colon + 1);
+        }
         out.push(b'}');
+        members.truncate(self.outer);
         Ok(())
     }
 }
@@ -337,8 +429,8 @@ impl<'a> ser::Serializer for &'a mut Writer {
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Object<'a>, Unsupported> {
         self.out.push(b'{');
-        let start = self.out.len();
-        Ok(Object { writer: self, start, members: Vec::with_capacity(16), name_end: 0 })
+        let (start, outer) = (self.out.len(), self.members.len());
+        Ok(Object { writer: self, start, outer, name: start..start })
     }
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Object<'a>, Unsupported> {
         self.serialize_map(None)
@@ -413,7 +505,7 @@ impl ser::SerializeMap for Object<'_> {
     type Error = Unsupported;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unsupported> {
-        let start = self.writer.out.len();
+        let start = self.begin();
         key.serialize(&mut *self.writer)?;
         self.named(start)
     }

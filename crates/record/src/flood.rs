@@ -1,16 +1,16 @@
 //! A flood of equal refusals is counted, not written: nobody can buy the disk with it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::Timestamp;
 use bartizan_model::record::Refusal;
 use bartizan_model::{EntityRef, KeyId, PrincipalId, ReasonCode, Tenant};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
-use crate::intent::RecordError;
-use crate::queue::Shared;
+use crate::intent::{Receipt, RecordError};
 
 /// Equal refusals written in full within one window.
 const WRITTEN_MAX: u64 = 20;
@@ -41,18 +41,61 @@ impl Kind {
     }
 }
 
+/// What becomes of a refusal.
+type Answer = Result<Receipt, RecordError>;
+
+/// The first refusal of a window: those that were counted instead of written are told what became of it.
+#[derive(Debug)]
+pub(crate) struct First(Mutex<Told>);
+
+#[derive(Debug)]
+enum Told {
+    NotYet(Vec<oneshot::Sender<Answer>>),
+    Is(Answer),
+}
+
+impl First {
+    fn new(told: Told) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(told)))
+    }
+
+    /// Tells what became of it.
+    pub(crate) fn tell(&self, answer: Answer) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Told::NotYet(waiting) = &mut *told {
+            // Whoever does not wait any more needs not be told.
+            waiting.drain(..).for_each(|one| drop(one.send(answer.clone())));
+        }
+        *told = Told::Is(answer);
+    }
+
+    /// Waits for what becomes of it.
+    pub(crate) fn ask(&self) -> oneshot::Receiver<Answer> {
+        let (reply, told) = oneshot::channel();
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Told::NotYet(waiting) => waiting.push(reply),
+            Told::Is(answer) => drop(reply.send(answer.clone())),
+        }
+        told
+    }
+}
+
 #[derive(Debug)]
 struct Window {
     since: Timestamp,
     written: u64,
     /// How many were counted instead of written.
     counted: u64,
-    last: Refusal,
-    /// What became of the first one.
-    first: Arc<Shared>,
+    /// The last one that was.
+    last: Option<Refusal>,
+    first: Arc<First>,
 }
 
 impl Window {
+    fn new(since: Timestamp) -> Self {
+        Self { since, written: 1, counted: 0, last: None, first: First::new(Told::NotYet(Vec::new())) }
+    }
+
     /// A clock set back does not keep a window open.
     fn is_over(&self, now: Timestamp) -> bool {
         now < self.since || now.saturating_since(self.since) >= WINDOW
@@ -63,11 +106,11 @@ impl Window {
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// Write it, as the first of its window: others will wait for what becomes of it.
-    First(Arc<Shared>),
+    First(Arc<First>),
     /// Write it.
     Write,
     /// It was counted. It is told what became of the first one of its window.
-    Counted(watch::Receiver<Option<Result<crate::intent::Receipt, RecordError>>>),
+    Counted(oneshot::Receiver<Answer>),
 }
 
 /// Watches refusals.
@@ -80,30 +123,29 @@ impl Floods {
     /// Says what to do with a refusal at `now`.
     pub(crate) fn admit(&mut self, tenant: &Tenant, refusal: &Refusal, now: Timestamp) -> Admission {
         let mut kind = Kind::of(tenant, refusal);
-        if self.windows.len() >= WINDOWS_MAX && !self.windows.contains_key(&kind) {
+        let open = self.windows.len();
+        if open >= WINDOWS_MAX && !self.windows.contains_key(&kind) {
             kind.particulars = None;
         }
-        // What is over and has nothing to tell begins anew; what was counted waits for `close`.
-        if self.windows.get(&kind).is_some_and(|w| w.counted == 0 && w.is_over(now)) {
-            self.windows.remove(&kind);
-        }
-        if let Some(window) = self.windows.get_mut(&kind) {
-            if window.written < WRITTEN_MAX {
-                window.written += 1;
-                return Admission::Write;
+        match self.windows.entry(kind) {
+            Entry::Occupied(mut known) => {
+                let window = known.get_mut();
+                // What is over and has nothing to tell begins anew; what was counted waits for `close`.
+                if window.counted == 0 && window.is_over(now) {
+                    *window = Window::new(now);
+                    return Admission::First(window.first.clone());
+                }
+                if window.written < WRITTEN_MAX {
+                    window.written += 1;
+                    return Admission::Write;
+                }
+                window.counted += 1;
+                window.last = Some(refusal.clone());
+                Admission::Counted(window.first.ask())
             }
-            window.counted += 1;
-            window.last = refusal.clone();
-            return Admission::Counted(window.first.subscribe());
+            Entry::Vacant(_) if open >= 2 * WINDOWS_MAX => Admission::Write,
+            Entry::Vacant(place) => Admission::First(place.insert(Window::new(now)).first.clone()),
         }
-        if self.windows.len() >= 2 * WINDOWS_MAX {
-            return Admission::Write;
-        }
-        let first = Arc::new(watch::Sender::new(None));
-        let window =
-            Window { since: now, written: 1, counted: 0, last: refusal.clone(), first: first.clone() };
-        self.windows.insert(kind, window);
-        Admission::First(first)
     }
 
     /// Closes the windows that are over at `now`, or every one, and gives what was counted: each the last refusal of its
@@ -112,9 +154,9 @@ impl Floods {
         let mut out = Vec::new();
         self.windows.retain(|kind, window| {
             let over = all || window.is_over(now);
-            if over && window.counted > 0 {
-                let repeated = window.counted - 1;
-                out.push((kind.tenant.clone(), Refusal { repeated, ..window.last.clone() }));
+            if over && let Some(last) = window.last.take() {
+                let repeated = window.counted.saturating_sub(1);
+                out.push((kind.tenant.clone(), Refusal { repeated, ..last }));
             }
             !over
         });
@@ -128,10 +170,11 @@ impl Floods {
             since: now,
             written: WRITTEN_MAX,
             counted: 0,
-            last: Refusal { repeated: 0, ..refusal.clone() },
-            first: Arc::new(watch::Sender::new(Some(Err(error)))),
+            last: None,
+            first: First::new(Told::Is(Err(error))),
         });
         window.counted += counted;
+        window.last.get_or_insert_with(|| Refusal { repeated: 0, ..refusal.clone() });
     }
 }
 

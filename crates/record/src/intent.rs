@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_ledger::{Promise, SignedBatch};
+use bartizan_ledger::{NoteSigner, Promise, SignedBatch};
 use bartizan_model::action::ChangeState;
 use bartizan_model::record::{End, Outcome};
 use bartizan_model::{DecisionId, NodeId, Obligations, Operation, PayloadRef, ReasonCode, Target, Tenant};
@@ -93,9 +93,46 @@ pub struct Receipt {
     pub seq: u64,
     /// The RFC 6962 leaf hash of the record.
     pub leaf: Digest,
-    /// The batch in which it became durable, signed, and its place in it.
-    pub(crate) batch: (Arc<SignedBatch>, usize),
+    /// The batch in which it became durable, and its place in it.
+    pub(crate) batch: (Arc<Promised>, usize),
 }
+
+/// Who signs promises, and what the names of the house's logs begin with.
+#[derive(Debug)]
+pub(crate) struct Signing {
+    pub(crate) signer: NoteSigner,
+    pub(crate) family: String,
+}
+
+/// The leaf hashes of a durable batch. It is signed, once, when the first of its promises is asked for: so the writer does
+/// not wait for it.
+#[derive(Debug)]
+pub(crate) struct Promised {
+    leaves: Vec<Digest>,
+    signing: Arc<Signing>,
+    signed: OnceLock<Option<SignedBatch>>,
+}
+
+impl Promised {
+    pub(crate) const fn new(leaves: Vec<Digest>, signing: Arc<Signing>) -> Self {
+        Self { leaves, signing, signed: OnceLock::new() }
+    }
+
+    fn promise(&self, place: usize) -> Option<Promise> {
+        let Signing { signer, family } = &*self.signing;
+        let sign = || SignedBatch::sign(family, self.leaves.clone(), signer);
+        self.signed.get_or_init(sign).as_ref()?.promise(place)
+    }
+}
+
+impl PartialEq for Promised {
+    /// The same records are promised; signatures of Ed25519 then are the same, too.
+    fn eq(&self, other: &Self) -> bool {
+        self.leaves == other.leaves && self.signing.signer.verifier() == other.signing.signer.verifier()
+    }
+}
+
+impl Eq for Promised {}
 
 impl Receipt {
     /// The signed promise that the record will be in the ledger.

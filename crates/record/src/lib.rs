@@ -20,9 +20,11 @@ mod recover;
 mod remove;
 mod seal;
 mod sealed;
+mod sector;
 mod segment;
 #[cfg(test)]
 mod sim;
+mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;

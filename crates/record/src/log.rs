@@ -193,28 +193,27 @@ impl Log {
         Checkpoint { origin: self.origin().to_owned(), size, root }.sign(&self.signer)
     }
 
-    /// Appends records that are not in the tree yet and makes bundles and tiles durable. Gives the number of each record
-    /// with its place.
+    /// Appends records that are not in the tree yet and makes bundles and tiles durable. Gives the place of the first that
+    /// was appended; the others follow it.
     ///
     /// After an error the tree in memory is ahead of its files: the log must be opened again.
-    pub(crate) fn append(&mut self, records: &[Written]) -> Result<Vec<(u64, u64)>, LogError> {
-        let mut places = Vec::new();
+    pub(crate) fn append<'a>(&mut self, records: impl Iterator<Item = &'a Written>) -> Result<u64, LogError> {
+        let first = self.appender.size();
         let last_seq = self.last_seq;
-        for record in records.iter().filter(|r| r.seq > last_seq) {
-            places.push((record.seq, self.appender.size()));
+        for record in records.filter(|r| r.seq > last_seq) {
             // Longer entries than a bundle can hold were refused before they were written.
             self.appender.append_hashed(&record.entry, record.leaf).map_err(|error| LogError::Io {
                 path: self.folder.clone(),
                 source: io::Error::other(error),
             })?;
+            self.last_seq = record.seq;
         }
-        if places.is_empty() {
-            return Ok(places);
+        if self.appender.size() == first {
+            return Ok(first);
         }
         let files = self.appender.take_files();
         self.write(files)?;
-        self.last_seq = records.last().map_or(self.last_seq, |r| r.seq);
-        Ok(places)
+        Ok(first)
     }
 
     fn write(&mut self, files: Vec<File>) -> Result<(), LogError> {

@@ -98,6 +98,26 @@ impl LogId {
     }
 }
 
+/// The names of logs, of which neighbouring records mostly have the same.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(Option<(Tenant, u64, Arc<str>)>);
+
+impl Origins {
+    /// The name of the log of a tenant's record made at `time`, where names begin with `prefix`.
+    pub(crate) fn of(&mut self, tenant: &Tenant, time: Timestamp, prefix: &str) -> Arc<str> {
+        // No quarter ends within a day.
+        let day = time.as_secs() / 86_400;
+        match &self.0 {
+            Some((known, on, origin)) if *on == day && known == tenant => origin.clone(),
+            _ => {
+                let origin = LogId::of(tenant, time).origin(prefix);
+                self.0 = Some((tenant.clone(), day, origin.clone()));
+                origin
+            }
+        }
+    }
+}
+
 /// The tenant's name as one part of a path and of a log's name. Names may hold `/`, `..` and `+`; here they may not, or
 /// one tenant could reach into another's folder. Different names stay different: `%` is no character of a name.
 fn folder_name(tenant: &Tenant) -> String {

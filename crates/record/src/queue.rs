@@ -1,15 +1,15 @@
 //! What waits for the disk: bounded, and with room kept for the outcome of everything that was permitted.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::Timestamp;
 use bartizan_model::{DecisionId, Tenant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::core::OutcomeSlot;
 use crate::encode::Encoded;
+use crate::flood::First;
 use crate::intent::{Receipt, RecordError, Running};
 use crate::segment::BATCH_MAX;
 
@@ -17,9 +17,6 @@ use crate::segment::BATCH_MAX;
 const OUTCOMES_WAIT: Duration = Duration::from_millis(5);
 /// So many outcomes wait for nobody.
 const OUTCOMES_MAX: usize = 256;
-
-/// What several wait for: none until it is known.
-pub(crate) type Shared = watch::Sender<Option<Result<Receipt, RecordError>>>;
 
 /// A record on its way, without its number.
 #[derive(Debug)]
@@ -48,8 +45,8 @@ pub(crate) enum Ack {
     Begin { began_us: u64, slot: OutcomeSlot, reply: oneshot::Sender<Result<Running, RecordError>> },
     /// One who waits.
     One(oneshot::Sender<Result<Receipt, RecordError>>),
-    /// A flood of equal refusals.
-    Many(Arc<Shared>),
+    /// The first of equal refusals; if they become a flood, many wait for it.
+    Many(Arc<First>),
     /// Nobody: the outcome of an intent, whose room it holds until it is written.
     Outcome(OutcomeSlot),
 }
@@ -61,7 +58,7 @@ impl Ack {
         match self {
             Self::Begin { reply, .. } => drop(reply.send(Err(error))),
             Self::One(reply) => drop(reply.send(Err(error))),
-            Self::Many(shared) => drop(shared.send_replace(Some(Err(error)))),
+            Self::Many(first) => first.tell(Err(error)),
             Self::Outcome(_) => {
                 tracing::error!(%error, "an outcome could not be recorded; the next start tells it as unknown");
             }
@@ -80,9 +77,11 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    drafts: VecDeque<Draft>,
+    drafts: Vec<Draft>,
     /// How many of them are no outcomes.
     bounded: usize,
+    /// The writer waits to be woken.
+    asleep: bool,
     /// The writer is to look again at what it could not write.
     nudged: bool,
     /// New records are refused; outcomes still come through.
@@ -100,32 +99,48 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds drafts, all or none; they are written in this order. Outcomes are never refused for want of room: their
+    /// Adds a draft; they are written in the order in which they come. Outcomes are never refused for want of room: their
     /// number is bounded by that of the intents.
     ///
     /// # Errors
-    /// With the drafts, when the queue is full or has ended.
-    pub(crate) fn push(&self, drafts: Vec<Draft>) -> Result<(), (Vec<Draft>, RecordError)> {
-        let bounded = drafts.iter().filter(|d| !matches!(d.about, About::Outcome(_))).count();
-        let mut state = self.state();
-        let refused = match &state.ended {
-            Some(error) => Some(error.clone()),
-            None if state.closing && bounded > 0 => Some(RecordError::Closed),
-            None if bounded > 0 && state.bounded + bounded > self.records_max => Some(RecordError::QueueFull),
-            None => None,
-        };
-        if let Some(error) = refused {
-            return Err((drafts, error));
+    /// When the queue is full or has ended.
+    pub(crate) fn push(&self, draft: Draft) -> Result<(), RecordError> {
+        let bounded = !matches!(draft.about, About::Outcome(_));
+        let state = self.state();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
         }
-        state.bounded += bounded;
-        let was_empty = state.drafts.is_empty();
-        state.drafts.extend(drafts);
-        drop(state);
+        if state.closing && bounded {
+            return Err(RecordError::Closed);
+        }
+        if bounded && state.bounded >= self.records_max {
+            return Err(RecordError::QueueFull);
+        }
         // An outcome that finds others waiting comes along with them.
-        if bounded > 0 || was_empty {
+        let wakes = bounded || state.drafts.is_empty();
+        self.add(state, draft, wakes);
+        Ok(())
+    }
+
+    /// Adds a draft and wakes the writer, if it sleeps and is to be woken.
+    fn add(&self, mut state: MutexGuard<'_, State>, draft: Draft, wakes: bool) {
+        state.bounded += usize::from(!matches!(draft.about, About::Outcome(_)));
+        state.drafts.push(draft);
+        let wakes = wakes && std::mem::take(&mut state.asleep);
+        drop(state);
+        if wakes {
             self.waiting.notify_one();
         }
-        Ok(())
+    }
+
+    /// Adds several drafts at once, so that they become one batch.
+    #[cfg(test)]
+    pub(crate) fn push_together(&self, drafts: Vec<Draft>) {
+        let mut state = self.state();
+        state.bounded += drafts.len();
+        state.drafts.extend(drafts);
+        drop(state);
+        self.waiting.notify_one();
     }
 
     /// Waits for drafts and takes at most a batch of them; an empty batch when nudged; none once the queue has ended.
@@ -152,7 +167,10 @@ impl Queue {
             if (!state.drafts.is_empty() && (pressing || patience.is_zero())) || state.nudged {
                 state.nudged = false;
                 let count = state.drafts.len().min(BATCH_MAX);
-                let batch: Vec<Draft> = state.drafts.drain(..count).collect();
+                let mut rest = state.drafts.split_off(count);
+                // The next batch is about as large.
+                rest.reserve(count);
+                let batch = std::mem::replace(&mut state.drafts, rest);
                 state.bounded -= batch.iter().filter(|d| !matches!(d.about, About::Outcome(_))).count();
                 return Some(batch);
             }
@@ -160,12 +178,15 @@ impl Queue {
                 return None;
             }
             slept = true;
+            state.asleep = true;
             if state.drafts.is_empty() {
                 state = self.waiting.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
             } else {
                 let (again, timeout) =
                     self.waiting.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
                 state = again;
+                state.asleep = false;
                 if timeout.timed_out() {
                     patience = Duration::ZERO;
                 }
@@ -191,15 +212,12 @@ impl Queue {
     }
 
     /// Adds one draft although the queue is closing.
-    pub(crate) fn push_last(&self, draft: Draft) -> Result<(), (Vec<Draft>, RecordError)> {
-        let mut state = self.state();
-        if let Some(error) = state.ended.clone() {
-            return Err((vec![draft], error));
+    pub(crate) fn push_last(&self, draft: Draft) -> Result<(), RecordError> {
+        let state = self.state();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
         }
-        state.bounded += usize::from(!matches!(draft.about, About::Outcome(_)));
-        state.drafts.push_back(draft);
-        drop(state);
-        self.waiting.notify_one();
+        self.add(state, draft, true);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::queue::About;
 use crate::recorder::Recorder;
 use crate::seal::blocking;
 use crate::sealed::{ReadError, SealedLog};
-use crate::tail::Written;
+use crate::tail::{Batch, Written};
 
 /// How much earlier than its id a decision can have been recorded: clocks jump.
 pub(crate) const CLOCK_SLACK: Duration = Duration::from_secs(5);
@@ -90,7 +90,8 @@ impl Recorder {
         let (decision, outcome) = self.recent(tenant, id);
         if let Some(decision) = decision {
             let outcome = outcome.and_then(|w| read(&w.entry));
-            let sealed = decision.index.map(|index| Place { origin: self.origin_of(&decision), index });
+            let sealed =
+                decision.index.get().map(|&index| Place { origin: self.origin_of(&decision), index });
             return Ok(read(&decision.entry).map(|record| Found { record, sealed, outcome }));
         }
         let earliest = Timestamp::from_micros(
@@ -123,10 +124,10 @@ impl Recorder {
     ) -> Result<Vec<Record>, ReadError> {
         let tenant = self.reader(intent)?;
         let (mut out, oldest) = {
-            let tail = self.inner.core.tail();
+            let batches = self.inner.core.tail().newest();
             let mut oldest = None;
             let mut out = Vec::new();
-            for written in tail.newest(tenant, |_| true) {
+            for written in newest(&batches).filter(|w| w.tenant == *tenant) {
                 if out.len() >= limit {
                     break;
                 }
@@ -277,9 +278,9 @@ impl Recorder {
 
     /// A decision's record and outcome, as far as they are in memory.
     fn recent(&self, tenant: &Tenant, id: DecisionId) -> (Option<Written>, Option<Written>) {
-        let tail = self.inner.core.tail();
+        let batches = self.inner.core.tail().newest();
         let (mut decision, mut outcome) = (None, None);
-        for written in tail.newest(tenant, |w| w.decision() == Some(id)) {
+        for written in newest(&batches).filter(|w| w.decision() == Some(id) && w.tenant == *tenant) {
             let place = if matches!(written.about, About::Outcome(_)) { &mut outcome } else { &mut decision };
             place.get_or_insert_with(|| written.clone());
         }
@@ -305,6 +306,11 @@ impl Recorder {
     fn log(&self, tenant: &Tenant, origin: &str) -> Option<Log> {
         self.logs(tenant, None).into_iter().find(|(name, _)| **name == *origin)
     }
+}
+
+/// Records, the newest first, of batches that come in this order.
+fn newest(batches: &[Batch]) -> impl Iterator<Item = &Written> {
+    batches.iter().flat_map(|batch| batch.iter().rev())
 }
 
 async fn prove(log: SealedLog, index: u64) -> Result<Option<Proof>, ReadError> {

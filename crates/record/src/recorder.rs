@@ -21,14 +21,15 @@ use tokio::sync::oneshot;
 use crate::core::{Core, Stats};
 use crate::disk::Disk;
 use crate::flood::{Admission, Floods};
-use crate::intent::{IntentRecorded, Receipt, RecordError, Running};
+use crate::intent::{IntentRecorded, Receipt, RecordError, Running, Signing};
 use crate::log::{LogError, TreeHead};
 use crate::operator::Told;
-use crate::period::LogId;
+use crate::period::{LogId, Origins};
 use crate::queue::Ack;
 use crate::recover::{OpenError, Recovered, recover};
 use crate::seal::{Published, Sealer, blocking};
 use crate::sealed::SealedLog;
+use crate::segment;
 use crate::twin::{Copy, TwinDisk, reconcile};
 use crate::wal::Wal;
 
@@ -125,7 +126,7 @@ impl Recorder {
     ) -> Result<Self, OpenError> {
         let core = Arc::new(Core::new(&config, clock));
         // Promises are signed with the key of the logs; a name that cannot be a key's is told of here, before anything.
-        let promises = NoteSigner::from_seed(&config.origin, config.seed.expose())
+        let signer = NoteSigner::from_seed(&config.origin, config.seed.expose())
             .map_err(|_| LogError::Name(config.origin.clone()))?;
         let (wal, node) = (config.folder.join("wal"), config.node);
         let mut wal_disk = disk.clone();
@@ -153,7 +154,9 @@ impl Recorder {
             logs: BTreeMap::new(),
         };
         let (unsealed, told) = sealer.begin(&recovered).await?;
-        core.tail().extend(unsealed);
+        for batch in unsealed.chunks(segment::BATCH_MAX) {
+            core.add(batch.into());
+        }
         let writer = Wal {
             disk: wal_disk,
             folder: wal,
@@ -163,8 +166,11 @@ impl Recorder {
             last_leaf: recovered.last_leaf.unwrap_or(Digest::from_bytes([0; 32])),
             open: recovered.open.clone(),
             current: None,
+            preparing: None,
             spare: None,
-            promises,
+            sectors: Vec::new(),
+            signing: Arc::new(Signing { signer, family: config.origin }),
+            origins: Origins::default(),
             waiting: Vec::new(),
         };
         let thread = std::thread::Builder::new()
@@ -303,15 +309,15 @@ impl Recorder {
             repeated: 0,
         };
         let admission = self.floods().admit(&refused.tenant, &refusal, now);
-        let mut told = match admission {
+        let told = match admission {
             Admission::Write => return self.write(&refused.tenant, Body::Refusal(refusal)).await,
-            Admission::First(shared) => {
-                let told = shared.subscribe();
-                let ack = Ack::Many(shared.clone());
+            Admission::First(first) => {
+                let told = first.ask();
+                let ack = Ack::Many(first.clone());
                 if let Err(error) = self.inner.core.submit(&refused.tenant, now, Body::Refusal(refusal), ack)
                 {
                     // Those who were counted meanwhile wait for this.
-                    shared.send_replace(Some(Err(error)));
+                    first.tell(Err(error));
                 }
                 told
             }
@@ -320,8 +326,7 @@ impl Recorder {
                 told
             }
         };
-        let result = told.wait_for(Option::is_some).await;
-        result.ok().and_then(|r| r.clone()).unwrap_or(Err(RecordError::Closed))
+        told.await.unwrap_or(Err(RecordError::Closed))
     }
 
     /// Records what the house has to say about itself, in the first tenant's log.
@@ -441,7 +446,7 @@ impl Recorder {
             Body::System(System::Stopped),
             Ack::One(reply),
         );
-        let stopped = match last.and_then(|draft| core.queue.push_last(draft).map_err(|(_, error)| error)) {
+        let stopped = match last.and_then(|draft| core.queue.push_last(draft)) {
             Ok(()) => written.await.unwrap_or(Err(RecordError::Closed)).map(drop),
             Err(error) => Err(error),
         };

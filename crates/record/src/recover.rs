@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::NodeId;
@@ -10,8 +11,10 @@ use bartizan_model::record::{Body, Record};
 use crate::disk::Disk;
 use crate::log::LogError;
 use crate::queue::About;
+use crate::sector;
 use crate::segment::{self, Damage, Frame, Open};
-use crate::tail::Written;
+use crate::spare::is_left_over;
+use crate::tail::{Entry, Written};
 
 /// Why the recorder cannot be opened. Each says the way out.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +102,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
 pub(crate) fn recover(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Recovered, OpenError> {
     disk.create_dir_all(folder).map_err(at(folder))?;
     for name in disk.list(folder).map_err(at(folder))? {
-        if name.ends_with(".new") {
+        if is_left_over(&name) {
             disk.remove(&folder.join(name)).map_err(at(folder))?;
         }
     }
@@ -108,7 +111,7 @@ pub(crate) fn recover(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Re
 
 /// Reads the write-ahead log of `node` and changes nothing.
 pub(crate) fn look(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<Recovered, OpenError> {
-    read_all(disk, folder, node, |_, _, _, _| Ok(()))
+    read_all(disk, folder, node, |_, _, _| Ok(()))
 }
 
 fn read_all(disk: &dyn Disk, folder: &Path, node: NodeId, settle: Settle) -> Result<Recovered, OpenError> {
@@ -126,7 +129,7 @@ fn read_all(disk: &dyn Disk, folder: &Path, node: NodeId, settle: Settle) -> Res
 }
 
 /// What is done with the end of the last segment.
-type Settle = fn(&dyn Disk, &Path, &[u8], &segment::Scan) -> io::Result<()>;
+type Settle = fn(&dyn Disk, &Path, &segment::Scan) -> io::Result<()>;
 
 impl Recovered {
     fn add_segment(
@@ -158,7 +161,8 @@ impl Recovered {
         }
         self.last_leaf = Some(scan.frames.last().map_or(scan.head.previous, |f| f.leaf));
         for frame in &scan.frames {
-            let written = read_frame(&bytes, frame, node).ok_or_else(|| damaged(Damage::Frame(frame.seq)))?;
+            let written =
+                read_frame(&scan.content, frame, node).ok_or_else(|| damaged(Damage::Frame(frame.seq)))?;
             match written.about {
                 About::Intent(id) => drop(self.open.insert(id, written.tenant.clone())),
                 About::Outcome(id) => drop(self.open.remove(&id)),
@@ -169,7 +173,7 @@ impl Recovered {
         }
         if let Some(settle) = last {
             self.torn = scan.torn.as_ref().map_or(0, |t| t.len() as u64);
-            settle(disk, path, &bytes, &scan).map_err(at(path))?;
+            settle(disk, path, &scan).map_err(at(path))?;
         }
         Ok(())
     }
@@ -179,34 +183,38 @@ impl Recovered {
 ///
 /// Its last batch may have been read from memory although a sync of it had failed or had never come; a later sync alone
 /// would not write it again. So it is written again. Earlier batches were synced before the last one was written.
-fn settle(disk: &dyn Disk, path: &Path, bytes: &[u8], scan: &segment::Scan) -> io::Result<()> {
-    let batch = scan.frames.last().map(|last| last.batch);
-    let again: Option<(&Frame, &Frame)> =
-        batch.and_then(|batch| Some((scan.frames.iter().find(|f| f.seq >= batch)?, scan.frames.last()?)));
-    if again.is_none() && scan.torn.is_none() {
+fn settle(disk: &dyn Disk, path: &Path, scan: &segment::Scan) -> io::Result<()> {
+    if scan.last.is_none() && scan.torn.is_none() {
         return Ok(());
     }
     let mut file = disk.open(path)?;
-    if let Some((first, last)) = again {
-        file.write_at(bytes.get(first.at.start..last.at.end).unwrap_or_default(), first.at.start as u64)?;
+    let mut again = Vec::new();
+    let mut at = 0;
+    if let Some(last) = &scan.last {
+        sector::lay(&mut again, last.first, scan.content.get(last.content.clone()).unwrap_or_default());
+        at = last.at as u64;
     }
     if let Some(torn) = &scan.torn {
-        file.zero(torn.start as u64, torn.end as u64)?;
+        // Durable before the sector is written in which the last whole record ends: behind a batch that is whole again,
+        // nothing more of it would be explained.
+        file.zero((torn.start as u64).max(at + again.len() as u64), torn.end as u64)?;
+        file.sync_data()?;
     }
+    file.write_at(&again, at)?;
     file.sync_data()
 }
 
-fn read_frame(bytes: &[u8], frame: &Frame, node: NodeId) -> Option<Written> {
-    let entry = bytes.get(frame.entry.clone())?;
+fn read_frame(content: &[u8], frame: &Frame, node: NodeId) -> Option<Written> {
+    let entry = content.get(frame.entry.clone())?;
     let record: Record = serde_json::from_slice(entry).ok()?;
     (record.seq == frame.seq && record.node == node).then(|| Written {
         seq: frame.seq,
         time: record.time_us,
         about: about(&record.body),
         tenant: record.tenant,
-        entry: entry.into(),
+        entry: Entry::new(Arc::new(entry.to_vec()), 0..entry.len()),
         leaf: frame.leaf,
-        index: None,
+        index: OnceLock::new(),
     })
 }
 

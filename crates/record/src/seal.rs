@@ -22,7 +22,7 @@ use crate::period::{LogId, Period, tenant_of};
 use crate::recover::{OpenError, Recovered, earliest};
 use crate::sealed::{ReadError, SealedLog};
 use crate::segment;
-use crate::tail::Written;
+use crate::tail::{Batch, Written};
 
 /// Records sealed in one go at the most.
 const RECORDS_MAX: usize = 65_536;
@@ -134,29 +134,33 @@ impl Sealer {
         result
     }
 
+    /// What becomes durable meanwhile is for the next time: otherwise a steady load would be sealed record by record,
+    /// without end, and every seal costs flushes of the device.
     async fn seal_all(&mut self) -> Result<(), OpenError> {
+        let end = self.core.tail().last_seq();
         loop {
-            let batch = self.core.tail().unsealed(RECORDS_MAX);
-            let Some(last) = batch.last().map(|r| r.seq) else { break };
-            let mut by_log: BTreeMap<LogId, Vec<Written>> = BTreeMap::new();
-            let count = batch.len() as u64;
-            for record in batch {
-                let id = self.home(LogId::of(&record.tenant, record.time));
-                by_log.entry(id).or_default().push(record);
+            let batches: Arc<[Batch]> = self.core.tail().unsealed(RECORDS_MAX, end).into();
+            let Some(last) = batches.last().and_then(|batch| batch.last()).map(|record| record.seq) else {
+                break;
+            };
+            let (by_log, count) = sort(&batches, |id| self.home(id));
+            for (id, picked) in by_log {
+                self.seal_log(&id, &batches, picked).await?;
             }
-            let mut places = BTreeMap::new();
-            for (id, records) in by_log {
-                places.extend(self.seal_log(&id, records).await?);
-            }
-            self.core.tail().sealed_up_to(last, &places);
+            self.core.sealed_up_to(last);
             self.core.stats.sealed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
             self.free_segments(last).await?;
         }
         self.publish_all().await
     }
 
-    /// Seals records into their log; gives the place of each record that was not sealed before.
-    async fn seal_log(&mut self, id: &LogId, records: Vec<Written>) -> Result<Vec<(u64, u64)>, OpenError> {
+    /// Seals the picked records into their log.
+    async fn seal_log(
+        &mut self,
+        id: &LogId,
+        batches: &Arc<[Batch]>,
+        picked: Vec<Pick>,
+    ) -> Result<(), OpenError> {
         // While it is worked on, the log is not in the map: whatever breaks this off, it is opened again from its files.
         let mut log = match self.logs.remove(id) {
             Some(log) => log,
@@ -166,12 +170,16 @@ impl Sealer {
             self.logs.insert(id.clone(), log);
             return Err(error);
         }
-        let (mut log, places) = blocking(move || {
-            let places = log.append(&records);
-            (log, places)
-        })
-        .await?;
-        let places = places?;
+        let sealed_before = log.last_seq();
+        let (mut log, picked, first) = {
+            let batches = batches.clone();
+            blocking(move || {
+                let first = log.append(records(&batches, &picked));
+                (log, picked, first)
+            })
+            .await?
+        };
+        let first = first?;
         let swapped = self.swap(&mut log).await;
         let (log, published) = blocking(move || {
             // Only what the lock store holds is published, however the swap went.
@@ -182,7 +190,11 @@ impl Sealer {
         self.logs.insert(id.clone(), log);
         swapped?;
         self.show(id, published?);
-        Ok(places)
+        for (place, record) in (first..).zip(records(batches, &picked).filter(|r| r.seq > sealed_before)) {
+            // Known already only if it is the same.
+            record.index.get_or_init(|| place);
+        }
+        Ok(())
     }
 
     /// Finds out what the lock store holds, if its last answer was lost.
@@ -257,27 +269,60 @@ impl Sealer {
         }
     }
 
-    /// Removes the segments whose records are all sealed, but never the last one: it says where the numbers go on.
+    /// Frees the segments whose records are all sealed, but never the last one: it says where the numbers go on.
     async fn free_segments(&self, sealed: u64) -> Result<(), OpenError> {
-        let (disk, wal) = (self.wal_disk.clone(), self.wal.clone());
+        let (disk, wal, core) = (self.wal_disk.clone(), self.wal.clone(), self.core.clone());
         blocking(move || {
             let io = |source| OpenError::Io { path: wal.clone(), source };
             let names = disk.list(&wal).map_err(io)?;
             let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
             firsts.sort_unstable();
+            if !matches!(*firsts, [_, next, ..] if next <= sealed + 1) {
+                return Ok(());
+            }
+            // The writer may have named the last one just now: that must outlive a crash before another one goes.
+            disk.sync_dir(&wal).map_err(io)?;
             for pair in firsts.windows(2) {
                 if let [first, next] = pair
                     && *next <= sealed + 1
                 {
-                    disk.remove(&segment::path_of(&wal, *first)).map_err(io)?;
                     // One by one, so that a crash never leaves a gap.
-                    disk.sync_dir(&wal).map_err(io)?;
+                    core.freed.free(&*disk, &wal, *first).map_err(io)?;
                 }
             }
             Ok(())
         })
         .await?
     }
+}
+
+/// Where a record is: the place of its batch, and its own in there.
+type Pick = (usize, usize);
+
+/// Sorts records by their logs, each in the order of its records; also counts them. `home` says where the records of a log
+/// that was removed go.
+fn sort(batches: &[Batch], home: impl Fn(LogId) -> LogId) -> (BTreeMap<LogId, Vec<Pick>>, u64) {
+    let mut by_log: BTreeMap<LogId, Vec<Pick>> = BTreeMap::new();
+    let mut count = 0;
+    // Neighbours mostly belong to one log; no quarter ends within a day.
+    let day = |record: &Written| record.time.as_secs() / 86_400;
+    let same = |a: &Written, b: &Written| day(a) == day(b) && a.tenant == b.tenant;
+    for (at, batch) in batches.iter().enumerate() {
+        let mut place = 0;
+        for run in batch.chunk_by(same) {
+            if let Some(record) = run.first() {
+                let picked = by_log.entry(home(LogId::of(&record.tenant, record.time))).or_default();
+                picked.extend((place..place + run.len()).map(|place| (at, place)));
+            }
+            place += run.len();
+        }
+        count += batch.len() as u64;
+    }
+    (by_log, count)
+}
+
+fn records<'a>(batches: &'a [Batch], picked: &'a [Pick]) -> impl Iterator<Item = &'a Written> {
+    picked.iter().filter_map(|(batch, place)| batches.get(*batch)?.get(*place))
 }
 
 pub(crate) fn into_open(error: ReadError) -> OpenError {

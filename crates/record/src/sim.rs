@@ -92,6 +92,12 @@ impl Image {
         content[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Whether nothing else was written there.
+    fn is_zero(&self, file: usize, range: std::ops::Range<usize>) -> bool {
+        let content = self.files.get(file).map_or(&[][..], Vec::as_slice);
+        range.into_iter().all(|at| content.get(at).is_none_or(|byte| *byte == 0))
+    }
+
     fn rename(&mut self, op: &Op) {
         match op {
             Op::Create { path, file } => {
@@ -125,6 +131,8 @@ pub(crate) enum Fault {
     WriteOfDone(&'static str),
     /// The next sync of such a file fails and forgets what it should have written.
     SyncOf(&'static str),
+    /// The next file is not given a name that ends in this.
+    RenameTo(&'static str),
     /// The next swap is applied, but its answer is lost.
     SwapAnswerLost,
     /// The next swap is not applied, and fails.
@@ -165,7 +173,7 @@ impl State {
         let path = path.unwrap_or_default().to_string_lossy().into_owned();
         let parts = self.faults.iter().filter_map(|fault| match fault {
             Fault::WriteOf(part) | Fault::WriteOfDone(part) | Fault::SyncOf(part) => Some(*part),
-            Fault::Sync | Fault::Write | Fault::SwapAnswerLost | Fault::SwapLost => None,
+            Fault::Sync | Fault::Write | Fault::RenameTo(_) | Fault::SwapAnswerLost | Fault::SwapLost => None,
         });
         let waiting = parts.filter(|part| path.contains(part)).map(kind).find(|f| self.faults.contains(f));
         waiting.is_some_and(|fault| self.fails(fault))
@@ -280,8 +288,12 @@ impl SimDisk {
             while from < at + bytes.len() {
                 let to = ((from / SECTOR + 1) * SECTOR).min(at + bytes.len());
                 let piece = bytes[from - at..to - at].to_vec();
-                if piece.iter().all(|b| *b == 0) {
-                    // Whether zeroes of a new file are written is the same.
+                let overlaps = |loose: &Loose| matches!(loose, Loose::Sector { file: f, at, bytes } if *f == file && *at < to && from < at + bytes.len());
+                if piece.iter().all(|b| *b == 0)
+                    && image.is_zero(file, from..to)
+                    && !loose.iter().any(overlaps)
+                {
+                    // Whether zeroes are written where there are some is the same.
                     image.write(file, from, &piece);
                 } else {
                     loose.push(Loose::Sector { file, at: from, bytes: piece });
@@ -367,6 +379,12 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
+        let name = to.to_string_lossy().into_owned();
+        let refused = |fault: &Fault| matches!(fault, Fault::RenameTo(end) if name.ends_with(end));
+        if let Some(fault) = state.faults.iter().find(|fault| refused(fault)).copied() {
+            state.fails(fault);
+            return Err(io::Error::other("simulated EIO"));
+        }
         let file = *state.now.names.get(from).ok_or_else(not_found)?;
         state.did(Op::Rename { from: from.to_owned(), to: to.to_owned(), file });
         Ok(())

@@ -12,6 +12,7 @@ use bartizan_model::NodeId;
 use crate::disk::{Disk, DiskFile, write_whole};
 use crate::recover::{OpenError, Recovered, look};
 use crate::segment;
+use crate::spare::is_left_over;
 
 /// Where the second copy lies.
 #[derive(Clone, Debug)]
@@ -182,8 +183,11 @@ fn mirror(
         move |source| OpenError::Io { path, source }
     };
     target.create_dir_all(to).map_err(at(to))?;
-    let wanted: Vec<String> =
-        source.list(from).map_err(at(from))?.into_iter().filter(|n| segment::first_of(n).is_some()).collect();
+    let (wanted, left_over): (Vec<String>, Vec<String>) =
+        source.list(from).map_err(at(from))?.into_iter().partition(|name| segment::first_of(name).is_some());
+    for name in left_over.into_iter().filter(|name| is_left_over(name)) {
+        source.remove(&from.join(&name)).map_err(at(from))?;
+    }
     let mut changed = false;
     for name in target.list(to).map_err(at(to))?.into_iter().filter(|name| !wanted.contains(name)) {
         target.remove(&to.join(&name)).map_err(at(to))?;

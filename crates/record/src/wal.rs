@@ -3,25 +3,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use bartizan_base::Digest;
-use bartizan_ledger::{NoteSigner, SignedBatch, leaf_hash};
 
 use crate::core::Core;
 use crate::disk::{Disk, DiskFile, is_full};
-use crate::intent::{Receipt, RecordError, Running};
+use crate::intent::{Promised, Receipt, RecordError, Running, Signing};
+use crate::period::Origins;
 use crate::queue::{About, Ack, Draft};
-use crate::segment::{self, Head, Open};
-use crate::tail::Written;
+use crate::sector;
+use crate::segment::{self, Head, Mark, Open};
+use crate::spare::Spare;
+use crate::tail::{Batch, Entry, Written};
 
 /// Bytes of entries that are written at once; a batch ends behind the record that passes it.
 const BATCH_BYTES: usize = 1 << 20;
-
-/// The file of a segment that has no number yet. Recovery removes it, like every `.new`.
-const SPARE: &str = "spare.new";
 
 /// Smaller segments are made when they are needed: their zeroes are written as fast as a thread is started.
 const SPARE_FROM: u64 = 1 << 20;
@@ -41,9 +40,14 @@ pub(crate) struct Wal {
     /// The segment that is filling. A new one begins with every start.
     pub(crate) current: Option<Current>,
     /// The next segment, prepared while the present one fills: writing its zeroes takes longer than many batches.
-    pub(crate) spare: Option<JoinHandle<io::Result<Box<dyn DiskFile>>>>,
-    /// Signs what is acknowledged.
-    pub(crate) promises: NoteSigner,
+    pub(crate) preparing: Option<JoinHandle<io::Result<Spare>>>,
+    /// The one that was prepared and has waited for a batch that fits.
+    pub(crate) spare: Option<Spare>,
+    /// What is written: the same memory for every batch.
+    pub(crate) sectors: Vec<u8>,
+    /// Signs what was acknowledged.
+    pub(crate) signing: Arc<Signing>,
+    pub(crate) origins: Origins,
     /// Outcomes that found no room; they have nobody who would send them again.
     pub(crate) waiting: Vec<Draft>,
 }
@@ -53,6 +57,7 @@ pub(crate) struct Current {
     file: Box<dyn DiskFile>,
     at: u64,
     size: u64,
+    mark: Mark,
 }
 
 /// Why a batch is not durable.
@@ -82,36 +87,36 @@ impl Wal {
     pub(crate) fn run(mut self) {
         let last = LastOne(self.core.clone());
         while let Some(batch) = self.core.queue.pull() {
-            let batch: Vec<Draft> = self.waiting.drain(..).chain(batch).collect();
-            if !self.commit(batch) {
+            let mut drafts = std::mem::take(&mut self.waiting);
+            drafts.extend(batch);
+            if !self.commit(drafts) {
                 break;
             }
         }
         for draft in self.waiting.drain(..) {
             draft.ack.refuse(RecordError::NoRoom);
         }
-        if let Some(Err(_)) = self.spare.take().map(JoinHandle::join) {
+        if let Some(Err(_)) = self.preparing.take().map(JoinHandle::join) {
             tracing::debug!("the thread that prepared a segment panicked");
         }
         drop(last);
     }
 
     /// Makes drafts durable and tells those who wait; says whether the writer can go on.
-    fn commit(&mut self, drafts: Vec<Draft>) -> bool {
-        let mut rest = drafts.into_iter().peekable();
-        while rest.peek().is_some() {
+    fn commit(&mut self, mut drafts: Vec<Draft>) -> bool {
+        while !drafts.is_empty() {
             let mut bytes = 0;
-            let mut batch = Vec::new();
-            while let Some(draft) = rest.next_if(|_| bytes < BATCH_BYTES && batch.len() < segment::BATCH_MAX)
-            {
+            let fits = |draft: &&Draft| {
+                let fits = bytes < BATCH_BYTES;
                 bytes += draft.encoded.len();
-                batch.push(draft);
-            }
-            match self.append(&batch) {
-                Ok(written) => self.acknowledge(batch, written),
+                fits
+            };
+            let count = drafts.iter().take(segment::BATCH_MAX).take_while(fits).count();
+            match self.append(drafts.get(..count).unwrap_or_default()) {
+                Ok(written) => self.acknowledge(drafts.drain(..count), &written),
                 Err(WalError::NoRoom(error)) => {
                     tracing::warn!(%error, "no room for the write-ahead log");
-                    for draft in batch.into_iter().chain(rest) {
+                    for draft in drafts {
                         if matches!(draft.ack, Ack::Outcome(_)) {
                             self.waiting.push(draft);
                         } else {
@@ -124,7 +129,7 @@ impl Wal {
                     tracing::error!(%error, "the write-ahead log failed; nothing is recorded or permitted any more");
                     let error = RecordError::Failed(error.to_string());
                     self.core.queue.end(error.clone());
-                    batch.into_iter().chain(rest).for_each(|draft| draft.ack.refuse(error.clone()));
+                    drafts.into_iter().for_each(|draft| draft.ack.refuse(error.clone()));
                     return false;
                 }
             }
@@ -133,41 +138,49 @@ impl Wal {
     }
 
     /// Writes one batch and syncs it.
-    fn append(&mut self, batch: &[Draft]) -> Result<Vec<Written>, WalError> {
-        let mut frames = Vec::with_capacity(batch.len() * 1_024);
-        let mut written = Vec::with_capacity(batch.len());
-        for ((seq, place), draft) in (self.next_seq..).zip(0..).zip(batch) {
-            let entry = draft.encoded.numbered(seq);
-            let leaf = leaf_hash(&entry);
-            segment::push_frame(&mut frames, seq, place, &leaf, &entry);
-            written.push(Written {
-                seq,
-                tenant: draft.tenant.clone(),
-                time: draft.time,
-                about: draft.about,
-                entry: entry.into(),
-                leaf,
-                index: None,
-            });
-        }
-        let length = frames.len() as u64;
+    fn append(&mut self, batch: &[Draft]) -> Result<Batch, WalError> {
+        let length_max: usize = batch.iter().map(|draft| segment::frame_bytes(draft.encoded.len())).sum();
+        let room = sector::bytes_for(length_max) as u64;
         let began = self.core.clock.monotonic_us();
-        if self.current.as_ref().is_none_or(|current| current.at + length > current.size) {
-            let new = self.next_segment(length);
+        if self.current.as_ref().is_none_or(|current| current.at + room > current.size) {
+            let new = self.next_segment(room);
             self.current =
                 Some(new.map_err(|e| if is_full(&e) { WalError::NoRoom(e) } else { WalError::Failed(e) })?);
         }
         let Some(current) = &mut self.current else {
             return Err(WalError::Failed(io::Error::other("there is no segment")));
         };
+        let mut frames = Vec::with_capacity(length_max);
+        let mut placed = Vec::with_capacity(batch.len());
+        for ((seq, place), draft) in (self.next_seq..).zip(0..).zip(batch) {
+            let write = |out: &mut Vec<u8>| draft.encoded.write(seq, out);
+            placed.push(segment::push_frame(&mut frames, current.mark, seq, place, write));
+        }
+        self.sectors.clear();
+        sector::lay(&mut self.sectors, self.next_seq, &frames);
+        let length = self.sectors.len() as u64;
         // The room is there, so even a full disk is a failure here.
-        current.file.write_at(&frames, current.at).map_err(WalError::Failed)?;
+        current.file.write_at(&self.sectors, current.at).map_err(WalError::Failed)?;
         current.file.sync_data().map_err(WalError::Failed)?;
         current.at += length;
         let half_full = current.at > current.size / 2;
+        let frames = Arc::new(frames);
+        let written: Batch = (self.next_seq..)
+            .zip(batch)
+            .zip(placed)
+            .map(|((seq, draft), (at, leaf))| Written {
+                seq,
+                tenant: draft.tenant.clone(),
+                time: draft.time,
+                about: draft.about,
+                entry: Entry::new(frames.clone(), at),
+                leaf,
+                index: OnceLock::new(),
+            })
+            .collect();
         self.next_seq += batch.len() as u64;
         self.last_leaf = written.last().map_or(self.last_leaf, |w| w.leaf);
-        for record in &written {
+        for record in &*written {
             match record.about {
                 About::Intent(id) => drop(self.open.insert(id, record.tenant.clone())),
                 About::Outcome(id) => drop(self.open.remove(&id)),
@@ -179,23 +192,25 @@ impl Wal {
         stats.syncs.fetch_add(1, Relaxed);
         stats.records.fetch_add(batch.len() as u64, Relaxed);
         stats.bytes.fetch_add(length, Relaxed);
-        if half_full && self.spare.is_none() && self.segment_bytes >= SPARE_FROM {
-            self.prepare_spare();
+        if half_full && self.segment_bytes >= SPARE_FROM {
+            self.prepare();
         }
         Ok(written)
     }
 
-    fn acknowledge(&self, batch: Vec<Draft>, written: Vec<Written>) {
-        let leaves = written.iter().map(|w| w.leaf).collect();
-        let Some(signed) = SignedBatch::sign(&self.core.origin, leaves, &self.promises) else { return };
-        let signed = Arc::new(signed);
-        let receipts: Vec<Receipt> = written
-            .iter()
-            .enumerate()
-            .map(|(place, w)| self.core.receipt(w, (signed.clone(), place)))
-            .collect();
-        self.core.tail().extend(written);
-        for (draft, receipt) in batch.into_iter().zip(receipts) {
+    fn acknowledge(&mut self, drafts: impl Iterator<Item = Draft>, written: &Batch) {
+        let promised =
+            Arc::new(Promised::new(written.iter().map(|w| w.leaf).collect(), self.signing.clone()));
+        self.core.add(written.clone());
+        for (place, (draft, written)) in drafts.zip(written.iter()).enumerate() {
+            let receipt = Receipt {
+                origin: self.origins.of(&written.tenant, written.time, &self.core.origin),
+                tenant: draft.tenant,
+                node: self.core.node,
+                seq: written.seq,
+                leaf: written.leaf,
+                batch: (promised.clone(), place),
+            };
             // The one who waited may have gone; the record stands all the same.
             match draft.ack {
                 Ack::Begin { began_us, slot, reply } => {
@@ -204,28 +219,25 @@ impl Wal {
                     }
                 }
                 Ack::One(reply) => drop(reply.send(Ok(receipt))),
-                Ack::Many(shared) => drop(shared.send_replace(Some(Ok(receipt)))),
+                Ack::Many(first) => first.tell(Ok(receipt)),
                 Ack::Outcome(slot) => drop(slot),
             }
         }
     }
 
-    /// Begins to write the zeroes of the next segment, in a thread that ends with it.
-    fn prepare_spare(&mut self) {
-        let (disk, path, size) = (self.disk.clone(), self.folder.join(SPARE), self.segment_bytes);
-        let prepare = move || {
-            let made = disk.create(&path).and_then(|mut file| {
-                file.zero(0, size)?;
-                file.sync_data()?;
-                Ok(file)
-            });
-            made.inspect_err(|_| give_back(&*disk, &path))
-        };
+    /// Begins to make the file of the next segment, if there is none yet, in a thread that ends with it.
+    fn prepare(&mut self) {
+        if self.preparing.is_some() || self.spare.is_some() || self.core.freed.any() {
+            return;
+        }
+        let (disk, folder, size) = (self.disk.clone(), self.folder.clone(), self.segment_bytes);
+        let prepare = move || Spare::ahead(&*disk, &folder, size);
         // Without a thread, or without room, the segment is made when it is needed.
-        self.spare = std::thread::Builder::new().name("bartizan-wal-spare".to_owned()).spawn(prepare).ok();
+        self.preparing =
+            std::thread::Builder::new().name("bartizan-wal-spare".to_owned()).spawn(prepare).ok();
     }
 
-    /// Makes a segment with its head, filled with zeroes, durable before it has its name; with room for `length` bytes.
+    /// Makes a segment with room for `length` bytes behind its head, which is durable before the segment has its name.
     fn next_segment(&mut self, length: u64) -> io::Result<Current> {
         let head = Head {
             node: self.core.node,
@@ -234,32 +246,33 @@ impl Wal {
             open: self.open.clone(),
         };
         let path = segment::path_of(&self.folder, head.first);
-        let head = head.encode();
+        let first = head.first;
+        let (head, mark) = head.encode();
         let at = head.len() as u64;
-        let spare = self.spare.take().and_then(|thread| thread.join().ok()?.ok());
-        let (temporary, mut file, size) = match spare.filter(|_| at + length <= self.segment_bytes) {
-            Some(file) => (self.folder.join(SPARE), file, self.segment_bytes),
-            None => {
-                let temporary = path.with_extension("new");
-                let size = self.segment_bytes.max(at + length);
-                let file = self.disk.create(&temporary).and_then(|mut file| {
-                    file.zero(0, size)?;
-                    Ok(file)
-                });
-                (temporary.clone(), file.inspect_err(|_| give_back(&*self.disk, &temporary))?, size)
-            }
-        };
-        file.write_at(&head, 0)?;
-        file.sync_data()?;
-        self.disk.rename(&temporary, &path)?;
+        let mut spare = self.file_for(&path, at + length)?;
+        spare.file.write_at(&head, 0)?;
+        // What it was filled with is durable with the head.
+        spare.file.sync_data()?;
+        self.disk.rename(&spare.path, &path)?;
         self.disk.sync_dir(&self.folder)?;
-        Ok(Current { file, at, size })
+        if spare.size == self.segment_bytes {
+            self.core.freed.is_usual(first);
+        }
+        Ok(Current { file: spare.file, at, size: spare.size, mark })
     }
-}
-
-/// Removes a half-made file. If that fails, the next attempt or the next start overwrites or removes it.
-fn give_back(disk: &dyn Disk, path: &Path) {
-    if let Err(error) = disk.remove(path) {
-        tracing::debug!(%error, "a half-made segment stays");
+    /// A file of at least `size` bytes: the one that was prepared, a freed one, or a new one.
+    fn file_for(&mut self, path: &Path, size: u64) -> io::Result<Spare> {
+        let usual = self.segment_bytes;
+        if size > usual {
+            let size = size.next_multiple_of(sector::SECTOR as u64);
+            return Spare::new(&*self.disk, path.with_extension("new"), size);
+        }
+        if let Some(thread) = self.preparing.take() {
+            self.spare = thread.join().ok().and_then(Result::ok);
+        }
+        match self.spare.take().or_else(|| Spare::freed(&*self.disk, &self.core.freed, usual)) {
+            Some(spare) => Ok(spare),
+            None => Spare::new(&*self.disk, path.with_extension("new"), usual),
+        }
     }
 }

@@ -95,7 +95,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("record.queue_max", "8192", "Records that may wait for the disk; more are refused."),
     setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
-    setting("record.segment_bytes", "67108864", "Bytes of a segment of the write-ahead log."),
+    setting(
+        "record.segment_bytes",
+        "67108864",
+        "Bytes of a segment of the write-ahead log; up to four more are kept to be used again.",
+    ),
     setting(
         "record.retention_days",
         "",

@@ -92,6 +92,52 @@ pub(super) async fn explore(disk: &SimDisk) -> usize {
     seen.len()
 }
 
+/// Whether it is the name of a freed segment.
+fn is_freed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "old")
+}
+
+/// How often a freed segment has become the next one.
+pub(super) fn used_again(disk: &SimDisk) -> usize {
+    let again = |op: &&Op| matches!(op, Op::Rename { from, to, .. } if is_freed(from) && !is_freed(to));
+    disk.ops().iter().filter(again).count()
+}
+
+#[tokio::test]
+async fn inv_ack_every_crash_of_segments_that_are_used_again_and_again_recovers() {
+    for segment_bytes in [2_048, 4_096] {
+        let (disk, clock) = (SimDisk::default(), clock());
+        let config = Config { segment_bytes, ..config() };
+        let (one, lock) = (Arc::new(disk.clone()), Arc::new(disk.clone()));
+        let recorder = Recorder::open(config, clock.clone(), one, lock).await.unwrap();
+        for n in 0..16 {
+            // The clock goes back; numbers do not.
+            clock.set_wall(Timestamp::from_secs(1_795_161_600 - n * 60));
+            if n % 5 == 4 {
+                write_batch(&recorder, &disk, 3).await;
+            } else {
+                let what = "x".repeat(usize::try_from(100 + n % 3 * 350).unwrap());
+                let receipt = recorder.system(System::Recovered { what }).await.unwrap();
+                disk.acked(receipt.seq, receipt.leaf);
+            }
+            if n % 2 == 1 {
+                recorder.seal_now().await.unwrap();
+            }
+        }
+        assert!(used_again(&disk) >= 3, "{}", used_again(&disk));
+        // Whatever an earlier use has left is still there, behind what was written since.
+        let files = disk.files();
+        let last = files.iter().rfind(|(path, _)| path.extension().is_some_and(|e| e == "seg")).unwrap();
+        let first = crate::segment::first_of(last.0.file_name().unwrap().to_str().unwrap()).unwrap();
+        let stale = last.1.as_chunks::<512>().0.iter().filter(|sector| {
+            matches!(crate::sector::read(sector), crate::sector::Sector::Written { stamp, .. } if stamp < first)
+        });
+        assert!(stale.count() > 0, "nothing is left of earlier uses of {}", last.0.display());
+        let states = explore(&disk).await;
+        assert!(states > 200, "{states} states");
+    }
+}
+
 #[tokio::test]
 async fn inv_ack_every_crash_of_a_working_day_recovers() {
     let (disk, clock) = (SimDisk::default(), clock());
@@ -115,8 +161,11 @@ async fn inv_ack_every_crash_of_a_working_day_recovers() {
     recorder.seal_now().await.unwrap();
     let receipt = recorder.system(System::Initialised).await.unwrap();
     disk.acked(receipt.seq, receipt.leaf);
-    // The seal removed segments: everything that is needed is still there.
-    assert!(disk.ops().iter().any(|op| matches!(op, Op::Remove { .. })), "segments are removed");
+    // The seal freed segments: everything that is needed is still there.
+    assert!(
+        disk.ops().iter().any(|op| matches!(op, Op::Rename { to, .. } if is_freed(to))),
+        "segments are freed"
+    );
     let states = explore(&disk).await;
     assert!(states > 100, "{states} states");
 }
@@ -155,7 +204,7 @@ async fn write_batch(recorder: &Recorder, disk: &SimDisk, size: usize) {
             (draft, told)
         })
         .unzip();
-    core.queue.push(drafts).unwrap();
+    core.queue.push_together(drafts);
     for told in told {
         let receipt = told.await.unwrap().unwrap();
         disk.acked(receipt.seq, receipt.leaf);
@@ -204,9 +253,11 @@ async fn inv_ack_a_segment_that_was_prepared_ahead_recovers_from_every_crash() {
 
 #[tokio::test]
 async fn inv_ack_random_days_recover_from_random_crashes() {
+    let mut again = 0;
     for seed in 0..6 {
-        random_day(seed).await;
+        again += random_day(seed).await;
     }
+    assert!(again > 0, "no segment was used again");
 }
 
 #[tokio::test]
@@ -218,7 +269,9 @@ async fn inv_ack_a_thousand_random_days_recover_from_random_crashes() {
 }
 
 /// A day of random work, crashed at random points, each recovered from.
-async fn random_day(seed: u64) {
+///
+/// Gives how often a segment was used again.
+async fn random_day(seed: u64) -> usize {
     let random = SeededRandom::new(seed);
     let byte = move || {
         let mut out = [0];
@@ -260,4 +313,5 @@ async fn random_day(seed: u64) {
             recovers(crashed, &acked, &known, &format!("seed {seed} after {count}")).await;
         }
     }
+    used_again(&disk)
 }

@@ -336,6 +336,37 @@ const TABLE: &[(Fault, Then)] = &[
 ];
 
 #[tokio::test]
+async fn inv_ack_a_segment_that_cannot_be_used_again_stops_or_is_removed() {
+    let table = [
+        (Fault::WriteOf(".old"), Then::Stops),
+        (Fault::WriteOfDone(".old"), Then::Stops),
+        (Fault::SyncOf(".old"), Then::Stops),
+        (Fault::RenameTo(".old"), Then::GoesOn),
+    ];
+    for (fault, then) in table {
+        let disk = SimDisk::default();
+        let recorder = open(&disk).await;
+        let mut acked = BTreeMap::new();
+        disk.fail(fault);
+        for n in 0..40 {
+            let Ok(intent) = intend(&recorder, parts(n)).await else { break };
+            acked.insert(intent.receipt().seq, intent.receipt().leaf);
+            drop(intent);
+            drop(recorder.seal_now().await);
+        }
+        assert_eq!(disk.faults_left(), 0, "{fault:?} had no chance");
+        let went = if recorder.failure().is_some() { Then::Stops } else { Then::GoesOn };
+        assert_eq!(went, then, "{fault:?}: {:?}", recorder.failure());
+        recorder.close().await;
+        let rebooted = disk.rebooted();
+        let again = open(&rebooted).await;
+        again.seal_now().await.unwrap();
+        super::crash::check(&rebooted, &acked, &format!("{fault:?}"));
+        again.close().await;
+    }
+}
+
+#[tokio::test]
 async fn inv_ack_every_place_fails_before_and_after_and_stops_or_goes_on_as_the_table_says() {
     for (fault, then) in TABLE {
         let disk = SimDisk::default();

@@ -178,6 +178,74 @@ async fn a_rewritten_log_with_a_true_signature_is_refused_by_the_lock_and_then_b
     );
 }
 
+#[tokio::test]
+async fn inv_ack_earlier_segments_that_are_put_back_are_refused_or_harmless() {
+    let disk = SimDisk::default();
+    let recorder = open(&disk).await;
+    let mut acked = BTreeMap::new();
+    let mut earlier: BTreeMap<(PathBuf, Vec<u8>), ()> = BTreeMap::new();
+    for n in 0..12 {
+        let intent = intend(&recorder, parts(n)).await.unwrap();
+        acked.insert(intent.receipt().seq, intent.receipt().leaf);
+        drop(intent);
+        let wal = disk.files().into_iter().filter(|(path, _)| path.starts_with("/data/wal"));
+        earlier.extend(wal.map(|file| (file, ())));
+        if n % 2 == 1 {
+            recorder.seal_now().await.unwrap();
+        }
+    }
+    recorder.close().await;
+    assert!(super::crash::used_again(&disk) > 0);
+    let disk = disk.rebooted();
+    let now = disk.files();
+    let is_segment =
+        |path: &&PathBuf| path.starts_with("/data/wal") && path.extension().is_some_and(|e| e == "seg");
+    let last = now.keys().rfind(is_segment).unwrap().clone();
+    // As many sectors as are used.
+    let used = now[&last].chunks(512).position(|sector| sector.iter().all(|b| *b == 0));
+    let used = used.unwrap_or(now[&last].len() / 512) * 512;
+    let (mut refused, mut harmless) = (0, 0);
+    for (path, bytes) in earlier.into_keys() {
+        let first_of = path.with_extension("seg");
+        let mut cases: Vec<(&str, PathBuf, Vec<u8>)> = vec![
+            ("under its name", first_of, bytes.clone()),
+            ("under the last one's name", last.clone(), bytes.clone()),
+            ("as the one behind", PathBuf::from("/data/wal/00000000000000009000.seg"), bytes.clone()),
+            ("as a freed one", PathBuf::from("/data/wal/00000000000000000001.old"), bytes.clone()),
+        ];
+        // Its sectors at their places in the last one, from each place on.
+        for from in (0..bytes.len()).step_by(512) {
+            let mut mixed = now[&last].clone();
+            mixed.truncate(from);
+            mixed.extend_from_slice(&bytes[from..]);
+            cases.push((
+                if from < used { "over the last one" } else { "behind its end" },
+                last.clone(),
+                mixed,
+            ));
+        }
+        for (what, at, bytes) in cases {
+            let what = format!("{} {what}", path.display());
+            let changed = disk.rebooted();
+            crate::disk::write_whole(&changed, Path::new(""), &[(at, bytes)]).unwrap();
+            match open_at(&changed.rebooted(), &clock()).await {
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(error.to_string().contains("second copy"), "{what}: names the way out: {error}");
+                    refused += 1;
+                    continue;
+                }
+            }
+            let again = open_at(&changed, &clock()).await.unwrap();
+            drop(intend(&again, parts(500)).await.unwrap());
+            again.close().await;
+            super::crash::check(&changed, &acked, &what);
+            harmless += 1;
+        }
+    }
+    assert!(refused > 20 && harmless > 20, "{refused} refused, {harmless} harmless");
+}
+
 /// What a file is for. Checkpoint and key are for readers elsewhere: a start takes the head from the lock store and writes
 /// them anew. Partial tiles of earlier sizes are for readers of older checkpoints. Of a segment the end may be torn.
 fn kind(path: &Path, sizes: &BTreeMap<PathBuf, u64>) -> String {

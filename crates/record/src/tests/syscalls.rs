@@ -57,7 +57,7 @@ impl Checkpoints for FileLock {
 async fn open_in(folder: &Path) -> Result<Recorder, OpenError> {
     let lock = folder.join("lock-store");
     fs::create_dir_all(&lock).unwrap();
-    let config = Config { folder: folder.join("data"), segment_bytes: 1 << 14, ..config() };
+    let config = Config { folder: folder.join("data"), segment_bytes: 1 << 12, ..config() };
     Recorder::open(config, clock(), Arc::new(RealDisk), Arc::new(FileLock(lock))).await
 }
 

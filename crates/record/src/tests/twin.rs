@@ -13,7 +13,7 @@ const SECOND: &str = "/second";
 /// Both copies on one simulated disk, so that a crash can leave any part of either.
 async fn open_twin(disk: &SimDisk) -> Result<Recorder, OpenError> {
     let copy = Copy { disk: Arc::new(disk.clone()), folder: PathBuf::from(SECOND) };
-    let config = Config { copy: Some(copy), ..config() };
+    let config = Config { copy: Some(copy), segment_bytes: 3_072, ..config() };
     Recorder::open(config, clock(), Arc::new(disk.clone()), Arc::new(disk.clone())).await
 }
 
@@ -32,7 +32,7 @@ fn segments(disk: &SimDisk, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
 async fn inv_ack_every_crash_recovers_from_either_copy_alone() {
     let disk = SimDisk::default();
     let recorder = open_twin(&disk).await.unwrap();
-    for n in 0..5 {
+    for n in 0..8 {
         let intent = intend(&recorder, parts(n)).await.unwrap();
         disk.acked(intent.receipt().seq, intent.receipt().leaf);
         if n % 2 == 0 {
@@ -40,10 +40,11 @@ async fn inv_ack_every_crash_recovers_from_either_copy_alone() {
         } else {
             std::mem::forget(intent);
         }
-        if n == 2 {
+        if n >= 2 {
             recorder.seal_now().await.unwrap();
         }
     }
+    assert!(super::crash::used_again(&disk) > 1, "on both");
     let ops = disk.ops();
     let (mut acked, mut seen) = (BTreeMap::new(), HashSet::new());
     for count in 0..=ops.len() {
