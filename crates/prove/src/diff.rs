@@ -1,11 +1,11 @@
 //! What changed between two sets of rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use cedar_policy::{Effect, Policy, PolicySet};
+use cedar_policy::{Policy, PolicyId, PolicySet};
 
-/// What a rule says, without id and annotations: effect, scope, conditions.
-pub(crate) fn body(policy: &Policy) -> String {
+/// What a rule says, without id and annotations: effect, scope, conditions. Slow: the rule is read again from its text.
+fn body(policy: &Policy) -> String {
     let Ok(mut est) = policy.to_json() else {
         // Two that cannot be compared are different.
         return format!("{}\n{policy}", policy.id());
@@ -16,44 +16,86 @@ pub(crate) fn body(policy: &Policy) -> String {
     est.to_string()
 }
 
-/// Every body of a set.
-pub(crate) fn bodies(set: &PolicySet) -> BTreeSet<String> {
-    set.policies().map(body).collect()
+/// The rules of each set that are not in the other under the same name and in the same words, by what they say.
+struct Apart<'p> {
+    old: Vec<(String, &'p Policy)>,
+    new: Vec<(String, &'p Policy)>,
+}
+
+impl<'p> Apart<'p> {
+    fn of(old: &'p PolicySet, new: &'p PolicySet) -> Self {
+        let apart = |set: &'p PolicySet, other: &PolicySet| {
+            set.policies()
+                .filter(|policy| !stands(policy, other))
+                .map(|policy| (body(policy), policy))
+                .collect()
+        };
+        Self { old: apart(old, new), new: apart(new, old) }
+    }
+}
+
+/// Whether `set` has the same rule under the same name in the same words.
+fn stands(policy: &Policy, set: &PolicySet) -> bool {
+    set.policy(policy.id()).is_some_and(|twin| twin.to_string() == policy.to_string())
+}
+
+/// The rules of `set` that do not stand in `other` word for word.
+pub(crate) fn unlike(set: &PolicySet, other: &PolicySet) -> PolicySet {
+    let policies = set.policies().filter(|policy| !stands(policy, other)).cloned();
+    // Rules of one set have different names.
+    PolicySet::from_policies(policies).unwrap_or_default()
+}
+
+/// What changed: the rules of `old` that no rule of `new` says again, and the other way round. Names and annotations do not
+/// count.
+pub(crate) fn different(old: &PolicySet, new: &PolicySet) -> (BTreeSet<PolicyId>, BTreeSet<PolicyId>) {
+    let apart = Apart::of(old, new);
+    let only = |these: &[(String, &Policy)], those: &[(String, &Policy)]| {
+        let said: BTreeSet<&str> = those.iter().map(|(body, _)| body.as_str()).collect();
+        let unsaid = these.iter().filter(|(body, _)| !said.contains(body.as_str()));
+        unsaid.map(|(_, policy)| policy.id().clone()).collect()
+    };
+    (only(&apart.old, &apart.new), only(&apart.new, &apart.old))
 }
 
 /// The rules of `new` whose remedies differ from those of the rule they stand for, and are not plainly stronger. Gone remedies
 /// are stronger: less is offered. Any other difference is not known to be; so a changed detector set, quorum or deadline
 /// has to be looked at by a person.
 pub(crate) fn remedies_changed(old: &PolicySet, new: &PolicySet) -> Vec<String> {
-    let mut by_body: BTreeMap<String, Vec<&Policy>> = BTreeMap::new();
-    for policy in old.policies() {
-        by_body.entry(body(policy)).or_default().push(policy);
-    }
-    let same = |a: &Policy, b: &Policy| clauses(a) == clauses(b);
-    let gone: Vec<&Policy> = old.policies().filter(|policy| new.policy(policy.id()).is_none()).collect();
-    let mut out: Vec<String> = new
-        .policies()
-        .filter(|policy| policy.effect() == Effect::Forbid && !clauses(policy).is_empty())
-        .filter(|policy| match old.policy(policy.id()) {
-            Some(before) => !same(before, policy),
+    let apart = Apart::of(old, new);
+    let gone: Vec<&Policy> =
+        apart.old.iter().map(|(_, p)| *p).filter(|p| new.policy(p.id()).is_none()).collect();
+    let changed = |(said, policy): &&(String, &Policy)| {
+        if clauses(policy).is_empty() {
+            return false;
+        }
+        let same = |before: &&Policy| clauses(before) == clauses(policy);
+        match old.policy(policy.id()) {
+            Some(before) => !same(&before),
             None => {
-                // A rule under a new name may stand for one that is gone.
-                let stood = by_body.get(&body(policy)).unwrap_or(&gone);
-                !stood.is_empty() && !stood.iter().any(|before| same(before, policy))
+                // A rule under a new name may stand for one that says the same, or for one that is gone.
+                let twins: Vec<&Policy> =
+                    apart.old.iter().filter(|(body, _)| body == said).map(|(_, p)| *p).collect();
+                let stood = if twins.is_empty() { &gone } else { &twins };
+                !stood.is_empty() && !stood.iter().any(same)
             }
-        })
-        .map(|policy| policy.id().to_string())
-        .collect();
-    out.sort_unstable();
-    out
+        }
+    };
+    names(apart.new.iter().filter(changed))
 }
 
 /// The rules of `new` that bring remedies where there was no such rule.
 pub(crate) fn remedies_added(old: &PolicySet, new: &PolicySet) -> Vec<String> {
-    let before = bodies(old);
-    let added = |p: &&Policy| old.policy(p.id()).is_none() && !before.contains(&body(p));
-    let mut out: Vec<String> =
-        new.policies().filter(|p| !clauses(p).is_empty()).filter(added).map(|p| p.id().to_string()).collect();
+    let apart = Apart::of(old, new);
+    let before: BTreeSet<&str> = apart.old.iter().map(|(body, _)| body.as_str()).collect();
+    let added = |(body, policy): &&(String, &Policy)| {
+        !clauses(policy).is_empty() && old.policy(policy.id()).is_none() && !before.contains(body.as_str())
+    };
+    names(apart.new.iter().filter(added))
+}
+
+fn names<'p>(rules: impl Iterator<Item = &'p (String, &'p Policy)>) -> Vec<String> {
+    let mut out: Vec<String> = rules.map(|(_, policy)| policy.id().to_string()).collect();
     out.sort_unstable();
     out
 }
@@ -103,6 +145,31 @@ mod tests {
         // One that stands for a rule that is gone has to bring the same remedy.
         assert_eq!(remedies_changed(&old, &set(&[("c", "strip_tools")])), ["c"]);
         assert!(remedies_changed(&old, &set(&[("c", "justify")])).is_empty());
+    }
+
+    #[test]
+    fn what_is_said_again_is_no_difference() {
+        let set = |text: &str| text.parse::<PolicySet>().unwrap();
+        let renamed = |set: &PolicySet, from: &str, to: &str| {
+            PolicySet::from_policies(set.policies().map(|p| match p.id().to_string() == from {
+                true => p.new_id(PolicyId::new(to)),
+                false => p.clone(),
+            }))
+        };
+        let a = set(
+            "permit (principal, action, resource); forbid (principal, action, resource) when { context.x };",
+        );
+        let b = set(
+            "permit(principal,action,resource);\n@owner(\"o\") forbid (principal, action, resource) when { context.x };",
+        );
+        assert_eq!(different(&a, &b), Default::default());
+        assert_eq!(different(&a, &renamed(&b, "policy1", "other").unwrap()), Default::default());
+        let c = set(
+            "permit (principal, action, resource); forbid (principal, action, resource) when { context.y };",
+        );
+        let one = || BTreeSet::from([PolicyId::new("policy1")]);
+        assert_eq!(different(&a, &c), (one(), one()));
+        assert_eq!(different(&a, &PolicySet::new()).0.len(), 2);
     }
 
     #[test]

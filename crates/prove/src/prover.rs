@@ -119,7 +119,9 @@ impl Prover {
             Ok(path) => path.clone(),
             Err(detail) => return unavailable(detail.clone()),
         };
-        if let Some(Err(error)) = question.compared().map(|old| vocabulary.check(old)) {
+        // What stands in both was checked with the set asked about.
+        let older = question.compared().map(|old| diff::unlike(old, question.asked()));
+        if let Some(Err(error)) = older.map(|old| vocabulary.check(&old)) {
             let detail = format!("the set compared with does not fit the vocabulary of now: {error}");
             return (all(&not_proven(Why::Unsupported, detail)), None);
         }

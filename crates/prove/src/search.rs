@@ -7,7 +7,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{
-    Effect, EntityUid, Policy, PolicySet, PrincipalConstraint, RequestEnv, ResourceConstraint, Schema,
+    Effect, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint, RequestEnv, ResourceConstraint,
+    Schema,
 };
 use cedar_policy_symcc::{
     CompiledPolicy, CompiledPolicySet, CompiledSchema, SymEnv, never_errors_asserts, term_factory,
@@ -24,7 +25,6 @@ use crate::wire::Found;
 #[derive(Debug)]
 struct Rule {
     policy: Policy,
-    body: String,
     principal: Option<EntityUid>,
     resource: Option<EntityUid>,
     /// The kinds of ask that it is not trivially false for, as places in [`Search::kinds`].
@@ -35,7 +35,8 @@ struct Rule {
 #[derive(Debug)]
 struct Side {
     rules: Vec<Rule>,
-    bodies: BTreeSet<String>,
+    /// Those that the other set does not say, if there is one.
+    changed: BTreeSet<PolicyId>,
 }
 
 /// What is not known so far, and that nothing is refuted.
@@ -103,10 +104,11 @@ impl<'a> Search<'a> {
         let id = cedar_policy::PolicyId::new(about);
         match question {
             Question::NothingNew { old, new } => {
-                self.nothing_new(&Side::of(old), &Side::of(new), claim).await
+                let (old, new) = Side::both(old, new);
+                self.nothing_new(&old, &new, claim).await
             }
             Question::Equivalent { old, new } => {
-                let (old, new) = (Side::of(old), Side::of(new));
+                let (old, new) = Side::both(old, new);
                 let more = self.nothing_new(&old, &new, claim).await?;
                 let less = self.nothing_new(&new, &old, claim).await?;
                 Ok(more.or(less))
@@ -130,16 +132,15 @@ impl<'a> Search<'a> {
     async fn nothing_new(&mut self, old: &Side, new: &Side, claim: &Claim<'_>) -> Step<Doubts> {
         let mut doubts = None;
         let mut open = Vec::new();
-        for rule in new.rules.iter().filter(|rule| rule.permits() && !old.bodies.contains(&rule.body)) {
+        for rule in new.changed().filter(|rule| rule.permits()) {
             let pair = old.rules.iter().find(|o| o.policy.id() == rule.policy.id() && o.permits());
             self.pair(rule, rule, pair, claim, &mut open).await?;
         }
-        let gone = || old.rules.iter().filter(|rule| !new.bodies.contains(&rule.body));
-        for rule in gone().filter(|rule| !rule.permits()) {
+        for rule in old.changed().filter(|rule| !rule.permits()) {
             let pair = new.rules.iter().find(|n| n.policy.id() == rule.policy.id() && !n.permits());
             self.pair(rule, rule, pair, claim, &mut open).await?;
         }
-        for rule in gone() {
+        for rule in old.changed() {
             let pair = new.rules.iter().find(|n| n.policy.id() == rule.policy.id());
             note(&mut doubts, self.errors_stay(rule, pair, claim).await?);
         }
@@ -416,8 +417,16 @@ impl Side {
     fn of(set: &PolicySet) -> Self {
         let mut rules: Vec<Rule> = set.policies().map(|policy| Rule::of(policy.clone())).collect();
         rules.sort_by(|a, b| a.policy.id().cmp(b.policy.id()));
-        let bodies = rules.iter().map(|rule| rule.body.clone()).collect();
-        Self { rules, bodies }
+        Self { rules, changed: BTreeSet::new() }
+    }
+
+    fn both(old: &PolicySet, new: &PolicySet) -> (Self, Self) {
+        let (gone, fresh) = diff::different(old, new);
+        (Self { changed: gone, ..Self::of(old) }, Self { changed: fresh, ..Self::of(new) })
+    }
+
+    fn changed(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| self.changed.contains(rule.policy.id()))
     }
 }
 
@@ -437,7 +446,7 @@ impl Rule {
             | ResourceConstraint::Is(_)
             | ResourceConstraint::IsIn(..) => None,
         };
-        Self { body: diff::body(&policy), principal, resource, policy, kinds: OnceCell::new() }
+        Self { principal, resource, policy, kinds: OnceCell::new() }
     }
 
     fn permits(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What prover and worker say to each other: one line of JSON each, the task first.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use cedar_policy::{Policy, PolicyId, PolicySet, Schema, SchemaFragment};
@@ -10,8 +11,8 @@ use crate::answer::Why;
 use crate::meaning::World;
 use crate::question::Question;
 
-/// Rules by id, in Cedar's JSON policy format.
-pub(crate) type Rules = Vec<(String, Value)>;
+/// Rules by id, as Cedar.
+pub(crate) type Rules = Vec<(String, String)>;
 
 /// Everything the worker needs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,10 +31,19 @@ pub(crate) struct Task {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Asked {
-    NothingNew { old: Rules, new: Rules },
-    Equivalent { old: Rules, new: Rules },
+    NothingNew(Pair),
+    Equivalent(Pair),
     NeverPermits { rules: Rules, invariants: Rules },
     NeverErrs { rules: Rules },
+}
+
+/// Two sets of rules; most of them are usually the same.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pair {
+    both: Rules,
+    old: Rules,
+    new: Rules,
 }
 
 /// What the worker tells.
@@ -62,8 +72,8 @@ pub(crate) enum Found {
 impl Asked {
     pub(crate) fn of(question: &Question) -> Option<Self> {
         Some(match question {
-            Question::NothingNew { old, new } => Self::NothingNew { old: rules(old)?, new: rules(new)? },
-            Question::Equivalent { old, new } => Self::Equivalent { old: rules(old)?, new: rules(new)? },
+            Question::NothingNew { old, new } => Self::NothingNew(Pair::of(old, new)?),
+            Question::Equivalent { old, new } => Self::Equivalent(Pair::of(old, new)?),
             Question::NeverPermits { rules: set, invariants } => {
                 Self::NeverPermits { rules: rules(set)?, invariants: rules(invariants)? }
             }
@@ -73,24 +83,54 @@ impl Asked {
 
     pub(crate) fn question(self) -> Option<Question> {
         Some(match self {
-            Self::NothingNew { old, new } => Question::NothingNew { old: set(old)?, new: set(new)? },
-            Self::Equivalent { old, new } => Question::Equivalent { old: set(old)?, new: set(new)? },
-            Self::NeverPermits { rules, invariants } => {
-                Question::NeverPermits { rules: set(rules)?, invariants: set(invariants)? }
+            Self::NothingNew(pair) => {
+                let (old, new) = pair.sets()?;
+                Question::NothingNew { old, new }
             }
-            Self::NeverErrs { rules } => Question::NeverErrs { rules: set(rules)? },
+            Self::Equivalent(pair) => {
+                let (old, new) = pair.sets()?;
+                Question::Equivalent { old, new }
+            }
+            Self::NeverPermits { rules, invariants } => {
+                Question::NeverPermits { rules: set(read(rules)?)?, invariants: set(read(invariants)?)? }
+            }
+            Self::NeverErrs { rules } => Question::NeverErrs { rules: set(read(rules)?)? },
         })
     }
 }
 
 /// A linked rule becomes the static one it stands for.
 fn rules(set: &PolicySet) -> Option<Rules> {
-    set.policies().map(|policy| Some((policy.id().to_string(), policy.to_json().ok()?))).collect()
+    let text = |policy: &Policy| match policy.to_cedar() {
+        Some(text) => Some(text),
+        None => Policy::from_json(None, policy.to_json().ok()?).ok()?.to_cedar(),
+    };
+    set.policies().map(|policy| Some((policy.id().to_string(), text(policy)?))).collect()
 }
 
-fn set(rules: Rules) -> Option<PolicySet> {
-    let policies = rules.into_iter().map(|(id, est)| Policy::from_json(Some(PolicyId::new(id)), est).ok());
-    PolicySet::from_policies(policies.collect::<Option<Vec<_>>>()?).ok()
+impl Pair {
+    fn of(old: &PolicySet, new: &PolicySet) -> Option<Self> {
+        let (mut before, after) = (rules(old)?, rules(new)?);
+        let said: BTreeSet<&(String, String)> = before.iter().collect();
+        let (both, new): (Rules, Rules) = after.into_iter().partition(|rule| said.contains(rule));
+        let shared: BTreeSet<&(String, String)> = both.iter().collect();
+        before.retain(|rule| !shared.contains(rule));
+        Some(Self { both, old: before, new })
+    }
+
+    fn sets(self) -> Option<(PolicySet, PolicySet)> {
+        let both = read(self.both)?;
+        let with = |more: Rules| set(both.iter().cloned().chain(read(more)?));
+        Some((with(self.old)?, with(self.new)?))
+    }
+}
+
+fn read(rules: Rules) -> Option<Vec<Policy>> {
+    rules.into_iter().map(|(id, text)| Policy::parse(Some(PolicyId::new(id)), text).ok()).collect()
+}
+
+fn set(policies: impl IntoIterator<Item = Policy>) -> Option<PolicySet> {
+    PolicySet::from_policies(policies).ok()
 }
 
 pub(crate) fn schema(fragments: Vec<Value>) -> Option<Schema> {

@@ -86,11 +86,7 @@ fn a_program_that_is_no_solver_is_not_asked() {
 /// but the counterexample of a claim that does not hold is fetched with `get-model`, and that is asked there once.
 fn turning(rest: &str) -> String {
     let real = find_solver(None).unwrap();
-    format!(
-        "PATH=/usr/bin:/bin\nrun() {{ {real} --lang smt; }}\n\
-         awk '{{ print; fflush() }} /get-model/ {{ exit }}' | run\n{rest}",
-        real = real.display()
-    )
+    format!("PATH=/usr/bin:/bin\nsed -u '/get-model/q' | {} --lang smt\n{rest}", real.display())
 }
 
 #[test]
@@ -98,8 +94,19 @@ fn a_counterexample_that_the_engine_does_not_confirm_refutes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     // After the known questions: every claim fails, with an empty model.
     let answer = through(script(folder.path(), "liar", &turning(&saying("sat"))));
-    let outcome = &answer.findings[0].outcome;
-    assert!(matches!(outcome, Outcome::NotProven { .. } | Outcome::Unavailable { .. }), "{answer}");
+    let (why, detail) = not_proven(&answer);
+    assert_eq!(why, Why::Unknown, "{detail}");
+}
+
+/// What is documented: whoever replaces the solver by one that means to deceive gets any proof. So the answer names its path.
+#[test]
+fn a_solver_that_knows_the_known_and_then_lies_is_believed_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = script(folder.path(), "deceiver", &turning(&saying("unsat")));
+    let answer = through(path.clone());
+    proven(&answer);
+    let solver = answer.solver.unwrap();
+    assert_eq!((solver.path, solver.version.as_str()), (path, "cvc5 version 9.9"));
 }
 
 #[test]
@@ -108,12 +115,10 @@ fn a_solver_that_hangs_is_killed_with_its_process_group() {
     let mark = folder.path().join("pid");
     let rest = format!("echo $$ > {}\nPATH=/usr/bin:/bin\nwhile :; do sleep 1; done", mark.display());
     let limits = Limits { wall_ms: 2_500, ..quick() };
-    let began = std::time::SystemTime::UNIX_EPOCH;
     let answer =
         ask_with(&with_solver(Ok(script(folder.path(), "hang", &rest))).with_limits(limits), &widened());
     assert!(unavailable(&answer).contains("longer than 2500 ms"), "{answer}");
     assert!((2_400_000..10_000_000).contains(&answer.took_us), "{}", answer.took_us);
-    let _ = began;
     let pid = fs::read_to_string(mark).unwrap();
     let gone = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
