@@ -49,6 +49,12 @@ const STEPS: &[Step] = &[
         name: "tests of what is off by default",
         command: &["cargo", "test", "-p", "bartizan-deliver", "--all-features", "--locked"],
     },
+    Step {
+        name: "tests of proofs from the command line",
+        command: &[
+            "cargo", "test", "-p", "bartizan", "--features", "proofs", "--test", "proofs", "--locked",
+        ],
+    },
     Step { name: "a foreign object store", command: &["python3", "tests/outside/deliver.py"] },
     Step {
         name: "documentation",
@@ -70,6 +76,7 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("initdb", &["postgresql"]),
     ("strace", &["strace"]),
     ("rsyslogd", &["rsyslog"]),
+    ("cvc5", &["cvc5"]),
     ("nats-server", &["nats-server"]),
 ];
 

@@ -10,8 +10,10 @@ use cedar_policy::{
     Effect, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint, RequestEnv, ResourceConstraint,
     Schema,
 };
+use cedar_policy_symcc::term::Term;
 use cedar_policy_symcc::{
-    CompiledPolicy, CompiledPolicySet, CompiledSchema, SymEnv, never_errors_asserts, term_factory,
+    CompiledPolicy, CompiledPolicySet, CompiledSchema, SymEnv, WellFormedAsserts, disjoint_asserts,
+    implies_asserts, never_errors_asserts, term_factory,
 };
 
 use crate::answer::Why;
@@ -29,6 +31,8 @@ struct Rule {
     resource: Option<EntityUid>,
     /// The kinds of ask that it is not trivially false for, as places in [`Search::kinds`].
     kinds: OnceCell<BTreeSet<usize>>,
+    /// The kinds of ask that its scope can match: there its conditions are evaluated, and can end in an error.
+    within: OnceCell<BTreeSet<usize>>,
 }
 
 /// A set of rules.
@@ -199,10 +203,47 @@ impl<'a> Search<'a> {
         if let Some(doubt) = self.too_large(&left, &right) {
             return Ok(Some(doubt));
         }
-        let (left, right) = (self.compile_set(left, kind)?, self.compile_set(right, kind)?);
-        let reply =
-            self.session.put(async |c| c.check_implies_with_counterexample_opt(&left, &right).await).await;
-        self.sift(reply, claim)
+        let (a, b) = (self.compile_set(left.clone(), kind)?, self.compile_set(right, kind)?);
+        let reply = self.session.put(async |c| c.check_implies_with_counterexample_opt(&a, &b).await).await;
+        match self.sift(reply, claim)? {
+            Some(doubt) => self.where_nothing_errs(&implies_asserts(&a, &b), &left, kind, doubt).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Asks once more, of the asks only in which no rule of `slice` ends in an error: with one that does, the new set denies.
+    async fn where_nothing_errs(
+        &mut self,
+        asserts: &WellFormedAsserts<'_>,
+        slice: &[Policy],
+        kind: usize,
+        doubt: (Why, String),
+    ) -> Step<Doubts> {
+        let before = asserts.asserts().len();
+        let mut asserts = asserts.asserts().to_vec();
+        for policy in slice {
+            let compiled = self.compile(policy, kind)?;
+            let errs = never_errors_asserts(&compiled).asserts().last().cloned();
+            asserts.extend(errs.map(term_factory::not).filter(|sound| *sound != true.into()));
+        }
+        if asserts.len() == before {
+            return Ok(Some(doubt));
+        }
+        let symbols = self.symbols(kind)?;
+        let reply = self.raw(asserts, &symbols).await;
+        Ok((!matches!(reply, Reply::Holds)).then_some(doubt))
+    }
+
+    /// Whether no ask satisfies all of `asserts`.
+    async fn raw(&mut self, asserts: Vec<Term>, symbols: &SymEnv) -> Reply {
+        let asserts = asserts.into();
+        self.session
+            .put(async |c| match c.check_unsat_raw(asserts, symbols).await {
+                Ok(true) => Ok(None),
+                Ok(false) => Err(cedar_policy_symcc::err::Error::SolverUnknown),
+                Err(error) => Err(error),
+            })
+            .await
     }
 
     /// Whether what a forbid of the old set matched is permitted by no permit of `new`, one permit after the other.
@@ -251,13 +292,16 @@ impl<'a> Search<'a> {
                 note(&mut doubts, Some(doubt));
                 continue;
             }
-            let slice = self.compile_set(slice, kind)?;
-            let matched = matched.clone().into_compiled_policyset();
+            let permitted = self.compile_set(slice.clone(), kind)?;
+            let set = matched.clone().into_compiled_policyset();
             let reply = self
                 .session
-                .put(async |c| c.check_disjoint_with_counterexample_opt(&matched, &slice).await)
+                .put(async |c| c.check_disjoint_with_counterexample_opt(&set, &permitted).await)
                 .await;
-            note(&mut doubts, self.sift(reply, claim)?);
+            if let Some(doubt) = self.sift(reply, claim)? {
+                let asserts = disjoint_asserts(&set, &permitted);
+                note(&mut doubts, self.where_nothing_errs(&asserts, &slice, kind, doubt).await?);
+            }
         }
         Ok(doubts)
     }
@@ -265,7 +309,7 @@ impl<'a> Search<'a> {
     /// Whether a rule of the old set ended in an error only where its pair does.
     async fn errors_stay(&mut self, rule: &Rule, pair: Option<&Rule>, claim: &Claim<'_>) -> Step<Doubts> {
         let mut doubts = None;
-        for kind in self.kinds_of(rule).clone() {
+        for kind in self.within(rule).clone() {
             let a = self.compile(&rule.policy, kind)?;
             let reply =
                 self.session.put(async |c| c.check_never_errors_with_counterexample_opt(&a).await).await;
@@ -279,14 +323,7 @@ impl<'a> Search<'a> {
                 let mut asserts = never_errors_asserts(&a).asserts().to_vec();
                 let errs = never_errors_asserts(&b).asserts().last().cloned();
                 asserts.extend(errs.map(term_factory::not));
-                let reply = self
-                    .session
-                    .put(async |c| match c.check_unsat_raw(asserts.into(), &symbols).await {
-                        Ok(true) => Ok(None),
-                        Ok(false) => Err(cedar_policy_symcc::err::Error::SolverUnknown),
-                        Err(error) => Err(error),
-                    })
-                    .await;
+                let reply = self.raw(asserts, &symbols).await;
                 if matches!(reply, Reply::Holds) {
                     continue;
                 }
@@ -327,7 +364,7 @@ impl<'a> Search<'a> {
 
     async fn never_errs(&mut self, rule: &Rule, claim: &Claim<'_>) -> Step<Doubts> {
         let mut doubts = None;
-        for kind in self.kinds_of(rule).clone() {
+        for kind in self.within(rule).clone() {
             let compiled = self.compile(&rule.policy, kind)?;
             let reply = self
                 .session
@@ -374,11 +411,20 @@ impl<'a> Search<'a> {
     }
 
     fn kinds_of<'r>(&self, rule: &'r Rule) -> &'r BTreeSet<usize> {
-        let find = || {
-            let kinds = rule.policy.get_valid_request_envs(self.schema);
-            kinds.filter_map(|kind| self.places.get(&kind).copied()).collect()
-        };
-        rule.kinds.get_or_init(find)
+        rule.kinds.get_or_init(|| self.valid(&rule.policy))
+    }
+
+    /// More than [`Self::kinds_of`]: a condition that is never true can still end in an error before it is false.
+    fn within<'r>(&self, rule: &'r Rule) -> &'r BTreeSet<usize> {
+        rule.within.get_or_init(|| match scope_alone(&rule.policy) {
+            Some(scope) => self.valid(&scope),
+            None => self.places.values().copied().collect(),
+        })
+    }
+
+    fn valid(&self, policy: &Policy) -> BTreeSet<usize> {
+        let kinds = policy.get_valid_request_envs(self.schema);
+        kinds.filter_map(|kind| self.places.get(&kind).copied()).collect()
     }
 
     fn symbols(&self, kind: usize) -> Step<SymEnv> {
@@ -404,6 +450,13 @@ impl<'a> Search<'a> {
 /// Principal type, action and resource type in words; the order of the schema's own is not fixed.
 fn name(kind: &RequestEnv) -> [String; 3] {
     [kind.principal().to_string(), kind.action().to_string(), kind.resource().to_string()]
+}
+
+/// The rule without its conditions.
+fn scope_alone(policy: &Policy) -> Option<Policy> {
+    let mut est = policy.to_json().ok()?;
+    est.as_object_mut()?.insert("conditions".to_owned(), serde_json::Value::Array(Vec::new()));
+    Policy::from_json(Some(policy.id().clone()), est).ok()
 }
 
 /// Keeps the first doubt; it is told.
@@ -446,7 +499,7 @@ impl Rule {
             | ResourceConstraint::Is(_)
             | ResourceConstraint::IsIn(..) => None,
         };
-        Self { principal, resource, policy, kinds: OnceCell::new() }
+        Self { principal, resource, policy, kinds: OnceCell::new(), within: OnceCell::new() }
     }
 
     fn permits(&self) -> bool {

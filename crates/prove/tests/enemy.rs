@@ -227,6 +227,9 @@ fn what_is_proven_holds_in_every_ask_of_a_small_world_and_what_is_refuted_replay
         if let Some(counterexample) = replayed(&answer, 0, &schema) {
             prop_assert!(widens(&counterexample), "{answer}");
         }
+        if let Outcome::NotProven { why, detail } = &answer.findings[0].outcome {
+            println!("not proven, {}: {detail}", why.name());
+        }
         tally_of.borrow_mut()[match &answer.findings[0].outcome {
             Outcome::Proven => 0,
             Outcome::Refuted { .. } => 1,

@@ -142,6 +142,29 @@ fn a_rule_that_can_end_in_an_error_is_found_with_the_number_that_does_it() {
 }
 
 #[test]
+fn a_condition_that_is_never_true_can_still_err_and_is_looked_at() {
+    let vocabulary = vocabulary(
+        "entity U { n: Long }; entity A; entity B; action a appliesTo { principal: U, resource: [A, B] };",
+    );
+    // For a B the condition is never true, but it is evaluated, and overflows.
+    let odd = rules(
+        "@id(\"p\") permit (principal, action, resource is B); @id(\"odd\") permit (principal, action, resource) when { principal.n + 1 > 3 && resource is A && principal.n < 5 };",
+    );
+    let guarded = odd.policies().find(|p| p.id().to_string() == "p").cloned();
+    let only = cedar_policy::PolicySet::from_policies(guarded).unwrap();
+    let clock = SystemClock::new();
+    let answer = prover().ask(&vocabulary, &Question::NeverErrs { rules: odd.clone() }, &clock).unwrap();
+    let refuted_at = answer.findings.iter().find(|f| f.about == "odd").unwrap();
+    assert_eq!(refuted_at.environments.len(), 1, "the first kind of ask refutes it");
+    assert!(matches!(refuted_at.outcome, Outcome::Refuted { .. }), "{answer}");
+    // So dropping it permits what was denied.
+    let answer = prover().ask(&vocabulary, &Question::NothingNew { old: odd, new: only }, &clock).unwrap();
+    let counterexample = refuted(&answer);
+    assert!(counterexample.resource.starts_with("B::"), "{answer}");
+    assert_eq!(counterexample.before.unwrap().errs, ["odd"]);
+}
+
+#[test]
 fn an_error_that_denied_and_is_gone_is_something_new() {
     // Cedar itself passes over a rule that errs; this house denies. So mending the rule permits what was denied.
     let old = r#"
