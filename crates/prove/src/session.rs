@@ -84,6 +84,7 @@ impl<'a> Session<'a> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "the error is the symbolic compiler's own")]
     fn compiler(&mut self) -> Result<&mut CedarSymCompiler<LocalSolver>, Error> {
         let fresh = match self.compiler.take() {
             Some(present) => present,

@@ -233,12 +233,8 @@ fn count(list: &Value) -> usize {
 /// Every value that is no record, and the time as a whole: pointer and name.
 fn leaves(value: &Value, pointer: &str, name: &str, out: &mut Vec<(String, String)>) {
     match value {
-        Value::Object(members) if name.ends_with("context.time") => {
-            out.push((pointer.to_owned(), name.to_owned()));
-            for key in members.keys() {
-                out.push((format!("{pointer}/{key}"), format!("{name}.{key}")));
-            }
-        }
+        // Its numbers belong together.
+        Value::Object(_) if name.ends_with("context.time") => out.push((pointer.to_owned(), name.to_owned())),
         Value::Object(members) if !members.keys().any(|key| key.starts_with("__")) => {
             for (key, value) in members {
                 let escaped = key.replace('~', "~0").replace('/', "~1");

@@ -1,9 +1,7 @@
 //! Large sets: a change is answered from what changed, and what cannot be answered harms nobody.
 
-mod common;
-
+use crate::common::*;
 use bartizan_prove::{Limits, Question, Why};
-use common::*;
 
 /// `count` rules, nine of ten permits; `changed` is the condition of the one in the middle.
 fn mix(count: usize, changed: &str) -> String {

@@ -1,13 +1,11 @@
 //! The prover against enumeration: random pairs of small sets, every ask of a small world, judged by Cedar.
 
-mod common;
-
 use std::str::FromStr as _;
 
+use crate::common::*;
 use bartizan_prove::{Answer, Outcome, Question, Vocabulary};
 use bartizan_rt::SystemClock;
 use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, Policy, PolicySet, Request, Schema};
-use common::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
@@ -207,7 +205,7 @@ fn what_is_proven_holds_in_every_ask_of_a_small_world_and_what_is_refuted_replay
     assert_eq!(asks.len(), 16 * 6 * 2 * 12);
     let prover = prover().with_limits(quick());
     let mut tally = [0_u32; 3];
-    let cases = std::env::var_os("BARTIZAN_ENEMY_CASES").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(40);
+    let cases = std::env::var_os("BARTIZAN_ENEMY_CASES").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(32);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let strategy = (prop::collection::vec(rule(), 1..4), prop::collection::vec(edit(), 1..3), condition());

@@ -1,13 +1,11 @@
 //! Solvers that are absent, broken, slow, or lie; workers that die. None of them makes anything proven.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::common::*;
 use bartizan_prove::{Answer, Limits, Outcome, Overall, Prover, Question, Why, find_solver};
-use common::*;
 
 /// A script that says it is cvc5, and then does `rest` with what it is told.
 fn script(folder: &Path, name: &str, rest: &str) -> PathBuf {
@@ -184,7 +182,7 @@ fn a_worker_that_talks_nonsense_dies_or_says_nothing_proves_nothing() {
         ("garbage", "echo hello".to_owned()),
         ("unready", format!("echo '{proven}'; echo '\"done\"'")),
         ("empty", format!("echo '{ready}'; echo '\"done\"'")),
-        ("half", format!("echo '{ready}'; printf '%s' '{}'", &proven[..40])),
+        ("half", format!("echo '{ready}'; printf '%s' '{}'", proven.get(..40).unwrap())),
         (
             "other",
             format!(

@@ -1,10 +1,8 @@
 //! Questions with known answers, asked of the real solver.
 
-mod common;
-
+use crate::common::*;
 use bartizan_prove::{Invalid, Outcome, Overall, Question, Why};
 use bartizan_rt::SystemClock;
-use common::*;
 
 #[test]
 fn a_narrowed_and_rewritten_set_permits_nothing_new() {

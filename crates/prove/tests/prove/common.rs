@@ -1,5 +1,4 @@
 //! A prover with the worker of this crate, and a small vocabulary.
-#![allow(dead_code, reason = "every test file takes what it needs")]
 
 use bartizan_prove::{
     Answer, Counterexample, Limits, Outcome, Prover, Question, Vocabulary, Why, find_solver,
