@@ -51,9 +51,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "tests of proofs from the command line",
-        command: &[
-            "cargo", "test", "-p", "bartizan", "--features", "proofs", "--test", "proofs", "--locked",
-        ],
+        command: &["cargo", "test", "-p", "bartizan", "--features", "proofs", "--test", "proofs", "--locked"],
     },
     Step { name: "a foreign object store", command: &["python3", "tests/outside/deliver.py"] },
     Step {
