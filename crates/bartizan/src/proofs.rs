@@ -36,7 +36,7 @@ pub(crate) fn worker() -> ProcessCode {
 pub(crate) fn prove(global: &Global, args: &ProveArgs) -> Result<ExitCode, Failure> {
     let limit = seconds(&args.limit).ok_or_else(|| Failure::usage("`--limit` is such as `90s` or `10m`"))?;
     let new = bundle_in(&args.new)?;
-    let vocabulary = vocabulary(&new).map_err(invalid)?;
+    let vocabulary = vocabulary(&new).map_err(|e| invalid(&e))?;
     let questions = match args.questions.as_slice() {
         [] => &[ProveQuestion::NothingNew, ProveQuestion::NeverPermits, ProveQuestion::NeverErrs],
         chosen => chosen,
@@ -64,8 +64,8 @@ pub(crate) fn prove(global: &Global, args: &ProveArgs) -> Result<ExitCode, Failu
             }
             return Err(Failure::new(ExitCode::Invalid, "the bundle's folder has no `invariants/*.cedar`"));
         }
-        let asked = question_of(*question, old.as_ref(), &new, invariants).map_err(invalid)?;
-        let answer = prover.ask(&vocabulary, &asked, &clock).map_err(invalid)?;
+        let asked = question_of(*question, old.as_ref(), &new, invariants).map_err(|e| invalid(&e))?;
+        let answer = prover.ask(&vocabulary, &asked, &clock).map_err(|e| invalid(&e))?;
         answers.push(Told { cases: cases(&answer, old.as_ref(), &new, &clock), answer });
     }
     let overall = answers.iter().map(|told| told.answer.overall()).max().unwrap_or(Overall::Proven);
@@ -173,7 +173,9 @@ fn in_force(global: &Global) -> Result<Bundle, Failure> {
 
 fn invariants(folder: &Path, vocabulary: &Vocabulary) -> Result<PolicySet, Failure> {
     let files = read_invariants(folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
-    vocabulary.invariants(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))).map_err(invalid)
+    vocabulary
+        .invariants(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))
+        .map_err(|e| invalid(&e))
 }
 
 fn vocabulary(bundle: &Bundle) -> Result<Vocabulary, Invalid> {
@@ -209,6 +211,6 @@ fn named(policy: &Policy) -> Policy {
     }
 }
 
-fn invalid(error: Invalid) -> Failure {
+fn invalid(error: &Invalid) -> Failure {
     Failure::new(ExitCode::Invalid, error.to_string())
 }
