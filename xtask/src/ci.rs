@@ -50,6 +50,10 @@ const STEPS: &[Step] = &[
         command: &["cargo", "test", "-p", "bartizan-deliver", "--all-features", "--locked"],
     },
     Step { name: "filters in foreign vector stores", command: &["python3", "tests/outside/filters.py"] },
+    Step {
+        name: "tests of proofs from the command line",
+        command: &["cargo", "test", "-p", "bartizan", "--features", "proofs", "--test", "proofs", "--locked"],
+    },
     Step { name: "a foreign object store", command: &["python3", "tests/outside/deliver.py"] },
     Step {
         name: "documentation",
@@ -71,6 +75,7 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("initdb", &["postgresql"]),
     ("strace", &["strace"]),
     ("rsyslogd", &["rsyslog"]),
+    ("cvc5", &["cvc5"]),
     ("nats-server", &["nats-server"]),
 ];
 

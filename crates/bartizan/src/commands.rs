@@ -81,6 +81,10 @@ impl Strings for Environment {
 /// Runs the program.
 #[must_use]
 pub fn run() -> ProcessCode {
+    #[cfg(feature = "proofs")]
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == crate::proofs::WORKER) {
+        return crate::proofs::worker();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -596,6 +600,15 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
             }
         }
         PolicyCommand::Test { folder } => test_policy(global, &folder),
+        #[cfg(feature = "proofs")]
+        PolicyCommand::Prove(args) => crate::proofs::prove(global, &args),
+        #[cfg(not(feature = "proofs"))]
+        PolicyCommand::Prove(_) => {
+            let mut failure =
+                Failure::new(ExitCode::Failed, "proofs are unavailable: this build is without them");
+            failure.hint = Some("build `bartizan` with the feature `proofs`".to_owned());
+            Err(failure)
+        }
         PolicyCommand::Apply { folder } => {
             let bundle =
                 read_bundle(&folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;

@@ -12,6 +12,8 @@ mod node;
 mod offline;
 mod operations;
 mod personal;
+#[cfg(feature = "proofs")]
+mod proofs;
 mod recover;
 mod retention;
 mod telemetry;

@@ -8,11 +8,31 @@ use std::path::{Path, PathBuf};
 use bartizan_decide::Bundle;
 use bartizan_ledger::{ENTRIES_PER_BUNDLE, Tile, bundle_entries};
 
-/// Reads a bundle folder: every `.cedar`, `.cedarschema` and `.toml` file below it.
+/// The part of a bundle folder that says what no rules may ever permit. It is no part of the bundle.
+const INVARIANTS: &str = "invariants/";
+
+/// Reads a bundle folder: every `.cedar`, `.cedarschema` and `.toml` file below it, but no invariants.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub(crate) fn read_bundle(folder: &Path) -> io::Result<Bundle> {
+    let mut files = read_files(folder)?;
+    files.retain(|name, _| !name.starts_with(INVARIANTS));
+    Ok(Bundle { files })
+}
+
+/// Reads the invariants of a bundle folder: `invariants/*.cedar`.
+///
+/// # Errors
+/// When a file cannot be read.
+#[cfg(feature = "proofs")]
+pub(crate) fn read_invariants(folder: &Path) -> io::Result<BTreeMap<String, String>> {
+    let mut files = read_files(folder)?;
+    files.retain(|name, _| name.starts_with(INVARIANTS) && name.ends_with(".cedar"));
+    Ok(files)
+}
+
+fn read_files(folder: &Path) -> io::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     let mut queue = vec![folder.to_owned()];
     while let Some(next) = queue.pop() {
@@ -28,7 +48,7 @@ pub(crate) fn read_bundle(folder: &Path) -> io::Result<Bundle> {
             }
         }
     }
-    Ok(Bundle { files })
+    Ok(files)
 }
 
 /// The folder of one log, as its files say: nothing is verified here.

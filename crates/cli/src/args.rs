@@ -324,6 +324,12 @@ pub enum PolicyCommand {
         /// The folder.
         folder: PathBuf,
     },
+    /// Prove what a bundle permits, for every possible ask; ends with 0 only if everything asked is proven, with 2 if something is
+    /// refuted. Needs the solver cvc5 and a build with the feature `proofs`.
+    #[command(
+        after_help = "Examples:\n  bartizan policy prove --new draft --old policy\n  bartizan policy prove --new draft --question equivalent\n  bartizan policy prove --new policy --question never-permits"
+    )]
+    Prove(ProveArgs),
     /// Put a bundle in force; refused if one of its tests fails.
     Apply {
         /// The folder.
@@ -342,6 +348,39 @@ pub enum PolicyCommand {
         #[arg(long, default_value_t = 1)]
         assurance: u8,
     },
+}
+
+/// What is to be proven.
+#[derive(Args, Debug)]
+pub struct ProveArgs {
+    /// The bundle folder asked about.
+    #[arg(long, value_name = "DIR")]
+    pub new: PathBuf,
+    /// The bundle folder compared with; the bundle in force if absent.
+    #[arg(long, value_name = "DIR")]
+    pub old: Option<PathBuf>,
+    /// What is asked; all but `equivalent` if absent.
+    #[arg(long = "question", value_enum, value_name = "QUESTION")]
+    pub questions: Vec<ProveQuestion>,
+    /// The program of the solver cvc5; where packages of the system put it if absent.
+    #[arg(long, env = "CVC5", value_name = "FILE")]
+    pub solver: Option<PathBuf>,
+    /// How long one question may take, such as `90s` or `10m`.
+    #[arg(long, default_value = "2m", value_name = "TIME")]
+    pub limit: String,
+}
+
+/// What can be proven of a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProveQuestion {
+    /// It permits nothing that the bundle compared with does not.
+    NothingNew,
+    /// Both bundles permit the same.
+    Equivalent,
+    /// It never permits what `invariants/*.cedar` in its folder rule out.
+    NeverPermits,
+    /// None of its rules can end in an error.
+    NeverErrs,
 }
 
 /// Recorded decisions.

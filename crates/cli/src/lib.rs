@@ -12,8 +12,8 @@ pub use clap::Command as ClapCommand;
 
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
-    LogCommand, OutputFormat, PolicyCommand, RecoverCommand, ResourceCommand, SubjectCommand,
-    UpstreamCommand, VaultCommand, command,
+    LogCommand, OutputFormat, PolicyCommand, ProveArgs, ProveQuestion, RecoverCommand, ResourceCommand,
+    SubjectCommand, UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};
 pub use exit::ExitCode;
