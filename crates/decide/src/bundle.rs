@@ -12,9 +12,10 @@ use cedar_policy::{
 };
 
 use crate::complexity::{self, TextOf};
-use crate::context::Needs;
 use crate::index::Scope;
+use crate::needs::Needs;
 use crate::platform::SCHEMA;
+use crate::zone::Zone;
 use crate::{lint, remedy, table};
 
 const CONSTITUTION: &str = include_str!("constitution.cedar");
@@ -91,6 +92,8 @@ pub struct CompiledBundle {
     pub(crate) constitution: Vec<Rule>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
+    /// In which time zone its rules speak of hours and days.
+    pub(crate) zone: Zone,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -100,11 +103,14 @@ struct Manifest {
     #[serde(rename = "name")]
     _name: String,
     reasons: BTreeSet<String>,
+    /// In which time zone rules speak of hours and days.
+    zone: Option<String>,
 }
 
 struct Compiler {
     errors: Vec<BundleError>,
     declared: BTreeSet<String>,
+    zone: Zone,
 }
 
 impl CompiledBundle {
@@ -113,7 +119,7 @@ impl CompiledBundle {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(bundle: &Bundle) -> Result<Self, BundleErrors> {
-        let mut compiler = Compiler { errors: Vec::new(), declared: BTreeSet::new() };
+        let mut compiler = Compiler { errors: Vec::new(), declared: BTreeSet::new(), zone: Zone::UTC };
         let compiled = compiler.run(bundle);
         match compiled {
             Some(compiled) if compiler.errors.is_empty() => Ok(compiled),
@@ -182,7 +188,8 @@ impl Compiler {
         let constitution = self.constitution(&schema)?;
         let rules = rules.into_iter().map(|(_, rule)| rule).collect();
         let action_groups = action_groups(&schema)?;
-        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups })
+        let zone = self.zone;
+        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups, zone })
     }
 
     fn manifest(&mut self, bundle: &Bundle) {
@@ -197,6 +204,13 @@ impl Compiler {
                             format!("`{reason}` is not a reason of a bundle"),
                             Some("write `custom:NAME`"),
                         );
+                    }
+                }
+                match manifest.zone.as_deref().map_or(Ok(Zone::UTC), str::parse) {
+                    Ok(zone) => self.zone = zone,
+                    Err(error) => {
+                        let help = "write a name of the IANA database, such as `Europe/Berlin`";
+                        self.wrong("bundle.toml", 0, error, Some(help));
                     }
                 }
                 self.declared = manifest.reasons;

@@ -8,12 +8,12 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::record::{Grounds, VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, AskFacts, CredentialKind, EntityRef, Label, Member, ObligationKind, Obligations, Offer,
-    Operation, PrincipalKind, ReasonCode, Situation,
+    Action, Ask, AskFacts, CredentialKind, EntityRef, Member, ObligationKind, Obligations, Offer, Operation,
+    PrincipalKind, ReasonCode, Situation,
 };
 
 use crate::bundle::{CompiledBundle, Rule};
-use crate::context::Conditions;
+use crate::context::{Asking, Conditions};
 use crate::describe::uid;
 use crate::entities::Entities;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
@@ -247,7 +247,7 @@ impl Snapshot {
     /// in, surely.
     #[must_use]
     pub fn somebody_can_apply(&self, suppose: impl Fn(&Name) -> Caller, now: Timestamp) -> bool {
-        let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
+        let situation = Situation::at(now);
         let system = EntityRef::system();
         let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
         self.entities.users().iter().any(|name| {
@@ -332,6 +332,7 @@ impl Judged {
         evidence.near = names(&mut evaluations.iter().filter(|e| e.permits.is_empty()).flat_map(|e| &e.near));
         evidence.constitution = evaluations.iter().flat_map(|e| e.constitution.clone()).collect();
         evidence.erred = evaluations.iter().flat_map(|e| e.erred.clone()).collect();
+        evidence.stale = evaluations.iter().flat_map(|e| &e.stale).map(|name| Name::literal(name)).collect();
         let deciding = if !evidence.constitution.is_empty() {
             &evidence.constitution
         } else if evidence.forbids.is_empty() {
@@ -453,28 +454,22 @@ fn evaluate(
         action: uid("Action", case.action.name())?,
         resource: uid(&case.resource.kind, &case.resource.name)?,
     };
-    let situation = case.situation;
-    let mut level = member.assurance.level;
-    let mut age_s = situation.now.saturating_since(member.assurance.at).as_secs();
+    let asking = Asking {
+        caller: case.caller,
+        member,
+        place,
+        situation: case.situation,
+        facts: case.facts,
+        zone: evaluator.bundle.zone,
+    };
+    let mut conditions = Conditions::of(asking, &applied.obligations, &applied.approvals);
     if let Some((stepped, max_age)) = applied.step_up
         && member.principal.kind == PrincipalKind::User
     {
-        level = level.max(stepped);
-        age_s = max_age.map_or(age_s, |_| 0);
+        let assurance = &mut conditions.assurance;
+        assurance.level = assurance.level.max(stepped.into());
+        assurance.age_s = max_age.map_or(assurance.age_s, |_| 0);
     }
-    let stated = situation.purpose.as_deref().or_else(|| applied.purpose.then_some("stated"));
-    let conditions = Conditions {
-        assurance: (level.into(), age_s),
-        binding: member.binding.name(),
-        risk: member.risk.level.name(),
-        role_in_chain: if place == 0 { "subject" } else { "actor" },
-        now_s: situation.now.as_secs(),
-        network: situation.network,
-        purpose: stated,
-        session: &situation.session,
-        request: case.facts,
-        obligations: &applied.obligations,
-        approvals: &applied.approvals,
-    };
+    conditions.purpose = conditions.purpose.or_else(|| applied.purpose.then_some("stated"));
     evaluator.evaluate(&triple, &conditions, case.all)
 }

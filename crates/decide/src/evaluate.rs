@@ -8,9 +8,10 @@ use bartizan_base::{Digest, Name};
 use cedar_policy::{Authorizer, Entity, EntityUid, Policy, PolicyId, PolicySet, Request};
 
 use crate::bundle::{CompiledBundle, Rule};
-use crate::context::{Conditions, Needs};
+use crate::context::Conditions;
 use crate::entities::Entities;
 use crate::index::{Index, Probe};
+use crate::needs::Needs;
 
 /// Prepared evaluations kept.
 const PREPARED_MAX: usize = 20_000;
@@ -63,6 +64,8 @@ pub(crate) struct Evaluation {
     pub(crate) slice: Digest,
     /// The conditions.
     pub(crate) context: Digest,
+    /// What was known of the conditions but too old.
+    pub(crate) stale: Vec<&'static str>,
 }
 
 impl Evaluation {
@@ -76,6 +79,7 @@ impl Evaluation {
             near: Vec::new(),
             slice,
             context,
+            stale: Vec::new(),
         }
     }
 }
@@ -97,6 +101,7 @@ impl Evaluator {
         let prepared = self.prepare(triple, all)?;
         let context = conditions.context(prepared.needs)?;
         let mut out = Evaluation::nothing_yet(prepared.digest, conditions.digest()?);
+        out.stale.clone_from(&conditions.stale);
         // The reference checks the whole context against the schema; what is left out here no candidate can see.
         let schema = all.then_some(&self.bundle.schema);
         let Triple { principal, action, resource } = triple.clone();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bartizan_base::{Name, Text, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::{
-    Action, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Label, Member, Principal, PrincipalId,
+    Action, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Member, Principal, PrincipalId,
     PrincipalKind, Risk, RiskLevel, Situation, Tenant,
 };
 use schemars::JsonSchema;
@@ -171,7 +171,7 @@ impl Supposed {
             assurance: Assurance { level, methods: Vec::new(), at: since, via: None },
             binding: Binding::None,
             device: None,
-            risk: Risk { level: self.risk, reasons: Vec::new() },
+            risk: Risk { level: self.risk, score: 0, at: now, reasons: Vec::new() },
         };
         let actors = self.through.iter().map(|named| member(named, AssuranceLevel::Aal1)).collect();
         Caller::suppose(tenant, member(&self.principal, self.assurance.0), actors)
@@ -194,12 +194,8 @@ impl Snapshot {
             "System" => EntityRef::system(),
             kind => EntityRef::new(Name::literal(kind), supposed.resource.clone()),
         };
-        let situation = Situation {
-            now,
-            network: supposed.network,
-            purpose: supposed.purpose.clone(),
-            session: Label::bottom(),
-        };
+        let situation =
+            Situation { network: supposed.network, purpose: supposed.purpose.clone(), ..Situation::at(now) };
         let question = Question {
             caller: &supposed.caller(tenant.clone(), now),
             action: supposed.action,

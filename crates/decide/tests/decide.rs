@@ -10,7 +10,7 @@ use bartizan_model::action::ModelCall;
 use bartizan_model::directory::{AgentSpec, Dialect, ModelSpec, NodeSpec, PrincipalSpec, Spec, Status};
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{
-    Action, Ask, AskFacts, Assurance, AssuranceLevel, Binding, DecisionId, Document, EntityRef, KeyId, Label,
+    Action, Ask, AskFacts, Assurance, AssuranceLevel, Binding, DecisionId, Document, EntityRef, KeyId,
     Member, Obligation, ObligationKind, Offer, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
     Situation, Tenant,
 };
@@ -73,6 +73,7 @@ fn documents() -> Vec<Document> {
             status: Status::Active,
             upstream: name("up"),
             upstream_model: None,
+            family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: None,
             environment: name(environment),
@@ -117,7 +118,7 @@ fn door() -> Door {
 }
 
 fn situation() -> Situation {
-    Situation { now: NOW, network: None, purpose: None, session: Label::bottom() }
+    Situation::at(NOW)
 }
 
 fn explain(snapshot: &Snapshot, caller: &Caller, action: Action, model: &str, door: &Door) -> Explanation {
