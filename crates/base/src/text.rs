@@ -128,6 +128,13 @@ macro_rules! text_traits {
     };
 }
 
+/// Whatever is a name is also a text of this bound.
+impl From<Name> for Text<1024> {
+    fn from(name: Name) -> Self {
+        Self(name.0)
+    }
+}
+
 text_traits!([const MAX: usize] Text<MAX>);
 text_traits!([] Name);
 

@@ -33,7 +33,7 @@ pub use decisions::{DecisionLine, DecisionView};
 pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
-pub use policy::{ApplyBundle, Bundled};
+pub use policy::{ApplyBundle, Bundled, Reach, Sought};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};

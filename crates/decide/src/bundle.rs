@@ -8,14 +8,15 @@ use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 
 use crate::approval::ApprovalKey;
 use crate::compile::Compiler;
-use crate::context::Needs;
 use crate::diagnostic::{BundleError, BundleErrors};
 use crate::index::Scope;
+use crate::needs::Needs;
+use crate::zone::Zone;
 
 /// A bundle as it is written: files by relative path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
-    /// `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml`, `README.md`.
+    /// `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -54,6 +55,8 @@ pub struct CompiledBundle {
     pub(crate) constitution: Vec<Rule>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
+    /// In which time zone its rules speak of hours and days.
+    pub(crate) zone: Zone,
     pub(crate) warnings: Vec<BundleError>,
 }
 
@@ -76,7 +79,7 @@ impl CompiledBundle {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(bundle: &Bundle) -> Result<Self, BundleErrors> {
-        Compiler::default().compile(bundle)
+        Compiler::new().compile(bundle)
     }
 
     /// The digest of the bundle it was compiled from.

@@ -15,14 +15,14 @@ use miette::Diagnostic;
 use crate::approval::ApprovalKey;
 use crate::bundle::{Bundle, CompiledBundle, Rule};
 use crate::complexity::{self, TextOf};
-use crate::context::Needs;
 use crate::diagnostic::{BundleError, BundleErrors, statements, within};
 use crate::index::Scope;
 use crate::near::did_you_mean;
+use crate::needs::Needs;
+use crate::platform::SCHEMA;
+use crate::zone::Zone;
 use crate::{lint, remedy, review, table};
 
-/// The vocabulary that every bundle has.
-pub(crate) const SCHEMA: &str = include_str!("schema.cedarschema");
 const CONSTITUTION: &str = include_str!("constitution.cedar");
 /// Bytes of a bundle.
 const BYTES_MAX: usize = 16 << 20;
@@ -39,14 +39,16 @@ struct Manifest {
     #[serde(rename = "name")]
     _name: String,
     reasons: BTreeSet<String>,
+    /// In which time zone rules speak of hours and days.
+    zone: Option<String>,
     lints: review::Bounds,
 }
 
 /// A compilation.
-#[derive(Default)]
 pub(crate) struct Compiler {
     errors: Vec<BundleError>,
     manifest: Manifest,
+    zone: Zone,
 }
 
 /// A rule with the place where it is written.
@@ -68,6 +70,11 @@ impl Placed<'_> {
 }
 
 impl Compiler {
+    /// A compilation that has seen nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { errors: Vec::new(), manifest: Manifest::default(), zone: Zone::UTC }
+    }
+
     /// Compiles `bundle`.
     pub(crate) fn compile(mut self, bundle: &Bundle) -> Result<CompiledBundle, BundleErrors> {
         match self.run(bundle) {
@@ -95,8 +102,11 @@ impl Compiler {
                 if let Err(error) = table::check(text) {
                     self.wrong(file, error);
                 }
-            } else if !(file == "bundle.toml" || file == "README.md" || file.ends_with(".cedarschema")) {
-                self.wrong(file, "a bundle holds `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml` and `README.md`");
+            } else if !(file == "bundle.toml" || file.ends_with(".cedarschema")) {
+                self.wrong(
+                    file,
+                    "a bundle holds `*.cedar`, `schema/*.cedarschema`, `bundle.toml` and `tests/*.toml`",
+                );
             }
         }
         if placed.len() > POLICIES_MAX {
@@ -113,7 +123,15 @@ impl Compiler {
             Vec::new()
         };
         let rules = placed.into_iter().map(|placed| placed.rule).collect();
-        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups, warnings })
+        Some(CompiledBundle {
+            digest: bundle.digest(),
+            schema,
+            rules,
+            constitution,
+            action_groups,
+            zone: self.zone,
+            warnings,
+        })
     }
 
     fn manifest(&mut self, bundle: &Bundle) {
@@ -128,6 +146,14 @@ impl Compiler {
                         self.errors.push(
                             BundleError::at("bundle.toml", text, span, message).help("write `custom:NAME`"),
                         );
+                    }
+                }
+                match manifest.zone.as_deref().map_or(Ok(Zone::UTC), str::parse) {
+                    Ok(zone) => self.zone = zone,
+                    Err(error) => {
+                        let span = within(text, &(0..text.len()), "zone");
+                        let help = "write a name of the IANA database, such as `Europe/Berlin`";
+                        self.errors.push(BundleError::at("bundle.toml", text, span, error).help(help));
                     }
                 }
                 self.manifest = manifest;

@@ -7,13 +7,16 @@ use bartizan_model::directory::{Spec, Status};
 use bartizan_model::{Document, EntityRef};
 use cedar_policy::{Entity, EntityUid};
 
+use crate::bundle::CompiledBundle;
 use crate::describe::{Attribute, describe, roles_of_groups, uid};
+use crate::generic::{Misfit, admit};
 
 /// One tenant's entities with their closed ancestors.
 #[derive(Debug, Default)]
 pub struct Entities {
     nodes: HashMap<EntityUid, Node>,
     users: Vec<Name>,
+    misfits: Vec<Misfit>,
 }
 
 #[derive(Debug)]
@@ -45,11 +48,20 @@ pub(crate) struct Slice {
 }
 
 impl Entities {
-    /// Builds the entities of `documents`.
+    /// Builds the entities of `documents`, but for those of a bundle's own types.
     ///
     /// # Errors
     /// When a parent chain is a cycle.
     pub fn build(documents: &[Document]) -> Result<Self, EntitiesError> {
+        Self::build_for(documents, None)
+    }
+
+    /// Builds the entities of `documents`; those of a bundle's own types as its schema reads them, or not at all where they
+    /// do not fit ([`Self::misfits`]).
+    ///
+    /// # Errors
+    /// When a parent chain is a cycle.
+    pub fn build_for(documents: &[Document], bundle: Option<&CompiledBundle>) -> Result<Self, EntitiesError> {
         let mut out = Self::default();
         let members = roles_of_groups(documents);
         for document in documents {
@@ -63,6 +75,12 @@ impl Entities {
         out.add(&EntityRef::system(), &BTreeMap::new(), BTreeSet::new(), Vec::new())?;
         let anonymous = EntityRef::new(Name::literal("Anonymous"), Name::literal("anonymous"));
         out.add(&anonymous, &BTreeMap::new(), BTreeSet::new(), Vec::new())?;
+        let present = |id: &EntityUid| out.nodes.contains_key(id);
+        let own = admit(documents, bundle.map(|bundle| &bundle.schema), present);
+        out.misfits = own.misfits;
+        for (entity, (attributes, parents, points_to)) in own.fit {
+            out.add(&entity, &attributes, parents, points_to)?;
+        }
         out.close()?;
         Ok(out)
     }
@@ -111,8 +129,19 @@ impl Entities {
         Ok(())
     }
 
+    /// What was left out, because it does not fit the schema in force.
+    #[must_use]
+    pub fn misfits(&self) -> &[Misfit] {
+        &self.misfits
+    }
+
     pub(crate) fn node(&self, id: &EntityUid) -> Option<&Node> {
         self.nodes.get(id)
+    }
+
+    /// Everything that is declared, in no order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &EntityUid> {
+        self.nodes.keys()
     }
 
     /// People who are in use.

@@ -17,13 +17,15 @@ use std::sync::Arc;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::VerdictKind;
-use bartizan_model::{Document, ReasonCode, Tenant};
+use bartizan_model::{Action, Document, ReasonCode, Tenant};
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Standing;
 use crate::bundle::{Bundle, CompiledBundle};
 use crate::engine::{Door, Snapshot};
 use crate::entities::Entities;
 use crate::explain::Explanation;
+use crate::story::Reader;
 use crate::suppose::Supposed;
 
 /// One file of tests.
@@ -41,6 +43,9 @@ struct Test {
     name: String,
     ask: Supposed,
     expect: VerdictKind,
+    /// Rules of which an approval is supposed to have been given.
+    #[serde(default)]
+    approved: BTreeSet<Name>,
     /// The first reason.
     reason: Option<ReasonCode>,
     /// The rules that decide.
@@ -56,6 +61,8 @@ pub struct Tested {
     pub file: String,
     /// The test's name.
     pub name: String,
+    /// What was asked for.
+    pub action: Action,
     /// What differs from what was expected; empty for a test that passed.
     pub differences: Vec<String>,
     /// What was decided.
@@ -94,14 +101,23 @@ pub(crate) fn is_test(file: &str) -> bool {
 }
 
 fn run(file: &str, test: &Test, snapshot: &Snapshot, now: Timestamp) -> Tested {
-    let explanation =
-        snapshot.explain_supposed(&test.ask, &Tenant::default_tenant(), now, &Door::model_calls(), false);
+    let bundle = snapshot.bundle();
+    let mut differences = Vec::new();
+    let mut standing = Standing::default();
+    for rule in &test.approved {
+        match bundle.and_then(|bundle| bundle.approval_key(rule)) {
+            Some(key) => drop(standing.approvals.insert(key.clone())),
+            None => differences.push(format!("approved: no rule `{rule}` is lifted by approval")),
+        }
+    }
+    let (tenant, door) = (Tenant::default_tenant(), Door::model_calls());
+    let with = (&standing, Reader::CALLER);
+    let explanation = snapshot.explain_supposed_standing(&test.ask, &tenant, now, &door, with);
     let evidence = &explanation.evidence;
     let deciding = [&evidence.constitution, &evidence.forbids, &evidence.permits];
     let rules: BTreeSet<Name> =
         deciding.into_iter().find(|rules| !rules.is_empty()).into_iter().flatten().cloned().collect();
     let under: BTreeSet<String> = explanation.obligations.iter().map(ToString::to_string).collect();
-    let mut differences = Vec::new();
     let mut compare = |what: &str, same: bool, expected: String, found: String| {
         if !same {
             differences.push(format!("{what}: expected {expected}, found {found}"));
@@ -120,7 +136,8 @@ fn run(file: &str, test: &Test, snapshot: &Snapshot, now: Timestamp) -> Tested {
     if let Some(expected) = &test.under {
         compare("obligations", under == *expected, list(expected), list(&under));
     }
-    Tested { file: file.to_owned(), name: test.name.clone(), differences, explanation }
+    let (file, name, action) = (file.to_owned(), test.name.clone(), test.ask.action);
+    Tested { file, name, action, differences, explanation }
 }
 
 fn list<T: ToString>(items: &BTreeSet<T>) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, CompiledBundle, Entities, Snapshot};
+use bartizan_decide::{Bundle, CompiledBundle, Entities, Misfit, Snapshot};
 use bartizan_identify::{Directory, EpochEntry, KeyEntry};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
@@ -115,6 +115,12 @@ impl Keeper {
         self.rejected.load(Ordering::Relaxed)
     }
 
+    /// How many declared things policies do not see, because they do not fit the schema in force.
+    #[must_use]
+    pub fn misfits(&self) -> usize {
+        self.world.load().tenants.values().map(|t| t.policy.misfits().len()).sum()
+    }
+
     /// Notes that a key was used.
     pub(crate) fn used(&self, key: Option<KeyId>, now: Timestamp) {
         if let Some(key) = key {
@@ -169,8 +175,10 @@ impl Keeper {
         for tenant in names {
             let documents: Vec<Document> =
                 state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
-            let entities = Entities::build(&documents).map_err(|e| StoreError::Corrupt(e.to_string()))?;
             let bundle = self.bundle(&state, tenant, previous.tenants.get(tenant)).await;
+            let entities = Entities::build_for(&documents, bundle.as_deref())
+                .map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            tell_misfits(tenant, entities.misfits(), previous.tenants.get(tenant));
             let policy = Arc::new(Snapshot::new(bundle, Arc::new(entities)));
             tenants.insert(tenant.clone(), TenantWorld::new(policy, &documents));
         }
@@ -212,6 +220,15 @@ impl Keeper {
         }
         last_good
     }
+}
+
+/// Warns of what policies do not see because it does not fit the schema, when that changes.
+fn tell_misfits(tenant: &Tenant, misfits: &[Misfit], previous: Option<&TenantWorld>) {
+    if previous.map_or(&[][..], |p| p.policy.misfits()) == misfits {
+        return;
+    }
+    let first = misfits.first().map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(%tenant, count = misfits.len(), first, "declared things do not fit the schema and are left out");
 }
 
 impl TenantWorld {

@@ -7,7 +7,10 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::delivery::{DeliverySpec, MirrorSpec};
+use crate::fact::Facts;
+use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -27,7 +30,10 @@ impl Document {
     /// The entity that policies see, where the kind has one.
     #[must_use]
     pub fn entity(&self) -> EntityRef {
-        EntityRef::new(Name::literal(self.spec.entity_type()), self.name.clone())
+        match &self.spec {
+            Spec::Entity(spec) => EntityRef::new(spec.kind.as_name().clone(), spec.id.clone()),
+            spec => EntityRef::new(Name::literal(spec.entity_type()), self.name.clone()),
+        }
     }
 }
 
@@ -74,6 +80,38 @@ pub enum Spec {
     Delivery(DeliverySpec),
     /// Where tiles are copied to.
     Mirror(MirrorSpec),
+    /// A thing of a type that a bundle's own schema declares.
+    Entity(EntitySpec),
+    /// An organisation: what people, groups and projects belong to.
+    Organisation(NodeSpec),
+    /// A family of models: `gpt-4`, with all its versions and sizes.
+    ModelFamily(FamilySpec),
+    /// A device that requests can be bound to.
+    Device(DeviceSpec),
+    /// A server of tools.
+    ToolServer(AssetSpec),
+    /// A tool of a tool server.
+    Tool(AssetSpec),
+    /// A body of documents.
+    Corpus(AssetSpec),
+    /// A part of a corpus that is searched as one.
+    Collection(AssetSpec),
+    /// A document of a collection.
+    Document(AssetSpec),
+    /// A database.
+    Database(AssetSpec),
+    /// A table of a database.
+    Table(AssetSpec),
+    /// A column of a table.
+    Column(AssetSpec),
+    /// An external API.
+    Api(AssetSpec),
+    /// Something deployed: an application with its model, prompts, tools and sources.
+    Deployment(AssetSpec),
+    /// A part of what is deployed: an image, weights, an adapter.
+    Artifact(AssetSpec),
+    /// What is deployed, by digest.
+    Manifest(AssetSpec),
 }
 
 /// A person.
@@ -119,6 +157,9 @@ pub struct NodeSpec {
     /// For groups: the roles every member holds.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<Name>,
+    /// For groups and projects: the organisation they belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Name>,
     /// What it is, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Text<500>>,
@@ -255,6 +296,9 @@ pub struct ModelSpec {
     /// What requests may reach for beside the text they carry. Nothing unless declared.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub accepts: BTreeSet<RequestExtra>,
+    /// The family it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Name>,
     /// The project it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Name>,
@@ -318,6 +362,24 @@ const fn default_acr_cap() -> u8 {
     2
 }
 
+/// A thing of a type that a bundle's own schema declares. It must fit the schema in force: one that does not is left out
+/// of what policies see, so that what needs it is denied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntitySpec {
+    /// The entity type in the schema, such as `Todo` or `Shop::Order`; none of the house's own.
+    #[serde(rename = "type")]
+    pub kind: TypeName,
+    /// What it is called within its type: any text of at most 1,024 bytes. The document's name is only for people.
+    pub id: EntityName,
+    /// Its attributes, as the schema declares them.
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub attributes: Facts,
+    /// What it is in: `Group::staff`, `Shop::"any text"`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub parents: BTreeSet<EntityPath>,
+}
+
 /// A question about the ledger, kept under a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -327,6 +389,26 @@ pub struct ViewSpec {
 }
 
 impl Spec {
+    /// The asset that it declares, if it declares one, with the entity type that it can be within.
+    #[must_use]
+    pub const fn asset(&self) -> Option<(&AssetSpec, Option<&'static str>)> {
+        Some(match self {
+            Self::ToolServer(spec)
+            | Self::Corpus(spec)
+            | Self::Database(spec)
+            | Self::Api(spec)
+            | Self::Deployment(spec)
+            | Self::Manifest(spec) => (spec, None),
+            Self::Tool(spec) => (spec, Some("ToolServer")),
+            Self::Collection(spec) => (spec, Some("Corpus")),
+            Self::Document(spec) => (spec, Some("Collection")),
+            Self::Table(spec) => (spec, Some("Database")),
+            Self::Column(spec) => (spec, Some("Table")),
+            Self::Artifact(spec) => (spec, Some("Manifest")),
+            _ => return None,
+        })
+    }
+
     /// The kind's name in files and paths.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -345,10 +427,26 @@ impl Spec {
             Self::View(_) => "view",
             Self::Delivery(_) => "delivery",
             Self::Mirror(_) => "mirror",
+            Self::Entity(_) => "entity",
+            Self::Organisation(_) => "organisation",
+            Self::ModelFamily(_) => "model_family",
+            Self::Device(_) => "device",
+            Self::ToolServer(_) => "tool_server",
+            Self::Tool(_) => "tool",
+            Self::Corpus(_) => "corpus",
+            Self::Collection(_) => "collection",
+            Self::Document(_) => "document",
+            Self::Database(_) => "database",
+            Self::Table(_) => "table",
+            Self::Column(_) => "column",
+            Self::Api(_) => "api",
+            Self::Deployment(_) => "deployment",
+            Self::Artifact(_) => "artifact",
+            Self::Manifest(_) => "manifest",
         }
     }
 
-    /// The entity type in policies.
+    /// The entity type in policies; of an `entity`, its own type says more ([`Document::entity`]).
     #[must_use]
     pub const fn entity_type(&self) -> &'static str {
         match self {
@@ -366,6 +464,22 @@ impl Spec {
             Self::View(_) => "View",
             Self::Delivery(_) => "Delivery",
             Self::Mirror(_) => "Mirror",
+            Self::Entity(_) => "Entity",
+            Self::Organisation(_) => "Organisation",
+            Self::ModelFamily(_) => "ModelFamily",
+            Self::Device(_) => "Device",
+            Self::ToolServer(_) => "ToolServer",
+            Self::Tool(_) => "Tool",
+            Self::Corpus(_) => "Corpus",
+            Self::Collection(_) => "Collection",
+            Self::Document(_) => "Document",
+            Self::Database(_) => "Database",
+            Self::Table(_) => "Table",
+            Self::Column(_) => "Column",
+            Self::Api(_) => "Api",
+            Self::Deployment(_) => "Deployment",
+            Self::Artifact(_) => "Artifact",
+            Self::Manifest(_) => "Manifest",
         }
     }
 

@@ -2,12 +2,15 @@
 //! `IntentRecorded` is decided by the crates that own those types.
 
 pub mod action;
+pub mod activity;
 pub mod ask;
+pub mod asset;
 pub mod caller;
 pub mod commit;
 pub mod delivery;
 pub mod directory;
 mod extras;
+pub mod fact;
 pub mod label;
 pub mod obligation;
 pub mod problem;
@@ -18,6 +21,7 @@ pub mod remedy;
 pub mod resource;
 
 pub use action::{Action, Operation};
+pub use activity::{Activity, Counts, Windows};
 pub use ask::{Ask, AskFacts, Situation, Target};
 pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
@@ -26,13 +30,14 @@ pub use caller::{
 pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
+pub use fact::{Fact, Facts};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use problem::Problem;
 pub use quorum::{Quorum, QuorumError, Share};
 pub use reason::ReasonCode;
 pub use remedy::{Approval, BoundBy, Offer, Remedy};
-pub use resource::EntityRef;
+pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 
 use bartizan_base::id::kinds;
 
