@@ -100,7 +100,7 @@ pub(crate) struct Asking<'a> {
 }
 
 /// How long ago something was; nothing where it lies further in the future than clocks differ.
-fn age_s(now: Timestamp, at: Timestamp) -> Option<u64> {
+pub(crate) fn age_s(now: Timestamp, at: Timestamp) -> Option<u64> {
     (at <= now.saturating_add(SKEW)).then(|| now.saturating_since(at).as_secs())
 }
 

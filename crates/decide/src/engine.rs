@@ -21,7 +21,7 @@ use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::explain::{Change, Explanation};
 use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
-use crate::lift::{Applied, try_remedies};
+use crate::lift::{Applied, Facts, try_remedies};
 use crate::story::{MemberStory, Reader};
 use crate::tell::tell_member;
 use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
@@ -281,8 +281,8 @@ impl Snapshot {
         }
         let members: Vec<&Member> = case.caller.members().collect();
         let again = |applied: &Applied| evaluate_chain(evaluator, case, applied);
-        let known = (case.standing, &base);
-        try_remedies(&evaluator.bundle, &members, door, known, &first, &again, &mut judged);
+        let facts = Facts { members: &members, situation: case.situation, standing: case.standing };
+        try_remedies(&evaluator.bundle, &facts, door, &base, &first, &again, &mut judged);
         judged
     }
 

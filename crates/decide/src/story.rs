@@ -166,7 +166,7 @@ impl Scene {
 
     fn clause(&self, kind: &str, body: &Value, rule: &Rule, reader: Reader) -> Clause {
         let alone = alone(body);
-        let mut text = alone.as_ref().and_then(text_of).unwrap_or_default();
+        let mut text = compared(body).or_else(|| alone.as_ref().and_then(text_of)).unwrap_or_default();
         if let Some(key) = &rule.approval {
             // As it is written: the key is ours.
             text = text.replace(key.as_str(), &rule.id);
@@ -255,6 +255,18 @@ fn text_of(policy: &Policy) -> Option<String> {
     let (_, rest) = text.split_once("when")?;
     let inside = rest.trim().trim_end_matches(';').trim().strip_prefix('{')?.strip_suffix('}')?;
     Some(inside.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// `A >= B` as people write it: the engine keeps it as `!(A < B)`.
+fn compared(body: &Value) -> Option<String> {
+    let inner = body.get("!")?.get("arg")?;
+    [("<", ">="), ("<=", ">"), ("==", "!=")].into_iter().find_map(|(kept, written)| {
+        inner.get(kept)?;
+        let text = text_of(&alone(inner)?)?;
+        let (left, right) = text.split_once(&format!(" {kept} "))?;
+        // One comparison alone: where there are more, which one is meant is not plain.
+        (!right.contains(&format!(" {kept} "))).then(|| format!("{left} {written} {right}"))
+    })
 }
 
 /// Collects the attributes that an expression looks at, by their longest paths.

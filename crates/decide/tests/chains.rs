@@ -64,7 +64,7 @@ fn rule(place: usize, (kind, scope): (u8, u8)) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn inv_chain_the_verdict_is_the_strongest_of_the_members_and_obligations_are_united(
