@@ -14,7 +14,8 @@ use cedar_policy::{
 use crate::complexity::{self, TextOf};
 use crate::index::Scope;
 use crate::needs::Needs;
-use crate::platform::SCHEMA;
+use crate::servers::ServerWords;
+use crate::vocabulary::{self, Linked};
 use crate::zone::Zone;
 use crate::{lint, remedy, table};
 
@@ -94,6 +95,7 @@ pub struct CompiledBundle {
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
     /// In which time zone its rules speak of hours and days.
     pub(crate) zone: Zone,
+    disabled: Vec<(Name, String)>,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -119,12 +121,27 @@ impl CompiledBundle {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(bundle: &Bundle) -> Result<Self, BundleErrors> {
+        Self::compile_with(bundle, &[])
+    }
+
+    /// The same, with the words of tool servers. A server whose words do not fit is disabled
+    /// ([`Self::disabled_servers`]); the bundle is not refused for it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the bundle, at once.
+    pub fn compile_with(bundle: &Bundle, servers: &[ServerWords]) -> Result<Self, BundleErrors> {
         let mut compiler = Compiler { errors: Vec::new(), declared: BTreeSet::new(), zone: Zone::UTC };
-        let compiled = compiler.run(bundle);
+        let compiled = compiler.run(bundle, servers);
         match compiled {
             Some(compiled) if compiler.errors.is_empty() => Ok(compiled),
             _ => Err(BundleErrors(compiler.errors)),
         }
+    }
+
+    /// The tool servers whose words do not fit, with the reason: their tools cannot be asked for.
+    #[must_use]
+    pub fn disabled_servers(&self) -> &[(Name, String)] {
+        &self.disabled
     }
 
     /// The digest of the bundle it was compiled from.
@@ -156,13 +173,13 @@ impl Compiler {
         });
     }
 
-    fn run(&mut self, bundle: &Bundle) -> Option<CompiledBundle> {
+    fn run(&mut self, bundle: &Bundle, servers: &[ServerWords]) -> Option<CompiledBundle> {
         if bundle.files.values().map(String::len).sum::<usize>() > BYTES_MAX {
             self.wrong("", 0, format!("the bundle is longer than {BYTES_MAX} bytes"), None);
             return None;
         }
         self.manifest(bundle);
-        let schema = self.schema(bundle)?;
+        let Linked { schema, disabled } = self.schema(bundle, servers)?;
         let mut rules = Vec::new();
         for (file, text) in &bundle.files {
             if file.ends_with(".cedar") {
@@ -189,7 +206,15 @@ impl Compiler {
         let rules = rules.into_iter().map(|(_, rule)| rule).collect();
         let action_groups = action_groups(&schema)?;
         let zone = self.zone;
-        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups, zone })
+        Some(CompiledBundle {
+            digest: bundle.digest(),
+            schema,
+            rules,
+            constitution,
+            action_groups,
+            zone,
+            disabled,
+        })
     }
 
     fn manifest(&mut self, bundle: &Bundle) {
@@ -219,23 +244,31 @@ impl Compiler {
         }
     }
 
-    fn schema(&mut self, bundle: &Bundle) -> Option<Schema> {
+    fn schema(&mut self, bundle: &Bundle, servers: &[ServerWords]) -> Option<Linked> {
+        let files = bundle.files.iter().filter(|(file, _)| file.ends_with(".cedarschema"));
         let mut fragments = Vec::new();
-        for (file, text) in std::iter::once((&"schema".to_owned(), &SCHEMA.to_owned()))
-            .chain(bundle.files.iter().filter(|(f, _)| f.ends_with(".cedarschema")))
-        {
+        let mut bytes = 0;
+        for (file, text) in files {
+            bytes += text.len();
+            if bytes > vocabulary::BYTES_MAX {
+                let message = format!("the bundle's schema is longer than {} bytes", vocabulary::BYTES_MAX);
+                self.wrong(file, 0, message, None);
+                return None;
+            }
             if self.is_too_complex(file, text, TextOf::Schema) {
                 continue;
             }
             match SchemaFragment::from_cedarschema_str(text) {
-                Ok((fragment, _)) => fragments.push(fragment),
-                Err(error) => self.wrong(file, 0, error.to_string(), None),
+                Ok((fragment, _)) => fragments.push((file.as_str(), fragment)),
+                Err(error) => self.wrong(file, 0, vocabulary::chain(&error), None),
             }
         }
-        match Schema::from_schema_fragments(fragments) {
-            Ok(schema) => Some(schema),
-            Err(error) => {
-                self.wrong("", 0, format!("schema: {error}"), None);
+        match vocabulary::link(&fragments, servers) {
+            Ok(linked) => Some(linked),
+            Err(wrong) => {
+                for (file, message, help) in wrong {
+                    self.wrong(&file, 0, message, help);
+                }
                 None
             }
         }
