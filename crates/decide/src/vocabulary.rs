@@ -231,7 +231,8 @@ fn check(file: &str, json: &mut Value, defined: &BTreeSet<String>, wrong: &mut V
                 let message = format!("the action `{name}` is a word of the house, or could become one");
                 tell(message, Some("declare it in a namespace of your own"));
             }
-            let applies = |to: &str| definition.pointer(to).and_then(Value::as_array).is_some_and(|t| !t.is_empty());
+            let applies =
+                |to: &str| definition.pointer(to).and_then(Value::as_array).is_some_and(|t| !t.is_empty());
             let is_asked_for = applies("/appliesTo/principalTypes") && applies("/appliesTo/resourceTypes");
             let context = definition.pointer("/appliesTo/context");
             let is_houses = context.is_some_and(|c| {

@@ -7,17 +7,28 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// What it cost, in millionths of the currency.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub cost_micro: u64,
     /// Asks that were refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub denials: u64,
     /// Asks that take something out of the house.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub exports: u64,
     /// Asks that were permitted.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub requests: u64,
     /// Different resources that were asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub resources: u64,
     /// Tokens in and out.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counts {
