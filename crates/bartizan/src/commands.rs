@@ -324,6 +324,16 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
             Err(error) => Err(Failure::of(ExitCode::Failed, &error).message),
         },
     ));
+    checks.push((
+        "declared things",
+        match runtime()?.block_on(init::misfits(&config)) {
+            Ok(misfits) => misfits.first().map_or_else(
+                || Ok("all fit the schema in force".to_owned()),
+                |first| Err(format!("{} do not fit the schema in force; the first: {first}", misfits.len())),
+            ),
+            Err(error) => Err(Failure::of(ExitCode::Failed, &error).message),
+        },
+    ));
     let held = DataFolder::open(&config.folder);
     checks.push((
         "data folder",

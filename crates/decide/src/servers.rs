@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bartizan_base::{Name, json};
-use cedar_policy::{SchemaError, SchemaFragment};
+use cedar_policy::SchemaFragment;
 use serde_json::{Map, Value, json};
 
 use crate::platform;
+use crate::vocabulary::chain;
 
 /// The namespace that holds those of servers.
 pub(crate) const TOOLS: &str = "Tools";
@@ -113,8 +114,8 @@ impl ServerWords {
         &self.namespace
     }
 
-    pub(crate) fn fragment(&self) -> Result<SchemaFragment, SchemaError> {
-        SchemaFragment::from_json_value(self.json.clone())
+    pub(crate) fn fragment(&self) -> Result<SchemaFragment, String> {
+        SchemaFragment::from_json_value(self.json.clone()).map_err(|e| chain(&e))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Supposed asks: what would be decided for somebody, told without being them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bartizan_base::{Name, Text, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::{
-    Action, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Member, Principal, PrincipalId,
-    PrincipalKind, Risk, RiskLevel, Situation, Tenant,
+    Action, Activity, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Member, Principal,
+    PrincipalId, PrincipalKind, Risk, RiskLevel, Situation, Tenant,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub struct Supposed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub at: Option<Moment>,
+    /// What was done lately, as policies see it under `context.activity`; absent if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
     /// How: what policies see under `context.request`.
     #[serde(default)]
     pub request: AskFacts,
@@ -151,6 +155,7 @@ impl Supposed {
             purpose: None,
             network: None,
             at: None,
+            activity: None,
             request: AskFacts::default(),
         }
     }
@@ -194,8 +199,12 @@ impl Snapshot {
             "System" => EntityRef::system(),
             kind => EntityRef::new(Name::literal(kind), supposed.resource.clone()),
         };
-        let situation =
-            Situation { network: supposed.network, purpose: supposed.purpose.clone(), ..Situation::at(now) };
+        let situation = Situation {
+            activity: supposed.activity.map(Arc::new),
+            network: supposed.network,
+            purpose: supposed.purpose.clone(),
+            ..Situation::at(now)
+        };
         let question = Question {
             caller: &supposed.caller(tenant.clone(), now),
             action: supposed.action,

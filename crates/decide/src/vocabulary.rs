@@ -72,8 +72,9 @@ pub(crate) fn link(files: &[(&str, SchemaFragment)], servers: &[ServerWords]) ->
     }
     let schema = Schema::from_schema_fragments(all.clone()).map_err(|error| {
         // The engine does not say in which file; one that fails alone is to blame.
-        let alone = |one: &SchemaFragment| Schema::from_schema_fragments([house.clone(), one.clone()]);
-        let blamed = all.iter().skip(1).zip(files).find(|(one, _)| alone(one).is_err());
+        let fails =
+            |one: &SchemaFragment| Schema::from_schema_fragments([house.clone(), one.clone()]).is_err();
+        let blamed = all.iter().skip(1).zip(files).find(|(one, _)| fails(one));
         let file = blamed.map_or("", |(_, (name, _))| name).to_owned();
         vec![(file, chain(&error), None)]
     })?;
@@ -84,7 +85,7 @@ pub(crate) fn link(files: &[(&str, SchemaFragment)], servers: &[ServerWords]) ->
 fn with_servers(mut schema: Schema, mut all: Vec<SchemaFragment>, servers: &[ServerWords]) -> Linked {
     let mut disabled = Vec::new();
     for server in servers {
-        let fitted = server.fragment().map_err(|error| chain(&error)).and_then(|fragment| {
+        let fitted = server.fragment().and_then(|fragment| {
             let joined = all.iter().cloned().chain([fragment.clone()]);
             Schema::from_schema_fragments(joined).map(|schema| (fragment, schema)).map_err(|e| chain(&e))
         });

@@ -420,6 +420,7 @@ impl Gate {
             ..Noted::default()
         };
         self.activities.note(tracks, self.parts.clock.monotonic_us(), &noted);
+        self.parts.metrics.activity_given_up(self.activities.given_up());
     }
 
     /// Counts the tokens of a call that has ended.

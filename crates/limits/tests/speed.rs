@@ -9,7 +9,7 @@ use bartizan_model::{EntityRef, KeyId, PrincipalId};
 
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement")]
+#[expect(clippy::disallowed_methods, reason = "a measurement")]
 fn reading_and_noting() {
     let activities = Activities::new(20_000, &SeededRandom::new(1));
     let tracks = |n: u16| {

@@ -1,9 +1,10 @@
 //! Recent activity as policies see it: counts over sliding windows. Advisory, for hard limits reserve.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What was done within one window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// What it cost, in millionths of the currency.
@@ -43,8 +44,8 @@ impl Counts {
 }
 
 /// What was done within the last minute, hour and day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Windows {
     /// Within the last 86,400 seconds.
     pub day: Counts,
@@ -55,8 +56,8 @@ pub struct Windows {
 }
 
 /// Recent activity before an ask, read once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Activity {
     /// Of the agent that asks, where one does: the outermost of the chain.
     pub agent: Option<Windows>,

@@ -69,6 +69,11 @@ fn with<T>(
     test(Conditions::of(asking, &none, &none))
 }
 
+/// Calls `test` with the conditions of some person.
+pub(crate) fn with_conditions<T>(test: impl FnOnce(&Conditions<'_>) -> T) -> T {
+    with(member(PrincipalKind::User), &full(), &AskFacts::default(), |conditions| test(&conditions))
+}
+
 fn schema() -> &'static Schema {
     crate::platform::schema().unwrap()
 }
@@ -229,6 +234,24 @@ fn only_what_a_rule_looks_at_is_made() {
         assert_eq!(made("context has activity.key && context.activity.key.day.tokens < 8"), ["activity"]);
         assert_eq!(made("true"), Vec::<String>::new());
     });
+}
+
+#[test]
+fn a_stated_purpose_is_text_whatever_stands_in_it() {
+    for purpose in [
+        "\" || true",
+        "reports\"]; permit (principal, action, resource); //",
+        "\\u{0}",
+        "*",
+        "é\u{202e}",
+        "context.purpose",
+        "",
+    ] {
+        let situation = Situation { purpose: Some(purpose.parse().unwrap()), ..full() };
+        with(member(PrincipalKind::User), &situation, &AskFacts::default(), |c| {
+            assert_eq!(word(&c, "purpose").as_deref(), Some(purpose));
+        });
+    }
 }
 
 proptest! {

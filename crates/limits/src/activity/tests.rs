@@ -164,14 +164,14 @@ fn memory_is_bounded_and_who_may_have_been_given_up_is_unknown_and_not_idle() {
     activities.note(&caller(1), day, &ask);
     assert_eq!(read(&activities, 1, day + 30_000).unwrap().day.requests, 2);
     // After that nobody can have been active any more.
-    assert!(told(2 * day + 10_000).into_iter().all(|w| w == Some(Windows::default())));
+    assert!(told(3 * day).into_iter().all(|w| w == Some(Windows::default())));
 }
 
 #[test]
 fn those_who_did_nothing_for_a_day_make_room_without_anybody_being_given_up() {
-    let activities = activities(160);
+    let activities = activities(1_600);
     for round in 0..5_u64 {
-        for n in 0..100 {
+        for n in 0..800 {
             let now = round * 90_000 * SECOND + n;
             activities.note(&caller(round * 1_000 + n), now, &Noted { requests: 1, ..Noted::default() });
         }
