@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bartizan_base::Clock as _;
-use bartizan_cli::{DrawnAs, ExitCode, Failure, Global, Output};
+use bartizan_cli::{DrawnAs, ExitCode, Global, Output};
 use bartizan_decide::{
     Bundle, CompiledBundle, Drawn, TEMPLATES, Template, first_files, nearest_template, platform_schema,
 };
 use bartizan_rt::SystemClock;
 use serde_json::{Value, json};
 
+use crate::commands::Failure;
 use crate::offline::read_bundle;
 
 /// The bundle in a folder.

@@ -1,5 +1,6 @@
 //! The binary as a library: configuration, wiring, roles, signals.
 
+mod authoring;
 mod commands;
 pub mod config;
 mod deliveries;

@@ -40,6 +40,12 @@ impl Bundle {
     }
 }
 
+/// The vocabulary that every bundle has, as a Cedar schema: for editors, which check rules against it as they are written.
+#[must_use]
+pub const fn platform_schema() -> &'static str {
+    crate::platform::SCHEMA
+}
+
 /// What of a rule the tests of its bundle have shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Covered {

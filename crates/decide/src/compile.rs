@@ -19,7 +19,8 @@ use crate::diagnostic::{BundleError, BundleErrors, statements, within};
 use crate::index::Scope;
 use crate::near::did_you_mean;
 use crate::needs::Needs;
-use crate::platform::SCHEMA;
+use crate::servers::ServerWords;
+use crate::vocabulary::{self, Linked};
 use crate::zone::Zone;
 use crate::{lint, remedy, review, table};
 
@@ -76,8 +77,12 @@ impl Compiler {
     }
 
     /// Compiles `bundle`.
-    pub(crate) fn compile(mut self, bundle: &Bundle) -> Result<CompiledBundle, BundleErrors> {
-        match self.run(bundle) {
+    pub(crate) fn compile(
+        mut self,
+        bundle: &Bundle,
+        servers: &[ServerWords],
+    ) -> Result<CompiledBundle, BundleErrors> {
+        match self.run(bundle, servers) {
             Some(compiled) if self.errors.is_empty() => Ok(compiled),
             _ => Err(BundleErrors(self.errors)),
         }
@@ -87,13 +92,13 @@ impl Compiler {
         self.errors.push(BundleError::of(file, message));
     }
 
-    fn run(&mut self, bundle: &Bundle) -> Option<CompiledBundle> {
+    fn run(&mut self, bundle: &Bundle, servers: &[ServerWords]) -> Option<CompiledBundle> {
         if bundle.files.values().map(String::len).sum::<usize>() > BYTES_MAX {
             self.wrong("", format!("the bundle is longer than {BYTES_MAX} bytes"));
             return None;
         }
         self.manifest(bundle);
-        let schema = self.schema(bundle)?;
+        let Linked { schema, disabled } = self.schema(bundle, servers)?;
         let mut placed = Vec::new();
         for (file, text) in &bundle.files {
             if file.ends_with(".cedar") {
@@ -130,6 +135,7 @@ impl Compiler {
             constitution,
             action_groups,
             zone: self.zone,
+            disabled,
             warnings,
         })
     }
@@ -165,23 +171,37 @@ impl Compiler {
         }
     }
 
-    fn schema(&mut self, bundle: &Bundle) -> Option<Schema> {
+    fn schema(&mut self, bundle: &Bundle, servers: &[ServerWords]) -> Option<Linked> {
+        let files = bundle.files.iter().filter(|(file, _)| file.ends_with(".cedarschema"));
         let mut fragments = Vec::new();
-        for (file, text) in std::iter::once((&"schema".to_owned(), &SCHEMA.to_owned()))
-            .chain(bundle.files.iter().filter(|(f, _)| f.ends_with(".cedarschema")))
-        {
+        let mut bytes = 0;
+        for (file, text) in files {
+            bytes += text.len();
+            if bytes > vocabulary::BYTES_MAX {
+                self.wrong(
+                    file,
+                    format!("the bundle's schema is longer than {} bytes", vocabulary::BYTES_MAX),
+                );
+                return None;
+            }
             if self.is_too_complex(file, text, TextOf::Schema) {
                 continue;
             }
             match SchemaFragment::from_cedarschema_str(text) {
-                Ok((fragment, _)) => fragments.push(fragment),
-                Err(error) => self.errors.push(told(file, text, &error)),
+                Ok((fragment, _)) => fragments.push((file.as_str(), fragment)),
+                Err(error) => {
+                    let told = told(file, text, &error);
+                    self.errors.push(BundleError { message: vocabulary::chain(&error), ..told });
+                }
             }
         }
-        match Schema::from_schema_fragments(fragments) {
-            Ok(schema) => Some(schema),
-            Err(error) => {
-                self.wrong("", format!("schema: {error}"));
+        match vocabulary::link(&fragments, servers) {
+            Ok(linked) => Some(linked),
+            Err(wrong) => {
+                for (file, message, help) in wrong {
+                    let error = BundleError::of(&file, message);
+                    self.errors.push(BundleError { help: help.map(str::to_owned), ..error });
+                }
                 None
             }
         }

@@ -363,4 +363,4 @@ fn session(label: &Label) -> Option<RestrictedExpression> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -141,7 +141,7 @@ pub const CONTEXT: &[PolicyFact] = &[
     fact("purpose", "String", "at most 500 bytes", Caller, "The purpose that the caller states for this ask (`x-bartizan-purpose`).").optional(),
     fact("request", "{…}", "", Caller, "What the request holds. Untrusted: it never says who the caller is."),
     fact("request.bytes", "Long", "bytes", Caller, "The length of its body."),
-    fact("request.dialect", "String", "", Caller, "How it is written: `openai.chat`, `anthropic.messages`, `control` …"),
+    fact("request.dialect", "String", "", Caller, "How it is written: `openai.chat`, `anthropic.messages`, `control` and others."),
     fact("request.extras", "Set<String>", "", Caller, "What it reaches for beside its text: `background`, `files`, `hosted_tools`, `remote_tools`, `storage`, `urls`."),
     fact("request.messages", "Long", "messages", Caller, "How many messages or inputs it holds."),
     fact("request.output_tokens_max", "Long", "tokens", Caller, "How long an answer it asks for, if it says.").optional(),

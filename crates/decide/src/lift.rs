@@ -80,7 +80,9 @@ fn is_done(facts: &Facts<'_>, place: usize, rule: &Rule, remedy: &Remedy) -> boo
             let stated = facts.situation.purpose.as_ref();
             stated.is_some_and(|purpose| purposes.is_empty() || purposes.contains(purpose))
         }
-        Remedy::Approve(_) => rule.approval.as_ref().is_some_and(|key| facts.standing.approvals.contains(key)),
+        Remedy::Approve(_) => {
+            rule.approval.as_ref().is_some_and(|key| facts.standing.approvals.contains(key))
+        }
     }
 }
 
@@ -240,7 +242,8 @@ pub(crate) fn try_remedies(
         return;
     }
     let holds = u32::try_from(joint.holds.len()).unwrap_or(u32::MAX);
-    let over = joint.holds.len() > HOLDS_OF_ASK_MAX || facts.standing.holds.saturating_add(1) > HOLDS_OF_CHAIN_MAX;
+    let over =
+        joint.holds.len() > HOLDS_OF_ASK_MAX || facts.standing.holds.saturating_add(1) > HOLDS_OF_CHAIN_MAX;
     if holds > 0 && over {
         judged.reasons = vec![ReasonCode::TooManyHolds];
         return;

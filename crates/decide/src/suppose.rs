@@ -60,14 +60,13 @@ pub struct Supposed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub session: Option<Label>,
-    /// What was done lately; not counted if not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Value>")]
-    pub activity: Option<Activity>,
     /// When, as RFC 3339; now if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub at: Option<Moment>,
+    /// What was done lately, as policies see it under `context.activity`; absent if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
     /// How: what policies see under `context.request`.
     #[serde(default)]
     pub request: AskFacts,
@@ -188,8 +187,8 @@ impl Supposed {
             binding: None,
             device: None,
             session: None,
-            activity: None,
             at: None,
+            activity: None,
             request: AskFacts::default(),
         }
     }

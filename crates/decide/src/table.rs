@@ -71,12 +71,13 @@ pub struct Tested {
 
 /// What is wrong with a file of tests.
 pub(crate) fn check(text: &str) -> Result<(), String> {
-    read(text).map(|_| ())
+    read(text, None).map(|_| ())
 }
 
-fn read(text: &str) -> Result<(Entities, Vec<Test>), String> {
+/// The entities and tests of a file; what is of the bundle's own types only with the `bundle`.
+fn read(text: &str, bundle: Option<&CompiledBundle>) -> Result<(Entities, Vec<Test>), String> {
     let table: Table = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
-    Ok((Entities::build(&table.resource).map_err(|e| e.to_string())?, table.test))
+    Ok((Entities::build_for(&table.resource, bundle).map_err(|e| e.to_string())?, table.test))
 }
 
 impl CompiledBundle {
@@ -87,9 +88,15 @@ impl CompiledBundle {
         let mut out = Vec::new();
         for (file, text) in files {
             // A bundle whose test files cannot be read does not compile.
-            let Ok((entities, tests)) = read(text) else { continue };
+            let Ok((entities, tests)) = read(text, Some(self)) else { continue };
             let snapshot = Snapshot::new(Some(self.clone()), Arc::new(entities));
-            out.extend(tests.iter().map(|test| run(file, test, &snapshot, now)));
+            let misfits = || snapshot.misfits().iter().map(|misfit| format!("resource {misfit}"));
+            out.extend(tests.iter().map(|test| {
+                let mut tested = run(file, test, &snapshot, now);
+                // A world that is not the one written proves nothing.
+                tested.differences.extend(misfits());
+                tested
+            }));
         }
         out
     }
@@ -189,6 +196,40 @@ spec = { kind = "model", upstream = "openai", dialects = ["openai.chat"], enviro
                 format!("obligations: expected [], found [{detectors}]"),
             ]
         );
+    }
+
+    #[test]
+    fn a_test_supposes_recent_activity_and_a_world_that_does_not_fit_fails() {
+        let rule = r#"@id("slow") forbid (principal, action, resource)
+            unless { context has activity.caller && context.activity.caller.hour.requests < 3 };"#;
+        let schema = "entity Todo { done: Bool };";
+        let run = |table: &str| {
+            let files = [
+                ("a.cedar", format!("{RULE}\n{rule}")),
+                ("schema/a.cedarschema", schema.to_owned()),
+                ("tests/a.toml", format!("{WORLD}{table}")),
+            ];
+            let bundle = Bundle { files: files.map(|(name, text)| (name.to_owned(), text)).into() };
+            let compiled = Arc::new(CompiledBundle::compile(&bundle).unwrap());
+            let tested = compiled.test(&bundle, Timestamp::from_secs(1_800_000_000));
+            tested.into_iter().flat_map(|t| t.differences).collect::<Vec<_>>()
+        };
+        let ask = |requests: u64, expect: &str| {
+            let activity = format!("activity = {{ caller = {{ hour = {{ requests = {requests} }} }} }}");
+            format!(
+                "[[test]]\nname = \"t\"\nexpect = \"{expect}\"\nask = {{ principal = \"user/alice\", action = \"model:invoke\", resource = \"gpt\", {activity} }}\n"
+            )
+        };
+        assert_eq!(run(&ask(2, "permit")), Vec::<String>::new());
+        assert_eq!(run(&ask(3, "deny")), Vec::<String>::new());
+        let todo = |done: &str| {
+            format!(
+                "[[resource]]\nname = \"t\"\nspec = {{ kind = \"entity\", type = \"Todo\", id = \"any text\", attributes = {{ done = {done} }} }}\n"
+            )
+        };
+        assert_eq!(run(&format!("{}{}", todo("true"), ask(2, "permit"))), Vec::<String>::new());
+        let told = run(&format!("{}{}", todo("1"), ask(2, "permit")));
+        assert!(matches!(told.as_slice(), [one] if one.contains("done")), "{told:?}");
     }
 
     #[test]

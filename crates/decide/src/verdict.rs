@@ -91,6 +91,12 @@ impl<O: Operation> Permit<O> {
         self.parts.id
     }
 
+    /// What was asked.
+    #[must_use]
+    pub const fn what(&self) -> &What {
+        &self.parts.what
+    }
+
     /// What enforcement must do for the permit to stand.
     #[must_use]
     pub const fn obligations(&self) -> &Obligations {

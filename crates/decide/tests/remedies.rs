@@ -473,7 +473,12 @@ fn remedied(place: usize, kind: u8, n: u8, scope: u8) -> String {
     let level = n % 3 + 1;
     let (remedy, unless) = match kind % 11 {
         // Two that are needed together: once one of them is brought about, only the other is asked for.
-        10 => (format!("step_up(level: {level}); cap(output_tokens: 9)"), format!("context.assurance.level >= {level} && context.obligations.contains(\"cap:output_tokens\")")),
+        10 => (
+            format!("step_up(level: {level}); cap(output_tokens: 9)"),
+            format!(
+                "context.assurance.level >= {level} && context.obligations.contains(\"cap:output_tokens\")"
+            ),
+        ),
         0 => ("redact(email)".to_owned(), "context.obligations.contains(\"redact:email\")".to_owned()),
         1 => ("redact(pii)".to_owned(), "context.obligations.contains(\"redact:pii\")".to_owned()),
         2 => (

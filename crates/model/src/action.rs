@@ -135,6 +135,14 @@ actions! {
     LedgerExport "ledger:export" "System",
 }
 
+impl Action {
+    /// Whether it takes something out of the house that stays out: counted as an export.
+    #[must_use]
+    pub const fn is_export(self) -> bool {
+        matches!(self, Self::ModelExport | Self::LedgerExport | Self::ContentRead)
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

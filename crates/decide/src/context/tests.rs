@@ -69,14 +69,19 @@ fn with<T>(
     test(Conditions::of(asking, &none, &none))
 }
 
-fn schema() -> Schema {
-    Schema::from_cedarschema_str(crate::platform::SCHEMA).unwrap().0
+/// Calls `test` with the conditions of some person.
+pub(crate) fn with_conditions<T>(test: impl FnOnce(&Conditions<'_>) -> T) -> T {
+    with(member(PrincipalKind::User), &full(), &AskFacts::default(), |conditions| test(&conditions))
+}
+
+fn schema() -> &'static Schema {
+    crate::platform::schema().unwrap()
 }
 
 fn request(conditions: &Conditions<'_>, needs: Needs) -> Request {
     let id = |text: &str| text.parse::<EntityUid>().unwrap();
     let (user, action, model) = (id("User::\"x\""), id("Action::\"model:invoke\""), id("Model::\"m\""));
-    Request::new(user, action, model, conditions.context(needs).unwrap(), Some(&schema())).unwrap()
+    Request::new(user, action, model, conditions.context(needs).unwrap(), Some(schema())).unwrap()
 }
 
 /// What the context holds at a path, if anything.
@@ -136,11 +141,6 @@ fn time_is_told_in_the_zone_of_the_bundle() {
     with(member(PrincipalKind::User), &late, &AskFacts::default(), |c| {
         assert_eq!((number(&c, "time.hour"), number(&c, "time.weekday")), (Some(1), Some(6)));
         assert_eq!(word(&c, "time.date").unwrap(), "2027-01-16");
-    });
-    // What no calendar reaches has no time, so there is no context, and nothing is permitted.
-    let never = Situation { now: Timestamp::from_micros(u64::MAX), ..full() };
-    with(member(PrincipalKind::User), &never, &AskFacts::default(), |c| {
-        assert!(c.context(Needs::ALL).is_none());
     });
 }
 
@@ -234,6 +234,24 @@ fn only_what_a_rule_looks_at_is_made() {
         assert_eq!(made("context has activity.key && context.activity.key.day.tokens < 8"), ["activity"]);
         assert_eq!(made("true"), Vec::<String>::new());
     });
+}
+
+#[test]
+fn a_stated_purpose_is_text_whatever_stands_in_it() {
+    for purpose in [
+        "\" || true",
+        "reports\"]; permit (principal, action, resource); //",
+        "\\u{0}",
+        "*",
+        "é\u{202e}",
+        "context.purpose",
+        "",
+    ] {
+        let situation = Situation { purpose: Some(purpose.parse().unwrap()), ..full() };
+        with(member(PrincipalKind::User), &situation, &AskFacts::default(), |c| {
+            assert_eq!(word(&c, "purpose").as_deref(), Some(purpose));
+        });
+    }
 }
 
 proptest! {

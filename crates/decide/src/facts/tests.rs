@@ -12,8 +12,8 @@ fn fragment() -> Value {
     SchemaFragment::from_cedarschema_str(SCHEMA).unwrap().0.to_json_value().unwrap()
 }
 
-fn schema() -> Schema {
-    Schema::from_cedarschema_str(SCHEMA).unwrap().0
+fn schema() -> &'static Schema {
+    crate::platform::schema().unwrap()
 }
 
 /// A type of the schema as the table writes it.
@@ -196,8 +196,7 @@ fn what_is_built_of_every_kind_fits_the_schema_and_says_everything_that_the_tabl
             let expressions = attributes.iter().map(|(n, v)| (n.clone(), v.expression())).collect();
             let id = uid(&entity.kind, &entity.name).unwrap();
             let built = Entity::new(id, expressions, parents.into_iter().collect()).unwrap();
-            Entities::from_entities([built], Some(&schema))
-                .unwrap_or_else(|e| panic!("{kind} {name}: {e:?}"));
+            Entities::from_entities([built], Some(schema)).unwrap_or_else(|e| panic!("{kind} {name}: {e:?}"));
         }
         let table: Vec<&PolicyFact> =
             TYPES.iter().find(|t| t.name == kind).unwrap().facts.iter().copied().flatten().collect();
