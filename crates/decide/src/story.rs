@@ -257,12 +257,12 @@ fn text_of(policy: &Policy) -> Option<String> {
     Some(inside.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// `A >= B` as people write it: the engine keeps it as `!(A < B)`.
+/// `A >= B` as people write it: the engine tells it as `!(A < B)`.
 fn compared(body: &Value) -> Option<String> {
-    let inner = body.get("!")?.get("arg")?;
+    let inner = body.get("!").and_then(|not| not.get("arg"));
     [("<", ">="), ("<=", ">"), ("==", "!=")].into_iter().find_map(|(kept, written)| {
-        inner.get(kept)?;
-        let text = text_of(&alone(inner)?)?;
+        let sides = body.get(written).or_else(|| inner?.get(kept))?;
+        let text = text_of(&alone(&json!({ kept: sides }))?)?;
         let (left, right) = text.split_once(&format!(" {kept} "))?;
         // One comparison alone: where there are more, which one is meant is not plain.
         (!right.contains(&format!(" {kept} "))).then(|| format!("{left} {written} {right}"))

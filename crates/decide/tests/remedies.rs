@@ -502,13 +502,14 @@ fn remedied(place: usize, kind: u8, n: u8, scope: u8) -> String {
             format!("context.approvals.contains(\"r{place}\")"),
         ),
     };
-    // Now and then another condition, so that remedies do not always help.
-    let when = [
-        "",
-        " when { context.request.stream }",
-        " when { context.assurance.level < 2 }",
-        " when { context has purpose }",
-    ][usize::from(n / 3 % 4)];
+    // Now and then another condition, so that remedies do not always help; one that a remedy settles is refused.
+    let two = kind % 11 == 10;
+    let when = match n / 3 % 4 {
+        1 => " when { context.request.stream }",
+        2 if !two => " when { context.assurance.level < 2 }",
+        3 => " when { context has purpose }",
+        _ => "",
+    };
     format!("@id(\"r{place}\") @remedy(\"{remedy}\") forbid ({scope}){when} unless {{ {unless} }};\n")
 }
 
