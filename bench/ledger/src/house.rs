@@ -11,7 +11,7 @@ use bartizan_model::action::ModelCall;
 use bartizan_model::directory::{Dialect, ModelSpec, NodeSpec, PrincipalSpec, Spec, Status};
 use bartizan_model::record::{Body, Record, Refusal, VERSION};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, Document, EntityRef, KeyId, Label, NodeId, Principal, PrincipalId,
+    Action, Ask, AskFacts, DecisionId, Document, EntityRef, KeyId, NodeId, Principal, PrincipalId,
     PrincipalKind, Situation, Tenant,
 };
 use bartizan_rt::SystemRandom;
@@ -120,6 +120,7 @@ fn documents(now: Timestamp) -> Result<Vec<Document>, Error> {
             status: Status::Active,
             upstream: "provider".parse()?,
             upstream_model: None,
+            family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: None,
             environment: "production".parse()?,

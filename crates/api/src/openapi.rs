@@ -3,9 +3,9 @@
 use bartizan_control::{
     ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView,
     EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView,
-    RemovedView, SearchLedger,
+    Reach, RemovedView, SearchLedger,
 };
-use bartizan_decide::{Explanation, Supposed};
+use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -182,6 +182,7 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         }
         Call::PolicyRead => (None, of::<Bundled>(schemas)),
         Call::PolicyApply => (Some(of::<ApplyBundle>(schemas)), of::<Bundled>(schemas)),
+        Call::PolicyReach => (Some(of::<Reach>(schemas)), of::<Found>(schemas)),
         Call::PolicyExplain => {
             let gives = object(json!({"explanation": of::<Explanation>(schemas), "text": text}));
             (Some(of::<Supposed>(schemas)), gives)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bartizan_base::{Name, json};
 use bartizan_control::{
     ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace,
-    LogFile, SearchLedger, Stopped, SubjectRef,
+    LogFile, Reach, SearchLedger, Stopped, SubjectRef,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
@@ -60,6 +60,7 @@ pub(crate) enum Call {
     PolicyRead,
     PolicyApply,
     PolicyExplain,
+    PolicyReach,
     DecisionList,
     DecisionShow,
     DecisionProof,
@@ -157,6 +158,13 @@ pub const ROUTES: &[Route] = &[
         "policy:test",
         "What would be decided, and why.",
         Call::PolicyExplain,
+    ),
+    route(
+        "POST",
+        "/api/v1/policy/reach",
+        "policy:test",
+        "Who can do something, on what, or what can be done: page by page, never cut short unsaid.",
+        Call::PolicyReach,
     ),
     route(
         "GET",
@@ -390,6 +398,7 @@ impl Api {
             Call::DeliveryRetry => same(&control.retry_letter(caller, &name(0)?, part(1)).await?),
             Call::PolicyRead => same(&control.policy(caller).await?),
             Call::PolicyApply => same(&control.apply_bundle(caller, &read::<ApplyBundle>(body)?).await?),
+            Call::PolicyReach => same(&control.reach(caller, &read::<Reach>(body)?).await?),
             Call::PolicyExplain => {
                 let done = control.explain(caller, &read::<Supposed>(body)?).await?;
                 let value = json!({"explanation": done.value, "text": done.value.to_string()});

@@ -6,22 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode as ProcessCode;
 use std::sync::Arc;
 
-use bartizan_base::Clock as _;
 use bartizan_cli::{
     Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand,
     ExitCode, Global, KeyCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
 };
-use bartizan_decide::CompiledBundle;
 use bartizan_model::ReasonCode;
-use bartizan_rt::SystemClock;
 use bartizan_secret::Secret;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
-use crate::offline::{read_bundle, seconds};
-use crate::{WitnessNode, demo, init, log, personal, recover};
+use crate::offline::seconds;
+use crate::{WitnessNode, authoring, demo, init, log, personal, recover};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -328,6 +325,16 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
             Err(error) => Err(Failure::of(ExitCode::Failed, &error).message),
         },
     ));
+    checks.push((
+        "declared things",
+        match runtime()?.block_on(init::misfits(&config)) {
+            Ok(misfits) => misfits.first().map_or_else(
+                || Ok("all fit the schema in force".to_owned()),
+                |first| Err(format!("{} do not fit the schema in force; the first: {first}", misfits.len())),
+            ),
+            Err(error) => Err(Failure::of(ExitCode::Failed, &error).message),
+        },
+    ));
     let held = DataFolder::open(&config.folder);
     checks.push((
         "data folder",
@@ -585,21 +592,29 @@ fn delivery(global: &Global, command: &DeliveryCommand) -> Result<ExitCode, Fail
 
 fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> {
     match command {
-        PolicyCommand::Check { folder } => {
-            let bundle =
-                read_bundle(&folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
-            match CompiledBundle::compile(&bundle) {
-                Ok(compiled) => {
-                    let value = json!({"ok": true, "rules": compiled.len(), "digest": compiled.digest()});
-                    Output::new(global.output, io::stdout()).value(&value, |_| {
-                        format!("ok: {} rules, digest {}", compiled.len(), compiled.digest())
-                    })?;
-                    Ok(ExitCode::Ok)
-                }
-                Err(errors) => Err(Failure::new(ExitCode::Invalid, errors.to_string())),
-            }
+        PolicyCommand::New { list: true, .. } => authoring::list(global),
+        PolicyCommand::New { words, .. } => match words.as_slice() {
+            [folder] => authoring::new(global, None, Path::new(folder)),
+            [pattern, folder] => authoring::new(global, Some(pattern), Path::new(folder)),
+            _ => Err(Failure::usage("name a folder, or a pattern and a folder")),
+        },
+        PolicyCommand::Fmt { folder, check } => authoring::format(global, &folder, check),
+        PolicyCommand::Check { folder } => authoring::check(global, &folder),
+        PolicyCommand::Test { folder } => authoring::test(global, &folder),
+        PolicyCommand::Coverage { folder } => authoring::coverage(global, &folder),
+        PolicyCommand::Graph { folder, drawn } => authoring::graph(global, &folder, drawn),
+        PolicyCommand::Schema => authoring::schema(global),
+        PolicyCommand::WhoCan { action, resource, after } => {
+            // The part that is searched for is passed over, whatever stands there.
+            let ask = json!({"principal": "user/anybody", "action": action, "resource": resource});
+            let body = json!({"what": "subjects", "ask": ask, "page": {"after": after}});
+            show(global, "POST", "/api/v1/policy/reach", Some(&body), authoring::told_reach)
         }
-        PolicyCommand::Test { folder } => test_policy(global, &folder),
+        PolicyCommand::WhatCan { principal, action, after } => {
+            let ask = json!({"principal": principal, "action": action, "resource": "anything"});
+            let body = json!({"what": "resources", "ask": ask, "page": {"after": after}});
+            show(global, "POST", "/api/v1/policy/reach", Some(&body), authoring::told_reach)
+        }
         #[cfg(feature = "proofs")]
         PolicyCommand::Prove(args) => crate::proofs::prove(global, &args),
         #[cfg(not(feature = "proofs"))]
@@ -610,8 +625,7 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
             Err(failure)
         }
         PolicyCommand::Apply { folder } => {
-            let bundle =
-                read_bundle(&folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
+            let bundle = authoring::bundle_in(&folder)?;
             let client = client(global)?;
             let present = match client.call("GET", "/api/v1/policy", None) {
                 Ok(value) => value.pointer("/version").and_then(Value::as_u64).unwrap_or(0),
@@ -638,32 +652,6 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
             show(global, "POST", "/api/v1/policy/explain", Some(&body), |v| text(v, "/text").to_owned())
         }
     }
-}
-
-fn test_policy(global: &Global, folder: &Path) -> Result<ExitCode, Failure> {
-    let bundle = read_bundle(folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
-    let compiled = CompiledBundle::compile(&bundle)
-        .map_err(|errors| Failure::new(ExitCode::Invalid, errors.to_string()))?;
-    let tested = Arc::new(compiled).test(&bundle, SystemClock::new().now());
-    if tested.is_empty() {
-        let mut failure = Failure::new(ExitCode::Invalid, "the bundle has no tests");
-        failure.hint = Some("write some into `tests/NAME.toml`; examples/policy shows how".to_owned());
-        return Err(failure);
-    }
-    let failed = tested.iter().filter(|t| !t.differences.is_empty()).count();
-    let value = serde_json::to_value(&tested).unwrap_or(Value::Null);
-    Output::new(global.output, io::stdout()).value(&value, |_| {
-        let mut out = String::new();
-        for test in &tested {
-            let sign = if test.differences.is_empty() { "ok  " } else { "FAIL" };
-            out.push_str(&format!("{sign} {}: {}\n", test.file, test.name));
-            for difference in &test.differences {
-                out.push_str(&format!("       {difference}\n"));
-            }
-        }
-        out + &format!("{} passed, {failed} failed", tested.len() - failed)
-    })?;
-    Ok(if failed == 0 { ExitCode::Ok } else { ExitCode::Denied })
 }
 
 fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_base::Clock as _;
-use bartizan_decide::starter_bundle;
+use bartizan_decide::{Bundle, CompiledBundle, Entities, starter_bundle};
 use bartizan_keys::{ClaimToken, KeyFolder, KeyFolderError, RecoverySet};
 use bartizan_model::directory::{NodeSpec, Spec};
 use bartizan_model::record::System;
@@ -110,6 +110,25 @@ async fn tell(
 ///
 /// # Errors
 /// When the state database does not answer.
+/// The declared things that policies do not see, because they do not fit the schema of the bundle in force, in words.
+pub(crate) async fn misfits(config: &Config) -> Result<Vec<String>, InitError> {
+    if !is_founded(config).await? {
+        return Ok(Vec::new());
+    }
+    let state = StateDb::open(config).await?.state().load().await?;
+    let mut out = Vec::new();
+    for row in &state.bundles {
+        let documents: Vec<Document> =
+            state.documents.iter().filter(|(t, ..)| *t == row.tenant).map(|(_, d, _)| d.clone()).collect();
+        let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() }).ok();
+        match Entities::build_for(&documents, compiled.as_ref()) {
+            Ok(entities) => out.extend(entities.misfits().iter().map(ToString::to_string)),
+            Err(error) => out.push(error.to_string()),
+        }
+    }
+    Ok(out)
+}
+
 pub(crate) async fn is_founded(config: &Config) -> Result<bool, InitError> {
     if config.postgres.is_none() && !config.folder.join("state.db").exists() {
         return Ok(false);

@@ -1,6 +1,7 @@
 //! The binary as a library: configuration, wiring, roles, signals.
 
 mod archived;
+mod authoring;
 mod commands;
 pub mod config;
 mod deliveries;

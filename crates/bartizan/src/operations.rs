@@ -88,6 +88,12 @@ const READ: &[Read] = &[
         help: "Policy bundles refused when the state was loaded; the last good one stayed. An alarm when it grows",
         value: |o| o.keeper.bundles_rejected(),
     },
+    Read {
+        name: "bartizan_declared_misfits",
+        kind: "gauge",
+        help: "Declared things that policies do not see, because they do not fit the schema in force. An alarm above 0",
+        value: |o| o.keeper.misfits() as u64,
+    },
 ];
 
 /// What is told about each delivery and mirror, by tenant, kind and name.

@@ -32,6 +32,8 @@ mod tls;
 mod tokens;
 #[path = "house/traces.rs"]
 mod traces;
+#[path = "house/vocabulary.rs"]
+mod vocabulary;
 #[path = "house/witness.rs"]
 mod witness;
 

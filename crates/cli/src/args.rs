@@ -310,9 +310,75 @@ pub enum DeliveryCommand {
     },
 }
 
+/// How a bundle is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrawnAs {
+    /// For Graphviz.
+    Dot,
+    /// For Markdown pages.
+    Mermaid,
+}
+
 /// Policy bundles.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// Begin a bundle, or add a pattern of the catalogue to one. Needs no server.
+    #[command(
+        after_help = "Examples:\n  bartizan policy new policy\n  bartizan policy new two-people-for-weights policy\n  bartizan policy new --list"
+    )]
+    New {
+        /// The pattern; the starter if only a folder is named.
+        #[arg(value_name = "[PATTERN] FOLDER", num_args = 1..=2, required_unless_present = "list")]
+        words: Vec<String>,
+        /// List the patterns.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Put the rules of a bundle folder into the one form; comments stay. Needs no server.
+    Fmt {
+        /// The folder.
+        folder: PathBuf,
+        /// Change nothing, and fail if something would change.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Which rules the tests of a bundle have seen apply and not apply. Fails unless all are seen both ways.
+    Coverage {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Draw a bundle: who, by which rule, on what. Needs no server.
+    Graph {
+        /// The folder.
+        folder: PathBuf,
+        /// How.
+        #[arg(long = "as", value_enum, default_value_t = DrawnAs::Mermaid)]
+        drawn: DrawnAs,
+    },
+    /// Print the vocabulary of policies as a Cedar schema, for editors.
+    Schema,
+    /// Who can do an action on a resource, and what would have to come first.
+    #[command(after_help = "Examples:\n  bartizan policy who-can model:export weights")]
+    WhoCan {
+        /// The action.
+        action: String,
+        /// The resource's name.
+        resource: String,
+        /// The page behind this.
+        #[arg(long)]
+        after: Option<String>,
+    },
+    /// On what somebody can do an action, and what would have to come first.
+    #[command(after_help = "Examples:\n  bartizan policy what-can user/alice model:invoke")]
+    WhatCan {
+        /// Who: `user/NAME`, `agent/NAME` or `workload/NAME`.
+        principal: String,
+        /// The action.
+        action: String,
+        /// The page behind this.
+        #[arg(long)]
+        after: Option<String>,
+    },
     /// Check a bundle folder: syntax, types, lints. Needs no server.
     Check {
         /// The folder.

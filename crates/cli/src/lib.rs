@@ -11,7 +11,7 @@ mod output;
 pub use clap::Command as ClapCommand;
 
 pub use args::{
-    Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
+    Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, DrawnAs, EpochCommand, Global, KeyCommand,
     LogCommand, OutputFormat, PolicyCommand, ProveArgs, ProveQuestion, RecoverCommand, ResourceCommand,
     SubjectCommand, UpstreamCommand, VaultCommand, command,
 };

@@ -35,7 +35,7 @@ pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use periods::{Archives, RemovedView};
-pub use policy::{ApplyBundle, Bundled};
+pub use policy::{ApplyBundle, Bundled, Reach, Sought};
 pub use recover::{Recovered, RecoveryOrder};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};

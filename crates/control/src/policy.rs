@@ -3,9 +3,15 @@
 use std::collections::BTreeMap;
 
 use bartizan_base::{Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, CompiledBundle, Entities, Explanation, Level, Named, Snapshot, Supposed};
+use bartizan_decide::{
+    Bundle, CompiledBundle, Door, Entities, Explanation, Found, Level, Named, Page, Question, Reader, Search,
+    Snapshot, Supposed,
+};
 use bartizan_identify::Caller;
-use bartizan_model::{Action, AssuranceLevel, PrincipalKind, Problem, ReasonCode, Tenant};
+use bartizan_model::record::VerdictKind;
+use bartizan_model::{
+    Action, AskFacts, AssuranceLevel, EntityRef, PrincipalKind, Problem, ReasonCode, Situation, Tenant,
+};
 use bartizan_store::{BundleRow, Change};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +38,31 @@ pub struct Bundled {
     pub digest: Digest,
     /// Its files.
     pub files: BTreeMap<String, String>,
+}
+
+/// A search for what policy permits.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reach {
+    /// What is searched for.
+    pub what: Sought,
+    /// The ask; the part that is searched for is passed over.
+    pub ask: Supposed,
+    /// Which part of the answer.
+    #[serde(default)]
+    pub page: Page,
+}
+
+/// The part of an ask that is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sought {
+    /// Who can do it.
+    Subjects,
+    /// On what it can be done.
+    Resources,
+    /// What can be done.
+    Actions,
 }
 
 impl Control {
@@ -79,6 +110,24 @@ impl Control {
         .await
     }
 
+    /// Who can reach a resource, or what a caller can reach: page by page.
+    ///
+    /// # Errors
+    /// When policy says no.
+    pub async fn reach(&self, caller: &Caller, request: &Reach) -> Result<Done<Found>, Stopped> {
+        let now = self.clock.now();
+        self.read(caller, Action::PolicyTest, request, |view, tenant| {
+            let ask = &request.ask;
+            let search = Search { ask, tenant, now, door: self.house.door(ask.action) };
+            Ok(match request.what {
+                Sought::Subjects => view.policy.search_subjects(search, &request.page),
+                Sought::Resources => view.policy.search_resources(search, &request.page),
+                Sought::Actions => view.policy.search_actions(search, &request.page),
+            })
+        })
+        .await
+    }
+
     /// Says what would be decided and why, rule texts included.
     ///
     /// # Errors
@@ -86,10 +135,19 @@ impl Control {
     pub async fn explain(&self, caller: &Caller, request: &Supposed) -> Result<Done<Explanation>, Stopped> {
         let now = self.clock.now();
         self.read(caller, Action::PolicyTest, request, |view, tenant| {
-            Ok(view.policy.explain_supposed(request, tenant, now, self.house.door(request.action), true))
+            let reader = Reader { rules: true, personal: may_read_content(&view, caller, now) };
+            Ok(view.policy.explain_supposed(request, tenant, now, self.house.door(request.action), reader))
         })
         .await
     }
+}
+
+/// Whether the caller may see personal values: whoever may read what was kept of people may.
+fn may_read_content(view: &View, caller: &Caller, now: Timestamp) -> bool {
+    let (resource, facts, situation) = (EntityRef::system(), AskFacts::default(), Situation::at(now));
+    let action = Action::ContentRead;
+    let question = Question { caller, action, resource: &resource, facts: &facts, situation: &situation };
+    view.policy.explain(&question, &Door::none(), Reader::CALLER).verdict == VerdictKind::Permit
 }
 
 /// Nobody may lock everybody out: under the new bundle somebody must be able to apply another.

@@ -218,31 +218,86 @@ pub(crate) fn find<'a>(
         .map(|(_, d, r)| (d, *r))
 }
 
-/// What a declared thing refers to, as kind and name.
+/// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
+/// [`check_entities`].
 fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
+    fn all<'a>(
+        kind: &'static str,
+        names: impl IntoIterator<Item = &'a Name>,
+    ) -> Vec<(&'static str, &'a Name)> {
+        names.into_iter().map(|name| (kind, name)).collect()
+    }
+    let parts = match spec {
+        Spec::User(p) => vec![all("group", &p.groups), all("role", &p.roles)],
+        Spec::Agent(a) | Spec::Workload(a) => {
+            vec![all("user", [&a.owner]), all("group", &a.groups), all("role", &a.roles)]
+        }
+        Spec::Group(n)
+        | Spec::Role(n)
+        | Spec::Project(n)
+        | Spec::Environment(n)
+        | Spec::Provider(n)
+        | Spec::Organisation(n) => {
+            let organisation = all("organisation", &n.organisation);
+            vec![all(spec.kind(), &n.parents), all("role", &n.roles), organisation]
+        }
+        Spec::Upstream(u) => vec![all("provider", &u.provider)],
+        Spec::Model(m) => vec![
+            all("upstream", [&m.upstream]),
+            all("environment", [&m.environment]),
+            all("project", &m.project),
+            all("model_family", &m.family),
+        ],
+        Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
+        Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
+        Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
+        spec => match spec.asset() {
+            None => Vec::new(),
+            Some((asset, container)) => vec![
+                all(container.map_or("", kind_of), &asset.within),
+                all("project", &asset.project),
+                all("environment", &asset.environment),
+                all("user", &asset.owner),
+            ],
+        },
+    };
+    parts.into_iter().flatten().collect()
+}
+
+/// The kind that declares what an asset can be within.
+fn kind_of(entity_type: &'static str) -> &'static str {
+    match entity_type {
+        "ToolServer" => "tool_server",
+        "Corpus" => "corpus",
+        "Collection" => "collection",
+        "Database" => "database",
+        "Table" => "table",
+        "Manifest" => "manifest",
+        other => other,
+    }
+}
+
+/// What stands where it means nothing: it must not look as if it did.
+fn misplaced(spec: &Spec) -> Option<&'static str> {
     match spec {
-        Spec::User(p) => {
-            p.groups.iter().map(|g| ("group", g)).chain(p.roles.iter().map(|r| ("role", r))).collect()
+        Spec::Role(n) | Spec::Environment(n) | Spec::Provider(n) | Spec::Organisation(n)
+            if n.organisation.is_some() =>
+        {
+            Some("only groups and projects belong to an organisation")
         }
-        Spec::Agent(a) | Spec::Workload(a) => std::iter::once(("user", &a.owner))
-            .chain(a.groups.iter().map(|g| ("group", g)))
-            .chain(a.roles.iter().map(|r| ("role", r)))
-            .collect(),
-        Spec::Group(n) => {
-            n.parents.iter().map(|p| ("group", p)).chain(n.roles.iter().map(|r| ("role", r))).collect()
+        Spec::Role(n)
+        | Spec::Environment(n)
+        | Spec::Provider(n)
+        | Spec::Organisation(n)
+        | Spec::Project(n)
+            if !n.roles.is_empty() =>
+        {
+            Some("only groups give roles")
         }
-        Spec::Role(n) => n.parents.iter().map(|p| ("role", p)).collect(),
-        Spec::Project(n) => n.parents.iter().map(|p| ("project", p)).collect(),
-        Spec::Environment(n) => n.parents.iter().map(|p| ("environment", p)).collect(),
-        Spec::Provider(n) => n.parents.iter().map(|p| ("provider", p)).collect(),
-        Spec::Upstream(u) => u.provider.iter().map(|p| ("provider", p)).collect(),
-        Spec::Model(m) => [("upstream", &m.upstream), ("environment", &m.environment)]
-            .into_iter()
-            .chain(m.project.iter().map(|p| ("project", p)))
-            .collect(),
-        Spec::EnforcementPoint(point) => vec![("workload", &point.workload)],
-        // What an entity refers to is for the schema to say: `check_entities`.
-        Spec::Issuer(_) | Spec::View(_) | Spec::Delivery(_) | Spec::Mirror(_) | Spec::Entity(_) => Vec::new(),
+        spec => match spec.asset() {
+            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything"),
+            _ => None,
+        },
     }
 }
 
@@ -265,6 +320,10 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
                 ReasonCode::Invalid,
                 format!("view `{}`: {error}", document.name),
             ));
+        }
+        if let Some(why) = misplaced(&document.spec) {
+            let place = format!("{} `{}`: {why}", document.spec.kind(), document.name);
+            return Err(Problem::with_detail(ReasonCode::Invalid, place));
         }
         for (kind, name) in references(&document.spec) {
             if !all.iter().any(|d| d.spec.kind() == kind && d.name == *name) {

@@ -8,8 +8,7 @@ use bartizan_identify::Caller;
 use bartizan_model::action::{ChangeState, ReadState};
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Operation, Problem, ReasonCode, Situation, Target,
-    Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Operation, Problem, ReasonCode, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, RecordError, Running};
 use bartizan_store::{Change, StoreError};
@@ -101,7 +100,7 @@ impl Control {
             facts,
             Digest::of(&body),
         );
-        let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
+        let situation = Situation::at(now);
         let refused = match view.policy.decide(caller, ask, &situation, &Door::none()).verdict {
             Verdict::Permit(permit) => {
                 let intent = self.recorder.intend(permit, target).await?;

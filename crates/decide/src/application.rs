@@ -13,12 +13,13 @@ use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Schema}
 use serde_json::{Map, Value, json};
 
 use crate::bundle::Rule;
-use crate::context::{Circumstances, Needs};
+use crate::context::Circumstances;
+use crate::declared::Members;
 use crate::engine::Snapshot;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
+use crate::needs::Needs;
 use crate::remedy::facts;
 use crate::verdict::Evidence;
-use crate::vocabulary::Members;
 
 /// The longest id of a subject or resource, in bytes.
 const ID_MAX: usize = 1_024;
@@ -87,7 +88,7 @@ pub enum Seek {
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Hits {
     /// Ids, or names of actions, in their order.
     pub results: Vec<String>,
     /// After what to go on; none at the end. It may name something that was not found, so it is not for the asker's eyes.
@@ -148,13 +149,13 @@ impl Snapshot {
         now: Timestamp,
         after: Option<&str>,
         limit: usize,
-    ) -> Found {
+    ) -> Hits {
         let candidates = self.candidates(seek, asked, point, after);
         let mut results = Vec::new();
         for (at, candidate) in candidates.iter().enumerate() {
             if results.len() >= limit || at >= BREATH {
                 let last = at.checked_sub(1).and_then(|before| candidates.get(before)).cloned();
-                return Found { results, more_after: last };
+                return Hits { results, more_after: last };
             }
             let mut filled = asked.clone();
             match seek {
@@ -175,7 +176,7 @@ impl Snapshot {
                 results.push(candidate.clone());
             }
         }
-        Found { results, more_after: None }
+        Hits { results, more_after: None }
     }
 
     fn candidates(
@@ -195,7 +196,7 @@ impl Snapshot {
             Seek::Resources => of_type(&asked.resource.kind),
             Seek::Actions => {
                 let Some(bundle) = self.bundle() else { return Vec::new() };
-                let actions = bundle.vocabulary.actions(point.namespace.as_deref().unwrap_or_default());
+                let actions = bundle.declared.actions(point.namespace.as_deref().unwrap_or_default());
                 actions.filter(|name| after.is_none_or(|a| *name > a)).map(str::to_owned).collect()
             }
         }
@@ -233,7 +234,7 @@ impl<'a> Question<'a> {
         if namespace.is_empty() && asked.action.parse::<Action>().is_ok() {
             return Err(Untranslated::Unknown);
         }
-        let declared = bundle.vocabulary.context(namespace, &asked.action).ok_or(Untranslated::Unknown)?;
+        let declared = bundle.declared.context(namespace, &asked.action).ok_or(Untranslated::Unknown)?;
         let action_type =
             if namespace.is_empty() { "Action".to_owned() } else { format!("{namespace}::Action") };
         let triple = Triple {
@@ -255,7 +256,7 @@ impl<'a> Question<'a> {
 
     fn uid(&self, asked: &AskedEntity) -> Result<EntityUid, Untranslated> {
         let kind = type_name(&asked.kind, self.point);
-        self.evaluator.bundle.vocabulary.attributes(&kind).ok_or(Untranslated::Unknown)?;
+        self.evaluator.bundle.declared.attributes(&kind).ok_or(Untranslated::Unknown)?;
         if asked.id.len() > ID_MAX {
             return Err(Untranslated::Wrong(format!("an id is longer than {ID_MAX} bytes")));
         }
@@ -270,7 +271,7 @@ impl<'a> Question<'a> {
         allowed: &BTreeSet<bartizan_base::Name>,
     ) -> Result<Option<Entity>, Untranslated> {
         let kind = id.type_name().to_string();
-        let attributes = self.evaluator.bundle.vocabulary.attributes(&kind).ok_or(Untranslated::Unknown)?;
+        let attributes = self.evaluator.bundle.declared.attributes(&kind).ok_or(Untranslated::Unknown)?;
         let told = believed(&asked.properties, allowed, attributes);
         let declared = self.evaluator.entities().declared(id);
         if told.is_empty() && declared.is_some() {
@@ -318,6 +319,7 @@ impl<'a> Question<'a> {
             constitution: first.constitution.clone(),
             erred: first.erred.clone(),
             remedy_helps: None,
+            stale: BTreeSet::new(),
         };
         if !first.erred.is_empty() {
             advice.reasons = vec![ReasonCode::PolicyError];
@@ -405,6 +407,10 @@ impl Circumstances for Told {
 
     fn digest(&self) -> Option<Digest> {
         Some(self.digest)
+    }
+
+    fn stale(&self) -> &[&'static str] {
+        &[]
     }
 }
 

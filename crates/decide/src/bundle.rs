@@ -8,15 +8,17 @@ use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 
 use crate::approval::ApprovalKey;
 use crate::compile::Compiler;
-use crate::context::Needs;
+use crate::declared::Declared;
 use crate::diagnostic::{BundleError, BundleErrors};
 use crate::index::Scope;
-use crate::vocabulary::Vocabulary;
+use crate::needs::Needs;
+use crate::servers::ServerWords;
+use crate::zone::Zone;
 
 /// A bundle as it is written: files by relative path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
-    /// `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml`, `README.md`.
+    /// `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -55,7 +57,10 @@ pub struct CompiledBundle {
     pub(crate) constitution: Vec<Rule>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
-    pub(crate) vocabulary: Vocabulary,
+    pub(crate) declared: Declared,
+    /// In which time zone its rules speak of hours and days.
+    pub(crate) zone: Zone,
+    pub(crate) disabled: Vec<(Name, String)>,
     pub(crate) warnings: Vec<BundleError>,
 }
 
@@ -78,7 +83,22 @@ impl CompiledBundle {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(bundle: &Bundle) -> Result<Self, BundleErrors> {
-        Compiler::default().compile(bundle)
+        Self::compile_with(bundle, &[])
+    }
+
+    /// The same, with the words of tool servers. A server whose words do not fit is disabled
+    /// ([`Self::disabled_servers`]); the bundle is not refused for it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the bundle, at once.
+    pub fn compile_with(bundle: &Bundle, servers: &[ServerWords]) -> Result<Self, BundleErrors> {
+        Compiler::new().compile(bundle, servers)
+    }
+
+    /// The tool servers whose words do not fit, with the reason: their tools cannot be asked for.
+    #[must_use]
+    pub fn disabled_servers(&self) -> &[(Name, String)] {
+        &self.disabled
     }
 
     /// The digest of the bundle it was compiled from.

@@ -15,12 +15,13 @@ use miette::Diagnostic;
 use crate::approval::ApprovalKey;
 use crate::bundle::{Bundle, CompiledBundle, Rule};
 use crate::complexity::{self, TextOf};
-use crate::context::Needs;
 use crate::diagnostic::{BundleError, BundleErrors, statements, within};
 use crate::index::Scope;
 use crate::near::did_you_mean;
-use crate::platform::SCHEMA;
-use crate::vocabulary::Vocabulary;
+use crate::needs::Needs;
+use crate::servers::ServerWords;
+use crate::vocabulary::{self, Linked};
+use crate::zone::Zone;
 use crate::{lint, remedy, review, table};
 
 const CONSTITUTION: &str = include_str!("constitution.cedar");
@@ -39,14 +40,16 @@ struct Manifest {
     #[serde(rename = "name")]
     _name: String,
     reasons: BTreeSet<String>,
+    /// In which time zone rules speak of hours and days.
+    zone: Option<String>,
     lints: review::Bounds,
 }
 
 /// A compilation.
-#[derive(Default)]
 pub(crate) struct Compiler {
     errors: Vec<BundleError>,
     manifest: Manifest,
+    zone: Zone,
 }
 
 /// A rule with the place where it is written.
@@ -68,9 +71,18 @@ impl Placed<'_> {
 }
 
 impl Compiler {
+    /// A compilation that has seen nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { errors: Vec::new(), manifest: Manifest::default(), zone: Zone::UTC }
+    }
+
     /// Compiles `bundle`.
-    pub(crate) fn compile(mut self, bundle: &Bundle) -> Result<CompiledBundle, BundleErrors> {
-        match self.run(bundle) {
+    pub(crate) fn compile(
+        mut self,
+        bundle: &Bundle,
+        servers: &[ServerWords],
+    ) -> Result<CompiledBundle, BundleErrors> {
+        match self.run(bundle, servers) {
             Some(compiled) if self.errors.is_empty() => Ok(compiled),
             _ => Err(BundleErrors(self.errors)),
         }
@@ -80,13 +92,13 @@ impl Compiler {
         self.errors.push(BundleError::of(file, message));
     }
 
-    fn run(&mut self, bundle: &Bundle) -> Option<CompiledBundle> {
+    fn run(&mut self, bundle: &Bundle, servers: &[ServerWords]) -> Option<CompiledBundle> {
         if bundle.files.values().map(String::len).sum::<usize>() > BYTES_MAX {
             self.wrong("", format!("the bundle is longer than {BYTES_MAX} bytes"));
             return None;
         }
         self.manifest(bundle);
-        let (schema, vocabulary) = self.schema(bundle)?;
+        let Linked { schema, disabled, declared } = self.schema(bundle, servers)?;
         let mut placed = Vec::new();
         for (file, text) in &bundle.files {
             if file.ends_with(".cedar") {
@@ -95,8 +107,11 @@ impl Compiler {
                 if let Err(error) = table::check(text) {
                     self.wrong(file, error);
                 }
-            } else if !(file == "bundle.toml" || file == "README.md" || file.ends_with(".cedarschema")) {
-                self.wrong(file, "a bundle holds `*.cedar`, `schema/*.cedarschema`, `bundle.toml`, `tests/*.toml` and `README.md`");
+            } else if !(file == "bundle.toml" || file.ends_with(".cedarschema")) {
+                self.wrong(
+                    file,
+                    "a bundle holds `*.cedar`, `schema/*.cedarschema`, `bundle.toml` and `tests/*.toml`",
+                );
             }
         }
         if placed.len() > POLICIES_MAX {
@@ -119,7 +134,9 @@ impl Compiler {
             rules,
             constitution,
             action_groups,
-            vocabulary,
+            declared,
+            zone: self.zone,
+            disabled,
             warnings,
         })
     }
@@ -138,6 +155,14 @@ impl Compiler {
                         );
                     }
                 }
+                match manifest.zone.as_deref().map_or(Ok(Zone::UTC), str::parse) {
+                    Ok(zone) => self.zone = zone,
+                    Err(error) => {
+                        let span = within(text, &(0..text.len()), "zone");
+                        let help = "write a name of the IANA database, such as `Europe/Berlin`";
+                        self.errors.push(BundleError::at("bundle.toml", text, span, error).help(help));
+                    }
+                }
                 self.manifest = manifest;
             }
             Err(error) => {
@@ -147,24 +172,37 @@ impl Compiler {
         }
     }
 
-    fn schema(&mut self, bundle: &Bundle) -> Option<(Schema, Vocabulary)> {
+    fn schema(&mut self, bundle: &Bundle, servers: &[ServerWords]) -> Option<Linked> {
+        let files = bundle.files.iter().filter(|(file, _)| file.ends_with(".cedarschema"));
         let mut fragments = Vec::new();
-        for (file, text) in std::iter::once((&"schema".to_owned(), &SCHEMA.to_owned()))
-            .chain(bundle.files.iter().filter(|(f, _)| f.ends_with(".cedarschema")))
-        {
+        let mut bytes = 0;
+        for (file, text) in files {
+            bytes += text.len();
+            if bytes > vocabulary::BYTES_MAX {
+                self.wrong(
+                    file,
+                    format!("the bundle's schema is longer than {} bytes", vocabulary::BYTES_MAX),
+                );
+                return None;
+            }
             if self.is_too_complex(file, text, TextOf::Schema) {
                 continue;
             }
             match SchemaFragment::from_cedarschema_str(text) {
-                Ok((fragment, _)) => fragments.push(fragment),
-                Err(error) => self.errors.push(told(file, text, &error)),
+                Ok((fragment, _)) => fragments.push((file.as_str(), fragment)),
+                Err(error) => {
+                    let told = told(file, text, &error);
+                    self.errors.push(BundleError { message: vocabulary::chain(&error), ..told });
+                }
             }
         }
-        let vocabulary = Vocabulary::of(&fragments);
-        match Schema::from_schema_fragments(fragments) {
-            Ok(schema) => Some((schema, vocabulary)),
-            Err(error) => {
-                self.wrong("", format!("schema: {error}"));
+        match vocabulary::link(&fragments, servers) {
+            Ok(linked) => Some(linked),
+            Err(wrong) => {
+                for (file, message, help) in wrong {
+                    let error = BundleError::of(&file, message);
+                    self.errors.push(BundleError { help: help.map(str::to_owned), ..error });
+                }
                 None
             }
         }

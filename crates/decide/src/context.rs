@@ -1,90 +1,49 @@
-//! What policies see of the conditions of an ask, and what of it a rule looks at.
+//! What policies see of the conditions of an ask. What each fact means stands in [`crate::facts`].
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
-use bartizan_base::Digest;
-use bartizan_model::{AskFacts, Label};
+use bartizan_base::{Digest, Name, Timestamp};
+use bartizan_identify::Caller;
+use bartizan_model::{
+    Activity, AskFacts, Counts, Device, Label, Member, PrincipalKind, Risk, RiskLevel, Situation, Windows,
+};
 use cedar_policy::{Context, RestrictedExpression};
+use chrono::{Datelike as _, Timelike as _};
 use serde::Serialize;
-use serde_json::Value;
 
-/// The attributes of the schema's `Context`.
-const ATTRIBUTES: [&str; 11] = [
-    "approvals",
-    "assurance",
-    "binding",
-    "network",
-    "obligations",
-    "purpose",
-    "request",
-    "risk",
-    "role_in_chain",
-    "session",
-    "time",
-];
+use crate::facts::{DEVICE_AGE_MAX_S, RISK_AGE_MAX_S};
+use crate::needs::Needs;
+use crate::zone::{Zone, moment};
 
-/// Which attributes of the context a rule can look at. Making one costs more than most rules cost to evaluate, so only
-/// those are made that a candidate can see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needs(u16);
-
-impl Needs {
-    /// All of them.
-    pub(crate) const ALL: Self = Self((1 << ATTRIBUTES.len()) - 1);
-
-    /// What a policy in Cedar's JSON format looks at. Whatever is not plainly an access to one attribute needs all.
-    pub(crate) fn of(policy: &Value) -> Self {
-        match policy {
-            Value::Object(node) => {
-                if node.get("Var").is_some_and(|name| name == "context") {
-                    return Self::ALL;
-                }
-                let one = [".", "has"].iter().find_map(|operator| attribute(node.get(*operator)?));
-                one.unwrap_or_else(|| node.values().map(Self::of).fold(Self::default(), Self::and))
-            }
-            Value::Array(items) => items.iter().map(Self::of).fold(Self::default(), Self::and),
-            _ => Self::default(),
-        }
-    }
-
-    /// Both.
-    pub(crate) const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    fn has(self, name: &str) -> bool {
-        ATTRIBUTES.iter().position(|known| *known == name).is_none_or(|at| self.0 & (1 << at) != 0)
-    }
-}
-
-/// The attribute that `context.NAME` or `context has NAME` looks at.
-fn attribute(access: &Value) -> Option<Needs> {
-    if access.pointer("/left/Var")? != "context" {
-        return None;
-    }
-    // `has a.b` names a path.
-    let name = access.get("attr").map(|attr| attr.get(0).unwrap_or(attr))?.as_str()?;
-    let at = ATTRIBUTES.iter().position(|known| *known == name);
-    Some(at.map_or(Needs::ALL, |at| Needs(1 << at)))
-}
+/// How far the clocks of those who tell us something may be ahead of ours.
+const SKEW: Duration = Duration::from_secs(60);
+/// The age of what lies in the future: not believed, so older than any rule allows. The greatest number that every reader
+/// of JSON keeps exactly.
+const AGE_UNKNOWN_S: u64 = (1 << 53) - 1;
 
 /// The conditions of one member's evaluation, hashed into the record. The fields stand in the order of their names, which
 /// makes their JSON canonical (RFC 8785) as it is written.
 #[derive(Debug, Serialize)]
 pub(crate) struct Conditions<'a> {
+    pub(crate) activity: Option<&'a Activity>,
     pub(crate) approvals: &'a BTreeSet<String>,
-    /// Level and age in seconds.
-    pub(crate) assurance: (u8, u64),
+    pub(crate) assurance: AssuranceFact<'a>,
     pub(crate) binding: &'a str,
+    pub(crate) delegation: Delegation,
+    pub(crate) device: Option<DeviceFact<'a>>,
     pub(crate) network: Option<IpAddr>,
     pub(crate) now_s: u64,
     pub(crate) obligations: &'a BTreeSet<String>,
     pub(crate) purpose: Option<&'a str>,
     pub(crate) request: &'a AskFacts,
-    pub(crate) risk: &'a str,
+    pub(crate) risk: Option<RiskFact>,
     pub(crate) role_in_chain: &'a str,
     pub(crate) session: &'a Label,
+    /// What was known but too old, and is therefore absent.
+    pub(crate) stale: Vec<&'static str>,
+    pub(crate) zone: ZoneFact,
 }
 
 /// What an evaluation happens under.
@@ -94,6 +53,146 @@ pub(crate) trait Circumstances {
 
     /// The digest of all of it.
     fn digest(&self) -> Option<Digest>;
+
+    /// What was known but too old, and is therefore absent.
+    fn stale(&self) -> &[&'static str];
+}
+
+/// How surely, how long ago, how.
+#[derive(Debug, Serialize)]
+pub(crate) struct AssuranceFact<'a> {
+    pub(crate) age_s: u64,
+    pub(crate) level: u8,
+    methods: &'a [Name],
+}
+
+/// Who acts for whom.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Delegation {
+    autonomous: bool,
+    chain_length: usize,
+    subject_kind: &'static str,
+}
+
+/// The device behind the binding of this request.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeviceFact<'a> {
+    age_s: u64,
+    attested: bool,
+    compliant: bool,
+    id: &'a str,
+    managed: bool,
+}
+
+/// How risky.
+#[derive(Debug, Serialize)]
+pub(crate) struct RiskFact {
+    age_s: u64,
+    level: &'static str,
+    score: u8,
+}
+
+/// The zone of the bundle, and how far it was ahead of UTC.
+#[derive(Debug, Serialize)]
+pub(crate) struct ZoneFact {
+    name: &'static str,
+    offset_s: Option<i32>,
+}
+
+/// What the conditions of one member are made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) member: &'a Member,
+    /// The member's place in the chain; 0 is the subject.
+    pub(crate) place: usize,
+    pub(crate) situation: &'a Situation,
+    pub(crate) facts: &'a AskFacts,
+    pub(crate) zone: Zone,
+}
+
+/// How long ago something was; nothing where it lies further in the future than clocks differ.
+pub(crate) fn age_s(now: Timestamp, at: Timestamp) -> Option<u64> {
+    (at <= now.saturating_add(SKEW)).then(|| now.saturating_since(at).as_secs())
+}
+
+impl Delegation {
+    fn of(caller: &Caller) -> Self {
+        let is = |kind| caller.members().any(|m| m.principal.kind == kind);
+        let subject = caller.members().next().map_or(PrincipalKind::Anonymous, |m| m.principal.kind);
+        Self {
+            autonomous: is(PrincipalKind::Agent) && !is(PrincipalKind::User),
+            chain_length: caller.members().count(),
+            subject_kind: match subject {
+                PrincipalKind::User => "user",
+                PrincipalKind::Agent => "agent",
+                PrincipalKind::Workload => "workload",
+                PrincipalKind::Anonymous => "anonymous",
+            },
+        }
+    }
+}
+
+/// A device counts only by the key that bound this request.
+fn device_fact(device: &Device, now: Timestamp) -> Option<Option<DeviceFact<'_>>> {
+    if !device.key_matches_binding {
+        return Some(None);
+    }
+    let age_s = age_s(now, device.seen).filter(|age| *age <= DEVICE_AGE_MAX_S)?;
+    let Device { attested, compliant, managed, .. } = *device;
+    Some(Some(DeviceFact { age_s, attested, compliant, id: &device.name, managed }))
+}
+
+fn risk_fact(risk: &Risk, now: Timestamp) -> Option<Option<RiskFact>> {
+    if risk.level == RiskLevel::Unknown {
+        return Some(None);
+    }
+    let age_s = age_s(now, risk.at).filter(|age| *age <= RISK_AGE_MAX_S)?;
+    Some(Some(RiskFact { age_s, level: risk.level.name(), score: risk.score.min(100) }))
+}
+
+impl<'a> Conditions<'a> {
+    /// The conditions as they are, with the obligations and approvals that are supposed. What is too old is left absent.
+    pub(crate) fn of(
+        asking: Asking<'a>,
+        obligations: &'a BTreeSet<String>,
+        approvals: &'a BTreeSet<String>,
+    ) -> Self {
+        let Asking { caller, member, place, situation, facts, zone } = asking;
+        let (now, now_s) = (situation.now, situation.now.as_secs());
+        let mut stale = Vec::new();
+        let mut fresh = |name, found: bool| {
+            if !found {
+                stale.push(name);
+            }
+        };
+        let device = member.device.as_ref().map_or(Some(None), |device| device_fact(device, now));
+        fresh("device", device.is_some());
+        let risk = risk_fact(&member.risk, now);
+        fresh("risk", risk.is_some());
+        Self {
+            activity: situation.activity.as_deref(),
+            approvals,
+            assurance: AssuranceFact {
+                age_s: age_s(now, member.assurance.at).unwrap_or(AGE_UNKNOWN_S),
+                level: member.assurance.level.into(),
+                methods: &member.assurance.methods,
+            },
+            binding: member.binding.name(),
+            delegation: Delegation::of(caller),
+            device: device.flatten(),
+            network: situation.network.map(|address| address.to_canonical()),
+            now_s,
+            obligations,
+            purpose: situation.purpose.as_deref(),
+            request: facts,
+            risk: risk.flatten(),
+            role_in_chain: if place == 0 { "subject" } else { "actor" },
+            session: &situation.session,
+            stale,
+            zone: ZoneFact { name: zone.name(), offset_s: zone.offset_s(now_s) },
+        }
+    }
 }
 
 impl Circumstances for Conditions<'_> {
@@ -102,140 +201,183 @@ impl Circumstances for Conditions<'_> {
         Some(Digest::of(&serde_json::to_vec(self).ok()?))
     }
 
+    fn stale(&self) -> &[&'static str] {
+        &self.stale
+    }
+
     fn context(&self, needs: Needs) -> Option<Context> {
-        let mut pairs = Vec::with_capacity(ATTRIBUTES.len());
-        for name in ATTRIBUTES {
+        let mut pairs = Vec::with_capacity(16);
+        let mut add = |name: &str, make: &dyn Fn(&Self) -> Option<Option<RestrictedExpression>>| {
             if needs.has(name)
-                && let Some(value) = self.attribute(name)?
+                && let Some(value) = make(self)?
             {
                 pairs.push((name.to_owned(), value));
             }
-        }
+            Some(())
+        };
+        add("activity", &|c| {
+            c.activity.map(|activity| activity_record(activity, needs)).map_or(Some(None), |r| r.map(Some))
+        })?;
+        add("approvals", &|c| Some(Some(set(c.approvals))))?;
+        add("assurance", &|c| c.assurance.record().map(Some))?;
+        add("binding", &|c| Some(Some(text(c.binding))))?;
+        add("delegation", &|c| c.delegation.record().map(Some))?;
+        add("device", &|c| c.device.as_ref().map_or(Some(None), |device| device.record().map(Some)))?;
+        add("network", &|c| c.network.map_or(Some(None), |address| network(address).map(Some)))?;
+        add("obligations", &|c| Some(Some(set(c.obligations))))?;
+        add("purpose", &|c| Some(c.purpose.map(text)))?;
+        add("request", &|c| request(c.request).map(Some))?;
+        add("risk", &|c| c.risk.as_ref().map_or(Some(None), |risk| risk.record().map(Some)))?;
+        add("role_in_chain", &|c| Some(Some(text(c.role_in_chain))))?;
+        add("session", &|c| session(c.session).map(Some))?;
+        add("time", &|c| c.zone.time(c.now_s).map(Some))?;
         Context::from_pairs(pairs).ok()
     }
 }
 
-impl Conditions<'_> {
-    /// One attribute; inside, nothing where an optional one is absent.
-    fn attribute(&self, name: &str) -> Option<Option<RestrictedExpression>> {
-        let long = |n: u64| RestrictedExpression::new_long(i64::try_from(n).unwrap_or(i64::MAX));
-        let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
-        let set = |s: &BTreeSet<String>| RestrictedExpression::new_set(s.iter().map(|t| text(t)));
-        let record = |pairs: Vec<(&str, RestrictedExpression)>| {
-            RestrictedExpression::new_record(pairs.into_iter().map(|(n, e)| (n.to_owned(), e))).ok()
-        };
-        Some(match name {
-            "approvals" => Some(set(self.approvals)),
-            "assurance" => {
-                let (level, age_s) = self.assurance;
-                Some(record(vec![("level", long(level.into())), ("age_s", long(age_s))])?)
-            }
-            "binding" => Some(text(self.binding)),
-            "network" => self.network.map(|ip| RestrictedExpression::new_ip(ip.to_string())),
-            "obligations" => Some(set(self.obligations)),
-            "purpose" => self.purpose.map(text),
-            "request" => {
-                let mut request = vec![
-                    ("dialect", text(&self.request.dialect)),
-                    (
-                        "extras",
-                        RestrictedExpression::new_set(self.request.extras.iter().map(|e| text(e.name()))),
-                    ),
-                    ("stream", RestrictedExpression::new_bool(self.request.stream)),
-                    ("bytes", long(self.request.bytes)),
-                    ("messages", long(self.request.messages)),
-                    ("tools", long(self.request.tools)),
-                ];
-                request.extend(self.request.output_tokens_max.map(|n| ("output_tokens_max", long(n))));
-                Some(record(request)?)
-            }
-            "risk" => Some(text(self.risk)),
-            "role_in_chain" => Some(text(self.role_in_chain)),
-            "session" => {
-                let confidentiality = format!("{:?}", self.session.confidentiality).to_lowercase();
-                let integrity = format!("{:?}", self.session.integrity).to_lowercase();
-                Some(record(vec![
-                    ("confidentiality", text(&confidentiality)),
-                    ("integrity", text(&integrity)),
-                ])?)
-            }
-            "time" => {
-                // 1970-01-01 was a Thursday; Monday is 1.
-                let weekday = (self.now_s / 86_400 + 3) % 7 + 1;
-                Some(record(vec![
-                    ("hour", long(self.now_s / 3_600 % 24)),
-                    ("weekday", long(weekday)),
-                    ("epoch_s", long(self.now_s)),
-                ])?)
-            }
-            _ => None,
-        })
+fn long(number: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn text(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
+fn set<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> RestrictedExpression {
+    RestrictedExpression::new_set(items.into_iter().map(|item| text(item.as_ref())))
+}
+
+fn record(pairs: Vec<(&str, RestrictedExpression)>) -> Option<RestrictedExpression> {
+    RestrictedExpression::new_record(pairs.into_iter().map(|(name, value)| (name.to_owned(), value))).ok()
+}
+
+impl AssuranceFact<'_> {
+    fn record(&self) -> Option<RestrictedExpression> {
+        record(vec![
+            ("level", long(self.level.into())),
+            ("age_s", long(self.age_s)),
+            ("methods", set(self.methods)),
+        ])
     }
+}
+
+impl Delegation {
+    fn record(self) -> Option<RestrictedExpression> {
+        record(vec![
+            ("autonomous", RestrictedExpression::new_bool(self.autonomous)),
+            ("chain_length", long(u64::try_from(self.chain_length).unwrap_or(u64::MAX))),
+            ("subject_kind", text(self.subject_kind)),
+        ])
+    }
+}
+
+impl DeviceFact<'_> {
+    fn record(&self) -> Option<RestrictedExpression> {
+        record(vec![
+            ("id", text(self.id)),
+            ("managed", RestrictedExpression::new_bool(self.managed)),
+            ("compliant", RestrictedExpression::new_bool(self.compliant)),
+            ("attested", RestrictedExpression::new_bool(self.attested)),
+            ("age_s", long(self.age_s)),
+        ])
+    }
+}
+
+impl RiskFact {
+    fn record(&self) -> Option<RestrictedExpression> {
+        record(vec![
+            ("level", text(self.level)),
+            ("score", long(self.score.into())),
+            ("age_s", long(self.age_s)),
+        ])
+    }
+}
+
+impl ZoneFact {
+    fn time(&self, now_s: u64) -> Option<RestrictedExpression> {
+        let local = moment(now_s, self.offset_s?)?;
+        let utc = moment(now_s, 0)?;
+        record(vec![
+            ("hour", long(local.hour().into())),
+            ("minute", long(local.minute().into())),
+            ("weekday", long(local.weekday().number_from_monday().into())),
+            ("date", text(&local.format("%Y-%m-%d").to_string())),
+            ("at", RestrictedExpression::new_datetime(utc.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
+            ("epoch_s", long(now_s)),
+            ("zone", text(self.name)),
+        ])
+    }
+}
+
+fn activity_record(activity: &Activity, needs: Needs) -> Option<RestrictedExpression> {
+    let members = [
+        ("agent", "activity.agent", &activity.agent),
+        ("caller", "activity.caller", &activity.caller),
+        ("key", "activity.key", &activity.key),
+        ("session", "activity.session", &activity.session),
+    ];
+    let mut pairs = Vec::new();
+    for (name, path, windows) in members {
+        if needs.has(path)
+            && let Some(windows) = windows
+        {
+            pairs.push((name, windows_record(windows)?));
+        }
+    }
+    record(pairs)
+}
+
+fn windows_record(windows: &Windows) -> Option<RestrictedExpression> {
+    let counts = |counts: &Counts| {
+        record(Counts::NAMES.into_iter().zip(counts.values()).map(|(name, n)| (name, long(n))).collect())
+    };
+    record(vec![
+        ("day", counts(&windows.day)?),
+        ("hour", counts(&windows.hour)?),
+        ("minute", counts(&windows.minute)?),
+    ])
+}
+
+fn network(address: IpAddr) -> Option<RestrictedExpression> {
+    record(vec![
+        ("address", RestrictedExpression::new_ip(address.to_string())),
+        ("kind", text(address_kind(address))),
+    ])
+}
+
+/// What kind of address it is (RFC 1918, 3927, 4193, 4291, 6598).
+fn address_kind(address: IpAddr) -> &'static str {
+    let unique_local = |ip: Ipv6Addr| ip.octets().first().is_some_and(|first| first & 0xfe == 0xfc);
+    match address {
+        ip if ip.is_loopback() => "loopback",
+        IpAddr::V4(ip) if ip.is_link_local() => "link_local",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => "link_local",
+        IpAddr::V4(ip) if ip.is_private() || matches!(ip.octets(), [100, 64..=127, ..]) => "private",
+        IpAddr::V6(ip) if unique_local(ip) => "private",
+        _ => "public",
+    }
+}
+
+fn request(facts: &AskFacts) -> Option<RestrictedExpression> {
+    let mut request = vec![
+        ("dialect", text(&facts.dialect)),
+        ("extras", set(facts.extras.iter().map(|extra| extra.name()))),
+        ("stream", RestrictedExpression::new_bool(facts.stream)),
+        ("bytes", long(facts.bytes)),
+        ("messages", long(facts.messages)),
+        ("tools", long(facts.tools)),
+    ];
+    request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", long(n))));
+    record(request)
+}
+
+fn session(label: &Label) -> Option<RestrictedExpression> {
+    record(vec![
+        ("confidentiality", text(label.confidentiality.name())),
+        ("integrity", text(label.integrity.name())),
+        ("categories", set(&label.categories)),
+    ])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bartizan_base::json;
-    use bartizan_model::{Confidentiality, Integrity};
-    use proptest::prelude::*;
-
-    fn needs(text: &str) -> Needs {
-        let policy: cedar_policy::Policy = text.parse().unwrap();
-        Needs::of(&policy.to_json().unwrap())
-    }
-
-    fn only(names: &[&str]) -> Needs {
-        let bit = |name: &&str| Needs(1 << ATTRIBUTES.iter().position(|a| a == name).unwrap());
-        names.iter().map(bit).fold(Needs::default(), Needs::and)
-    }
-
-    #[test]
-    fn a_rule_needs_what_it_looks_at_and_everything_where_that_is_not_plain() {
-        let permit =
-            |condition: &str| needs(&format!("permit (principal, action, resource) when {{ {condition} }};"));
-        assert_eq!(needs("permit (principal, action, resource);"), Needs::default());
-        assert_eq!(
-            permit("context.assurance.level > 2 && context.time.hour < 8"),
-            only(&["assurance", "time"])
-        );
-        assert_eq!(permit("context has purpose && resource.environment == \"x\""), only(&["purpose"]));
-        assert_eq!(permit("context has assurance.level"), only(&["assurance"]));
-        assert_eq!(
-            permit("[context.risk, context[\"binding\"]].contains(\"low\")"),
-            only(&["binding", "risk"])
-        );
-        assert_eq!(permit("if true then context.network.isLoopback() else false"), only(&["network"]));
-        for whole in ["context == {}", "{a: context}.a.risk == \"low\"", "context has unheard_of"] {
-            assert_eq!(permit(whole), Needs::ALL, "{whole}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
-
-        #[test]
-        fn the_conditions_are_canonical_as_they_are_written(
-            texts in prop::collection::btree_set(".{0,8}", 0..3),
-            purpose in prop::option::of("[ -~äé\u{1f600}]{0,12}"),
-            (bytes, age, tokens) in (0_u64..1 << 50, any::<u32>(), prop::option::of(0_u64..1 << 40)),
-            stream: bool,
-            confidential: bool,
-        ) {
-            let extras = [bartizan_model::RequestExtra::Urls, bartizan_model::RequestExtra::Files].into();
-            let request = AskFacts { bytes, stream, extras, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
-            let mut session = Label::bottom();
-            if confidential {
-                session.confidentiality = Confidentiality::Confidential;
-                session.integrity = Integrity::Untrusted;
-                session.categories = ["health".parse().unwrap(), "finance".parse().unwrap()].into();
-            }
-            let conditions = Conditions {
-                approvals: &texts, assurance: (2, age.into()), binding: "none", network: Some([127, 0, 0, 1].into()), now_s: bytes,
-                obligations: &texts, purpose: purpose.as_deref(), request: &request, risk: "low", role_in_chain: "subject", session: &session,
-            };
-            let canonical = json::canonical(&conditions).unwrap();
-            prop_assert_eq!(String::from_utf8(serde_json::to_vec(&conditions).unwrap()), String::from_utf8(canonical));
-        }
-    }
-}
+pub(crate) mod tests;

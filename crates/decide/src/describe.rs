@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use bartizan_base::Name;
 use bartizan_model::Document;
-use bartizan_model::directory::{AgentSpec, NodeSpec, Spec, Status};
+use bartizan_model::asset::AssetSpec;
+use bartizan_model::directory::{Spec, Status};
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 
 /// The entity of a type of the schema.
@@ -26,6 +27,8 @@ pub(crate) fn uid(kind: &str, name: &str) -> Option<EntityUid> {
 #[derive(Debug)]
 pub(crate) enum Attribute {
     Text(String),
+    Flag(bool),
+    Texts(BTreeSet<String>),
     Entity(EntityUid),
     /// As a bundle's schema reads it, with its canonical text.
     Value {
@@ -38,6 +41,10 @@ impl Attribute {
     pub(crate) fn expression(&self) -> RestrictedExpression {
         match self {
             Self::Text(text) => RestrictedExpression::new_string(text.clone()),
+            Self::Flag(flag) => RestrictedExpression::new_bool(*flag),
+            Self::Texts(texts) => RestrictedExpression::new_set(
+                texts.iter().map(|text| RestrictedExpression::new_string(text.clone())),
+            ),
             Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
             Self::Value { expression, .. } => expression.clone(),
         }
@@ -47,6 +54,8 @@ impl Attribute {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Text(text) | Self::Value { text, .. } => text.clone(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Texts(texts) => format!("{texts:?}"),
             Self::Entity(uid) => uid.to_string(),
         }
     }
@@ -61,54 +70,102 @@ pub(crate) fn describe(
     document: &Document,
     group_roles: &HashMap<Name, BTreeSet<Name>>,
 ) -> Option<Described> {
-    let status =
-        |s: Status| Attribute::Text(if s == Status::Active { "active" } else { "disabled" }.to_owned());
-    let all = |kind: &str, names: &BTreeSet<Name>| {
-        names.iter().filter_map(|n| uid(kind, n)).collect::<BTreeSet<_>>()
-    };
-    let node = |kind: &str, spec: &NodeSpec| (BTreeMap::new(), all(kind, &spec.parents), Vec::new());
-    let agent = |spec: &AgentSpec| {
-        let owner = uid("User", &spec.owner)?;
-        let attributes = BTreeMap::from([
-            ("status".to_owned(), status(spec.status)),
-            ("owner".to_owned(), Attribute::Entity(owner.clone())),
-            ("purpose".to_owned(), Attribute::Text(spec.purpose.to_string())),
-        ]);
-        Some((attributes, &all("Group", &spec.groups) | &all("Role", &spec.roles), vec![owner]))
-    };
-    Some(match &document.spec {
+    let mut out = Thing::default();
+    match &document.spec {
         Spec::User(spec) => {
-            let attributes = BTreeMap::from([("status".to_owned(), status(spec.status))]);
-            (attributes, &all("Group", &spec.groups) | &all("Role", &spec.roles), Vec::new())
+            out.status(spec.status);
+            out.within("Group", &spec.groups).within("Role", &spec.roles);
         }
-        Spec::Agent(spec) | Spec::Workload(spec) => agent(spec)?,
+        Spec::Agent(spec) | Spec::Workload(spec) => {
+            out.status(spec.status);
+            out.owner(Some(&spec.owner))?;
+            out.text("purpose", spec.purpose.to_string());
+            out.within("Group", &spec.groups).within("Role", &spec.roles);
+        }
         Spec::Group(spec) => {
-            let roles = group_roles.get(&document.name).cloned().unwrap_or_default();
-            (BTreeMap::new(), &all("Group", &spec.parents) | &all("Role", &roles), Vec::new())
+            let roles = group_roles.get(&document.name);
+            out.within("Group", &spec.parents).within("Role", roles.into_iter().flatten());
+            out.within("Organisation", &spec.organisation);
         }
-        Spec::Role(spec) => node("Role", spec),
-        Spec::Project(spec) => node("Project", spec),
-        Spec::Environment(spec) => node("Environment", spec),
-        Spec::Provider(spec) => node("Provider", spec),
+        Spec::Project(spec) => {
+            out.within("Project", &spec.parents).within("Organisation", &spec.organisation);
+        }
+        Spec::Role(spec) | Spec::Environment(spec) | Spec::Provider(spec) | Spec::Organisation(spec) => {
+            out.within(document.spec.entity_type(), &spec.parents);
+        }
+        Spec::ModelFamily(spec) => {
+            out.text("sensitivity", spec.sensitivity.to_string());
+            out.within("ModelFamily", &spec.parents).within("Provider", &spec.provider);
+        }
         Spec::Model(spec) => {
-            let attributes = BTreeMap::from([
-                ("status".to_owned(), status(spec.status)),
-                ("environment".to_owned(), Attribute::Text(spec.environment.to_string())),
-                ("sensitivity".to_owned(), Attribute::Text(spec.sensitivity.to_string())),
-            ]);
-            let parents = uid("Environment", &spec.environment)
-                .into_iter()
-                .chain(spec.project.iter().filter_map(|p| uid("Project", p)));
-            (attributes, parents.collect(), Vec::new())
+            out.status(spec.status);
+            out.text("environment", spec.environment.to_string());
+            out.text("sensitivity", spec.sensitivity.to_string());
+            out.within("Environment", [&spec.environment]).within("ModelFamily", &spec.family);
+            out.within("Project", &spec.project);
         }
-        Spec::Upstream(_)
-        | Spec::Issuer(_)
-        | Spec::View(_)
-        | Spec::Delivery(_)
-        | Spec::Mirror(_)
-        | Spec::EnforcementPoint(_)
-        | Spec::Entity(_) => return None,
-    })
+        Spec::Device(spec) => {
+            out.status(spec.status);
+            out.attributes.insert("managed".to_owned(), Attribute::Flag(spec.managed));
+            out.owner(spec.owner.as_ref())?;
+            out.within("Group", &spec.groups);
+        }
+        spec => out.asset(spec.asset()?)?,
+    }
+    Some((out.attributes, out.parents, out.points_to))
+}
+
+/// What is gathered of a thing.
+#[derive(Default)]
+struct Thing {
+    attributes: BTreeMap<String, Attribute>,
+    parents: BTreeSet<EntityUid>,
+    points_to: Vec<EntityUid>,
+}
+
+impl Thing {
+    fn text(&mut self, name: &str, text: String) {
+        self.attributes.insert(name.to_owned(), Attribute::Text(text));
+    }
+
+    fn status(&mut self, status: Status) {
+        self.text("status", if status == Status::Active { "active" } else { "disabled" }.to_owned());
+    }
+
+    fn owner(&mut self, owner: Option<&Name>) -> Option<()> {
+        if let Some(owner) = owner {
+            let owner = uid("User", owner)?;
+            self.attributes.insert("owner".to_owned(), Attribute::Entity(owner.clone()));
+            self.points_to.push(owner);
+        }
+        Some(())
+    }
+
+    fn within<'a>(&mut self, kind: &str, names: impl IntoIterator<Item = &'a Name>) -> &mut Self {
+        self.parents.extend(names.into_iter().filter_map(|name| uid(kind, name)));
+        self
+    }
+
+    fn asset(&mut self, (spec, container): (&AssetSpec, Option<&'static str>)) -> Option<()> {
+        self.status(spec.status);
+        self.text("sensitivity", spec.sensitivity.to_string());
+        self.text("confidentiality", spec.confidentiality.name().to_owned());
+        self.text("integrity", spec.integrity.name().to_owned());
+        let categories = spec.categories.iter().map(ToString::to_string).collect();
+        self.attributes.insert("categories".to_owned(), Attribute::Texts(categories));
+        if let Some(environment) = &spec.environment {
+            self.text("environment", environment.to_string());
+        }
+        if let Some(digest) = spec.digest {
+            self.text("digest", digest.to_string());
+        }
+        self.owner(spec.owner.as_ref())?;
+        self.within("Environment", &spec.environment).within("Project", &spec.project);
+        if let Some(container) = container {
+            self.within(container, &spec.within);
+        }
+        Some(())
+    }
 }
 
 /// The roles that each group gives its members.

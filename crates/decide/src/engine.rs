@@ -8,20 +8,22 @@ use bartizan_base::{Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, AskFacts, BoundBy, CredentialKind, EntityRef, Label, Member, ObligationKind, Operation,
-    ReasonCode, Situation,
+    Action, Ask, AskFacts, CredentialKind, EntityRef, Member, ObligationKind, Operation, ReasonCode,
+    Situation,
 };
 
 use crate::approval::Standing;
 use crate::bundle::CompiledBundle;
-use crate::context::Conditions;
+use crate::context::{Asking, Conditions};
 use crate::describe::uid;
 use crate::entities::Entities;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
-use crate::explain::Explanation;
+use crate::explain::{Change, Explanation};
 use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
-use crate::lift::{Applied, try_remedies};
+use crate::lift::{Applied, Facts, try_remedies};
+use crate::story::{MemberStory, Reader};
+use crate::tell::tell_member;
 use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
 
 /// How long a permit may lie before it is used.
@@ -94,10 +96,6 @@ impl Snapshot {
         self.evaluator.as_ref().map(|evaluator| &evaluator.bundle)
     }
 
-    pub(crate) const fn evaluator(&self) -> Option<&Evaluator> {
-        self.evaluator.as_ref()
-    }
-
     pub(crate) const fn entities(&self) -> &Arc<Entities> {
         &self.entities
     }
@@ -106,6 +104,11 @@ impl Snapshot {
     #[must_use]
     pub fn misfits(&self) -> &[Misfit] {
         self.entities.misfits()
+    }
+
+    /// What evaluates, if a bundle is in force.
+    pub(crate) const fn evaluator(&self) -> Option<&Evaluator> {
+        self.evaluator.as_ref()
     }
 
     /// Decides an ask: for every member of the caller's chain, with the strongest verdict of all.
@@ -220,10 +223,10 @@ impl Snapshot {
     }
 
     /// What would be decided, and why; also for supposed callers. The same evaluation as [`Snapshot::decide`], without a
-    /// permit. Rule texts only with the right to read policy (`with_texts`).
+    /// permit, told as far as the reader may see it.
     #[must_use]
-    pub fn explain(&self, question: &Question<'_>, door: &Door, with_texts: bool) -> Explanation {
-        self.explain_standing(question, door, &Standing::default(), with_texts)
+    pub fn explain(&self, question: &Question<'_>, door: &Door, reader: Reader) -> Explanation {
+        self.explain_standing(question, door, &Standing::default(), reader)
     }
 
     /// The same of a chain of which approvals or holds are known.
@@ -233,27 +236,19 @@ impl Snapshot {
         question: &Question<'_>,
         door: &Door,
         standing: &Standing,
-        with_texts: bool,
+        reader: Reader,
     ) -> Explanation {
-        let case = Case {
-            caller: question.caller,
-            action: question.action,
-            resource: question.resource,
-            facts: question.facts,
-            situation: question.situation,
-            standing,
-            all: false,
-        };
+        let Question { caller, action, resource, facts, situation } = *question;
+        let case = Case { caller, action, resource, facts, situation, standing, all: false };
         let judged = self.judge(&case, door);
-        let bundle = self.bundle().filter(|_| with_texts).map(|bundle| &**bundle);
-        Explanation::new(
-            judged.verdict,
-            judged.reasons,
-            judged.offers,
-            judged.obligations,
-            judged.evidence,
-            bundle,
-        )
+        let evaluated = judged.evaluated;
+        let bundle = self.bundle().filter(|_| reader.rules).map(|bundle| &**bundle);
+        let mut out = Explanation::new(judged, bundle);
+        if let Some(evaluator) = self.evaluator.as_ref().filter(|_| reader.rules && evaluated) {
+            let (members, lacking, incomplete) = tell(evaluator, &case, reader);
+            out.tell(members, lacking, incomplete);
+        }
+        out
     }
 
     fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
@@ -278,6 +273,7 @@ impl Snapshot {
             return judged;
         };
         judged.note(&evaluator.bundle, &first);
+        judged.evaluated = true;
         if let Some(reason) = broken(&first) {
             judged.reasons = vec![reason];
             return judged;
@@ -289,8 +285,8 @@ impl Snapshot {
         }
         let members: Vec<&Member> = case.caller.members().collect();
         let again = |applied: &Applied| evaluate_chain(evaluator, case, applied);
-        let known = (case.standing, &base);
-        try_remedies(&evaluator.bundle, &members, door, known, &first, &again, &mut judged);
+        let facts = Facts { members: &members, situation: case.situation, standing: case.standing };
+        try_remedies(&evaluator.bundle, &facts, door, &base, &first, &again, &mut judged);
         judged
     }
 
@@ -298,7 +294,7 @@ impl Snapshot {
     /// in, surely.
     #[must_use]
     pub fn somebody_can_apply(&self, suppose: impl Fn(&Name) -> Caller, now: Timestamp) -> bool {
-        let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
+        let situation = Situation::at(now);
         let system = EntityRef::system();
         let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
         self.entities.users().iter().any(|name| {
@@ -376,31 +372,62 @@ fn evaluate(
     place: usize,
     applied: &Applied,
 ) -> Option<Evaluation> {
-    let triple = Triple {
+    let conditions = conditions(evaluator, case, member, place, applied);
+    evaluator.evaluate(&triple(case, member)?, &conditions, case.all)
+}
+
+/// What one member's evaluation asks.
+fn triple(case: &Case<'_>, member: &Member) -> Option<Triple> {
+    Some(Triple {
         principal: uid(member.principal.kind.entity_type(), &member.principal.name)?,
         action: uid("Action", case.action.name())?,
         resource: uid(&case.resource.kind, &case.resource.name)?,
+    })
+}
+
+/// Under which conditions, as they would be with what is applied.
+fn conditions<'a>(
+    evaluator: &Evaluator,
+    case: &Case<'a>,
+    member: &'a Member,
+    place: usize,
+    applied: &'a Applied,
+) -> Conditions<'a> {
+    let asking = Asking {
+        caller: case.caller,
+        member,
+        place,
+        situation: case.situation,
+        facts: case.facts,
+        zone: evaluator.bundle.zone,
     };
-    let situation = case.situation;
-    let mut level = member.assurance.level;
-    let mut age_s = situation.now.saturating_since(member.assurance.at).as_secs();
+    let mut conditions = Conditions::of(asking, &applied.obligations, &applied.approvals);
+    // What one member would do counts for that member alone.
     let own = applied.own.get(&place).copied().unwrap_or_default();
     if let Some((stepped, max_age)) = own.step_up {
-        level = level.max(stepped);
-        age_s = max_age.map_or(age_s, |_| 0);
+        let assurance = &mut conditions.assurance;
+        assurance.level = assurance.level.max(stepped.into());
+        assurance.age_s = max_age.map_or(assurance.age_s, |_| 0);
     }
-    let conditions = Conditions {
-        assurance: (level.into(), age_s),
-        binding: own.bound.map_or(member.binding.name(), BoundBy::name),
-        risk: member.risk.level.name(),
-        role_in_chain: if place == 0 { "subject" } else { "actor" },
-        now_s: situation.now.as_secs(),
-        network: situation.network,
-        purpose: applied.purpose.as_deref().or(situation.purpose.as_deref()),
-        session: &situation.session,
-        request: case.facts,
-        obligations: &applied.obligations,
-        approvals: &applied.approvals,
-    };
-    evaluator.evaluate(&triple, &conditions, case.all)
+    conditions.binding = own.bound.map_or(conditions.binding, |by| by.name());
+    conditions.purpose = applied.purpose.as_deref().or(conditions.purpose);
+    conditions
+}
+
+/// The tree of a decision, what would change it by membership, and whether not everything was looked at.
+fn tell(evaluator: &Evaluator, case: &Case<'_>, reader: Reader) -> (Vec<MemberStory>, Vec<Change>, bool) {
+    let base = Applied::standing(case.standing);
+    let (mut members, mut lacking, mut incomplete) = (Vec::new(), Vec::new(), false);
+    for (place, member) in case.caller.members().enumerate() {
+        let conditions = conditions(evaluator, case, member, place, &base);
+        let Some(triple) = triple(case, member) else { continue };
+        let Some(found) = evaluator.evaluate(&triple, &conditions, false) else { continue };
+        let Some(scene) = evaluator.scene(&triple, &conditions) else { continue };
+        let (story, more, cut) = tell_member(&evaluator.bundle, &triple, &found, &scene, reader);
+        let role = if place == 0 { "subject" } else { "actor" }.to_owned();
+        members.push(MemberStory { role, member: triple.principal.to_string(), rules: story });
+        lacking.extend(more);
+        incomplete |= cut;
+    }
+    (members, lacking, incomplete)
 }

@@ -136,9 +136,13 @@ impl Entities {
         &self.misfits
     }
 
-    #[cfg(test)]
     pub(crate) fn node(&self, id: &EntityUid) -> Option<&Node> {
         self.nodes.get(id)
+    }
+
+    /// Everything that is declared, in no order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &EntityUid> {
+        self.nodes.keys()
     }
 
     /// People who are in use.

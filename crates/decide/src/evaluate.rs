@@ -8,9 +8,11 @@ use bartizan_base::{Digest, Name};
 use cedar_policy::{Authorizer, Entity, EntityUid, Policy, PolicyId, PolicySet, Request};
 
 use crate::bundle::{CompiledBundle, Rule};
-use crate::context::{Circumstances, Needs};
+use crate::context::{Circumstances, Conditions};
 use crate::entities::Entities;
 use crate::index::{Index, Probe};
+use crate::needs::Needs;
+use crate::story::Scene;
 
 /// Prepared evaluations kept.
 const PREPARED_MAX: usize = 20_000;
@@ -63,6 +65,8 @@ pub(crate) struct Evaluation {
     pub(crate) slice: Digest,
     /// The conditions.
     pub(crate) context: Digest,
+    /// What was known of the conditions but too old.
+    pub(crate) stale: Vec<&'static str>,
 }
 
 impl Evaluation {
@@ -76,6 +80,7 @@ impl Evaluation {
             near: Vec::new(),
             slice,
             context,
+            stale: Vec::new(),
         }
     }
 }
@@ -112,6 +117,7 @@ impl Evaluator {
         let prepared = self.prepare(triple, overlay, all)?;
         let context = conditions.context(prepared.needs)?;
         let mut out = Evaluation::nothing_yet(prepared.digest, conditions.digest()?);
+        out.stale = conditions.stale().to_vec();
         // The reference checks the whole context against the schema; what is left out here no candidate can see.
         let schema = all.then_some(&self.bundle.schema);
         let Triple { principal, action, resource } = triple.clone();
@@ -143,6 +149,44 @@ impl Evaluator {
         }
         out.permitted = response.decision() == cedar_policy::Decision::Allow && out.erred.is_empty();
         Some(out)
+    }
+
+    /// The request and the entities of an evaluation, whole, to be looked at in detail.
+    pub(crate) fn scene(&self, triple: &Triple, conditions: &Conditions<'_>) -> Option<Scene> {
+        let prepared = self.prepare(triple, &[], false)?;
+        let context = conditions.context(Needs::ALL)?;
+        let Triple { principal, action, resource } = triple.clone();
+        let request = Request::new(principal.clone(), action, resource, context, None).ok()?;
+        Some(Scene { request, entities: prepared.entities.clone(), principal })
+    }
+
+    /// Whether any permit can match at all, by scopes alone. Never false where one matches.
+    pub(crate) fn may_permit(&self, triple: &Triple) -> bool {
+        let (Some(principal), Some(resource)) =
+            (self.entities.node(&triple.principal), self.entities.node(&triple.resource))
+        else {
+            return false;
+        };
+        let groups = self.bundle.action_groups.get(&triple.action).into_iter().flatten();
+        let actions: Vec<&str> =
+            std::iter::once(&triple.action).chain(groups).map(|uid| uid.id().unescaped()).collect();
+        let probe = Probe {
+            principal: &triple.principal,
+            principal_in: &principal.within,
+            actions: &actions,
+            resource: &triple.resource,
+            resource_in: &resource.within,
+        };
+        let candidates = self.index.candidates(&self.bundle.rules, &probe);
+        candidates.iter().filter_map(|at| self.bundle.rules.get(*at)).any(|rule| !rule.forbids)
+    }
+
+    /// The entities of one type, by name.
+    pub(crate) fn all_of(&self, kind: &str) -> Vec<EntityUid> {
+        let mut all: Vec<EntityUid> =
+            self.entities.ids().filter(|uid| uid.type_name().to_string() == kind).cloned().collect();
+        all.sort();
+        all
     }
 
     /// Candidates and entities for one triple. They follow from the snapshot alone, so they are kept as long as it is.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::describe::{Attribute, Described, uid};
 use crate::platform;
+use crate::vocabulary::chain;
 
 /// A declared thing that policies do not see, because it does not fit the schema in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,18 +99,14 @@ pub(crate) fn read(spec: &EntitySpec, schema: &Schema) -> Result<(EntityUid, Des
     let parents: Vec<Value> =
         spec.parents.iter().map(|p| json!({"type": p.kind.as_name(), "id": p.name})).collect();
     let written = json!({"uid": {"type": kind, "id": spec.id}, "attrs": attrs, "parents": parents});
-    let told = |e: &dyn std::error::Error| {
-        let causes = std::iter::successors(e.source(), |e| e.source());
-        causes.fold(e.to_string(), |text, cause| format!("{text}: {cause}"))
-    };
-    let entity = Entity::from_json_value(written, Some(schema)).map_err(|e| told(&e))?;
-    let plain = entity.to_json_value().map_err(|e| told(&e))?;
+    let entity = Entity::from_json_value(written, Some(schema)).map_err(|e| chain(&e))?;
+    let plain = entity.to_json_value().map_err(|e| chain(&e))?;
     let mut points_to = Vec::new();
     pointers(plain.get("attrs").unwrap_or(&Value::Null), &mut points_to);
     let canonical = |name: &str| {
         let value = plain.pointer("/attrs").and_then(|attrs| attrs.get(name));
-        let bytes = json::canonical(&value).map_err(|e| told(&e))?;
-        String::from_utf8(bytes).map_err(|e| told(&e))
+        let bytes = json::canonical(&value).map_err(|e| chain(&e))?;
+        String::from_utf8(bytes).map_err(|e| chain(&e))
     };
     let (_, attributes, parents) = entity.into_inner();
     let attributes: Result<BTreeMap<_, _>, String> = attributes

@@ -23,6 +23,8 @@ pub(crate) struct Judged {
     pub(crate) obligations: Obligations,
     pub(crate) grounds: Grounds,
     pub(crate) evidence: Evidence,
+    /// Whether policy was asked.
+    pub(crate) evaluated: bool,
 }
 
 impl Judged {
@@ -43,6 +45,7 @@ impl Judged {
             obligations: Obligations::none(),
             grounds,
             evidence: Evidence::default(),
+            evaluated: false,
         }
     }
 
@@ -64,6 +67,7 @@ impl Judged {
         );
         evidence.constitution = evaluations.iter().flat_map(|e| e.constitution.clone()).collect();
         evidence.erred = evaluations.iter().flat_map(|e| e.erred.clone()).collect();
+        evidence.stale = evaluations.iter().flat_map(|e| &e.stale).map(|name| Name::literal(name)).collect();
         let deciding = if !evidence.constitution.is_empty() {
             &evidence.constitution
         } else if evidence.forbids.is_empty() {

@@ -6,15 +6,16 @@ use std::time::Duration;
 use bartizan_base::Text;
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{
-    AssuranceLevel, BoundBy, Member, Obligations, Offer, PrincipalKind, ReasonCode, Remedy,
+    AssuranceLevel, BoundBy, Member, Obligations, Offer, PrincipalKind, ReasonCode, Remedy, Situation,
 };
 
 use crate::approval::{ApprovalKey, HOLDS_OF_ASK_MAX, HOLDS_OF_CHAIN_MAX, Hold, Standing};
 use crate::bundle::{CompiledBundle, Rule};
+use crate::context::age_s;
 use crate::engine::Door;
 use crate::evaluate::Evaluation;
 use crate::judged::{Judged, broken};
-use crate::remedy::facts;
+use crate::remedy;
 
 /// Facts that remedies make, for an evaluation of a whole chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +64,35 @@ fn can(member: &Member, remedy: &Remedy) -> bool {
     }
 }
 
+/// Whether a remedy was brought about already, so that nobody is asked for it again. Obligations never are: each permit
+/// carries its own.
+fn is_done(facts: &Facts<'_>, place: usize, rule: &Rule, remedy: &Remedy) -> bool {
+    let Some(member) = facts.members.get(place) else { return false };
+    match remedy {
+        Remedy::Oblige(_) => false,
+        Remedy::StepUp { level, max_age } => {
+            let age = age_s(facts.situation.now, member.assurance.at);
+            member.assurance.level >= *level
+                && max_age.is_none_or(|most| age.is_some_and(|age| age <= most.as_secs()))
+        }
+        Remedy::BindDevice { by } => by.iter().any(|by| by.name() == member.binding.name()),
+        Remedy::Justify { purposes } => {
+            let stated = facts.situation.purpose.as_ref();
+            stated.is_some_and(|purpose| purposes.is_empty() || purposes.contains(purpose))
+        }
+        Remedy::Approve(_) => {
+            rule.approval.as_ref().is_some_and(|key| facts.standing.approvals.contains(key))
+        }
+    }
+}
+
+/// What is known of an ask when remedies are tried.
+pub(crate) struct Facts<'a> {
+    pub(crate) members: &'a [&'a Member],
+    pub(crate) situation: &'a Situation,
+    pub(crate) standing: &'a Standing,
+}
+
 /// What a remedy makes of a verdict.
 const fn strength(remedy: &Remedy) -> VerdictKind {
     match remedy {
@@ -74,7 +104,7 @@ const fn strength(remedy: &Remedy) -> VerdictKind {
 }
 
 impl Joint {
-    fn of(base: &Applied, forbids: &[(usize, &Rule)]) -> Self {
+    fn of(base: &Applied, facts: &Facts<'_>, forbids: &[(usize, &Rule)]) -> Self {
         let mut joint = Self {
             applied: base.clone(),
             obligations: Obligations::none(),
@@ -83,14 +113,14 @@ impl Joint {
             holds: Vec::new(),
             verdict: VerdictKind::Permit,
         };
-        for (place, rule, remedy) in
-            forbids.iter().flat_map(|(p, rule)| rule.remedies.iter().map(move |r| (*p, rule, r)))
-        {
-            joint.add(place, rule, remedy);
-            joint.verdict = joint.verdict.max(strength(remedy));
+        for (place, rule) in forbids {
+            for remedy in rule.remedies.iter().filter(|r| !is_done(facts, *place, rule, r)) {
+                joint.add(*place, rule, remedy);
+                joint.verdict = joint.verdict.max(strength(remedy));
+            }
         }
         // From the united set, so that two partial redactions count as what they are together.
-        joint.applied.obligations.extend(joint.obligations.iter().flat_map(facts));
+        joint.applied.obligations.extend(joint.obligations.iter().flat_map(remedy::facts));
         joint
     }
 
@@ -178,9 +208,9 @@ impl Joint {
 /// Builds the context as it would be with every remedy applied, and offers them only if that permits.
 pub(crate) fn try_remedies(
     bundle: &CompiledBundle,
-    members: &[&Member],
+    facts: &Facts<'_>,
     door: &Door,
-    (standing, base): (&Standing, &Applied),
+    base: &Applied,
     first: &[Evaluation],
     evaluate: &dyn Fn(&Applied) -> Option<Vec<Evaluation>>,
     judged: &mut Judged,
@@ -193,8 +223,9 @@ pub(crate) fn try_remedies(
     judged.reasons = reasons_of(forbids.iter().map(|(_, rule)| *rule));
     // A forbid without remedy stays, and so does one whose remedy its member cannot bring about.
     let liftable = |(place, rule): &(usize, &Rule)| {
-        let member = members.get(*place);
-        !rule.remedies.is_empty() && rule.remedies.iter().all(|r| member.is_some_and(|m| can(m, r)))
+        let member = facts.members.get(*place);
+        let can = |r: &Remedy| is_done(facts, *place, rule, r) || member.is_some_and(|m| can(m, r));
+        !rule.remedies.is_empty() && rule.remedies.iter().all(can)
     };
     if forbids.is_empty() || !forbids.iter().all(liftable) {
         if let Some((_, rule)) = forbids.iter().find(|f| !liftable(f)) {
@@ -202,7 +233,7 @@ pub(crate) fn try_remedies(
         }
         return;
     }
-    let joint = Joint::of(base, &forbids);
+    let joint = Joint::of(base, facts, &forbids);
     let purposes = helping(&joint, &forbids, evaluate, judged);
     judged.evidence.remedy_helps = Some(purposes.is_some());
     let Some(purposes) = purposes else { return };
@@ -211,7 +242,8 @@ pub(crate) fn try_remedies(
         return;
     }
     let holds = u32::try_from(joint.holds.len()).unwrap_or(u32::MAX);
-    let over = joint.holds.len() > HOLDS_OF_ASK_MAX || standing.holds.saturating_add(1) > HOLDS_OF_CHAIN_MAX;
+    let over =
+        joint.holds.len() > HOLDS_OF_ASK_MAX || facts.standing.holds.saturating_add(1) > HOLDS_OF_CHAIN_MAX;
     if holds > 0 && over {
         judged.reasons = vec![ReasonCode::TooManyHolds];
         return;

@@ -251,7 +251,7 @@ mod tests {
             ),
             (
                 "approve(1 of role \"b\" and 1 of role \"a\" or 3, use_within: 1d)",
-                "approve(3 or 1 of role \"a\" and 1 of role \"b\", use_within: 86400s)",
+                "approve(1 of role \"a\" and 1 of role \"b\" or 3, use_within: 86400s)",
             ),
             ("redact(pii)", "redact(email, phone, card)"),
             ("bind_device", "bind_device(dpop, mtls)"),

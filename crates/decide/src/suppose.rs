@@ -1,18 +1,21 @@
 //! Supposed asks: what would be decided for somebody, told without being them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use bartizan_base::{Name, Text, Timestamp};
+use bartizan_base::{Digest, Name, Text, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::{
-    Action, AskFacts, Assurance, AssuranceLevel, Binding, EntityRef, Label, Member, Principal, PrincipalId,
-    PrincipalKind, Risk, RiskLevel, Situation, Tenant,
+    Action, Activity, AskFacts, Assurance, AssuranceLevel, Binding, BoundBy, Device, EntityRef, Label,
+    Member, Principal, PrincipalId, PrincipalKind, Risk, RiskLevel, Situation, Tenant,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Standing;
 use crate::engine::{Door, Question, Snapshot};
 use crate::explain::Explanation;
+use crate::story::Reader;
 
 /// An ask as somebody would make it, under supposed conditions. What is not said is as it is for somebody who logged in
 /// just now with the least assurance, at low risk and from nowhere in particular.
@@ -47,13 +50,44 @@ pub struct Supposed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub network: Option<IpAddr>,
+    /// What everybody of the chain is bound by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<BoundBy>,
+    /// The device that the subject's binding belongs to, looked at just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<SupposedDevice>,
+    /// What has entered the session; nothing yet if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub session: Option<Label>,
     /// When, as RFC 3339; now if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub at: Option<Moment>,
+    /// What was done lately, as policies see it under `context.activity`; absent if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
     /// How: what policies see under `context.request`.
     #[serde(default)]
     pub request: AskFacts,
+}
+
+/// A device, as it is supposed to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SupposedDevice {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub name: Name,
+    /// Whether the organisation manages it.
+    #[serde(default)]
+    pub managed: bool,
+    /// Whether it keeps the organisation's rules.
+    #[serde(default)]
+    pub compliant: bool,
+    /// Whether its key was attested.
+    #[serde(default)]
+    pub attested: bool,
 }
 
 /// Somebody, as people write it: `user/alice`.
@@ -150,7 +184,11 @@ impl Supposed {
             risk: low(),
             purpose: None,
             network: None,
+            binding: None,
+            device: None,
+            session: None,
             at: None,
+            activity: None,
             request: AskFacts::default(),
         }
     }
@@ -169,12 +207,25 @@ impl Supposed {
                 id: PrincipalId::from_parts(now, [0; 10]),
             },
             assurance: Assurance { level, methods: Vec::new(), at: since, via: None },
-            binding: Binding::None,
+            binding: match self.binding {
+                None => Binding::None,
+                Some(BoundBy::Dpop) => Binding::Dpop(Digest::of(b"supposed")),
+                Some(BoundBy::Mtls) => Binding::Mtls(Digest::of(b"supposed")),
+            },
             device: None,
-            risk: Risk { level: self.risk, reasons: Vec::new() },
+            risk: Risk { level: self.risk, score: 0, at: now, reasons: Vec::new() },
         };
         let actors = self.through.iter().map(|named| member(named, AssuranceLevel::Aal1)).collect();
-        Caller::suppose(tenant, member(&self.principal, self.assurance.0), actors)
+        let device = self.device.as_ref().map(|device| Device {
+            name: device.name.clone(),
+            key_matches_binding: true,
+            attested: device.attested,
+            managed: device.managed,
+            compliant: device.compliant,
+            seen: now,
+        });
+        let subject = Member { device, ..member(&self.principal, self.assurance.0) };
+        Caller::suppose(tenant, subject, actors)
     }
 }
 
@@ -187,7 +238,19 @@ impl Snapshot {
         tenant: &Tenant,
         now: Timestamp,
         door: &Door,
-        with_texts: bool,
+        reader: Reader,
+    ) -> Explanation {
+        self.explain_supposed_standing(supposed, tenant, now, door, (&Standing::default(), reader))
+    }
+
+    /// The same with approvals that are supposed to have been given: for tests of bundles, which no request reaches.
+    pub(crate) fn explain_supposed_standing(
+        &self,
+        supposed: &Supposed,
+        tenant: &Tenant,
+        now: Timestamp,
+        door: &Door,
+        (standing, reader): (&Standing, Reader),
     ) -> Explanation {
         let now = supposed.at.map_or(now, |at| at.0);
         let resource = match supposed.action.resource_type() {
@@ -195,10 +258,11 @@ impl Snapshot {
             kind => EntityRef::new(Name::literal(kind), supposed.resource.clone()),
         };
         let situation = Situation {
-            now,
             network: supposed.network,
             purpose: supposed.purpose.clone(),
-            session: Label::bottom(),
+            session: supposed.session.clone().unwrap_or_else(Label::bottom),
+            activity: supposed.activity.map(Arc::new),
+            ..Situation::at(now)
         };
         let question = Question {
             caller: &supposed.caller(tenant.clone(), now),
@@ -207,6 +271,6 @@ impl Snapshot {
             facts: &supposed.request,
             situation: &situation,
         };
-        self.explain(&question, door, with_texts)
+        self.explain_standing(&question, door, standing, reader)
     }
 }

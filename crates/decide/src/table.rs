@@ -17,13 +17,15 @@ use std::sync::Arc;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::VerdictKind;
-use bartizan_model::{Document, ReasonCode, Tenant};
+use bartizan_model::{Action, Document, ReasonCode, Tenant};
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Standing;
 use crate::bundle::{Bundle, CompiledBundle};
 use crate::engine::{Door, Snapshot};
 use crate::entities::Entities;
 use crate::explain::Explanation;
+use crate::story::Reader;
 use crate::suppose::Supposed;
 
 /// One file of tests.
@@ -41,6 +43,9 @@ struct Test {
     name: String,
     ask: Supposed,
     expect: VerdictKind,
+    /// Rules of which an approval is supposed to have been given.
+    #[serde(default)]
+    approved: BTreeSet<Name>,
     /// The first reason.
     reason: Option<ReasonCode>,
     /// The rules that decide.
@@ -56,6 +61,8 @@ pub struct Tested {
     pub file: String,
     /// The test's name.
     pub name: String,
+    /// What was asked for.
+    pub action: Action,
     /// What differs from what was expected; empty for a test that passed.
     pub differences: Vec<String>,
     /// What was decided.
@@ -64,12 +71,13 @@ pub struct Tested {
 
 /// What is wrong with a file of tests.
 pub(crate) fn check(text: &str) -> Result<(), String> {
-    read(text).map(|_| ())
+    read(text, None).map(|_| ())
 }
 
-fn read(text: &str) -> Result<(Entities, Vec<Test>), String> {
+/// The entities and tests of a file; what is of the bundle's own types only with the `bundle`.
+fn read(text: &str, bundle: Option<&CompiledBundle>) -> Result<(Entities, Vec<Test>), String> {
     let table: Table = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
-    Ok((Entities::build(&table.resource).map_err(|e| e.to_string())?, table.test))
+    Ok((Entities::build_for(&table.resource, bundle).map_err(|e| e.to_string())?, table.test))
 }
 
 impl CompiledBundle {
@@ -80,9 +88,15 @@ impl CompiledBundle {
         let mut out = Vec::new();
         for (file, text) in files {
             // A bundle whose test files cannot be read does not compile.
-            let Ok((entities, tests)) = read(text) else { continue };
+            let Ok((entities, tests)) = read(text, Some(self)) else { continue };
             let snapshot = Snapshot::new(Some(self.clone()), Arc::new(entities));
-            out.extend(tests.iter().map(|test| run(file, test, &snapshot, now)));
+            let misfits = || snapshot.misfits().iter().map(|misfit| format!("resource {misfit}"));
+            out.extend(tests.iter().map(|test| {
+                let mut tested = run(file, test, &snapshot, now);
+                // A world that is not the one written proves nothing.
+                tested.differences.extend(misfits());
+                tested
+            }));
         }
         out
     }
@@ -94,14 +108,23 @@ pub(crate) fn is_test(file: &str) -> bool {
 }
 
 fn run(file: &str, test: &Test, snapshot: &Snapshot, now: Timestamp) -> Tested {
-    let explanation =
-        snapshot.explain_supposed(&test.ask, &Tenant::default_tenant(), now, &Door::model_calls(), false);
+    let bundle = snapshot.bundle();
+    let mut differences = Vec::new();
+    let mut standing = Standing::default();
+    for rule in &test.approved {
+        match bundle.and_then(|bundle| bundle.approval_key(rule)) {
+            Some(key) => drop(standing.approvals.insert(key.clone())),
+            None => differences.push(format!("approved: no rule `{rule}` is lifted by approval")),
+        }
+    }
+    let (tenant, door) = (Tenant::default_tenant(), Door::model_calls());
+    let with = (&standing, Reader::CALLER);
+    let explanation = snapshot.explain_supposed_standing(&test.ask, &tenant, now, &door, with);
     let evidence = &explanation.evidence;
     let deciding = [&evidence.constitution, &evidence.forbids, &evidence.permits];
     let rules: BTreeSet<Name> =
         deciding.into_iter().find(|rules| !rules.is_empty()).into_iter().flatten().cloned().collect();
     let under: BTreeSet<String> = explanation.obligations.iter().map(ToString::to_string).collect();
-    let mut differences = Vec::new();
     let mut compare = |what: &str, same: bool, expected: String, found: String| {
         if !same {
             differences.push(format!("{what}: expected {expected}, found {found}"));
@@ -120,7 +143,8 @@ fn run(file: &str, test: &Test, snapshot: &Snapshot, now: Timestamp) -> Tested {
     if let Some(expected) = &test.under {
         compare("obligations", under == *expected, list(expected), list(&under));
     }
-    Tested { file: file.to_owned(), name: test.name.clone(), differences, explanation }
+    let (file, name, action) = (file.to_owned(), test.name.clone(), test.ask.action);
+    Tested { file, name, action, differences, explanation }
 }
 
 fn list<T: ToString>(items: &BTreeSet<T>) -> String {
@@ -172,6 +196,40 @@ spec = { kind = "model", upstream = "openai", dialects = ["openai.chat"], enviro
                 format!("obligations: expected [], found [{detectors}]"),
             ]
         );
+    }
+
+    #[test]
+    fn a_test_supposes_recent_activity_and_a_world_that_does_not_fit_fails() {
+        let rule = r#"@id("slow") forbid (principal, action, resource)
+            unless { context has activity.caller && context.activity.caller.hour.requests < 3 };"#;
+        let schema = "entity Todo { done: Bool };";
+        let run = |table: &str| {
+            let files = [
+                ("a.cedar", format!("{RULE}\n{rule}")),
+                ("schema/a.cedarschema", schema.to_owned()),
+                ("tests/a.toml", format!("{WORLD}{table}")),
+            ];
+            let bundle = Bundle { files: files.map(|(name, text)| (name.to_owned(), text)).into() };
+            let compiled = Arc::new(CompiledBundle::compile(&bundle).unwrap());
+            let tested = compiled.test(&bundle, Timestamp::from_secs(1_800_000_000));
+            tested.into_iter().flat_map(|t| t.differences).collect::<Vec<_>>()
+        };
+        let ask = |requests: u64, expect: &str| {
+            let activity = format!("activity = {{ caller = {{ hour = {{ requests = {requests} }} }} }}");
+            format!(
+                "[[test]]\nname = \"t\"\nexpect = \"{expect}\"\nask = {{ principal = \"user/alice\", action = \"model:invoke\", resource = \"gpt\", {activity} }}\n"
+            )
+        };
+        assert_eq!(run(&ask(2, "permit")), Vec::<String>::new());
+        assert_eq!(run(&ask(3, "deny")), Vec::<String>::new());
+        let todo = |done: &str| {
+            format!(
+                "[[resource]]\nname = \"t\"\nspec = {{ kind = \"entity\", type = \"Todo\", id = \"any text\", attributes = {{ done = {done} }} }}\n"
+            )
+        };
+        assert_eq!(run(&format!("{}{}", todo("true"), ask(2, "permit"))), Vec::<String>::new());
+        let told = run(&format!("{}{}", todo("1"), ask(2, "permit")));
+        assert!(matches!(told.as_slice(), [one] if one.contains("done")), "{told:?}");
     }
 
     #[test]

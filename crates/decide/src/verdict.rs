@@ -1,5 +1,6 @@
 //! The decision, in types that cannot be forged or forgotten.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use bartizan_base::{Name, Timestamp};
@@ -49,6 +50,9 @@ pub struct Evidence {
     pub near: Vec<Name>,
     /// Rules that could not be evaluated.
     pub erred: Vec<Name>,
+    /// Facts that were known of a member but too old, and therefore absent.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stale: BTreeSet<Name>,
     /// Whether the remedies of the rules that forbade would have led to a permit; absent when none was tried.
     pub remedy_helps: Option<bool>,
 }
@@ -85,6 +89,12 @@ impl<O: Operation> Permit<O> {
     #[must_use]
     pub const fn id(&self) -> DecisionId {
         self.parts.id
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub const fn what(&self) -> &What {
+        &self.parts.what
     }
 
     /// What enforcement must do for the permit to stand.

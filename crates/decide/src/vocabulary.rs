@@ -1,145 +1,256 @@
-//! What a bundle's schema declares, for those who have to fit facts of others into it.
+//! The words of a bundle: its own schema files and those of tool servers, joined with the house's.
+//!
+//! A file adds namespaces, types and actions. It can neither change a word of the house nor give the same name to something
+//! else, in whatever namespace: readers of rules must not be deceived. What it declares `external` (Cedar's RFC 116) must be
+//! declared elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use cedar_policy::SchemaFragment;
-use serde_json::{Map, Value};
+use bartizan_base::Name;
+use cedar_policy::{Schema, SchemaFragment};
+use serde_json::Value;
 
-/// The members of a record and whether each must be there.
-pub(crate) type Members = BTreeMap<String, Member>;
+use crate::declared::Declared;
+use crate::platform;
+use crate::servers::{ServerWords, TOOLS};
 
-/// A member of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) required: bool,
-    /// The members of its own, where it is a record.
-    pub(crate) members: Option<Members>,
+/// Bytes of a bundle's schema files.
+pub(crate) const BYTES_MAX: usize = 1 << 20;
+/// Types and actions of a bundle's own.
+const WORDS_MAX: usize = 5_000;
+/// Combinations of principal, action and resource that a bundle's own actions apply to: each rule is checked for each.
+const COMBINATIONS_MAX: usize = 20_000;
+
+/// What is wrong, in which file, and what would help.
+pub(crate) type Wrong = (String, String, Option<&'static str>);
+
+/// What the words of a bundle make.
+pub(crate) struct Linked {
+    pub(crate) schema: Schema,
+    /// Tool servers whose words do not fit, with the reason: their tools cannot be asked for.
+    pub(crate) disabled: Vec<(Name, String)>,
+    /// What all of it declares.
+    pub(crate) declared: Declared,
 }
 
-/// Attributes by entity type and context members by action, both by their full names.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Vocabulary {
-    entities: BTreeMap<String, Members>,
-    /// By namespace and id, as in `Photo::Action::"view"`.
-    contexts: BTreeMap<(String, String), Members>,
+/// A file of a bundle, read.
+struct File<'a> {
+    name: &'a str,
+    json: Value,
 }
 
-/// How deep types may refer to each other: far beyond what people write, so that a circle ends.
-const DEPTH_MAX: usize = 32;
-
-impl Vocabulary {
-    pub(crate) fn of(fragments: &[SchemaFragment]) -> Self {
-        let all: Vec<Value> = fragments.iter().filter_map(|f| f.clone().to_json_value().ok()).collect();
-        let namespaces: Vec<(&String, &Value)> =
-            all.iter().filter_map(Value::as_object).flat_map(Map::iter).collect();
-        let common: BTreeMap<String, &Value> = namespaces
-            .iter()
-            .flat_map(|(space, body)| {
-                members_of(body, "commonTypes").map(|(name, kind)| (qualified(space, name), kind))
-            })
-            .collect();
-        let mut out = Self::default();
-        for (space, body) in namespaces {
-            let types = Types { space, common: &common };
-            for (name, kind) in members_of(body, "entityTypes") {
-                let shape = kind.get("shape").and_then(|shape| types.record(shape, 0)).unwrap_or_default();
-                out.entities.insert(qualified(space, name), shape);
-            }
-            for (id, action) in members_of(body, "actions") {
-                let context = action.pointer("/appliesTo/context");
-                let context = context.and_then(|context| types.record(context, 0)).unwrap_or_default();
-                out.contexts.insert((space.clone(), id.clone()), context);
-            }
+/// Joins the words of the house with those of `files` and `servers`.
+pub(crate) fn link(files: &[(&str, SchemaFragment)], servers: &[ServerWords]) -> Result<Linked, Vec<Wrong>> {
+    let broken = || vec![(String::new(), "the schema of the house cannot be read".to_owned(), None)];
+    if files.is_empty() && servers.is_empty() {
+        let schema = platform::schema().cloned().ok_or_else(broken)?;
+        return Ok(Linked { schema, disabled: Vec::new(), declared: Declared::default() });
+    }
+    let mut wrong = Vec::new();
+    let mut read = Vec::new();
+    for (name, fragment) in files {
+        match fragment.clone().to_json_value() {
+            Ok(json) => read.push(File { name, json }),
+            Err(error) => wrong.push(((*name).to_owned(), error.to_string(), None)),
         }
-        out
     }
-
-    /// The attributes that a type declares; none for a type that nobody declares.
-    pub(crate) fn attributes(&self, kind: &str) -> Option<&Members> {
-        self.entities.get(kind)
+    bounds(&read, &mut wrong);
+    let defined: BTreeSet<String> = read.iter().flat_map(|file| words(&file.json)).collect();
+    for file in &mut read {
+        check(file.name, &mut file.json, &defined, &mut wrong);
     }
-
-    /// What the context of an action has; none for an action that nobody declares.
-    pub(crate) fn context(&self, namespace: &str, action: &str) -> Option<&Members> {
-        self.contexts.get(&(namespace.to_owned(), action.to_owned()))
+    if !wrong.is_empty() {
+        return Err(wrong);
     }
-
-    /// The ids of the actions of a namespace.
-    pub(crate) fn actions<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
-        let all = self.contexts.keys();
-        all.filter(move |(space, _)| space == namespace).map(|(_, id)| id.as_str())
-    }
-}
-
-struct Types<'a> {
-    space: &'a str,
-    common: &'a BTreeMap<String, &'a Value>,
-}
-
-impl Types<'_> {
-    /// The members of a record type, also of one that is named.
-    fn record(&self, kind: &Value, depth: usize) -> Option<Members> {
-        if depth > DEPTH_MAX {
-            return None;
+    let house = platform::fragment().cloned().ok_or_else(broken)?;
+    let mut all = vec![house.clone()];
+    for file in read {
+        match SchemaFragment::from_json_value(file.json) {
+            Ok(fragment) => all.push(fragment),
+            Err(error) => wrong.push((file.name.to_owned(), chain(&error), None)),
         }
-        match kind.get("type")?.as_str()? {
-            "Record" => {
-                let attributes = kind.get("attributes")?.as_object()?;
-                let member = |value: &Value| Member {
-                    required: value.get("required").and_then(Value::as_bool).unwrap_or(true),
-                    members: self.record(value, depth + 1),
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let schema = Schema::from_schema_fragments(all.clone()).map_err(|error| {
+        // The engine does not say in which file; one that fails alone is to blame.
+        let fails =
+            |one: &SchemaFragment| Schema::from_schema_fragments([house.clone(), one.clone()]).is_err();
+        let blamed = all.iter().skip(1).zip(files).find(|(one, _)| fails(one));
+        let file = blamed.map_or("", |(_, (name, _))| name).to_owned();
+        vec![(file, chain(&error), None)]
+    })?;
+    Ok(with_servers(schema, all, servers))
+}
+
+/// Adds the words of one server after the other; those that do not fit are left out.
+fn with_servers(mut schema: Schema, mut all: Vec<SchemaFragment>, servers: &[ServerWords]) -> Linked {
+    let mut disabled = Vec::new();
+    for server in servers {
+        let fitted = server.fragment().and_then(|fragment| {
+            let joined = all.iter().cloned().chain([fragment.clone()]);
+            Schema::from_schema_fragments(joined).map(|schema| (fragment, schema)).map_err(|e| chain(&e))
+        });
+        match fitted {
+            Ok((fragment, joined)) => {
+                all.push(fragment);
+                schema = joined;
+            }
+            Err(why) => disabled.push((server.server().clone(), why)),
+        }
+    }
+    let declared = Declared::of(&all);
+    Linked { schema, disabled, declared }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |e| e.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn bounds(files: &[File<'_>], wrong: &mut Vec<Wrong>) {
+    let (mut count, mut combinations) = (0_usize, 0_usize);
+    for file in files {
+        for (_, definitions) in members(&file.json) {
+            let parts = ["entityTypes", "commonTypes", "actions"];
+            count += parts.iter().map(|part| part_of(definitions, part).count()).sum::<usize>();
+            for (_, action) in part_of(definitions, "actions") {
+                let types = |name: &str| {
+                    let list = action.pointer(&format!("/appliesTo/{name}Types")).and_then(Value::as_array);
+                    list.map_or(0, Vec::len)
                 };
-                Some(attributes.iter().map(|(name, value)| (name.clone(), member(value))).collect())
+                combinations =
+                    combinations.saturating_add(types("principal").saturating_mul(types("resource")));
             }
-            "EntityOrCommon" => self.named(kind.get("name")?.as_str()?, depth),
-            name => self.named(name, depth),
+        }
+        if count > WORDS_MAX {
+            wrong.push((
+                file.name.to_owned(),
+                format!("the bundle has more than {WORDS_MAX} types and actions"),
+                None,
+            ));
+            return;
+        }
+        if combinations > COMBINATIONS_MAX {
+            let message = format!(
+                "the bundle's actions apply to more than {COMBINATIONS_MAX} combinations of principal and resource"
+            );
+            wrong.push((
+                file.name.to_owned(),
+                message,
+                Some("declare fewer types, with attributes or parents to tell them apart"),
+            ));
+            return;
         }
     }
+}
 
-    fn named(&self, name: &str, depth: usize) -> Option<Members> {
-        let found = self.common.get(&qualified(self.space, name)).or_else(|| self.common.get(name))?;
-        self.record(found, depth + 1)
+fn members(json: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    json.as_object().into_iter().flatten()
+}
+
+fn part_of<'a>(
+    definitions: &'a Value,
+    part: &str,
+) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
+    definitions.get(part).into_iter().flat_map(members)
+}
+
+fn is_external(definition: &Value) -> bool {
+    definition.get("external").and_then(Value::as_bool) == Some(true)
+}
+
+fn in_namespace(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}::{name}") }
+}
+
+/// The types and actions that a file defines, the latter as `Action::NAME`.
+fn words(json: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    for (namespace, definitions) in members(json) {
+        let own = |part| part_of(definitions, part).filter(|(_, definition)| !is_external(definition));
+        out.extend(own("entityTypes").map(|(name, _)| in_namespace(namespace, name)));
+        out.extend(own("actions").map(|(name, _)| in_namespace(namespace, &format!("Action::{name}"))));
     }
+    out
 }
 
-fn qualified(space: &str, name: &str) -> String {
-    if space.is_empty() || name.contains("::") { name.to_owned() } else { format!("{space}::{name}") }
-}
-
-fn members_of<'a>(body: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    body.get(name).and_then(Value::as_object).into_iter().flatten()
+/// Checks a file's words against the house's, and takes its external declarations out.
+fn check(file: &str, json: &mut Value, defined: &BTreeSet<String>, wrong: &mut Vec<Wrong>) {
+    let mut tell = |message: String, help| wrong.push((file.to_owned(), message, help));
+    for (namespace, definitions) in json.as_object_mut().into_iter().flatten() {
+        if namespace.split("::").next() == Some(TOOLS) {
+            let message = format!("the namespace `{TOOLS}` holds the words of tool servers");
+            tell(message, Some("choose another name"));
+        }
+        if namespace.split("::").any(platform::has_type) {
+            tell(
+                format!("the namespace `{namespace}` is called as a type of the house"),
+                Some("choose another name"),
+            );
+        }
+        let Some(definitions) = definitions.as_object_mut() else { continue };
+        for part in ["entityTypes", "commonTypes"] {
+            let Some(types) = definitions.get_mut(part).and_then(Value::as_object_mut) else { continue };
+            types.retain(|name, definition| {
+                if is_external(definition) {
+                    let full = in_namespace(namespace, name);
+                    if !(defined.contains(&full) || platform::has_type(&full)) {
+                        tell(format!("`{full}` is external, and nothing declares it"), None);
+                    }
+                    if definition
+                        .get("memberOfTypes")
+                        .and_then(Value::as_array)
+                        .is_some_and(|m| !m.is_empty())
+                    {
+                        tell(
+                            format!("`{full}` is external, so its parents stand where it is declared"),
+                            None,
+                        );
+                    }
+                    return false;
+                }
+                if platform::has_type(name) {
+                    let message = format!(
+                        "`{name}` is a word of the house, which a bundle can neither change nor shadow"
+                    );
+                    tell(message, Some("choose another name; to speak of the house's own, declare nothing"));
+                }
+                true
+            });
+        }
+        let Some(actions) = definitions.get_mut("actions").and_then(Value::as_object_mut) else { continue };
+        actions.retain(|name, definition| {
+            let of_house = namespace.is_empty() && platform::has_action(name);
+            if is_external(definition) {
+                let full = in_namespace(namespace, &format!("Action::{name}"));
+                if !(of_house || defined.contains(&full)) {
+                    tell(format!("the action `{full}` is external, and nothing declares it"), None);
+                }
+                return false;
+            }
+            let noun = name.split_once(':').map_or("", |(noun, _)| noun);
+            if of_house || namespace.is_empty() && platform::has_noun(noun) {
+                let message = format!("the action `{name}` is a word of the house, or could become one");
+                tell(message, Some("declare it in a namespace of your own"));
+            }
+            let applies =
+                |to: &str| definition.pointer(to).and_then(Value::as_array).is_some_and(|t| !t.is_empty());
+            let is_asked_for = applies("/appliesTo/principalTypes") && applies("/appliesTo/resourceTypes");
+            let context = definition.pointer("/appliesTo/context");
+            let is_houses = context.is_some_and(|c| {
+                c.get("name").or_else(|| c.get("type")).and_then(Value::as_str) == Some("Context")
+            });
+            if is_asked_for && !is_houses {
+                let message = format!("the action `{name}` must take the house's context");
+                tell(message, Some("write `context: Context`"));
+            }
+            true
+        });
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vocabulary(texts: &[&str]) -> Vocabulary {
-        let fragments: Vec<_> =
-            texts.iter().map(|t| SchemaFragment::from_cedarschema_str(t).unwrap().0).collect();
-        Vocabulary::of(&fragments)
-    }
-
-    fn names(members: &Members) -> Vec<(&str, bool)> {
-        members.iter().map(|(name, member)| (name.as_str(), member.required)).collect()
-    }
-
-    #[test]
-    fn attributes_and_contexts_are_found_through_named_types_and_namespaces() {
-        let all = vocabulary(&[
-            "type Base = { role?: String }; entity user = Base; entity record { status: String, owner?: user };
-             action read, write appliesTo { principal: user, resource: record, context: { action: { soft?: Bool }, ip?: ipaddr } };",
-            "namespace Photo { type Ctx = { album: String }; entity Person, Picture; action view appliesTo { principal: Person, resource: Picture, context: Ctx }; }",
-        ]);
-        assert_eq!(names(all.attributes("user").unwrap()), [("role", false)]);
-        assert_eq!(names(all.attributes("record").unwrap()), [("owner", false), ("status", true)]);
-        assert_eq!(all.attributes("Photo::Person"), Some(&Members::new()));
-        assert_eq!(all.attributes("nobody"), None);
-        let read = all.context("", "read").unwrap();
-        assert_eq!(names(read), [("action", true), ("ip", false)]);
-        assert_eq!(names(read["action"].members.as_ref().unwrap()), [("soft", false)]);
-        assert_eq!(names(all.context("Photo", "view").unwrap()), [("album", true)]);
-        assert_eq!(all.context("", "view"), None);
-        assert_eq!(all.actions("").collect::<Vec<_>>(), ["read", "write"]);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use bartizan_base::{Digest, Name, Timestamp, json};
 use bartizan_decide::{Advice, AskedEntity, AskedOf, Door, Seek, Snapshot};
 use bartizan_identify::Caller;
+use bartizan_limits::Tracks;
 use bartizan_model::action::ReadState;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
@@ -28,7 +29,6 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 use serde_json::{Map, Value, json};
 
-use crate::assess::assess;
 use crate::keep::{Keeping, circumstances};
 use crate::path::{Gate, PublicUrl, Stop};
 use crate::receive::receive;
@@ -145,12 +145,13 @@ impl Gate {
         let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
         let body = self.or_refuse(&caller, None, body).await?;
         let now = self.parts.clock.now();
-        let situation = self.or_refuse(&caller, None, assess(now, peer, &head.headers)).await?;
+        let situation = self.assess(&caller, peer, &head.headers).await?;
         let facts =
             AskFacts { dialect: "authzen".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
         let id = self.new_id();
         let ask = Ask::<ReadState>::new(id, access.action(), EntityRef::system(), facts, Digest::of(&body));
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.access_door()).await?;
+        self.counted(&Tracks::of(&caller.who()), &permit);
         let told = self.work(access, &body, &caller, tenant, now);
         let told = self.or_refuse(&caller, Some(id), told).await?;
         let mut keeping = None;

@@ -39,5 +39,5 @@ pub(crate) fn assess(
         integrity: Integrity::Untrusted,
         ..Label::bottom()
     };
-    Ok(Situation { now, network: peer, purpose, session })
+    Ok(Situation { network: peer, purpose, session, ..Situation::at(now) })
 }

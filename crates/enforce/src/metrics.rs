@@ -19,6 +19,7 @@ pub struct Metrics {
     failures: Family<FailureLabels, Counter>,
     redacted: Counter,
     open_streams: Gauge,
+    given_up: Gauge,
     before_upstream: Histogram,
     duration: Histogram,
 }
@@ -60,6 +61,7 @@ impl Metrics {
             failures: Family::default(),
             redacted: Counter::default(),
             open_streams: Gauge::default(),
+            given_up: Gauge::default(),
             before_upstream: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
             duration: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
         };
@@ -88,6 +90,11 @@ impl Metrics {
             "Answers that are being passed on",
             metrics.open_streams.clone(),
         );
+        registry.register(
+            "bartizan_activity_given_up",
+            "Callers, agents and keys whose recent activity was given up for want of room; policies see none of theirs for a day",
+            metrics.given_up.clone(),
+        );
         registry.register_with_unit(
             "bartizan_before_upstream",
             "From the end of a request to its forwarding: identify, decide, record",
@@ -115,6 +122,10 @@ impl Metrics {
             }),
         };
         self.asks.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn activity_given_up(&self, tracks: u64) {
+        self.given_up.set(i64::try_from(tracks).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn forwarded(&self, after: Duration) {

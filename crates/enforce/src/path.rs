@@ -9,6 +9,7 @@ use bartizan_base::{Clock, Digest, Name, Random, json};
 use bartizan_decide::{Door, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_keys::Sealer;
+use bartizan_limits::{Activities, Noted, Tracks};
 use bartizan_mask::Masker;
 use bartizan_model::action::{ModelCall, ReadState};
 use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
@@ -41,12 +42,17 @@ pub struct Gate {
     door: Door,
     /// A list has neither prompt nor answer that the vault could take, so nothing is listed where that is demanded.
     list_door: Door,
+    /// What was done lately, as policies see it.
+    activities: Activities,
     /// When each issuer's keys were last asked for, on the monotonic clock; held while they are.
     fetches: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Option<u64>>>>>,
 }
 
 /// Between two attempts at fetching an issuer's keys.
 const FETCH_GAP: Duration = Duration::from_secs(2);
+
+/// How many callers, agents and keys recent activity is counted of: in a few dozen megabytes as a rule.
+const TRACKS_MAX: usize = 20_000;
 
 /// What the gate is made of.
 #[derive(Debug)]
@@ -126,7 +132,8 @@ impl Gate {
         let door = Door::model_calls();
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
-        Self { parts, door, list_door, fetches: Mutex::default() }
+        let activities = Activities::new(TRACKS_MAX, &*parts.random);
+        Self { parts, door, list_door, activities, fetches: Mutex::default() }
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -181,8 +188,7 @@ impl Gate {
         let request =
             self.or_refuse(&caller, None, bartizan_wire::parse_request(dialect, body, bounds.body)).await?;
         trace.step("decide");
-        let situation =
-            self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, &head.headers)).await?;
+        let situation = self.assess(&caller, peer, &head.headers).await?;
         let ask = self.model_ask(dialect, &request);
         let id = ask.id;
         let watch = Watch::new(self.clone(), presented, &ask, situation.clone(), &world);
@@ -205,13 +211,15 @@ impl Gate {
         trace.step("record");
         let target =
             Target::Upstream { upstream: upstream.clone(), path: path.clone(), body: Digest::of(&body) };
+        let tracks = Tracks::of(&caller.who());
+        self.counted(&tracks, &permit);
         let intent = self.intend(permit, target, kept).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
         trace.call(dialect, request.model(), &upstream, id);
-        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep };
+        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep, tracks };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         release::answer(self, sent, plan, watch, receipt, trace).await
     }
@@ -241,7 +249,7 @@ impl Gate {
         let world = self.parts.keeper.current()?;
         let presented = self.presented(&world, headers).await?;
         let caller = self.identify(&world, &presented).await?;
-        let situation = self.or_refuse(&caller, None, assess(self.parts.clock.now(), peer, headers)).await?;
+        let situation = self.assess(&caller, peer, headers).await?;
         let tenant = world.tenants.get(caller.tenant());
         let ask = |name: &Name| {
             let facts = bartizan_model::AskFacts { dialect: "list".to_owned(), ..Default::default() };
@@ -253,6 +261,7 @@ impl Gate {
             let (permit, tenant) =
                 self.decide(&world, &caller, ask(&name), &situation, &self.list_door).await?;
             let id = permit.id();
+            self.counted(&Tracks::of(&caller.who()), &permit);
             let intent = self.intend(permit, Target::House, None).await?;
             let (receipt, running) = (intent.receipt().clone(), intent.begin());
             if !tenant.models.contains_key(&name) {
@@ -293,6 +302,7 @@ impl Gate {
             };
         };
         let id = permit.id();
+        self.counted(&Tracks::of(&caller.who()), &permit);
         let intent = self.intend(permit, Target::House, None).await?;
         let (receipt, running) = (intent.receipt().clone(), intent.begin());
         running.finish(ended(End::Done));
@@ -402,6 +412,40 @@ impl Gate {
         Ask::new(self.new_id(), action_of(dialect), resource, request.facts().clone(), request.digest())
     }
 
+    /// Under which conditions, with what the caller did lately: read once, before this ask counts itself.
+    pub(crate) async fn assess(
+        &self,
+        caller: &Caller,
+        peer: Option<IpAddr>,
+        headers: &HeaderMap,
+    ) -> Result<Situation, Stop> {
+        let assessed = assess(self.parts.clock.now(), peer, headers);
+        let mut situation = self.or_refuse(caller, None, assessed).await?;
+        let tracks = Tracks::of(&caller.who());
+        let activity = self.activities.read(&tracks, self.parts.clock.monotonic_us());
+        situation.activity = Some(Arc::new(activity));
+        Ok(situation)
+    }
+
+    /// Counts an ask that is permitted. Before it is recorded: what comes next, at the same time, must see it.
+    pub(crate) fn counted<O: bartizan_model::Operation>(&self, tracks: &Tracks, permit: &Permit<O>) {
+        let what = permit.what();
+        let noted = Noted {
+            requests: 1,
+            exports: what.action.is_export().into(),
+            resource: Some(&what.resource),
+            ..Noted::default()
+        };
+        self.activities.note(tracks, self.parts.clock.monotonic_us(), &noted);
+        self.parts.metrics.activity_given_up(self.activities.given_up());
+    }
+
+    /// Counts the tokens of a call that has ended.
+    pub(crate) fn spent(&self, tracks: &Tracks, tokens: u64) {
+        let noted = Noted { tokens, ..Noted::default() };
+        self.activities.note(tracks, self.parts.clock.monotonic_us(), &noted);
+    }
+
     pub(crate) async fn decide<'w, O: bartizan_model::Operation>(
         &self,
         world: &'w World,
@@ -500,6 +544,9 @@ impl Gate {
             refused.verdict,
             refused.reasons.first(),
         );
+        let resource = refused.what.as_ref().map(|what| &what.resource);
+        let noted = Noted { denials: 1, resource, ..Noted::default() };
+        self.activities.note(&Tracks::of(&refused.who), self.parts.clock.monotonic_us(), &noted);
         match self.parts.recorder.refused(&refused).await {
             Ok(receipt) => Stop { problem, receipt: Some(receipt) },
             Err(error) => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bartizan_base::Digest;
 use bartizan_identify::Presented;
+use bartizan_limits::Tracks;
 use bartizan_mask::Masker;
 use bartizan_model::action::ModelCall;
 use bartizan_model::directory::Dialect;
@@ -49,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) decision: DecisionId,
     /// Where the answer is kept, if it is to be.
     pub(crate) keep: Option<Answered>,
+    /// Whom the call counts for.
+    pub(crate) tracks: Tracks,
 }
 
 /// What an open stream was permitted on, to ask again while it runs.

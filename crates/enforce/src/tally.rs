@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bartizan_limits::Tracks;
 use bartizan_model::record::End;
 use bartizan_model::{PayloadRef, ReasonCode};
 use bartizan_record::{Ended, Running};
@@ -32,6 +33,7 @@ pub(crate) struct Tally {
     /// What was released, where it must be kept before the end is told.
     pub(crate) keeping: Option<Keeping>,
     kept: Option<PayloadRef>,
+    tracks: Tracks,
 }
 
 impl Tally {
@@ -47,6 +49,7 @@ impl Tally {
             trace,
             keeping: None,
             kept: None,
+            tracks: plan.tracks,
         }
     }
 
@@ -58,6 +61,8 @@ impl Tally {
         };
         let tokens = (self.usage.input, self.usage.output);
         self.trace.ended(&end, self.status, tokens);
+        let spent = tokens.0.unwrap_or(0).saturating_add(tokens.1.unwrap_or(0));
+        self.gate.spent(&self.tracks, spent);
         self.gate.parts.metrics.ended(
             self.gate.since(self.began_us),
             failure.as_ref(),
@@ -109,6 +114,7 @@ impl Tally {
             trace: self.trace.take(),
             keeping: self.keeping.take(),
             kept: self.kept.take(),
+            tracks: self.tracks,
         }
     }
 }

@@ -220,7 +220,8 @@ fn what(action: Action) -> What {
         Action::ModelInvoke => (model, "openai.chat"),
         Action::ModelEmbed => (model, "openai.embeddings"),
         Action::ModelList => (model, "list"),
-        _ => (EntityRef::system(), "control"),
+        action if action.resource_type() == "System" => (EntityRef::system(), "control"),
+        action => (EntityRef::new(Name::literal(action.resource_type()), Name::literal("one")), "control"),
     };
     What { action, resource, dialect: dialect.to_owned(), bytes: 1_234, body: Digest::of(b"a request") }
 }

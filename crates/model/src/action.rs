@@ -45,6 +45,52 @@ actions! {
     ModelEmbed "model:embed" "Model",
     /// See that a model exists and what it is called.
     ModelList "model:list" "Model",
+    /// Change a model's weights with data: training, fine-tuning, adapters.
+    ModelTrain "model:train" "Model",
+    /// Measure what a model does.
+    ModelEvaluate "model:evaluate" "Model",
+    /// Put a model into service, or take it out.
+    ModelDeploy "model:deploy" "Model",
+    /// See how a model in service behaves: metrics, samples, drift.
+    ModelMonitor "model:monitor" "Model",
+    /// Take a model's weights out.
+    ModelExport "model:export" "Model",
+    /// See that a tool exists and what it takes.
+    ToolList "tool:list" "Tool",
+    /// Call a tool.
+    ToolCall "tool:call" "Tool",
+    /// Search a collection for passages.
+    CollectionRetrieve "collection:retrieve" "Collection",
+    /// Read a document.
+    DocumentRead "document:read" "Document",
+    /// Add, change or remove a document.
+    DocumentWrite "document:write" "Document",
+    /// Run a statement on a database; its tables and columns are asked for one by one.
+    DatabaseQuery "database:query" "Database",
+    /// Read rows of a table.
+    TableRead "table:read" "Table",
+    /// Change rows of a table.
+    TableWrite "table:write" "Table",
+    /// Read the values of a column.
+    ColumnRead "column:read" "Column",
+    /// Call an external API.
+    ApiCall "api:call" "Api",
+    /// Run code that a model wrote.
+    CodeRun "code:run" "Environment",
+    /// Let an agent act in one's name.
+    AgentDelegate "agent:delegate" "Agent",
+    /// Move a deployment into its environment.
+    DeploymentPromote "deployment:promote" "Deployment",
+    /// Let an artifact be part of what is deployed.
+    ArtifactAdmit "artifact:admit" "Artifact",
+    /// Vote on what waits for approval.
+    ApprovalDecide "approval:decide" "Approval",
+    /// Decide in a review of access.
+    ReviewDecide "review:decide" "Review",
+    /// Work on an incident: contain, restore, close.
+    IncidentHandle "incident:handle" "Incident",
+    /// Change the configuration.
+    ConfigurationChange "configuration:change" "Configuration",
     /// Prove an identity. Only failures are asks of their own.
     SessionAuthenticate "session:authenticate" "System",
     /// Create, declare or change an entry of the directory or a route.
@@ -93,6 +139,14 @@ actions! {
     LedgerExport "ledger:export" "System",
     /// Remove a log of a past period from the node, once it is archived and its retention is over.
     LedgerRemove "ledger:remove" "System",
+}
+
+impl Action {
+    /// Whether it takes something out of the house that stays out: counted as an export.
+    #[must_use]
+    pub const fn is_export(self) -> bool {
+        matches!(self, Self::ModelExport | Self::LedgerExport | Self::ContentRead)
+    }
 }
 
 impl fmt::Display for Action {

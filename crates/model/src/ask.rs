@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, DecisionId, EntityRef, Label, Operation, RequestExtra};
+use crate::{Action, Activity, DecisionId, EntityRef, Label, Operation, RequestExtra};
 
 /// One operation on one resource, with the facts of the request. `O` says what a permit for it unlocks.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub struct AskFacts {
 /// The conditions of an ask.
 #[derive(Clone, Debug)]
 pub struct Situation {
+    /// What was done lately, read once; none where it is not counted.
+    pub activity: Option<Arc<Activity>>,
     /// When.
     pub now: Timestamp,
     /// From which address the connection came.
@@ -72,6 +75,14 @@ pub struct Situation {
     pub purpose: Option<Text<500>>,
     /// The join of what entered the session.
     pub session: Label,
+}
+
+impl Situation {
+    /// At `now`, from nowhere in particular, for no stated purpose, in a session that nothing has entered yet.
+    #[must_use]
+    pub const fn at(now: Timestamp) -> Self {
+        Self { activity: None, now, network: None, purpose: None, session: Label::bottom() }
+    }
 }
 
 /// Where a permitted effect goes. Part of what an intent is bound to.

@@ -169,6 +169,12 @@ pub struct Device {
     pub key_matches_binding: bool,
     /// Whether its key was attested at enrolment.
     pub attested: bool,
+    /// Whether the organisation manages it.
+    pub managed: bool,
+    /// Whether it kept the organisation's rules when it was last looked at.
+    pub compliant: bool,
+    /// When it was last looked at.
+    pub seen: Timestamp,
 }
 
 /// How risky the caller looks.
@@ -204,6 +210,10 @@ impl RiskLevel {
 pub struct Risk {
     /// How much.
     pub level: RiskLevel,
+    /// The same in finer steps, 0 to 100.
+    pub score: u8,
+    /// When it was assessed.
+    pub at: Timestamp,
     /// Why, as stable codes.
     pub reasons: Vec<Name>,
 }

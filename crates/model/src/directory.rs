@@ -7,6 +7,7 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::point::EnforcementPointSpec;
@@ -84,6 +85,36 @@ pub enum Spec {
     EnforcementPoint(EnforcementPointSpec),
     /// A thing of a type that a bundle's own schema declares.
     Entity(EntitySpec),
+    /// An organisation: what people, groups and projects belong to.
+    Organisation(NodeSpec),
+    /// A family of models: `gpt-4`, with all its versions and sizes.
+    ModelFamily(FamilySpec),
+    /// A device that requests can be bound to.
+    Device(DeviceSpec),
+    /// A server of tools.
+    ToolServer(AssetSpec),
+    /// A tool of a tool server.
+    Tool(AssetSpec),
+    /// A body of documents.
+    Corpus(AssetSpec),
+    /// A part of a corpus that is searched as one.
+    Collection(AssetSpec),
+    /// A document of a collection.
+    Document(AssetSpec),
+    /// A database.
+    Database(AssetSpec),
+    /// A table of a database.
+    Table(AssetSpec),
+    /// A column of a table.
+    Column(AssetSpec),
+    /// An external API.
+    Api(AssetSpec),
+    /// Something deployed: an application with its model, prompts, tools and sources.
+    Deployment(AssetSpec),
+    /// A part of what is deployed: an image, weights, an adapter.
+    Artifact(AssetSpec),
+    /// What is deployed, by digest.
+    Manifest(AssetSpec),
 }
 
 /// A person.
@@ -129,6 +160,9 @@ pub struct NodeSpec {
     /// For groups: the roles every member holds.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<Name>,
+    /// For groups and projects: the organisation they belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Name>,
     /// What it is, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Text<500>>,
@@ -265,6 +299,9 @@ pub struct ModelSpec {
     /// What requests may reach for beside the text they carry. Nothing unless declared.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub accepts: BTreeSet<RequestExtra>,
+    /// The family it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Name>,
     /// The project it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Name>,
@@ -355,6 +392,26 @@ pub struct ViewSpec {
 }
 
 impl Spec {
+    /// The asset that it declares, if it declares one, with the entity type that it can be within.
+    #[must_use]
+    pub const fn asset(&self) -> Option<(&AssetSpec, Option<&'static str>)> {
+        Some(match self {
+            Self::ToolServer(spec)
+            | Self::Corpus(spec)
+            | Self::Database(spec)
+            | Self::Api(spec)
+            | Self::Deployment(spec)
+            | Self::Manifest(spec) => (spec, None),
+            Self::Tool(spec) => (spec, Some("ToolServer")),
+            Self::Collection(spec) => (spec, Some("Corpus")),
+            Self::Document(spec) => (spec, Some("Collection")),
+            Self::Table(spec) => (spec, Some("Database")),
+            Self::Column(spec) => (spec, Some("Table")),
+            Self::Artifact(spec) => (spec, Some("Manifest")),
+            _ => return None,
+        })
+    }
+
     /// The kind's name in files and paths.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -375,6 +432,21 @@ impl Spec {
             Self::Mirror(_) => "mirror",
             Self::EnforcementPoint(_) => "enforcement_point",
             Self::Entity(_) => "entity",
+            Self::Organisation(_) => "organisation",
+            Self::ModelFamily(_) => "model_family",
+            Self::Device(_) => "device",
+            Self::ToolServer(_) => "tool_server",
+            Self::Tool(_) => "tool",
+            Self::Corpus(_) => "corpus",
+            Self::Collection(_) => "collection",
+            Self::Document(_) => "document",
+            Self::Database(_) => "database",
+            Self::Table(_) => "table",
+            Self::Column(_) => "column",
+            Self::Api(_) => "api",
+            Self::Deployment(_) => "deployment",
+            Self::Artifact(_) => "artifact",
+            Self::Manifest(_) => "manifest",
         }
     }
 
@@ -398,6 +470,21 @@ impl Spec {
             Self::Mirror(_) => "Mirror",
             Self::EnforcementPoint(_) => "EnforcementPoint",
             Self::Entity(_) => "Entity",
+            Self::Organisation(_) => "Organisation",
+            Self::ModelFamily(_) => "ModelFamily",
+            Self::Device(_) => "Device",
+            Self::ToolServer(_) => "ToolServer",
+            Self::Tool(_) => "Tool",
+            Self::Corpus(_) => "Corpus",
+            Self::Collection(_) => "Collection",
+            Self::Document(_) => "Document",
+            Self::Database(_) => "Database",
+            Self::Table(_) => "Table",
+            Self::Column(_) => "Column",
+            Self::Api(_) => "Api",
+            Self::Deployment(_) => "Deployment",
+            Self::Artifact(_) => "Artifact",
+            Self::Manifest(_) => "Manifest",
         }
     }
 

@@ -2,7 +2,9 @@
 //! `IntentRecorded` is decided by the crates that own those types.
 
 pub mod action;
+pub mod activity;
 pub mod ask;
+pub mod asset;
 pub mod caller;
 pub mod commit;
 pub mod delivery;
@@ -20,6 +22,7 @@ pub mod remedy;
 pub mod resource;
 
 pub use action::{Action, Operation};
+pub use activity::{Activity, Counts, Windows};
 pub use ask::{Ask, AskFacts, Situation, Target};
 pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,

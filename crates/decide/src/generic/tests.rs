@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use bartizan_model::Document;
 use serde_json::{Value, json};
 
+use crate::evaluate::{Evaluator, Triple};
 use crate::{Bundle, CompiledBundle, Entities, Misfit};
 
 const SHOP: &str = r#"
@@ -23,18 +26,19 @@ fn compiled(schema: &str) -> CompiledBundle {
     CompiledBundle::compile(&Bundle { files }).unwrap()
 }
 
-fn document(name: &str, spec: Value) -> Document {
+fn document(name: &str, spec: &Value) -> Document {
     serde_json::from_value(json!({"name": name, "spec": spec})).unwrap()
 }
 
-fn entity(name: &str, kind: &str, id: &str, attributes: Value, parents: &[&str]) -> Document {
+fn entity(name: &str, kind: &str, id: &str, attributes: impl Into<Value>, parents: &[&str]) -> Document {
+    let attributes = attributes.into();
     let spec =
         json!({"kind": "entity", "type": kind, "id": id, "attributes": attributes, "parents": parents});
-    document(name, spec)
+    document(name, &spec)
 }
 
 fn house() -> Vec<Document> {
-    vec![document("alice", json!({"kind": "user"})), document("staff", json!({"kind": "group"}))]
+    vec![document("alice", &json!({"kind": "user"})), document("staff", &json!({"kind": "group"}))]
 }
 
 fn order(name: &str, id: &str, change: impl Fn(&mut Value), parents: &[&str]) -> Document {
@@ -72,6 +76,50 @@ fn a_thing_of_a_bundles_own_type_is_an_entity_whatever_text_its_id_is() {
     assert_eq!(entities.misfits(), []);
     let second = entities.node(&crate::describe::uid("Shop::Order", "").unwrap()).unwrap();
     assert!(second.within.contains(&crate::describe::uid("Group", "staff").unwrap()));
+}
+
+#[test]
+fn rules_decide_on_own_actions_and_things_and_whatever_does_not_fit_is_denied() {
+    let rules = r#"
+        @id("own") permit (principal, action in Shop::Action::"all", resource in Group::"staff")
+          when { resource.owner == principal && resource.total < 10 };
+        @id("paid") forbid (principal, action, resource is Shop::Order) when { resource.paid };"#;
+    let schema = SHOP
+        .replace("action \"read\"", "action \"all\"; action \"read\"")
+        .replace("\"refund\" applies", "\"refund\" in [\"all\"] applies");
+    let files = [("a.cedar", rules), ("schema/own.cedarschema", &schema)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let bundle = Arc::new(CompiledBundle::compile(&Bundle { files }).unwrap());
+    let all = [
+        house(),
+        vec![
+            order("cheap", "any \"text\"", |_| (), &["Group::staff"]),
+            order("dear", "2", |a| a["total"] = json!(11), &["Group::staff"]),
+            order("paid", "3", |a| a["paid"] = json!(true), &["Group::staff"]),
+            order("elsewhere", "4", |_| (), &[]),
+            order("misfit", "5", |a| a["total"] = json!("7"), &["Group::staff"]),
+        ],
+    ]
+    .concat();
+    let entities = Arc::new(Entities::build_for(&all, Some(&bundle)).unwrap());
+    let evaluator = Evaluator::new(bundle, entities);
+    let uid = |kind: &str, id: &str| crate::describe::uid(kind, id).unwrap();
+    let may = |action: &str, order: &str, all: bool| {
+        let triple = Triple {
+            principal: uid("User", "alice"),
+            action: uid("Shop::Action", action),
+            resource: uid("Shop::Order", order),
+        };
+        crate::context::tests::with_conditions(|c| evaluator.evaluate(&triple, c, all).map(|e| e.permitted))
+    };
+    for all in [false, true] {
+        assert_eq!(may("refund", "any \"text\"", all), Some(true));
+        for other in ["2", "3", "4"] {
+            assert_eq!(may("refund", other, all), Some(false), "{other}");
+        }
+        assert_eq!(may("read", "any \"text\"", all), Some(true));
+        assert_eq!(may("refund", "5", all), None);
+    }
 }
 
 #[test]
@@ -116,7 +164,6 @@ fn without_a_schema_in_force_nothing_of_own_types_is_seen() {
 #[test]
 fn what_refers_to_something_left_out_is_left_out_too_however_far_away() {
     // Were it only missing, a rule that forbids what lies in `secret` would not apply to `inner` any more.
-    let chain = |n: usize| order("link", "", |_| (), &[]).name.to_string() + &n.to_string();
     let mut all = vec![
         entity("secret", "Todo", "secret", json!({"done": true}), &[]),
         entity("broken", "Todo", "broken", json!({"done": "yes"}), &["Todo::secret"]),
@@ -124,7 +171,7 @@ fn what_refers_to_something_left_out_is_left_out_too_however_far_away() {
     ];
     for n in 0..2_000_usize {
         let parent = if n == 0 { "Todo::broken".to_owned() } else { format!("Todo::{}", n - 1) };
-        all.push(entity(&chain(n), "Todo", &n.to_string(), json!({"done": true}), &[&parent]));
+        all.push(entity(&format!("link-{n}"), "Todo", &n.to_string(), json!({"done": true}), &[&parent]));
     }
     let entities = build(all);
     assert_eq!(entities.misfits().len(), 2_001);

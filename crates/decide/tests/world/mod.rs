@@ -1,21 +1,19 @@
 //! A small world that decisions are made in.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    dead_code,
-    reason = "a test fails by panicking, and uses what it needs"
-)]
+#![allow(dead_code, reason = "each test takes what it needs")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, CompiledBundle, Door, Entities, Explanation, Question, Snapshot, Standing};
+use bartizan_decide::{
+    Bundle, CompiledBundle, Door, Entities, Explanation, Question, Reader, Snapshot, Standing,
+};
 use bartizan_identify::{Caller, Directory, Identified, Identifier, KeyEntry, Presented};
 use bartizan_model::action::ModelCall;
 use bartizan_model::directory::{AgentSpec, Dialect, ModelSpec, NodeSpec, PrincipalSpec, Spec, Status};
 use bartizan_model::{
     Action, Ask, AskFacts, Assurance, AssuranceLevel, Binding, BoundBy, DecisionId, Document, EntityRef,
-    KeyId, Label, Member, ObligationKind, Principal, PrincipalId, PrincipalKind, Risk, Situation, Tenant,
+    KeyId, Member, ObligationKind, Principal, PrincipalId, PrincipalKind, Risk, Situation, Tenant,
 };
 use bartizan_secret::ApiKey;
 
@@ -60,6 +58,7 @@ pub(crate) fn documents() -> Vec<Document> {
             status: Status::Active,
             upstream: name("up"),
             upstream_model: None,
+            family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: None,
             environment: name(environment),
@@ -104,7 +103,7 @@ pub(crate) fn door() -> Door {
 }
 
 pub(crate) fn situation() -> Situation {
-    Situation { now: NOW, network: None, purpose: None, session: Label::bottom() }
+    Situation::at(NOW)
 }
 
 pub(crate) fn explain(
@@ -123,7 +122,7 @@ pub(crate) fn explain(
     snapshot.explain(
         &Question { caller, action, resource: &resource, facts: &facts, situation: &situation },
         door,
-        true,
+        Reader::ALL,
     )
 }
 
@@ -139,7 +138,7 @@ pub(crate) fn invoke_standing(
     let facts = AskFacts::default();
     let question =
         Question { caller, action: Action::ModelInvoke, resource: &resource, facts: &facts, situation };
-    snapshot.explain_standing(&question, &Door::model_calls(), standing, true)
+    snapshot.explain_standing(&question, &Door::model_calls(), standing, Reader::ALL)
 }
 
 /// What a bundle of one file is refused with; nothing if it is not.

@@ -145,9 +145,28 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
     Some(match action {
         Action::ModelInvoke => Activity::other(Class::ApiActivity, "Invoke"),
         Action::ModelEmbed => Activity::other(Class::ApiActivity, "Embed"),
+        Action::ModelTrain => Activity::other(Class::ApiActivity, "Train"),
+        Action::ModelEvaluate => Activity::other(Class::ApiActivity, "Evaluate"),
+        Action::ModelDeploy | Action::DeploymentPromote => Activity::other(Class::ApiActivity, "Deploy"),
+        Action::ModelExport => Activity::other(Class::ApiActivity, "Export"),
+        Action::ToolCall | Action::ApiCall => Activity::other(Class::ApiActivity, "Call"),
+        Action::CodeRun => Activity::other(Class::ApiActivity, "Run"),
+        Action::AgentDelegate => Activity::other(Class::ApiActivity, "Delegate"),
+        Action::ArtifactAdmit => Activity::other(Class::ApiActivity, "Admit"),
+        Action::ApprovalDecide | Action::ReviewDecide => Activity::other(Class::ApiActivity, "Decide"),
+        Action::IncidentHandle => Activity::other(Class::ApiActivity, "Handle"),
+        Action::DocumentWrite | Action::TableWrite => Activity::listed(Class::ApiActivity, 3),
+        Action::ConfigurationChange => Activity::listed(Class::EntityManagement, 3),
         Action::DeliveryRetry => Activity::other(Class::ApiActivity, "Send"),
         Action::UpstreamTest | Action::PolicyTest => Activity::other(Class::ApiActivity, "Test"),
         Action::ModelList
+        | Action::ModelMonitor
+        | Action::ToolList
+        | Action::CollectionRetrieve
+        | Action::DocumentRead
+        | Action::DatabaseQuery
+        | Action::TableRead
+        | Action::ColumnRead
         | Action::ResourceRead
         | Action::KeyList
         | Action::PolicyRead

@@ -33,7 +33,7 @@ fn unknown_fields_are_refused_and_the_meant_one_is_named() {
 fn values_that_a_field_cannot_have_are_refused() {
     assert_refused("verdict:^denied", "did you mean `deny`?");
     assert_refused("action:(key:list, ^model:invok)", "did you mean `model:invoke`?");
-    assert_refused("action:^tool:*", "is not a value of `action`");
+    assert_refused("action:^spell:*", "is not a value of `action`");
     assert_refused("subject:^key_*", "a whole id, or its beginning and `*`");
     assert_refused("subject:^prn_0199", "a whole id, or its beginning and `*`");
     assert_refused("policy:^ABCD*", "lower-case hexadecimal");
