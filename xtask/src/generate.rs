@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use bartizan_cli::ExitCode;
+use bartizan_decide::facts::{CONTEXT, PolicyFact, RECORDS, TYPES};
 use bartizan_model::{Action, ReasonCode};
 
 use crate::{Failure, records, root};
@@ -21,6 +22,7 @@ pub(crate) fn run(check: bool) -> Result<(), Failure> {
         ("cli.md", cli()),
         ("ids.md", ids()),
         ("query.md", format!("# Query language\n{NOTE}\n{}", bartizan_query::reference_page())),
+        ("policy-facts.md", policy_facts()),
         ("records.md", records::page(NOTE)),
         ("record.schema.json", format!("{:#}\n", records::schema())),
     ];
@@ -69,6 +71,47 @@ fn actions() -> String {
             .iter()
             .map(|a| format!("| `{}` | {} | {} |", a.name(), a.resource_type(), a.meaning().trim())),
     )
+}
+
+fn policy_facts() -> String {
+    const HEAD: &str = "| fact | type | unit | from | oldest | means |\n|---|---|---|---|---|---|\n";
+    let row = |out: &mut String, fact: &PolicyFact| {
+        let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let optional = if fact.optional { "?" } else { "" };
+        let age = fact.age_max_s.map_or_else(|| "-".to_owned(), |s| format!("{s} s"));
+        let later = if fact.later { " Not supplied yet: always absent." } else { "" };
+        let (name, kind, unit, from) = (fact.name, fact.kind, dash(fact.unit), fact.source.name());
+        writeln!(
+            out,
+            "| `{name}`{optional} | `{kind}` | {unit} | {from} | {age} | {}{later} |",
+            fact.meaning
+        )
+        .unwrap_or_default();
+    };
+    let mut out = format!(
+        "# Facts of policies\n{NOTE}\nA `?` marks what can be absent: rules guard it with `has`, and what needs it is denied without it. What is older than \
+         `oldest` is absent and noted in the evidence as stale. How bundles add words of their own: [vocabulary](../vocabulary.md).\n\n\
+         ## `context`\n\n{HEAD}"
+    );
+    CONTEXT.iter().for_each(|fact| row(&mut out, fact));
+    for (name, facts) in RECORDS {
+        write!(out, "\n### `{name}`\n\n{HEAD}").unwrap_or_default();
+        facts.iter().for_each(|fact| row(&mut out, fact));
+    }
+    out.push_str("\n## Types\n");
+    for kind in TYPES {
+        write!(out, "\n### `{}`\n\n{}", kind.name, kind.meaning).unwrap_or_default();
+        if !kind.within.is_empty() {
+            let within: Vec<String> = kind.within.iter().map(|name| format!("`{name}`")).collect();
+            write!(out, " In {}.", within.join(", ")).unwrap_or_default();
+        }
+        out.push('\n');
+        if !kind.facts.is_empty() {
+            write!(out, "\n{HEAD}").unwrap_or_default();
+            kind.facts.iter().copied().flatten().for_each(|fact| row(&mut out, fact));
+        }
+    }
+    out
 }
 
 fn configuration() -> String {

@@ -4,6 +4,8 @@
 //! else, in whatever namespace: readers of rules must not be deceived. What it declares `external` (Cedar's RFC 116) must be
 //! declared elsewhere.
 
+mod size;
+
 use std::collections::BTreeSet;
 
 use bartizan_base::Name;
@@ -17,7 +19,7 @@ use crate::servers::{ServerWords, TOOLS};
 /// Bytes of a bundle's schema files.
 pub(crate) const BYTES_MAX: usize = 1 << 20;
 /// Types and actions of a bundle's own.
-const WORDS_MAX: usize = 5_000;
+const WORDS_MAX: usize = 2_000;
 /// Combinations of principal, action and resource that a bundle's own actions apply to: each rule is checked for each.
 const COMBINATIONS_MAX: usize = 20_000;
 
@@ -55,6 +57,12 @@ pub(crate) fn link(files: &[(&str, SchemaFragment)], servers: &[ServerWords]) ->
         }
     }
     bounds(&read, &mut wrong);
+    if let Err(message) = size::check(read.iter().map(|file| &file.json)) {
+        wrong.push((String::new(), message, Some("write flatter types")));
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     let defined: BTreeSet<String> = read.iter().flat_map(|file| words(&file.json)).collect();
     for file in &mut read {
         check(file.name, &mut file.json, &defined, &mut wrong);

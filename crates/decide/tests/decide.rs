@@ -10,7 +10,8 @@ use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{
-    Action, AssuranceLevel, Obligation, ObligationKind, Offer, PrincipalKind, ReasonCode, Tenant,
+    Action, Activity, AssuranceLevel, Counts, Obligation, ObligationKind, Offer, PrincipalKind, ReasonCode,
+    Tenant,
 };
 use proptest::prelude::*;
 use world::{
@@ -381,4 +382,63 @@ fn deep_and_long_conditions_are_refused_and_do_not_end_the_process() {
     ] {
         assert!(compile(&condition).is_ok());
     }
+}
+
+#[test]
+fn what_was_known_but_is_too_old_denies_and_stands_in_the_evidence() {
+    let rule = r#"@id("low-risk") @reason("custom:risk") forbid (principal, action == Action::"model:invoke", resource)
+        unless { context has risk && context.risk.level == "low" };"#;
+    let files =
+        [("p.cedar", format!("{BASE}{rule}")), ("bundle.toml", r#"reasons = ["custom:risk"]"#.to_owned())];
+    let bundle = Bundle { files: files.map(|(name, text)| (name.to_owned(), text)).into() };
+    let compiled = Arc::new(CompiledBundle::compile(&bundle).unwrap());
+    let snapshot = Snapshot::new(Some(compiled), Arc::new(Entities::build(&documents()).unwrap()));
+    let told = |assessed_s_ago: Option<i64>| {
+        let mut alice = member(PrincipalKind::User, "alice", AssuranceLevel::Aal1);
+        if let Some(ago) = assessed_s_ago {
+            let at = NOW.as_secs().saturating_add_signed(-ago);
+            alice.risk = Risk {
+                level: bartizan_model::RiskLevel::Low,
+                at: bartizan_base::Timestamp::from_secs(at),
+                ..Risk::default()
+            };
+        }
+        let caller = Caller::suppose(Tenant::default_tenant(), alice, Vec::new());
+        let told = explain(&snapshot, &caller, Action::ModelInvoke, "dev", &door());
+        (told.verdict, told.evidence.stale.into_iter().map(|n| n.to_string()).collect::<Vec<_>>())
+    };
+    let stale = vec!["risk".to_owned()];
+    assert_eq!(told(Some(900)), (VerdictKind::Permit, vec![]));
+    assert_eq!(told(Some(901)), (VerdictKind::Deny, stale.clone()));
+    assert_eq!(told(Some(-60)), (VerdictKind::Permit, vec![]));
+    assert_eq!(told(Some(-3_600)), (VerdictKind::Deny, stale));
+    assert_eq!(told(None), (VerdictKind::Deny, vec![]));
+}
+
+#[test]
+fn recent_activity_decides_and_is_part_of_what_is_recorded() {
+    let rule = r#"@id("slow") forbid (principal, action == Action::"model:invoke", resource)
+        unless { context has activity.caller && context.activity.caller.hour.denials < 2 };"#;
+    let snapshot = snapshot(&format!("{BASE}{rule}"));
+    let alice = real_alice();
+    let recorded = |activity: Option<Activity>| {
+        let situation = Situation { activity: activity.map(Arc::new), ..situation() };
+        match snapshot.decide(&alice, ask("dev", Action::ModelInvoke), &situation, &door()).verdict {
+            Verdict::Permit(permit) => Some(permit.spend().grounds.context),
+            Verdict::Deny(_) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let denials = |denials| {
+        let hour = Counts { denials, ..Counts::default() };
+        Some(Activity { caller: Some(Windows { hour, ..Windows::default() }), ..Activity::default() })
+    };
+    // Counts that are unknown are not counts of nothing.
+    assert_eq!(
+        (recorded(None), recorded(Some(Activity::default())), recorded(denials(2))),
+        (None, None, None)
+    );
+    let (none, one) = (recorded(denials(0)).unwrap(), recorded(denials(1)).unwrap());
+    assert_ne!(none, one);
+    assert_eq!(Some(one), recorded(denials(1)));
 }
