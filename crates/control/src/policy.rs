@@ -135,7 +135,7 @@ impl Control {
     pub async fn explain(&self, caller: &Caller, request: &Supposed) -> Result<Done<Explanation>, Stopped> {
         let now = self.clock.now();
         self.read(caller, Action::PolicyTest, request, |view, tenant| {
-            let reader = Reader { rules: true, personal: may_read_content(&view, caller, now) };
+            let reader = Reader { rules: true, personal: may_read_content(view, caller, now) };
             Ok(view.policy.explain_supposed(request, tenant, now, self.house.door(request.action), reader))
         })
         .await

@@ -342,7 +342,11 @@ struct Case<'a> {
 
 /// The action that lets a caller know that a thing exists; none where everybody may know.
 fn discovering(resource: &EntityRef) -> Option<Action> {
-    (resource.kind.as_str() == "Model").then_some(Action::ModelList)
+    match resource.kind.as_str() {
+        "Model" => Some(Action::ModelList),
+        "Tool" => Some(Action::ToolList),
+        _ => None,
+    }
 }
 
 /// The two asks that no policy decides: whoever holds the claim may redeem it, whoever holds the recovery keys may

@@ -165,7 +165,7 @@ pub(crate) fn warnings(
     let mut out = Vec::new();
     for (at, (one, reach)) in placed.iter().zip(&reaches).enumerate() {
         let (principal, resource) = (reach.principal.anchor.as_ref(), reach.resource.anchor.as_ref());
-        let keys: std::collections::HashSet<_> =
+        let keys: std::collections::BTreeSet<_> =
             [(principal, resource), (None, resource), (principal, None), (None, None)].into();
         let others = keys.into_iter().filter_map(|key| plain.get(&key)).flatten().take(COMPARED_MAX);
         let mut covering: Vec<usize> = others

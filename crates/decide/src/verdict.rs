@@ -147,7 +147,9 @@ impl Refused {
     #[must_use]
     pub fn problem(&self) -> Problem {
         if !self.discoverable {
-            return Problem::new(ReasonCode::ModelNotFound).of(self.id);
+            let is_model = self.what.as_ref().is_none_or(|what| what.resource.kind.as_str() == "Model");
+            let reason = if is_model { ReasonCode::ModelNotFound } else { ReasonCode::NotFound };
+            return Problem::new(reason).of(self.id);
         }
         let reason = self.reasons.first().cloned().unwrap_or(ReasonCode::NoMatchingPermit);
         Problem { reason, detail: String::new(), decision: Some(self.id), offers: self.offers.clone() }

@@ -1,5 +1,5 @@
 //! INV-CHAIN: over any chain the effective right is the intersection of its members' rights.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod world;
 

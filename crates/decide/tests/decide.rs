@@ -1,5 +1,5 @@
 //! Decisions: the rules of the design in every combination, chains, errors, and the index against the whole set.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod world;
 

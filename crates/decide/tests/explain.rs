@@ -1,5 +1,5 @@
 //! Explanations, and who can reach what.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod world;
 

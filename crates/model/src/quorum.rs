@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_quorum_is_refused() {
-        let many = vec!["1"; 9].join(" or ");
+        let many = ["1"; 9].join(" or ");
         for text in [
             "",
             "0",

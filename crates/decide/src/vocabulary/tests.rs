@@ -111,7 +111,7 @@ fn a_zone_that_nobody_knows_is_refused() {
         let told = compile(&[("bundle.toml", &manifest)]);
         assert_eq!(told.is_ok(), good, "{zone}");
         if let Err(told) = told {
-            assert!(told.contains("bundle.toml: ") && told.contains("is not a time zone"), "{told}");
+            assert!(told.contains("bundle.toml:1:1: ") && told.contains("is not a time zone"), "{told}");
         }
     }
 }
