@@ -11,7 +11,7 @@ use bartizan_model::action::ModelCall;
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{
     Action, Activity, AssuranceLevel, Counts, Obligation, ObligationKind, Offer, PrincipalKind, ReasonCode,
-    Tenant,
+    Risk, Situation, Tenant, Windows,
 };
 use proptest::prelude::*;
 use world::{
