@@ -57,8 +57,17 @@ pub fn example(kind: crate::Kind) -> Body {
         }),
         Kind::Expired => Body::System(System::Expired { items: 12, payloads: 3 }),
         Kind::Reapplied => Body::System(System::Reapplied { erasures: 2 }),
-        Kind::PolicyRejected => {
-            Body::System(System::PolicyRejected { bundle: Some(Digest::of(b"a broken bundle")) })
+        Kind::PolicyRejected => Body::System(System::PolicyRejected {
+            bundle: Some(Digest::of(b"a broken bundle")),
+            reason: Some(ReasonCode::PolicySignatureInvalid),
+        }),
+        Kind::PolicyCompared => Body::System(System::PolicyCompared {
+            candidate: Digest::of(b"a candidate"),
+            compared: 4_200,
+            flips: 17,
+        }),
+        Kind::ReplayChecked => {
+            Body::System(System::ReplayChecked { same: 198, differing: 0, not_replayable: 2 })
         }
     }
 }
@@ -138,7 +147,7 @@ fn ends() -> Vec<Body> {
         outcome(End::Failed { reason: ReasonCode::UpstreamTimeout }),
         outcome(End::Failed { reason: ReasonCode::StreamEnded }),
         outcome(End::Unknown),
-        Body::System(System::PolicyRejected { bundle: None }),
+        Body::System(System::PolicyRejected { bundle: None, reason: None }),
     ]
 }
 

@@ -56,6 +56,10 @@ kinds! {
     Reapplied "system.reapplied",
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected "system.policy_rejected",
+    /// A candidate was tried beside the bundle in force.
+    PolicyCompared "system.policy_compared",
+    /// Recorded decisions were decided again from what was kept.
+    ReplayChecked "system.replay_checked",
 }
 
 impl Kind {
@@ -78,6 +82,8 @@ impl Kind {
             Body::System(System::Expired { .. }) => Self::Expired,
             Body::System(System::Reapplied { .. }) => Self::Reapplied,
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
+            Body::System(System::PolicyCompared { .. }) => Self::PolicyCompared,
+            Body::System(System::ReplayChecked { .. }) => Self::ReplayChecked,
         }
     }
 }

@@ -62,7 +62,7 @@ pub struct AskFacts {
 }
 
 /// The conditions of an ask.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Situation {
     /// When.
     pub now: Timestamp,
