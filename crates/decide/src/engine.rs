@@ -11,6 +11,7 @@ use bartizan_model::{
     Action, Ask, AskFacts, CredentialKind, EntityRef, Label, Member, ObligationKind, Obligations, Offer,
     Operation, PrincipalKind, ReasonCode, Situation,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::bundle::{CompiledBundle, Rule};
 use crate::context::Conditions;
@@ -22,12 +23,13 @@ use crate::lift::{Applied, apply, can, strength};
 use crate::verdict::{Decision, Evidence, Permit, PermitParts, Refused, Verdict};
 
 /// The engine's name in records.
-const ENGINE: &str = "cedar-4.14.1";
+pub(crate) const ENGINE: &str = "cedar-4.14.1";
 /// How long a permit may lie before it is used.
 const PERMIT_LIFE: Duration = Duration::from_secs(30);
 
 /// What an enforcement point can do: the kinds of obligations it can apply.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Door(BTreeSet<ObligationKind>);
 
 impl Door {
@@ -79,6 +81,12 @@ impl Snapshot {
     #[must_use]
     pub fn new(bundle: Option<Arc<CompiledBundle>>, entities: Arc<Entities>) -> Self {
         Self { evaluator: bundle.map(|bundle| Evaluator::new(bundle, entities.clone())), entities }
+    }
+
+    /// The entities.
+    #[must_use]
+    pub const fn entities(&self) -> &Arc<Entities> {
+        &self.entities
     }
 
     /// The bundle in force.
@@ -202,7 +210,7 @@ impl Snapshot {
         )
     }
 
-    fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
+    pub(crate) fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
         let mut judged = Judged::denied(self.bundle().map(|b| b.digest()));
         if let Some(verdict) = claim_or_recovery(case) {
             judged.verdict = verdict;
@@ -275,21 +283,21 @@ pub struct Question<'a> {
 
 /// One question, apart from its id and operation.
 #[derive(Clone, Copy)]
-struct Case<'a> {
-    caller: &'a Caller,
-    action: Action,
-    resource: &'a EntityRef,
-    facts: &'a AskFacts,
-    situation: &'a Situation,
-    all: bool,
+pub(crate) struct Case<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) action: Action,
+    pub(crate) resource: &'a EntityRef,
+    pub(crate) facts: &'a AskFacts,
+    pub(crate) situation: &'a Situation,
+    pub(crate) all: bool,
 }
 
-struct Judged {
-    verdict: VerdictKind,
-    reasons: Vec<ReasonCode>,
-    offers: Vec<Offer>,
-    obligations: Obligations,
-    grounds: Grounds,
+pub(crate) struct Judged {
+    pub(crate) verdict: VerdictKind,
+    pub(crate) reasons: Vec<ReasonCode>,
+    pub(crate) offers: Vec<Offer>,
+    pub(crate) obligations: Obligations,
+    pub(crate) grounds: Grounds,
     evidence: Evidence,
 }
 
