@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::Clock as _;
+use bartizan_base::{Clock as _, Timestamp};
 use bartizan_decide::starter_bundle;
-use bartizan_keys::{ClaimToken, KeyFolder, KeyFolderError, RecoverySet};
+use bartizan_keys::{
+    ClaimToken, KeyFolder, KeyFolderError, PolicySignatureError, PolicySigner, RecoverySet, Statement,
+};
 use bartizan_model::directory::{NodeSpec, Spec};
 use bartizan_model::{Document, Tenant};
 use bartizan_rt::{SystemClock, SystemRandom};
@@ -44,6 +46,9 @@ pub enum InitError {
     /// The key folder.
     #[error(transparent)]
     Keys(#[from] KeyFolderError),
+    /// The first bundle could not be signed.
+    #[error("the first bundle could not be signed")]
+    Sign(#[from] PolicySignatureError),
 }
 
 /// Creates the installation: state, recovery keys, starter bundle, claim. Changes nothing where there is one already.
@@ -63,7 +68,22 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
     let recovery = RecoverySet::generate(all, needed, &*random).map_err(|_| wrong())?;
     let claim = ClaimToken::generate(&*random);
     let tenant = Tenant::default_tenant();
-    let bundle = starter_bundle();
+    if store.state().load().await?.is_founded() {
+        return Err(StoreError::Conflict("the installation exists already".to_owned()).into());
+    }
+    // Before the founding: an installation never lacks its keys, and those of an attempt that broke off are as good as new.
+    let keys = KeyFolder::create(&config.folder.join("keys"))?;
+    for made in [
+        keys.create_log_seed(&*random).map(drop),
+        keys.create_sealer(&*random).map(drop),
+        keys.create_policy_seed(&*random).map(drop),
+    ] {
+        match made {
+            Ok(()) | Err(KeyFolderError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let bundle = first_policy(&keys.policy_seed()?, &tenant, clock.now())?;
     let roles = ["administrator", "auditor", "model-user"];
     let founding = Founding {
         recovery: (needed, recovery.publics),
@@ -75,19 +95,36 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
                 (tenant.clone(), Document { name: bartizan_base::Name::literal(role), principal: None, spec })
             })
             .collect(),
-        bundle: Some(BundleRow { tenant, version: 1, digest: bundle.digest(), files: bundle.files }),
+        bundle: Some(bundle),
     };
-    if store.state().load().await?.is_founded() {
-        return Err(StoreError::Conflict("the installation exists already".to_owned()).into());
-    }
-    // Before the founding: an installation never lacks its keys, and those of an attempt that broke off are as good as new.
-    let keys = KeyFolder::create(&config.folder.join("keys"))?;
-    match (keys.create_log_seed(&*random), keys.create_sealer(&*random)) {
-        (Ok(_) | Err(KeyFolderError::Exists { .. }), Ok(_) | Err(KeyFolderError::Exists { .. })) => {}
-        (Err(error), _) | (_, Err(error)) => return Err(error.into()),
-    }
     store.state().found(founding).await?;
     Ok(Founded { recovery: recovery.privates, needed, claim: claim.text() })
+}
+
+/// The starter bundle, as the first version that the house signs.
+fn first_policy(seed: &Secret<[u8; 32]>, tenant: &Tenant, now: Timestamp) -> Result<BundleRow, InitError> {
+    let bundle = starter_bundle();
+    let statement = Statement {
+        tenant: tenant.clone(),
+        name: bundle.name(),
+        version: 1,
+        base: None,
+        bundle: bundle.digest(),
+        candidate: None,
+        restores: None,
+        created: now,
+        author: None,
+        authored: None,
+    };
+    Ok(BundleRow {
+        tenant: tenant.clone(),
+        version: 1,
+        base: 0,
+        digest: statement.bundle,
+        files: bundle.files,
+        candidate: None,
+        signed: PolicySigner::from_seed(seed)?.sign(&statement)?,
+    })
 }
 
 /// Whether there is an installation. Creates nothing.

@@ -18,6 +18,8 @@ mod lessons;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;
+#[path = "house/policy_life.rs"]
+mod policy_life;
 #[path = "house/reading.rs"]
 mod reading;
 #[path = "house/recover.rs"]

@@ -12,7 +12,7 @@ pub use clap::Command as ClapCommand;
 
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
-    LogCommand, OutputFormat, PolicyCommand, RecoverCommand, ResourceCommand, SubjectCommand,
+    LogCommand, OutputFormat, PolicyCommand, RecoverCommand, ResourceCommand, ShadowCommand, SubjectCommand,
     UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};

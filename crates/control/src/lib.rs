@@ -10,6 +10,7 @@ mod house;
 mod keys;
 mod policy;
 mod recover;
+mod replay;
 mod resources;
 mod search;
 mod subjects;
@@ -18,9 +19,10 @@ mod turn;
 use std::sync::Arc;
 
 use bartizan_base::{Clock, Random};
-use bartizan_keys::Sealer;
+use bartizan_keys::{AuthorPublic, PolicySigner, Sealer};
 use bartizan_model::action::ChangeState;
 use bartizan_record::{IntentRecorded, Recorder};
+use bartizan_slices::Slices;
 use bartizan_store::Store;
 use bartizan_vault::Vault;
 
@@ -33,8 +35,12 @@ pub use decisions::{DecisionLine, DecisionView};
 pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
-pub use policy::{ApplyBundle, Bundled};
+pub use policy::{
+    ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, Plan, PlanPolicy, Proposal, RollBack,
+    TrialView, TryPolicy, Version,
+};
 pub use recover::{Recovered, RecoveryOrder};
+pub use replay::{Material, Preview, ReplayCheck, ReplayUnder, ReplayView, SubjectShift};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
@@ -57,6 +63,14 @@ pub struct Control {
     pub sealer: Arc<Sealer>,
     /// Where personal data and kept content lie; without, there is nothing to erase or read.
     pub vault: Option<Vault>,
+    /// Signs policy.
+    pub policy_signer: Arc<PolicySigner>,
+    /// Whose signatures a bundle needs; none for nobody's.
+    pub authors: Arc<[AuthorPublic]>,
+    /// Says whether a change of policy may be made.
+    pub approvals: Arc<dyn Approvals>,
+    /// What replay needs, where it is kept.
+    pub slices: Option<Slices>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for keys and ids.

@@ -84,7 +84,13 @@ impl Entities {
         Ok(())
     }
 
-    fn put(&mut self, entity: Entity, parents: BTreeSet<EntityUid>, points_to: Vec<EntityUid>, digest: Digest) {
+    fn put(
+        &mut self,
+        entity: Entity,
+        parents: BTreeSet<EntityUid>,
+        points_to: Vec<EntityUid>,
+        digest: Digest,
+    ) {
         self.nodes.insert(entity.uid(), Node { entity, parents, within: BTreeSet::new(), points_to, digest });
     }
 
@@ -97,7 +103,8 @@ impl Entities {
         let mut out = Self::default();
         for bytes in documents {
             let broken = |why: String| EntitiesError::Refused(Digest::of(bytes).to_string(), why);
-            let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| broken(e.to_string()))?;
+            let value: serde_json::Value =
+                serde_json::from_slice(bytes).map_err(|e| broken(e.to_string()))?;
             let uids = |values: Vec<&serde_json::Value>| -> Option<Vec<EntityUid>> {
                 values.into_iter().map(|v| EntityUid::from_json(v.clone()).ok()).collect()
             };
@@ -116,8 +123,13 @@ impl Entities {
     /// What an ask of `principal` on `resource` sees, as Cedar's JSON in canonical form, each under the digest that slices
     /// are made of. None where one of them does not exist.
     #[must_use]
-    pub fn slice_documents(&self, principal: &EntityRef, resource: &EntityRef) -> Option<Vec<(Digest, Vec<u8>)>> {
-        let ids = self.reach([&uid(&principal.kind, &principal.name)?, &uid(&resource.kind, &resource.name)?])?;
+    pub fn slice_documents(
+        &self,
+        principal: &EntityRef,
+        resource: &EntityRef,
+    ) -> Option<Vec<(Digest, Vec<u8>)>> {
+        let ids =
+            self.reach([&uid(&principal.kind, &principal.name)?, &uid(&resource.kind, &resource.name)?])?;
         let nodes = ids.iter().filter_map(|id| self.nodes.get(id));
         nodes.map(|node| Some((node.digest, written(&node.entity)?))).collect()
     }

@@ -12,6 +12,7 @@ mod engine;
 mod entities;
 mod evaluate;
 mod explain;
+mod flips;
 mod index;
 mod lift;
 mod lint;
@@ -27,7 +28,8 @@ pub use difference::{Analysis, Became, Difference, FormsAlone, RuleChange, Widen
 pub use engine::{Door, Question, Snapshot};
 pub use entities::{Entities, EntitiesError};
 pub use explain::Explanation;
-pub use replay::{KeptAsk, NotReplayable, Recorded, Replayed};
+pub use flips::{FlipGroup, Flips};
+pub use replay::{Decided, KeptAsk, NotReplayable, Recorded, Replayed};
 pub use starter::starter_bundle;
 pub use suppose::{Level, Moment, Named, Supposed};
 pub use table::Tested;

@@ -6,17 +6,20 @@
 //!
 //! [`Entities::slice_documents`]: crate::Entities::slice_documents
 
+use std::sync::Arc;
+
 use bartizan_base::Name;
 use bartizan_identify::{Caller, Scopes};
 use bartizan_model::record::{Body, Grounds, Record, VerdictKind};
 use bartizan_model::{
-    Action, AskFacts, CredentialKind, DecisionId, EntityRef, Member, Obligations, Offer, PrincipalId,
-    PrincipalKind, ReasonCode, Situation, Tenant,
+    Action, AskFacts, CredentialKind, DecisionId, EntityRef, Member, Obligations, Offer, Operation,
+    PrincipalId, PrincipalKind, ReasonCode, Situation, Tenant,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Case, Door, ENGINE, Snapshot};
+use crate::verdict::Verdict;
 
 /// An ask as it was decided on: everything about it but policy and entities. Personal: it holds names, addresses, purposes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,5 +252,58 @@ impl Replayed {
     #[must_use]
     pub fn flips(&self, other: &Self) -> bool {
         self.verdict != other.verdict || self.obligations != other.obligations
+    }
+}
+
+/// A decision that was just made, with what would be needed to make it again.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// Whose house.
+    pub tenant: Tenant,
+    /// Which.
+    pub id: DecisionId,
+    /// The ask.
+    pub ask: Arc<KeptAsk>,
+    /// What came out.
+    pub outcome: Replayed,
+    /// What it was decided on.
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Decided {
+    /// What `verdict` says, in one form for permits and refusals.
+    #[must_use]
+    pub fn new<O: Operation>(
+        tenant: &Tenant,
+        verdict: &Verdict<O>,
+        ask: KeptAsk,
+        snapshot: &Arc<Snapshot>,
+    ) -> Option<Self> {
+        let (id, outcome) = match verdict {
+            Verdict::Permit(permit) => {
+                let outcome = Replayed {
+                    verdict: VerdictKind::Permit,
+                    reasons: Vec::new(),
+                    offers: Vec::new(),
+                    obligations: permit.parts.obligations.clone(),
+                    grounds: permit.parts.grounds.clone(),
+                };
+                (permit.parts.id, outcome)
+            }
+            Verdict::StepUp(refused)
+            | Verdict::Justify(refused)
+            | Verdict::Hold(refused)
+            | Verdict::Deny(refused) => {
+                let outcome = Replayed {
+                    verdict: refused.verdict,
+                    reasons: refused.reasons.clone(),
+                    offers: refused.offers.clone(),
+                    obligations: Obligations::none(),
+                    grounds: refused.grounds.clone()?,
+                };
+                (refused.id, outcome)
+            }
+        };
+        Some(Self { tenant: tenant.clone(), id, ask: Arc::new(ask), outcome, snapshot: snapshot.clone() })
     }
 }

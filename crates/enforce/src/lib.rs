@@ -3,11 +3,13 @@
 //! Start at [`Gate::call_model`](path::Gate::call_model) in `path.rs`; each step there is one line, and each line names the
 //! module that does it.
 
+mod afterwards;
 mod assess;
 mod keep;
 mod masking;
 mod metrics;
 mod path;
+mod policies;
 mod receive;
 mod release;
 mod reply;
@@ -15,9 +17,11 @@ mod tally;
 mod trace;
 mod world;
 
+pub use afterwards::{Afterwards, Trial};
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts};
+pub use policies::{InForce, Policies};
 pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
 pub use trace::Traces;
-pub use world::{Keeper, LEASE, TenantWorld, World};
+pub use world::{Keeper, LEASE, Staged, TenantWorld, World};

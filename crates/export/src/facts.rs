@@ -178,7 +178,9 @@ impl<'a> Facts<'a> {
                 out.push_str(&format!(", candidate {candidate}, {flips} of {compared} decisions differ"));
             }
             Some(System::ReplayChecked { same, differing, not_replayable }) => {
-                out.push_str(&format!(", {same} same, {differing} differing, {not_replayable} not replayable"));
+                out.push_str(&format!(
+                    ", {same} same, {differing} differing, {not_replayable} not replayable"
+                ));
             }
             Some(System::Checkpoint { origin, size, .. }) => {
                 out.push_str(&format!(", {origin}, {size} entries"));

@@ -71,6 +71,9 @@ pub struct Candidate {
     pub bundle: Digest,
     /// How.
     pub stage: Stage,
+    /// What trusted authors have signed of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authored: Option<Authored>,
 }
 
 /// How a candidate is tried.
@@ -258,7 +261,9 @@ pub struct AuthorSignature {
 
 impl fmt::Debug for AuthorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthorKey").field("public", &self.public().map(|p| p.to_string())).finish_non_exhaustive()
+        f.debug_struct("AuthorKey")
+            .field("public", &self.public().map(|p| p.to_string()))
+            .finish_non_exhaustive()
     }
 }
 
@@ -361,6 +366,7 @@ mod tests {
             candidate: Some(Candidate {
                 bundle: Digest::of(b"5"),
                 stage: Stage::Rollout { percent: 10, groups: [Name::literal("staff")].into() },
+                authored: None,
             }),
             restores: None,
             created: Timestamp::from_secs(1_800_000_000),
@@ -404,8 +410,10 @@ mod tests {
 
     #[test]
     fn an_author_signs_one_bundle_after_one_version_of_one_tenant() {
-        let (key, stranger) =
-            (AuthorKey::generate(&SeededRandom::new(3)).unwrap(), AuthorKey::generate(&SeededRandom::new(4)).unwrap());
+        let (key, stranger) = (
+            AuthorKey::generate(&SeededRandom::new(3)).unwrap(),
+            AuthorKey::generate(&SeededRandom::new(4)).unwrap(),
+        );
         let again: AuthorKey = key.text().expose().parse().unwrap();
         assert_eq!(again.public(), key.public());
         let (tenant, bundle) = (Tenant::default_tenant(), Digest::of(b"bundle"));

@@ -178,6 +178,8 @@ pub(crate) const EVENTS: &[&str] = &[
     "erased",
     "expired",
     "reapplied",
+    "policy_compared",
+    "replay_checked",
 ];
 
 const fn being(kind: PrincipalKind) -> &'static str {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bartizan_model::{KeyId, Tenant};
-use bartizan_store::{BundleRow, ClaimRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
 use bartizan_store::relational::BundleColumns;
+use bartizan_store::{BundleRow, ClaimRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
 use rusqlite::{Connection, Params, Row};
 
 use crate::error::sort;

@@ -77,6 +77,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("log.format", "text", "How lines are logged: `text` or `json`."),
     setting(
+        "policy.signers",
+        "",
+        "Public keys (`ed25519:…`, from `bartizan policy key`) of those who may write policy, separated by commas: a bundle then \
+         needs the signature of one of them. Without, the right to apply policy is enough.",
+    ),
+    setting(
         "record.copy_folder",
         "",
         "A folder on another disk or host where a second copy of the write-ahead log is written: nothing counts before it \
@@ -91,6 +97,19 @@ pub const SETTINGS: &[Setting] = &[
         "A file (C2SP tlog-policy) that names the witnesses of the operator's log with their keys and URLs, and how many of \
          them are enough. Without, nobody outside vouches for the ledger.",
     ),
+    setting(
+        "replay.check_interval_s",
+        "86400",
+        "Seconds between two checks that recorded decisions come out again.",
+    ),
+    setting("replay.check_sample", "200", "How many recent decisions such a check takes, at most 1000."),
+    setting(
+        "replay.enabled",
+        "true",
+        "Whether what replay needs is kept in `slices/`: `true` or `false`. Needs the vault, where its keys lie.",
+    ),
+    setting("replay.keep_days", "90", "For how many days that is kept."),
+    setting("replay.megabytes_max", "8192", "In how many megabytes; beyond that the oldest goes."),
     setting(
         "server.role",
         "all",

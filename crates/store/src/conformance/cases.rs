@@ -11,7 +11,9 @@ use super::rows::{
     at, bundle, claim, delete, epoch, founding, group, key, key_id, name, put, sealed, tenant,
 };
 use super::{World, apply, founded, refuses};
-use crate::{BundleRow, Change, Checkpoints as _, EpochKind, Founding, KeyRow, State, Store as _, StoreError};
+use crate::{
+    BundleRow, Change, Checkpoints as _, EpochKind, Founding, KeyRow, State, Store as _, StoreError,
+};
 
 /// How many do a thing at once where only one may succeed.
 const RIVALS: u64 = 8;

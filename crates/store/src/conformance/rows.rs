@@ -84,8 +84,9 @@ pub(super) fn bundle(of: &Tenant, version: u64) -> BundleRow {
     let text = format!("permit (principal, action, resource); // {version} 'é' \u{0}");
     let files = BTreeMap::from([("b.cedar".to_owned(), format!("{text} tried"))]);
     // Every second one comes with a candidate.
-    let candidate =
-        (version % 2 == 0).then(|| CandidateRow { digest: Digest::of(format!("tried {version}").as_bytes()), files });
+    let candidate = version
+        .is_multiple_of(2)
+        .then(|| CandidateRow { digest: Digest::of(format!("tried {version}").as_bytes()), files });
     BundleRow {
         tenant: of.clone(),
         version,
