@@ -3,7 +3,8 @@
 use bartizan_control::{
     ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView,
     EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView,
-    Reach, RemovedView, SearchLedger,
+    Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RollBack, SearchLedger,
+    TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -183,6 +184,14 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::PolicyRead => (None, of::<Bundled>(schemas)),
         Call::PolicyApply => (Some(of::<ApplyBundle>(schemas)), of::<Bundled>(schemas)),
         Call::PolicyReach => (Some(of::<Reach>(schemas)), of::<Found>(schemas)),
+        Call::PolicyPlan => (Some(of::<PlanPolicy>(schemas)), of::<Plan>(schemas)),
+        Call::PolicyRollback => (Some(of::<RollBack>(schemas)), of::<Bundled>(schemas)),
+        Call::PolicyTrial => (None, of::<TrialView>(schemas)),
+        Call::PolicyTry => (Some(of::<TryPolicy>(schemas)), of::<Bundled>(schemas)),
+        Call::PolicyDrop => (None, of::<Bundled>(schemas)),
+        Call::DecisionReplay => (None, of::<ReplayView>(schemas)),
+        Call::DecisionMaterial => (None, of::<Material>(schemas)),
+        Call::ReplayUnder => (Some(of::<ReplayUnder>(schemas)), of::<Preview>(schemas)),
         Call::PolicyExplain => {
             let gives = object(json!({"explanation": of::<Explanation>(schemas), "text": text}));
             (Some(of::<Supposed>(schemas)), gives)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bartizan_base::{Name, json};
 use bartizan_control::{
     ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace,
-    LogFile, Reach, SearchLedger, Stopped, SubjectRef,
+    LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef, TryPolicy,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::{Caller, Presented};
@@ -59,12 +59,20 @@ pub(crate) enum Call {
     DeliveryRetry,
     PolicyRead,
     PolicyApply,
+    PolicyPlan,
+    PolicyRollback,
+    PolicyTrial,
+    PolicyTry,
+    PolicyDrop,
     PolicyExplain,
     PolicyReach,
     DecisionList,
     DecisionShow,
     DecisionProof,
     DecisionWitnessed,
+    DecisionReplay,
+    DecisionMaterial,
+    ReplayUnder,
     Checkpoints,
     EntryProof,
     LogFile,
@@ -154,6 +162,41 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/api/v1/policy", "policy:apply", "Put a bundle in force.", Call::PolicyApply),
     route(
         "POST",
+        "/api/v1/policy/plan",
+        "policy:test",
+        "What putting a bundle in force would change; with `since_s` also of recorded decisions, under `decision:read`.",
+        Call::PolicyPlan,
+    ),
+    route(
+        "POST",
+        "/api/v1/policy/rollback",
+        "policy:apply",
+        "Put the bundle of an earlier version in force again, as a new version.",
+        Call::PolicyRollback,
+    ),
+    route(
+        "GET",
+        "/api/v1/policy/candidate",
+        "policy:read",
+        "How the candidate does beside the bundle in force, on this node.",
+        Call::PolicyTrial,
+    ),
+    route(
+        "PUT",
+        "/api/v1/policy/candidate",
+        "policy:apply",
+        "Try a candidate as a shadow, or put it in force for some callers, or for all.",
+        Call::PolicyTry,
+    ),
+    route(
+        "DELETE",
+        "/api/v1/policy/candidate",
+        "policy:apply",
+        "End what is tried, in one step.",
+        Call::PolicyDrop,
+    ),
+    route(
+        "POST",
         "/api/v1/policy/explain",
         "policy:test",
         "What would be decided, and why.",
@@ -179,6 +222,27 @@ pub const ROUTES: &[Route] = &[
         "decision:read",
         "One decision and how it ended.",
         Call::DecisionShow,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}/replay",
+        "decision:read",
+        "Decide it again from what was kept, and compare bit for bit.",
+        Call::DecisionReplay,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}/material",
+        "content:read",
+        "Everything that it follows from, to decide it again elsewhere. Personal.",
+        Call::DecisionMaterial,
+    ),
+    route(
+        "POST",
+        "/api/v1/decisions/replay",
+        "decision:read",
+        "Decide recorded decisions again under a draft: what comes out otherwise, by rule.",
+        Call::ReplayUnder,
     ),
     route(
         "GET",
@@ -399,6 +463,14 @@ impl Api {
             Call::PolicyRead => same(&control.policy(caller).await?),
             Call::PolicyApply => same(&control.apply_bundle(caller, &read::<ApplyBundle>(body)?).await?),
             Call::PolicyReach => same(&control.reach(caller, &read::<Reach>(body)?).await?),
+            Call::PolicyPlan => same(&control.plan_policy(caller, &read::<PlanPolicy>(body)?).await?),
+            Call::PolicyRollback => same(&control.roll_back(caller, &read::<RollBack>(body)?).await?),
+            Call::PolicyTrial => same(&control.policy_trial(caller).await?),
+            Call::PolicyTry => same(&control.try_policy(caller, &read::<TryPolicy>(body)?).await?),
+            Call::PolicyDrop => same(&control.drop_candidate(caller).await?),
+            Call::DecisionReplay => same(&control.replay_decision(caller, decision()?).await?),
+            Call::DecisionMaterial => same(&control.replay_material(caller, decision()?).await?),
+            Call::ReplayUnder => same(&control.replay_under(caller, &read::<ReplayUnder>(body)?).await?),
             Call::PolicyExplain => {
                 let done = control.explain(caller, &read::<Supposed>(body)?).await?;
                 let value = json!({"explanation": done.value, "text": done.value.to_string()});

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::seconds;
-use crate::{WitnessNode, authoring, demo, init, log, personal, recover};
+use crate::{WitnessNode, authoring, demo, init, log, personal, policy_commands, recover, replay_commands};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -624,28 +624,19 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
             failure.hint = Some("build `bartizan` with the feature `proofs`".to_owned());
             Err(failure)
         }
-        PolicyCommand::Apply { folder } => {
-            let bundle = authoring::bundle_in(&folder)?;
-            let client = client(global)?;
-            let present = match client.call("GET", "/api/v1/policy", None) {
-                Ok(value) => value.pointer("/version").and_then(Value::as_u64).unwrap_or(0),
-                Err(ClientError::Refused { status: 404, .. }) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            let value = client.call(
-                "PUT",
-                "/api/v1/policy",
-                Some(&json!({"files": bundle.files, "expect": present})),
-            )?;
-            Output::new(global.output, io::stdout()).value(&value, |v| {
-                format!(
-                    "in force: version {}, digest {}",
-                    v.pointer("/version").unwrap_or(&Value::Null),
-                    text(v, "/digest")
-                )
-            })?;
-            Ok(ExitCode::Ok)
+        PolicyCommand::Apply { folder, plan, signature } => {
+            policy_commands::apply(global, folder.as_deref(), plan.as_deref(), &signature)
         }
+        PolicyCommand::Plan { folder, since, out } => {
+            policy_commands::plan(global, &folder, since.as_deref(), out.as_deref())
+        }
+        PolicyCommand::Rollback { to } => policy_commands::rollback(global, to),
+        PolicyCommand::Shadow(command) => policy_commands::shadow(global, &command),
+        PolicyCommand::Rollout { folder, percent, group, abort, signature } => {
+            policy_commands::rollout(global, folder.as_deref(), percent, &group, abort, &signature)
+        }
+        PolicyCommand::Sign { folder, base, tenant } => policy_commands::sign(&folder, base, &tenant),
+        PolicyCommand::Key => policy_commands::key(global),
         PolicyCommand::Explain { principal: of, action, resource, assurance } => {
             let body =
                 json!({"principal": of, "action": action, "resource": resource, "assurance": assurance});
@@ -660,6 +651,12 @@ fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Fail
             show(global, "GET", &format!("/api/v1/decisions/{id}"), None, told_decision)
         }
         DecisionCommand::Content { id } => personal::content(global, id),
+        DecisionCommand::Replay { id, save, from, with, since, limit } => match (id, from, with) {
+            (Some(id), ..) => replay_commands::one(global, id, save.as_deref()),
+            (None, Some(from), _) => replay_commands::saved(global, from),
+            (None, None, Some(with)) => replay_commands::under(global, with, since, *limit),
+            (None, None, None) => Err(Failure::usage("name a decision, or a draft with `--with`")),
+        },
         DecisionCommand::List { limit } => {
             let fields = [
                 ("decision", "/record/id"),

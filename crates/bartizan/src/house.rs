@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use bartizan_base::{Clock, Name};
-use bartizan_control::{House, Probe, View};
-use bartizan_decide::Door;
-use bartizan_enforce::{Gate, Keeper};
+use bartizan_control::{House, Probe, TrialView, Version, View};
+use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door, Snapshot};
+use bartizan_enforce::{Afterwards, Gate, Keeper, TenantWorld, World};
 use bartizan_identify::{Caller, Presented};
-use bartizan_keys::Sealer;
+use bartizan_keys::{Sealer, Statement};
 use bartizan_model::action::ModelCall;
 use bartizan_model::record::End;
 use bartizan_model::{Action, ReasonCode, Tenant};
 use bartizan_record::{Ended, IntentRecorded};
 use bartizan_secret::Secret;
-use bartizan_store::StoreError;
+use bartizan_store::{BundleRow, StoreError};
 use bartizan_upstream::{Credentials, Outbound, Upstreams};
 use futures_util::future::BoxFuture;
 
@@ -23,7 +23,18 @@ pub(crate) struct Running {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) afterwards: Arc<Afterwards>,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+fn view(world: &World, part: &TenantWorld, deciding: &Arc<Snapshot>) -> View {
+    let in_force = part.in_force.as_ref();
+    View {
+        state: world.state.clone(),
+        policy: part.policy.clone(),
+        deciding: deciding.clone(),
+        in_force: in_force.map(|f| Version { row: f.row.clone(), statement: f.statement.clone() }),
+    }
 }
 
 impl House for Running {
@@ -43,7 +54,41 @@ impl House for Running {
     fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {
         let world = self.keeper.current()?;
         let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
-        Ok(View { state: world.state.clone(), policy: part.policy.clone() })
+        Ok(view(&world, part, &part.policy))
+    }
+
+    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode> {
+        let world = self.keeper.current()?;
+        let part = world.tenants.get(caller.tenant()).ok_or(ReasonCode::PolicyMissing)?;
+        Ok(view(&world, part, part.policy_for(caller)))
+    }
+
+    fn decided(&self, decided: Decided) {
+        // Also on a world that is older than its lease: the decision was made.
+        let world = self.keeper.latest();
+        if let Some(part) = world.tenants.get(&decided.tenant) {
+            self.afterwards.decided(decided, part, &world.state);
+        }
+    }
+
+    fn trial(&self, tenant: &Tenant) -> TrialView {
+        let trial = self.afterwards.trial(tenant);
+        TrialView {
+            compared: trial.compared,
+            dropped: trial.dropped,
+            failed: trial.failed,
+            flips: trial.flips,
+            groups: trial.groups,
+            ..TrialView::default()
+        }
+    }
+
+    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
+        Box::pin(self.keeper.compile(bundle))
+    }
+
+    fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
+        self.keeper.signed(row)
     }
 
     fn door(&self, action: Action) -> &Door {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::Clock as _;
+use bartizan_base::{Clock as _, Timestamp};
 use bartizan_decide::{Bundle, CompiledBundle, Entities, starter_bundle};
-use bartizan_keys::{ClaimToken, KeyFolder, KeyFolderError, RecoverySet};
+use bartizan_keys::{
+    ClaimToken, KeyFolder, KeyFolderError, PolicySignatureError, PolicySigner, RecoverySet, Statement,
+};
 use bartizan_model::directory::{NodeSpec, Spec};
 use bartizan_model::record::System;
 use bartizan_model::{Document, Tenant};
@@ -45,6 +47,9 @@ pub enum InitError {
     /// The key folder.
     #[error(transparent)]
     Keys(#[from] KeyFolderError),
+    /// The first bundle could not be signed.
+    #[error("the first bundle could not be signed")]
+    Sign(#[from] PolicySignatureError),
 }
 
 /// Creates the installation: state, recovery keys, starter bundle, claim. Changes nothing where there is one already.
@@ -64,7 +69,22 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
     let recovery = RecoverySet::generate(all, needed, &*random).map_err(|_| wrong())?;
     let claim = ClaimToken::generate(&*random);
     let tenant = Tenant::default_tenant();
-    let bundle = starter_bundle();
+    if store.state().load().await?.is_founded() {
+        return Err(StoreError::Conflict("the installation exists already".to_owned()).into());
+    }
+    // Before the founding: an installation never lacks its keys, and those of an attempt that broke off are as good as new.
+    let keys = KeyFolder::create(&config.folder.join("keys"))?;
+    for made in [
+        keys.create_log_seed(&*random).map(drop),
+        keys.create_sealer(&*random).map(drop),
+        keys.create_policy_seed(&*random).map(drop),
+    ] {
+        match made {
+            Ok(()) | Err(KeyFolderError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let bundle = first_policy(&keys.policy_seed()?, &tenant, clock.now())?;
     let roles = ["administrator", "auditor", "model-user"];
     let founding = Founding {
         recovery: (needed, recovery.publics),
@@ -76,17 +96,8 @@ pub async fn found(config: &Config, quorum: &str) -> Result<Founded, InitError> 
                 (tenant.clone(), Document { name: bartizan_base::Name::literal(role), principal: None, spec })
             })
             .collect(),
-        bundle: Some(BundleRow { tenant, version: 1, digest: bundle.digest(), files: bundle.files }),
+        bundle: Some(bundle),
     };
-    if store.state().load().await?.is_founded() {
-        return Err(StoreError::Conflict("the installation exists already".to_owned()).into());
-    }
-    // Before the founding: an installation never lacks its keys, and those of an attempt that broke off are as good as new.
-    let keys = KeyFolder::create(&config.folder.join("keys"))?;
-    match (keys.create_log_seed(&*random), keys.create_sealer(&*random)) {
-        (Ok(_) | Err(KeyFolderError::Exists { .. }), Ok(_) | Err(KeyFolderError::Exists { .. })) => {}
-        (Err(error), _) | (_, Err(error)) => return Err(error.into()),
-    }
     tell(config, &folder, &keys, &store).await?;
     store.state().found(founding).await?;
     Ok(Founded { recovery: recovery.privates, needed, claim: claim.text() })
@@ -104,6 +115,32 @@ async fn tell(
     let told = recorder.system(System::Initialised).await;
     recorder.close().await;
     told.map(drop).map_err(|error| NodeError::Part { what: "the ledger", source: error.into() })
+}
+
+/// The starter bundle, as the first version that the house signs.
+fn first_policy(seed: &Secret<[u8; 32]>, tenant: &Tenant, now: Timestamp) -> Result<BundleRow, InitError> {
+    let bundle = starter_bundle();
+    let statement = Statement {
+        tenant: tenant.clone(),
+        name: bundle.name(),
+        version: 1,
+        base: None,
+        bundle: bundle.digest(),
+        candidate: None,
+        restores: None,
+        created: now,
+        author: None,
+        authored: None,
+    };
+    Ok(BundleRow {
+        tenant: tenant.clone(),
+        version: 1,
+        base: 0,
+        digest: statement.bundle,
+        files: bundle.files,
+        candidate: None,
+        signed: PolicySigner::from_seed(seed)?.sign(&statement)?,
+    })
 }
 
 /// Whether there is an installation. Creates nothing.

@@ -13,9 +13,12 @@ mod node;
 mod offline;
 mod operations;
 mod personal;
+mod policy_commands;
+mod policy_life;
 #[cfg(feature = "proofs")]
 mod proofs;
 mod recover;
+mod replay_commands;
 mod retention;
 mod telemetry;
 mod witness_role;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bartizan_api::Api;
 use bartizan_base::{Clock, Random, json};
-use bartizan_control::{Archive, Control};
-use bartizan_enforce::{Bounds, Gate, Keeper, Metrics, Parts, PublicUrl};
+use bartizan_control::{Archive, ByRight, Control};
+use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
-use bartizan_keys::{KeyFolder, Sealer, ServerTls};
+use bartizan_keys::{KeyFolder, PolicySigner, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
@@ -35,9 +35,9 @@ use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
-use crate::retention;
 use crate::telemetry::Telemetry;
 use crate::witnesses::{Witnesses, follow, tell, told};
+use crate::{policy_life, retention};
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -190,8 +190,18 @@ impl Node {
     /// # Errors
     /// As for [`Node::start`].
     pub async fn start_on(config: &Config, machine: Machine) -> Result<Self, NodeError> {
-        let Assembled { folder, registry, gate, keeper, recorder, traces, witnesses, deliveries, control } =
-            Assembled::new(config, machine).await?;
+        let Assembled {
+            folder,
+            registry,
+            gate,
+            keeper,
+            afterwards,
+            recorder,
+            traces,
+            witnesses,
+            deliveries,
+            control,
+        } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
             // so that there is one to ask about, it is told first.
@@ -206,6 +216,8 @@ impl Node {
         follow(&tasks, recorder.clone(), witnesses.clone());
         retention::follow(&tasks, config, &control, keeper.clone());
         deliveries::follow(&tasks, deliveries.clone());
+        let replay_differing = Arc::default();
+        policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
         let (data, control, operations) = listen(
             config,
             &tasks,
@@ -217,6 +229,8 @@ impl Node {
                 recorder: recorder.clone(),
                 witnesses: witnesses.clone(),
                 deliveries,
+                afterwards,
+                replay_differing,
             },
         )
         .await?;
@@ -263,6 +277,7 @@ pub(crate) struct Assembled {
     registry: Registry,
     gate: Arc<Gate>,
     keeper: Arc<Keeper>,
+    afterwards: Arc<Afterwards>,
     recorder: Recorder,
     traces: Option<Telemetry>,
     witnesses: Option<Arc<Witnesses>>,
@@ -285,7 +300,14 @@ impl Assembled {
         let sealer = Arc::new(keys.sealer().map_err(part("the key-encryption key"))?);
         let vault = vault(config, &folder, &sealer, &random).await?;
         let recorder = recorder(config, &folder, &keys, &clock, &random, disk, &store).await?;
-        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone())
+        let policy_seed = keys.policy_seed().map_err(part("the policy key"))?;
+        let policy_signer = PolicySigner::from_seed(&policy_seed).map_err(part("the policy key"))?;
+        let verifier = policy_signer.verifier().map_err(part("the policy key"))?;
+        let policies =
+            Policies::open(&folder.path.join("policy"), verifier).map_err(part("what was in force"))?;
+        let slices = policy_life::slices(config, vault.as_ref(), &clock, &random).await?;
+        let afterwards = Arc::new(Afterwards::new(slices.clone()).map_err(part("a thread"))?);
+        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone(), policies)
             .await
             .map_err(part("the state"))?;
         let keeper = Arc::new(keeper);
@@ -300,6 +322,7 @@ impl Assembled {
             identifier: Arc::new(Identifier::new()),
             recorder: recorder.clone(),
             upstreams: upstreams.clone(),
+            afterwards: afterwards.clone(),
             vault: vault.clone(),
             metrics,
             traces: traces.as_ref().map(Telemetry::traces),
@@ -328,8 +351,13 @@ impl Assembled {
             folder: folder.path.join("deliveries"),
             files: config.delivered.clone(),
         }));
-        let house =
-            Arc::new(Running { keeper: keeper.clone(), gate: gate.clone(), upstreams, clock: clock.clone() });
+        let house = Arc::new(Running {
+            keeper: keeper.clone(),
+            gate: gate.clone(),
+            upstreams,
+            afterwards: afterwards.clone(),
+            clock: clock.clone(),
+        });
         let archive = Arc::new(Archive::new(recorder.feed(), folder.path.join("index"), clock.clone()));
         let control = Control {
             house,
@@ -340,10 +368,25 @@ impl Assembled {
             couriers: deliveries.clone(),
             sealer,
             vault,
+            policy_signer: Arc::new(policy_signer),
+            authors: config.policy_signers.clone().into(),
+            approvals: Arc::new(ByRight),
+            slices,
             clock,
             random,
         };
-        Ok(Self { folder, registry, gate, keeper, recorder, traces, witnesses, deliveries, control })
+        Ok(Self {
+            folder,
+            registry,
+            gate,
+            keeper,
+            afterwards,
+            recorder,
+            traces,
+            witnesses,
+            deliveries,
+            control,
+        })
     }
 
     /// Ends: what was recorded is sealed.

@@ -1,11 +1,11 @@
 //! The operations listener: health, readiness and metrics, for a private network.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bartizan_base::Timestamp;
 use bartizan_control::DeliveryView;
-use bartizan_enforce::{Keeper, Metrics};
+use bartizan_enforce::{Afterwards, Keeper, Metrics};
 use bartizan_record::Recorder;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -23,6 +23,8 @@ pub(crate) struct Operations {
     pub(crate) recorder: Recorder,
     pub(crate) witnesses: Option<Arc<Witnesses>>,
     pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) afterwards: Arc<Afterwards>,
+    pub(crate) replay_differing: Arc<AtomicU64>,
 }
 
 /// What is counted elsewhere and read when it is asked for.
@@ -93,6 +95,30 @@ const READ: &[Read] = &[
         kind: "gauge",
         help: "Declared things that policies do not see, because they do not fit the schema in force. An alarm above 0",
         value: |o| o.keeper.misfits() as u64,
+    },
+    Read {
+        name: "bartizan_policy_candidate_flips",
+        kind: "gauge",
+        help: "Decisions that come out otherwise under the candidates that are tried",
+        value: |o| o.afterwards.flips(),
+    },
+    Read {
+        name: "bartizan_replay_differing",
+        kind: "counter",
+        help: "Recorded decisions that did not come out again when they were checked. An alarm above 0",
+        value: |o| o.replay_differing.load(Relaxed),
+    },
+    Read {
+        name: "bartizan_slices_lost",
+        kind: "counter",
+        help: "Decisions of which what replay needs was not kept: the disk did not keep up, or failed",
+        value: |o| o.afterwards.slices().map_or(0, |s| s.stats().lost.load(Relaxed)),
+    },
+    Read {
+        name: "bartizan_slices_bytes",
+        kind: "gauge",
+        help: "Bytes of what replay needs, at the last tidying",
+        value: |o| o.afterwards.slices().map_or(0, |s| s.stats().bytes.load(Relaxed)),
     },
 ];
 

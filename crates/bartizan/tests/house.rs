@@ -22,6 +22,8 @@ mod lessons;
 mod mirror;
 #[path = "house/periods.rs"]
 mod periods;
+#[path = "house/policy_life.rs"]
+mod policy_life;
 #[path = "house/reading.rs"]
 mod reading;
 #[path = "house/recover.rs"]

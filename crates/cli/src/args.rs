@@ -396,11 +396,76 @@ pub enum PolicyCommand {
         after_help = "Examples:\n  bartizan policy prove --new draft --old policy\n  bartizan policy prove --new draft --question equivalent\n  bartizan policy prove --new policy --question never-permits"
     )]
     Prove(ProveArgs),
-    /// Put a bundle in force; refused if one of its tests fails.
+    /// Put a bundle in force; refused if one of its tests fails, or the plan is not the one any more.
+    #[command(
+        after_help = "Examples:\n  bartizan policy apply policy/\n  bartizan policy apply --plan plan.json\n  bartizan policy apply policy/ --plan DIGEST --signature ada.sig"
+    )]
     Apply {
         /// The folder.
-        folder: PathBuf,
+        folder: Option<PathBuf>,
+        /// The plan that was looked at: its file, or its digest.
+        #[arg(long, value_name = "FILE|DIGEST")]
+        plan: Option<String>,
+        /// A file with an author's signature, from `policy sign`.
+        #[arg(long, value_name = "FILE")]
+        signature: Vec<PathBuf>,
     },
+    /// What putting a bundle in force would change: rules, schemas, who loses and gains. Changes nothing.
+    #[command(after_help = "Examples:\n  bartizan policy plan policy/ --since 7d --out plan.json")]
+    Plan {
+        /// The folder.
+        folder: PathBuf,
+        /// Decide recorded decisions of this long again under it, such as `7d`.
+        #[arg(long, value_name = "DURATION")]
+        since: Option<String>,
+        /// Write the plan to this file, for `policy apply --plan`.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Put the bundle of an earlier version in force again, as a new version.
+    #[command(after_help = "Examples:\n  bartizan policy rollback --to 4")]
+    Rollback {
+        /// The version.
+        #[arg(long, value_name = "VERSION")]
+        to: u64,
+    },
+    /// Evaluate a candidate beside the bundle in force; it answers nobody.
+    #[command(subcommand)]
+    Shadow(ShadowCommand),
+    /// Put a candidate in force for some callers, then for more; with 100 it is the bundle in force.
+    #[command(
+        after_help = "Examples:\n  bartizan policy rollout policy/ --percent 10 --group pilots\n  bartizan policy rollout --percent 50\n  bartizan policy rollout --percent 100\n  bartizan policy rollout --abort"
+    )]
+    Rollout {
+        /// The folder of a new candidate; the present one without.
+        folder: Option<PathBuf>,
+        /// For so many callers of a hundred.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: Option<u8>,
+        /// For everybody in this group.
+        #[arg(long, value_name = "GROUP")]
+        group: Vec<String>,
+        /// End it: the bundle in force is in force for everybody again.
+        #[arg(long, conflicts_with_all = ["folder", "percent", "group"])]
+        abort: bool,
+        /// A file with an author's signature on a new candidate.
+        #[arg(long, value_name = "FILE")]
+        signature: Vec<PathBuf>,
+    },
+    /// Sign a bundle as its author, with the key on standard input. Needs no server.
+    #[command(after_help = "Examples:\n  bartizan policy sign policy/ --base 7 < ada.key > ada.sig")]
+    Sign {
+        /// The folder.
+        folder: PathBuf,
+        /// The version in force that it shall follow.
+        #[arg(long, value_name = "VERSION")]
+        base: u64,
+        /// Whose policy it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Make a key for an author of policy. Needs no server.
+    Key,
     /// What would be decided, and why.
     #[command(after_help = "Examples:\n  bartizan policy explain user/alice model:invoke gpt-4o")]
     Explain {
@@ -449,6 +514,26 @@ pub enum ProveQuestion {
     NeverErrs,
 }
 
+/// A candidate beside the bundle in force.
+#[derive(Debug, Subcommand)]
+pub enum ShadowCommand {
+    /// Begin.
+    Start {
+        /// The candidate's folder.
+        folder: PathBuf,
+        /// Of how many of a thousand decisions.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        permille: u16,
+        /// A file with an author's signature on it.
+        #[arg(long, value_name = "FILE")]
+        signature: Vec<PathBuf>,
+    },
+    /// What comes out otherwise, by rule, with examples; on the node that answers.
+    Status,
+    /// End it.
+    Stop,
+}
+
 /// Recorded decisions.
 #[derive(Debug, Subcommand)]
 pub enum DecisionCommand {
@@ -461,6 +546,30 @@ pub enum DecisionCommand {
     Content {
         /// Its id.
         id: String,
+    },
+    /// Decide recorded decisions again: one bit for bit, or many under a draft.
+    #[command(
+        after_help = "Examples:\n  bartizan decision replay dec_…\n  bartizan decision replay dec_… --save decision.json\n  bartizan decision replay --from decision.json\n  bartizan decision replay --since 7d --with draft/"
+    )]
+    Replay {
+        /// Its id.
+        #[arg(required_unless_present_any = ["with", "from"], conflicts_with_all = ["with", "from"])]
+        id: Option<String>,
+        /// Write everything that it follows from to this file. Personal: it holds names, addresses and purposes.
+        #[arg(long, value_name = "FILE", requires = "id")]
+        save: Option<PathBuf>,
+        /// Decide again what was saved, without a server.
+        #[arg(long, value_name = "FILE", conflicts_with = "with")]
+        from: Option<PathBuf>,
+        /// A draft's folder, under which recorded decisions are decided again.
+        #[arg(long, value_name = "DIR")]
+        with: Option<PathBuf>,
+        /// How far back, such as `7d`.
+        #[arg(long, default_value = "7d", value_name = "DURATION")]
+        since: String,
+        /// How many decisions at the most.
+        #[arg(long)]
+        limit: Option<u64>,
     },
     /// List the latest recorded decisions.
     List {

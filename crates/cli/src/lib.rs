@@ -13,7 +13,7 @@ pub use clap::Command as ClapCommand;
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, DrawnAs, EpochCommand, Global, KeyCommand,
     LogCommand, OutputFormat, PolicyCommand, ProveArgs, ProveQuestion, RecoverCommand, ResourceCommand,
-    SubjectCommand, UpstreamCommand, VaultCommand, command,
+    ShadowCommand, SubjectCommand, UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};
 pub use exit::ExitCode;

@@ -4,13 +4,16 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use bartizan_base::Name;
-use bartizan_decide::{Door, Snapshot};
+use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door, Snapshot};
 use bartizan_identify::{Caller, Presented};
+use bartizan_keys::Statement;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{Action, ReasonCode, Tenant};
 use bartizan_record::IntentRecorded;
-use bartizan_store::{State, StoreError};
+use bartizan_store::{BundleRow, State, StoreError};
 use futures_util::future::BoxFuture;
+
+use crate::policy::{TrialView, Version};
 
 /// One consistent view of what is in force.
 #[derive(Clone, Debug)]
@@ -19,6 +22,10 @@ pub struct View {
     pub state: Arc<State>,
     /// The tenant's policy and entities.
     pub policy: Arc<Snapshot>,
+    /// What decides for whoever asks: the same, or a candidate that is in force for them.
+    pub deciding: Arc<Snapshot>,
+    /// The version of policy in force, as it was signed.
+    pub in_force: Option<Version>,
 }
 
 /// What trying an upstream showed.
@@ -43,6 +50,27 @@ pub trait House: Debug + Send + Sync {
     /// # Errors
     /// `SnapshotStale`.
     fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode>;
+
+    /// The same for somebody who asks: with the policy that is in force for them.
+    ///
+    /// # Errors
+    /// `SnapshotStale`.
+    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode>;
+
+    /// A decision was made: what replay needs is kept, and a candidate is tried on it. Never waits.
+    fn decided(&self, decided: Decided);
+
+    /// How the tenant's candidate does on this node.
+    fn trial(&self, tenant: &Tenant) -> TrialView;
+
+    /// Compiles a bundle beside the threads that answer, and holds it for when it comes into force.
+    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>>;
+
+    /// What a row of the state says, if the house has signed it.
+    ///
+    /// # Errors
+    /// Why it may not come into force.
+    fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode>;
 
     /// What the enforcement point can do to an ask for `action`.
     fn door(&self, action: Action) -> &Door;

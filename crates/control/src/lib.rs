@@ -11,6 +11,7 @@ mod keys;
 mod periods;
 mod policy;
 mod recover;
+mod replay;
 mod resources;
 mod search;
 mod subjects;
@@ -19,9 +20,10 @@ mod turn;
 use std::sync::Arc;
 
 use bartizan_base::{Clock, Random};
-use bartizan_keys::Sealer;
+use bartizan_keys::{AuthorPublic, PolicySigner, Sealer};
 use bartizan_model::action::ChangeState;
 use bartizan_record::{IntentRecorded, Recorder};
+use bartizan_slices::Slices;
 use bartizan_store::Store;
 use bartizan_vault::Vault;
 
@@ -35,8 +37,12 @@ pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use periods::{Archives, RemovedView};
-pub use policy::{ApplyBundle, Bundled, Reach, Sought};
+pub use policy::{
+    ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, Plan, PlanPolicy, Proposal, Reach,
+    RollBack, Sought, TrialView, TryPolicy, Version,
+};
 pub use recover::{Recovered, RecoveryOrder};
+pub use replay::{Material, Preview, ReplayCheck, ReplayUnder, ReplayView, SubjectShift};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
@@ -61,6 +67,14 @@ pub struct Control {
     pub sealer: Arc<Sealer>,
     /// Where personal data and kept content lie; without, there is nothing to erase or read.
     pub vault: Option<Vault>,
+    /// Signs policy.
+    pub policy_signer: Arc<PolicySigner>,
+    /// Whose signatures a bundle needs; none for nobody's.
+    pub authors: Arc<[AuthorPublic]>,
+    /// Says whether a change of policy may be made.
+    pub approvals: Arc<dyn Approvals>,
+    /// What replay needs, where it is kept.
+    pub slices: Option<Slices>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for keys and ids.

@@ -11,10 +11,10 @@ use bartizan_model::record::System;
 use bartizan_model::{
     Action, AssuranceLevel, Document, Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Tenant,
 };
-use bartizan_store::{BundleRow, Change, State};
+use bartizan_store::{Change, State};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{can_apply, guard};
+use crate::policy::{Approved, Contents, Proposal, Version, can_apply, guard};
 use crate::resources::find;
 use crate::{Control, CreatedKey, Done, Stopped, View};
 
@@ -126,11 +126,11 @@ impl Control {
         Ok(done)
     }
 
-    /// The bundle that the order returns to, if it was ever in force.
-    async fn earlier(&self, tenant: &Tenant, order: &RecoveryOrder) -> Result<Option<BundleRow>, Stopped> {
+    /// The version that the order returns to, if it was ever in force.
+    async fn earlier(&self, tenant: &Tenant, order: &RecoveryOrder) -> Result<Option<Version>, Stopped> {
         match order.bundle {
             None => Ok(None),
-            Some(version) => self.store.bundle(tenant, version).await.map_err(Stopped::from),
+            Some(version) => self.earlier_version(tenant, version).await.map(Some).map_err(Stopped::from),
         }
     }
 
@@ -138,7 +138,7 @@ impl Control {
     fn work_out(
         &self,
         order: &RecoveryOrder,
-        earlier: Option<&BundleRow>,
+        earlier: Option<&Version>,
         view: &View,
         tenant: &Tenant,
     ) -> Result<(Vec<Change>, Recovered), Problem> {
@@ -175,13 +175,24 @@ impl Control {
                 let detail = format!("bundle version {version} was never in force");
                 return Err(Problem::with_detail(ReasonCode::NotFound, detail));
             }
-            (Some(_), Some(row)) => {
-                let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() })
+            (Some(version), Some(earlier)) => {
+                let bundle = Bundle { files: earlier.row.files.clone() };
+                let compiled = CompiledBundle::compile(&bundle)
                     .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
-                let present = view.state.bundles.iter().find(|b| b.tenant == *tenant);
-                let version = present.map_or(0, |b| b.version).saturating_add(1);
-                changes.push(Change::PutBundle { bundle: BundleRow { version, ..row.clone() } });
-                recovered.version = Some(version);
+                let proposal = Proposal {
+                    tenant: tenant.clone(),
+                    base: view.base(),
+                    bundle: bundle.digest(),
+                    candidate: None,
+                    restores: Some(version),
+                    author: None,
+                };
+                // Enough holders of the recovery keys need nobody's approval, nor an author's signature.
+                let contents =
+                    Contents { bundle, candidate: None, authored: earlier.statement.authored.clone() };
+                let (put, bundled) = self.version(Approved::by_right(proposal), contents, view)?;
+                changes.extend(put);
+                recovered.version = Some(bundled.version);
                 Arc::new(compiled)
             }
         };

@@ -186,6 +186,20 @@ impl Control {
         }
     }
 
+    /// A page of what `query` finds, for what the house makes of its own ledger.
+    pub(crate) async fn found_page(
+        &self,
+        tenant: &Tenant,
+        query: &str,
+        order: Order,
+        limit: usize,
+        cursor: Option<Cursor>,
+    ) -> Result<Page, Problem> {
+        let query = query.parse::<Query>();
+        let query = query.map_err(|e| Problem::with_detail(ReasonCode::Internal, e.to_string()))?;
+        self.page(tenant, Question { query, order, cursor }, limit.max(1)).await
+    }
+
     async fn page(&self, tenant: &Tenant, question: Question, limit: usize) -> Result<Page, Problem> {
         let Question { query, order, cursor } = question;
         let page = self.archive.search(tenant, query, order, limit, cursor, self.clock.now()).await;

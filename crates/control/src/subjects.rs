@@ -14,6 +14,7 @@ use bartizan_vault::{Erased, Erasure, Expired, Hold, HoldSpec, Retention, Vault,
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::blocking;
 use crate::turn::{Turn, finish};
 use crate::{Control, Done, Stopped};
 
@@ -101,7 +102,17 @@ impl Control {
         let erased = match found(&turn, &tenant, subject) {
             Ok(id) => {
                 let tenant = tenant.clone();
-                self.with_vault(move |vault| vault.erase_subject(&tenant, id, now)).await
+                let (slices, whose) = (self.slices.clone(), tenant.clone());
+                let erased = self.with_vault(move |vault| vault.erase_subject(&tenant, id, now)).await;
+                if let Some(slices) = slices.filter(|_| erased.is_ok()) {
+                    // What is kept of them from now on lies under a new key.
+                    blocking(move || {
+                        slices.forget(&whose, id);
+                        Ok(())
+                    })
+                    .await?;
+                }
+                erased
             }
             Err(problem) => Err(problem),
         };

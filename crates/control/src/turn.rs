@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bartizan_base::{Digest, json};
-use bartizan_decide::{Door, Verdict};
+use bartizan_decide::{Decided, Door, KeptAsk, Verdict};
 use bartizan_identify::Caller;
 use bartizan_model::action::{ChangeState, ReadState};
 use bartizan_model::record::{End, VerdictKind};
@@ -90,7 +90,7 @@ impl Control {
         let body = json::canonical(request)
             .map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
         let now = self.clock.now();
-        let view = self.house.view(caller.tenant())?;
+        let view = self.house.view_for(caller)?;
         let facts =
             AskFacts { dialect: "control".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
         let ask = Ask::<O>::new(
@@ -101,8 +101,12 @@ impl Control {
             Digest::of(&body),
         );
         let situation = Situation::at(now);
-        let refused = match view.policy.decide(caller, ask, &situation, &Door::none()).verdict {
+        let kept = KeptAsk::of(caller, action, &ask.resource, &ask.facts, &situation, &Door::none());
+        let verdict = view.deciding.decide(caller, ask, &situation, &Door::none()).verdict;
+        let decided = Decided::new(caller.tenant(), &verdict, kept, &view.deciding);
+        let refused = match verdict {
             Verdict::Permit(permit) => {
+                decided.into_iter().for_each(|decided| self.house.decided(decided));
                 let intent = self.recorder.intend(permit, target).await?;
                 return Ok(Turn { view, intent });
             }
@@ -111,7 +115,9 @@ impl Control {
             | Verdict::Hold(refused)
             | Verdict::Deny(refused) => refused,
         };
-        let receipt = self.recorder.refused(&refused).await?;
+        let (receipt, own) = self.recorder.refused_once(&refused).await?;
+        // A flood of equal refusals is counted in one record; there is nothing to replay of the others.
+        decided.into_iter().filter(|_| own).for_each(|decided| self.house.decided(decided));
         Err(Stopped { problem: refused.problem(), receipt: Some(receipt) })
     }
 
@@ -143,6 +149,17 @@ impl Control {
         request: &(impl Serialize + Sync),
         work: impl FnOnce(&View, &Tenant) -> Result<(Vec<Change>, T), Problem>,
     ) -> Result<Done<T>, Stopped> {
+        self.change_with(caller, action, request, async |view, tenant| work(view, tenant)).await
+    }
+
+    /// The same for work that waits for something.
+    pub(crate) async fn change_with<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &(impl Serialize + Sync),
+        work: impl AsyncFnOnce(&View, &Tenant) -> Result<(Vec<Change>, T), Problem>,
+    ) -> Result<Done<T>, Stopped> {
         let turn = self.ask::<ChangeState>(caller, action, request, Target::House).await?;
         let Turn { view, intent } = turn;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
@@ -150,7 +167,7 @@ impl Control {
             problem: stopped.problem.of(decision),
             receipt: Some(receipt.clone()),
         };
-        let worked = work(&view, caller.tenant());
+        let worked = work(&view, caller.tenant()).await;
         let result = match worked {
             Ok((changes, value)) => {
                 self.store.apply(&intent, changes).await.map(|_| value).map_err(Stopped::from)
@@ -180,9 +197,21 @@ impl Control {
         request: &(impl Serialize + Sync),
         look: impl FnOnce(&View, &Tenant) -> Result<T, Problem>,
     ) -> Result<Done<T>, Stopped> {
+        self.read_with(caller, action, request, async |view, tenant| look(view, tenant)).await
+    }
+
+    /// The same for a look that takes its time.
+    pub(crate) async fn read_with<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &(impl Serialize + Sync),
+        look: impl AsyncFnOnce(&View, &Tenant) -> Result<T, Problem>,
+    ) -> Result<Done<T>, Stopped> {
         let Turn { view, intent } = self.ask::<ReadState>(caller, action, request, Target::House).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
-        finish(intent.begin(), look(&view, caller.tenant()), receipt, decision)
+        let looked = look(&view, caller.tenant()).await;
+        finish(intent.begin(), looked, receipt, decision)
     }
 }
 

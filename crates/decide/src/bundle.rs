@@ -29,6 +29,13 @@ impl Bundle {
         // A map of texts always has a canonical form.
         Digest::of(&json::canonical(&self.files).unwrap_or_default())
     }
+
+    /// What it calls itself in `bundle.toml`; empty where it does not.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let manifest = self.files.get("bundle.toml").and_then(|text| text.parse::<toml::Table>().ok());
+        manifest.and_then(|m| Some(m.get("name")?.as_str()?.to_owned())).unwrap_or_default()
+    }
 }
 
 /// A rule of a compiled bundle.

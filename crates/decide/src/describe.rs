@@ -30,11 +30,8 @@ pub(crate) enum Attribute {
     Flag(bool),
     Texts(BTreeSet<String>),
     Entity(EntityUid),
-    /// As a bundle's schema reads it, with its canonical text.
-    Value {
-        expression: RestrictedExpression,
-        text: String,
-    },
+    /// As a bundle's schema reads it.
+    Read(RestrictedExpression),
 }
 
 impl Attribute {
@@ -46,17 +43,7 @@ impl Attribute {
                 texts.iter().map(|text| RestrictedExpression::new_string(text.clone())),
             ),
             Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
-            Self::Value { expression, .. } => expression.clone(),
-        }
-    }
-
-    /// As it is hashed.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Text(text) | Self::Value { text, .. } => text.clone(),
-            Self::Flag(flag) => flag.to_string(),
-            Self::Texts(texts) => format!("{texts:?}"),
-            Self::Entity(uid) => uid.to_string(),
+            Self::Read(expression) => expression.clone(),
         }
     }
 }

@@ -11,6 +11,7 @@ use bartizan_model::{
     Action, Ask, AskFacts, CredentialKind, EntityRef, Member, ObligationKind, Operation, ReasonCode,
     Situation,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::approval::Standing;
 use crate::bundle::CompiledBundle;
@@ -30,7 +31,8 @@ use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
 const PERMIT_LIFE: Duration = Duration::from_secs(30);
 
 /// What an enforcement point can do: the kinds of obligations it can apply.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Door(BTreeSet<ObligationKind>);
 
 impl Door {
@@ -90,14 +92,16 @@ impl Snapshot {
         Self { evaluator: bundle.map(|bundle| Evaluator::new(bundle, entities.clone())), entities }
     }
 
+    /// The entities.
+    #[must_use]
+    pub const fn entities(&self) -> &Arc<Entities> {
+        &self.entities
+    }
+
     /// The bundle in force.
     #[must_use]
     pub fn bundle(&self) -> Option<&Arc<CompiledBundle>> {
         self.evaluator.as_ref().map(|evaluator| &evaluator.bundle)
-    }
-
-    pub(crate) const fn entities(&self) -> &Arc<Entities> {
-        &self.entities
     }
 
     /// What was left out of the entities, because it does not fit the schema in force.
@@ -251,7 +255,7 @@ impl Snapshot {
         out
     }
 
-    fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
+    pub(crate) fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
         let mut judged = Judged::denied(self.bundle().map(|b| b.digest()));
         if let Some(verdict) = claim_or_recovery(case) {
             judged.verdict = verdict;
@@ -330,14 +334,14 @@ pub struct Question<'a> {
 
 /// One question, apart from its id and operation.
 #[derive(Clone, Copy)]
-struct Case<'a> {
-    caller: &'a Caller,
-    action: Action,
-    resource: &'a EntityRef,
-    facts: &'a AskFacts,
-    situation: &'a Situation,
-    standing: &'a Standing,
-    all: bool,
+pub(crate) struct Case<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) action: Action,
+    pub(crate) resource: &'a EntityRef,
+    pub(crate) facts: &'a AskFacts,
+    pub(crate) situation: &'a Situation,
+    pub(crate) standing: &'a Standing,
+    pub(crate) all: bool,
 }
 
 /// The action that lets a caller know that a thing exists; none where everybody may know.

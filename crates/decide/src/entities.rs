@@ -10,7 +10,7 @@ use cedar_policy::{Entity, EntityTypeName, EntityUid};
 
 use crate::bundle::CompiledBundle;
 use crate::describe::{Attribute, describe, roles_of_groups, uid};
-use crate::generic::{Misfit, admit};
+use crate::generic::{Misfit, admit, pointers};
 
 /// One tenant's entities with their closed ancestors.
 #[derive(Debug, Default)]
@@ -96,16 +96,68 @@ impl Entities {
         let refused = |e: String| EntitiesError::Refused(what.to_string(), e);
         let id = uid(&what.kind, &what.name).ok_or_else(|| refused("not a type of the schema".to_owned()))?;
         let expressions = attributes.iter().map(|(name, value)| (name.clone(), value.expression())).collect();
-        let entity = Entity::new(id.clone(), expressions, parents.iter().cloned().collect::<HashSet<_>>())
+        let entity = Entity::new(id, expressions, parents.iter().cloned().collect::<HashSet<_>>())
             .map_err(|e| refused(e.to_string()))?;
-        let canonical = json::canonical(&(
-            what,
-            attributes.iter().map(|(n, v)| (n, v.text())).collect::<BTreeMap<_, _>>(),
-            parents.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
-        ));
-        let digest = Digest::of(&canonical.map_err(|e| refused(e.to_string()))?);
-        self.nodes.insert(id, Node { entity, parents, within: BTreeSet::new(), points_to, digest });
+        let digest = Digest::of(&written(&entity).ok_or_else(|| refused("it cannot be written".to_owned()))?);
+        self.put(entity, parents, points_to, digest);
         Ok(())
+    }
+
+    fn put(
+        &mut self,
+        entity: Entity,
+        parents: BTreeSet<EntityUid>,
+        points_to: Vec<EntityUid>,
+        digest: Digest,
+    ) {
+        self.nodes.insert(entity.uid(), Node { entity, parents, within: BTreeSet::new(), points_to, digest });
+    }
+
+    /// The entities of documents that [`Entities::slice_documents`] gave: whatever is asked of the same principals and
+    /// resource sees the same slice.
+    ///
+    /// # Errors
+    /// When something is no entity, or a parent chain is a cycle.
+    pub fn from_slice<'a>(documents: impl Iterator<Item = &'a [u8]>) -> Result<Self, EntitiesError> {
+        let mut out = Self::default();
+        for bytes in documents {
+            let broken = |why: String| EntitiesError::Refused(Digest::of(bytes).to_string(), why);
+            let value: serde_json::Value =
+                serde_json::from_slice(bytes).map_err(|e| broken(e.to_string()))?;
+            let uids = |values: Vec<&serde_json::Value>| -> Option<Vec<EntityUid>> {
+                values.into_iter().map(|v| EntityUid::from_json(v.clone()).ok()).collect()
+            };
+            let parents = value.get("parents").and_then(|p| p.as_array()).into_iter().flatten().collect();
+            let parents = uids(parents).ok_or_else(|| broken("not an entity".to_owned()))?;
+            let mut points_to = Vec::new();
+            pointers(value.get("attrs").unwrap_or(&serde_json::Value::Null), &mut points_to);
+            let entity = Entity::from_json_value(value, None).map_err(|e| broken(e.to_string()))?;
+            out.put(entity, parents.into_iter().collect(), points_to, Digest::of(bytes));
+        }
+        out.close()?;
+        Ok(out)
+    }
+
+    /// What an ask of `principal` on `resource` sees, as Cedar's JSON in canonical form, each under the digest that slices
+    /// are made of. None where one of them does not exist.
+    #[must_use]
+    pub fn slice_documents(
+        &self,
+        principal: &EntityRef,
+        resource: &EntityRef,
+    ) -> Option<Vec<(Digest, Vec<u8>)>> {
+        let ids =
+            self.reach([&uid(&principal.kind, &principal.name)?, &uid(&resource.kind, &resource.name)?])?;
+        let nodes = ids.iter().filter_map(|id| self.nodes.get(id));
+        nodes.map(|node| Some((node.digest, written(&node.entity)?))).collect()
+    }
+
+    /// Whether somebody is in a group, directly or not.
+    #[must_use]
+    pub fn is_in(&self, who: &EntityRef, group: &Name) -> bool {
+        let found = uid(&who.kind, &who.name).and_then(|id| self.nodes.get(&id));
+        let group = uid("Group", group);
+        found.zip(group).is_some_and(|(node, group)| node.within.contains(&group))
     }
 
     /// Closes the ancestors. A parent that is not declared stays a name that nothing else is in.
@@ -203,6 +255,15 @@ impl Entities {
 
     /// Everything that principal and resource reach: ancestors, and what attributes point to with its ancestors.
     pub(crate) fn slice(&self, roots: [&EntityUid; 2]) -> Option<Slice> {
+        let ids = self.reach(roots)?;
+        let nodes: Vec<&Node> = ids.iter().filter_map(|id| self.nodes.get(id)).collect();
+        let digests: Vec<u8> = nodes.iter().flat_map(|n| *n.digest.as_bytes()).collect();
+        let entities =
+            cedar_policy::Entities::from_entities(nodes.iter().map(|n| n.entity.clone()), None).ok()?;
+        Some(Slice { entities, digest: Digest::of(&digests) })
+    }
+
+    fn reach(&self, roots: [&EntityUid; 2]) -> Option<BTreeSet<EntityUid>> {
         let mut ids = BTreeSet::new();
         for root in roots {
             let node = self.nodes.get(root)?;
@@ -211,10 +272,16 @@ impl Entities {
                 ids.extend(self.nodes.get(target).into_iter().flat_map(|n| n.within.iter().cloned()));
             }
         }
-        let nodes: Vec<&Node> = ids.iter().filter_map(|id| self.nodes.get(id)).collect();
-        let digests: Vec<u8> = nodes.iter().flat_map(|n| *n.digest.as_bytes()).collect();
-        let entities =
-            cedar_policy::Entities::from_entities(nodes.iter().map(|n| n.entity.clone()), None).ok()?;
-        Some(Slice { entities, digest: Digest::of(&digests) })
+        Some(ids)
     }
+}
+
+/// An entity in Cedar's JSON format, canonical (RFC 8785): what its digest is of. Parents are a set there and stand in order
+/// here.
+fn written(entity: &Entity) -> Option<Vec<u8>> {
+    let mut value = entity.to_json_value().ok()?;
+    if let Some(parents) = value.get_mut("parents").and_then(|p| p.as_array_mut()) {
+        parents.sort_by_cached_key(ToString::to_string);
+    }
+    json::canonical(&value).ok()
 }

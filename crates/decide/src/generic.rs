@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bartizan_base::{Name, json};
+use bartizan_base::Name;
 use bartizan_model::directory::EntitySpec;
 use bartizan_model::{Document, EntityRef, Spec};
 use cedar_policy::{Entity, EntityUid, Schema};
@@ -103,24 +103,13 @@ pub(crate) fn read(spec: &EntitySpec, schema: &Schema) -> Result<(EntityUid, Des
     let plain = entity.to_json_value().map_err(|e| chain(&e))?;
     let mut points_to = Vec::new();
     pointers(plain.get("attrs").unwrap_or(&Value::Null), &mut points_to);
-    let canonical = |name: &str| {
-        let value = plain.pointer("/attrs").and_then(|attrs| attrs.get(name));
-        let bytes = json::canonical(&value).map_err(|e| chain(&e))?;
-        String::from_utf8(bytes).map_err(|e| chain(&e))
-    };
     let (_, attributes, parents) = entity.into_inner();
-    let attributes: Result<BTreeMap<_, _>, String> = attributes
-        .into_iter()
-        .map(|(name, expression)| {
-            let text = canonical(&name)?;
-            Ok((name, Attribute::Value { expression, text }))
-        })
-        .collect();
-    Ok((id, (attributes?, parents.into_iter().collect(), points_to)))
+    let attributes = attributes.into_iter().map(|(name, read)| (name, Attribute::Read(read))).collect();
+    Ok((id, (attributes, parents.into_iter().collect(), points_to)))
 }
 
 /// The entities that a value in the engine's explicit JSON points to.
-fn pointers(value: &Value, out: &mut Vec<EntityUid>) {
+pub(crate) fn pointers(value: &Value, out: &mut Vec<EntityUid>) {
     match value {
         Value::Object(members) => match members.get("__entity") {
             Some(target) => {

@@ -12,7 +12,7 @@ use crate::evaluate::Evaluation;
 use crate::verdict::Evidence;
 
 /// The engine's name in records.
-const ENGINE: &str = "cedar-4.14.1";
+pub(crate) const ENGINE: &str = "cedar-4.14.1";
 
 /// A decision before it is put into types.
 pub(crate) struct Judged {

@@ -4,11 +4,13 @@
 //! module that does it.
 
 mod access;
+mod afterwards;
 mod assess;
 mod keep;
 mod masking;
 mod metrics;
 mod path;
+mod policies;
 mod receive;
 mod release;
 mod reply;
@@ -17,9 +19,11 @@ mod trace;
 mod world;
 
 pub use access::Access;
+pub use afterwards::{Afterwards, Trial};
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts, PublicUrl};
+pub use policies::{InForce, Policies};
 pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
 pub use trace::Traces;
-pub use world::{Keeper, LEASE, TenantWorld, World};
+pub use world::{Keeper, LEASE, Staged, TenantWorld, World};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
-use bartizan_decide::{Door, Permit, Refused, Verdict};
+use bartizan_decide::{Decided, Door, KeptAsk, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_keys::Sealer;
 use bartizan_limits::{Activities, Noted, Tracks};
@@ -26,6 +26,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Body;
 
+use crate::afterwards::Afterwards;
 use crate::assess::assess;
 use crate::keep::{Shelf, circumstances};
 use crate::metrics::Metrics;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
+    /// What follows decisions.
+    pub afterwards: Arc<Afterwards>,
     /// Where content is kept that policy wants kept; without, a permit that demands it is denied.
     pub vault: Option<Vault>,
     /// What operators see.
@@ -281,9 +284,23 @@ impl Gate {
         let mut names = Vec::new();
         let mut recorded = None;
         let mut refused = None;
+        let mut last = None;
         for name in tenant.iter().flat_map(|t| t.models.keys()) {
             let Some(tenant) = tenant else { continue };
-            match tenant.policy.decide(&caller, ask(name), &situation, &self.list_door).verdict {
+            let policy = tenant.policy_for(&caller);
+            let verdict = policy.decide(&caller, ask(name), &situation, &self.list_door).verdict;
+            // What replay needs of the one that will be recorded: the last of its kind.
+            let follows = || {
+                let ask = ask(name);
+                let door = &self.list_door;
+                let kept = KeptAsk::of(&caller, ask.action, &ask.resource, &ask.facts, &situation, door);
+                Decided::new(caller.tenant(), &verdict, kept, policy)
+            };
+            let is_permit = matches!(verdict, Verdict::Permit(_));
+            if self.parts.afterwards.wanted(tenant) && (is_permit || recorded.is_none()) {
+                last = follows();
+            }
+            match verdict {
                 Verdict::Permit(permit) => {
                     names.push(name.clone());
                     recorded = Some(permit);
@@ -292,6 +309,9 @@ impl Gate {
                     refused = Some(r)
                 }
             }
+        }
+        if let Some((decided, tenant)) = last.zip(tenant) {
+            self.parts.afterwards.decided(decided, tenant, &world.state);
         }
         let Some(permit) = recorded else {
             return match refused {
@@ -459,12 +479,29 @@ impl Gate {
                 .refuse_early(caller, Some(ask.id), Problem::new(ReasonCode::PolicyMissing))
                 .await);
         };
-        match tenant.policy.decide(caller, ask, situation, door).verdict {
-            Verdict::Permit(permit) => Ok((permit, tenant)),
+        let policy = tenant.policy_for(caller);
+        let kept = self
+            .parts
+            .afterwards
+            .wanted(tenant)
+            .then(|| KeptAsk::of(caller, ask.action, &ask.resource, &ask.facts, situation, door));
+        let verdict = policy.decide(caller, ask, situation, door).verdict;
+        let decided = kept.and_then(|kept| Decided::new(caller.tenant(), &verdict, kept, policy));
+        let follow = |decided| self.parts.afterwards.decided(decided, tenant, &world.state);
+        match verdict {
+            Verdict::Permit(permit) => {
+                decided.into_iter().for_each(follow);
+                Ok((permit, tenant))
+            }
             Verdict::StepUp(refused)
             | Verdict::Justify(refused)
             | Verdict::Hold(refused)
-            | Verdict::Deny(refused) => Err(self.refuse(refused).await),
+            | Verdict::Deny(refused) => {
+                let (stop, own) = self.refuse_once(refused).await;
+                // A flood of equal refusals is counted in one record; there is nothing to replay of the others.
+                decided.into_iter().filter(|_| own).for_each(follow);
+                Err(stop)
+            }
         }
     }
 
@@ -477,7 +514,8 @@ impl Gate {
         situation: &Situation,
     ) -> bool {
         world.tenants.get(caller.tenant()).is_some_and(|tenant| {
-            matches!(tenant.policy.decide(caller, ask, situation, &self.door).verdict, Verdict::Permit(_))
+            let policy = tenant.policy_for(caller);
+            matches!(policy.decide(caller, ask, situation, &self.door).verdict, Verdict::Permit(_))
         })
     }
 
@@ -538,6 +576,11 @@ impl Gate {
 
     /// Records a refusal and words it for the caller.
     async fn refuse(&self, refused: Refused) -> Stop {
+        self.refuse_once(refused).await.0
+    }
+
+    /// The same, with whether it has a record of its own.
+    async fn refuse_once(&self, refused: Refused) -> (Stop, bool) {
         let problem = refused.problem();
         self.parts.metrics.asked(
             refused.what.as_ref().map(|w| w.action),
@@ -547,11 +590,11 @@ impl Gate {
         let resource = refused.what.as_ref().map(|what| &what.resource);
         let noted = Noted { denials: 1, resource, ..Noted::default() };
         self.activities.note(&Tracks::of(&refused.who), self.parts.clock.monotonic_us(), &noted);
-        match self.parts.recorder.refused(&refused).await {
-            Ok(receipt) => Stop { problem, receipt: Some(receipt) },
+        match self.parts.recorder.refused_once(&refused).await {
+            Ok((receipt, own)) => (Stop { problem, receipt: Some(receipt) }, own),
             Err(error) => {
                 tracing::error!(%error, "a refusal could not be recorded");
-                Problem::new(error.reason()).of(refused.id).into()
+                (Problem::new(error.reason()).of(refused.id).into(), false)
             }
         }
     }

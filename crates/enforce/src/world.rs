@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, CompiledBundle, Entities, Misfit, Snapshot};
-use bartizan_identify::{Directory, EpochEntry, KeyEntry};
+use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Entities, Misfit, Snapshot};
+use bartizan_identify::{Caller, Directory, EpochEntry, KeyEntry};
+use bartizan_keys::{Stage, Statement};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
 use bartizan_model::{Document, EnforcementPointSpec, KeyId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
-use bartizan_store::{EpochKind, State, Store, StoreError};
+use bartizan_store::{BundleRow, EpochKind, State, Store, StoreError};
+
+use crate::afterwards::chosen;
+use crate::policies::{Alarm, InForce, Policies};
 
 /// How long the house decides on what it knows without hearing from the state database: the lease of DESIGN 8.
 pub const LEASE: Duration = Duration::from_secs(1);
@@ -36,6 +40,10 @@ pub struct World {
 pub struct TenantWorld {
     /// Policy and entities.
     pub policy: Arc<Snapshot>,
+    /// The version in force, as it was signed.
+    pub in_force: Option<Arc<InForce>>,
+    /// A candidate over the same entities.
+    pub staged: Option<Arc<Staged>>,
     /// Models by the name callers use.
     pub models: Arc<BTreeMap<Name, ModelSpec>>,
     /// Upstreams by name.
@@ -44,6 +52,17 @@ pub struct TenantWorld {
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
+}
+
+/// A candidate, ready to decide.
+#[derive(Debug)]
+pub struct Staged {
+    /// Which.
+    pub digest: Digest,
+    /// How it is tried.
+    pub stage: Stage,
+    /// It, over the entities of the tenant.
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// Keeps the world: loads it, watches the revision, says when it is too old to decide on.
@@ -56,7 +75,11 @@ pub struct Keeper {
     confirmed_us: AtomicU64,
     /// One reload at a time, so that an older state never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
-    rejected: AtomicU64,
+    /// One compilation at a time.
+    compiling: tokio::sync::Mutex<()>,
+    /// Something waits to be compiled.
+    uncompiled: tokio::sync::Notify,
+    policies: Arc<Policies>,
     /// When keys were last used, until it is written down: advisory, so a crash may lose the last of it.
     uses: Mutex<HashMap<KeyId, Timestamp>>,
 }
@@ -76,6 +99,7 @@ impl Keeper {
         store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
+        policies: Policies,
     ) -> Result<Self, StoreError> {
         let empty = World { state: Arc::default(), directory: Directory::empty(), tenants: BTreeMap::new() };
         let keeper = Self {
@@ -85,7 +109,9 @@ impl Keeper {
             confirmed_us: AtomicU64::new(clock.monotonic_us()),
             clock,
             reloading: tokio::sync::Mutex::default(),
-            rejected: AtomicU64::new(0),
+            compiling: tokio::sync::Mutex::default(),
+            uncompiled: tokio::sync::Notify::new(),
+            policies: Arc::new(policies),
             uses: Mutex::default(),
         };
         keeper.reload().await?;
@@ -105,6 +131,20 @@ impl Keeper {
         }
     }
 
+    /// The latest world, however old: never to decide on.
+    #[must_use]
+    pub fn latest(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// What a row of the state says about policy, if the house has signed it for this row.
+    ///
+    /// # Errors
+    /// Why it may not come into force.
+    pub fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
+        self.policies.signed(row)
+    }
+
     /// The revision in force, for those who watch for changes.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -114,7 +154,7 @@ impl Keeper {
     /// How many bundles were refused since the start: an alarm when it grows.
     #[must_use]
     pub fn bundles_rejected(&self) -> u64 {
-        self.rejected.load(Ordering::Relaxed)
+        self.policies.refused()
     }
 
     /// How many declared things policies do not see, because they do not fit the schema in force.
@@ -139,7 +179,8 @@ impl Keeper {
         if uses.is_empty() { Ok(()) } else { self.store.touch_keys(uses).await }
     }
 
-    /// Asks the state database for its revision and reloads if it has moved.
+    /// Asks the state database for its revision and takes in what has moved. Policy that has to be compiled first comes into
+    /// force when [`Keeper::compile_waiting`] is done with it; everything else at once.
     ///
     /// # Errors
     /// When the state database does not answer; what is in force stays, until the lease has run out.
@@ -151,77 +192,118 @@ impl Keeper {
             self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
             return Ok(());
         }
-        self.reload().await
+        if self.take_in().await? {
+            self.uncompiled.notify_one();
+        }
+        Ok(())
     }
 
-    /// Loads the state and puts it in force.
+    /// Loads the state and puts all of it in force.
     ///
     /// # Errors
     /// When the state database does not answer or holds something unreadable.
     pub async fn reload(&self) -> Result<(), StoreError> {
-        let _one = self.reloading.lock().await;
-        let asked = self.clock.monotonic_us();
-        let state = self.store.load().await?;
-        let previous = self.world.load_full();
-        let world = self.build(state, &previous).await?;
-        self.world.store(Arc::new(world));
-        self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
+        if self.take_in().await? {
+            self.bring_in().await?;
+            // Compiling took its time: what was confirmed before it may be older than the lease.
+            self.watch().await?;
+        }
         Ok(())
     }
 
-    async fn build(&self, state: State, previous: &World) -> Result<World, StoreError> {
-        let directory = directory(&state);
-        let mut tenants = BTreeMap::new();
-        let names: std::collections::BTreeSet<&Tenant> =
-            state.documents.iter().map(|(t, ..)| t).chain(state.bundles.iter().map(|b| &b.tenant)).collect();
-        for tenant in names {
-            let documents: Vec<Document> =
-                state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
-            let bundle = self.bundle(&state, tenant, previous.tenants.get(tenant)).await;
-            let entities = Entities::build_for(&documents, bundle.as_deref())
-                .map_err(|e| StoreError::Corrupt(e.to_string()))?;
-            tell_misfits(tenant, entities.misfits(), previous.tenants.get(tenant));
-            let policy = Arc::new(Snapshot::new(bundle, Arc::new(entities)));
-            tenants.insert(tenant.clone(), TenantWorld::new(policy, &documents));
-        }
-        Ok(World { state: Arc::new(state), directory, tenants })
+    /// Waits until policy has to be compiled, compiles it and puts it in force. Decisions go on meanwhile.
+    ///
+    /// # Errors
+    /// When the state holds something unreadable.
+    pub async fn compile_waiting(&self) -> Result<(), StoreError> {
+        self.uncompiled.notified().await;
+        self.bring_in().await
     }
 
-    /// The tenant's bundle in force. One that does not compile (written by another version, or damaged) is refused with
-    /// an alarm, and the last good one stays.
-    async fn bundle(
-        &self,
-        state: &State,
-        tenant: &Tenant,
-        previous: Option<&TenantWorld>,
-    ) -> Option<Arc<CompiledBundle>> {
-        let last_good = previous.and_then(|p| p.policy.bundle().cloned());
-        let row = state.bundles.iter().find(|b| b.tenant == *tenant)?;
-        if let Some(same) = last_good.as_ref().filter(|b| b.digest() == row.digest) {
-            return Some(same.clone());
-        }
-        let bundle = Bundle { files: row.files.clone() };
-        match CompiledBundle::compile(&bundle) {
-            Ok(compiled) if bundle.digest() == row.digest => Some(Arc::new(compiled)),
-            Ok(_) => self.rejected(tenant, row.digest, "its digest is not the recorded one", last_good).await,
-            Err(errors) => self.rejected(tenant, row.digest, &errors.to_string(), last_good).await,
-        }
+    /// Compiles a bundle beside the decisions, and holds it for when it comes into force.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub async fn compile(&self, bundle: Bundle) -> Result<Arc<CompiledBundle>, BundleErrors> {
+        let policies = self.policies.clone();
+        let work = tokio::task::spawn_blocking(move || policies.compile(&bundle));
+        work.await.unwrap_or_else(|_| Err(BundleErrors(Vec::new())))
     }
 
-    async fn rejected(
-        &self,
-        tenant: &Tenant,
-        digest: Digest,
-        why: &str,
-        last_good: Option<Arc<CompiledBundle>>,
-    ) -> Option<Arc<CompiledBundle>> {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%tenant, bundle = %digest, why, kept = last_good.is_some(), "policy bundle refused; the last good one stays");
-        if let Err(error) = self.recorder.system(System::PolicyRejected { bundle: Some(digest) }).await {
-            tracing::error!(%error, "the refusal of a bundle could not be recorded");
-        }
-        last_good
+    /// Loads the state and puts in force what can be at once; says whether policy is still to be compiled.
+    async fn take_in(&self) -> Result<bool, StoreError> {
+        let _one = self.reloading.lock().await;
+        let asked = self.clock.monotonic_us();
+        let state = Arc::new(self.store.load().await?);
+        let waits = self.put_in_force(state).await?;
+        self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
+        Ok(waits)
     }
+
+    /// Compiles what waits, then puts it in force.
+    async fn bring_in(&self) -> Result<(), StoreError> {
+        let _one = self.compiling.lock().await;
+        let (state, policies) = (self.world.load().state.clone(), self.policies.clone());
+        let compiled = tokio::task::spawn_blocking(move || policies.compile_missing(&state)).await;
+        self.tell(compiled.map_err(|e| StoreError::Unavailable(Box::new(e)))?).await;
+        let _same = self.reloading.lock().await;
+        let state = self.world.load().state.clone();
+        if self.put_in_force(state).await? {
+            // The state has moved on meanwhile.
+            self.uncompiled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Makes a world of `state` and swaps it in, whole.
+    async fn put_in_force(&self, state: Arc<State>) -> Result<bool, StoreError> {
+        let (previous, policies) = (self.world.load_full(), self.policies.clone());
+        let built = tokio::task::spawn_blocking(move || build(state, &previous, &policies)).await;
+        let (world, waits, alarms) = built.map_err(|e| StoreError::Unavailable(Box::new(e)))??;
+        self.world.store(Arc::new(world));
+        self.tell(alarms).await;
+        Ok(waits)
+    }
+
+    async fn tell(&self, alarms: Vec<Alarm>) {
+        for Alarm { tenant, bundle, reason, detail } in alarms {
+            tracing::error!(%tenant, ?bundle, %reason, detail, "policy was refused; the last good one stays");
+            let event = System::PolicyRejected { bundle, reason: Some(reason) };
+            if let Err(error) = self.recorder.system_of(&tenant, event).await {
+                tracing::error!(%error, "the refusal of policy could not be recorded");
+            }
+        }
+    }
+}
+
+fn build(
+    state: Arc<State>,
+    previous: &World,
+    policies: &Policies,
+) -> Result<(World, bool, Vec<Alarm>), StoreError> {
+    let directory = directory(&state);
+    let (mut tenants, mut alarms, mut waits) = (BTreeMap::new(), Vec::new(), false);
+    let known = previous.tenants.keys();
+    let names: std::collections::BTreeSet<&Tenant> = state
+        .documents
+        .iter()
+        .map(|(t, ..)| t)
+        .chain(state.bundles.iter().map(|b| &b.tenant))
+        .chain(known)
+        .collect();
+    for tenant in names {
+        let documents: Vec<Document> =
+            state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
+        let before = previous.tenants.get(tenant).and_then(|t| t.in_force.as_ref());
+        let (in_force, wait) = policies.in_force(&state, tenant, before, &mut alarms);
+        waits |= wait;
+        let compiled = in_force.as_ref().map(|in_force| &*in_force.bundle);
+        let entities =
+            Entities::build_for(&documents, compiled).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        tell_misfits(tenant, entities.misfits(), previous.tenants.get(tenant));
+        tenants.insert(tenant.clone(), TenantWorld::new(in_force, Arc::new(entities), &documents));
+    }
+    Ok((World { state, directory, tenants }, waits, alarms))
 }
 
 /// Warns of what policies do not see because it does not fit the schema, when that changes.
@@ -234,7 +316,26 @@ fn tell_misfits(tenant: &Tenant, misfits: &[Misfit], previous: Option<&TenantWor
 }
 
 impl TenantWorld {
-    fn new(policy: Arc<Snapshot>, documents: &[Document]) -> Self {
+    /// What decides for somebody: the bundle in force, or a candidate that is in force for them.
+    #[must_use]
+    pub fn policy_for(&self, caller: &Caller) -> &Arc<Snapshot> {
+        let Some(staged) = &self.staged else { return &self.policy };
+        let Stage::Rollout { percent, groups } = &staged.stage else { return &self.policy };
+        let subject = &caller.subject().principal;
+        let entity = subject.entity();
+        let theirs = chosen(staged.digest, subject.id.as_bytes(), *percent)
+            || groups.iter().any(|group| self.policy.entities().is_in(&entity, group));
+        if theirs { &staged.snapshot } else { &self.policy }
+    }
+
+    fn new(in_force: Option<Arc<InForce>>, entities: Arc<Entities>, documents: &[Document]) -> Self {
+        let policy = Snapshot::new(in_force.as_ref().map(|f| f.bundle.clone()), entities.clone());
+        let candidate = in_force.as_ref().and_then(|f| f.candidate.as_ref());
+        let staged = candidate.map(|(bundle, stage)| Staged {
+            digest: bundle.digest(),
+            stage: stage.clone(),
+            snapshot: Arc::new(Snapshot::new(Some(bundle.clone()), entities)),
+        });
         let mut models = BTreeMap::new();
         let mut upstreams = BTreeMap::new();
         let mut issuers = BTreeMap::new();
@@ -255,8 +356,11 @@ impl TenantWorld {
                 _ => {}
             }
         }
+        let (policy, staged) = (Arc::new(policy), staged.map(Arc::new));
         Self {
             policy,
+            in_force,
+            staged,
             models: Arc::new(models),
             upstreams: Arc::new(upstreams),
             issuers: Arc::new(issuers),

@@ -64,8 +64,17 @@ pub fn example(kind: crate::Kind) -> Body {
             root: Digest::of(b"a root"),
             of: DecisionId::from_parts(start(), [2; 10]),
         }),
-        Kind::PolicyRejected => {
-            Body::System(System::PolicyRejected { bundle: Some(Digest::of(b"a broken bundle")) })
+        Kind::PolicyRejected => Body::System(System::PolicyRejected {
+            bundle: Some(Digest::of(b"a broken bundle")),
+            reason: Some(ReasonCode::PolicySignatureInvalid),
+        }),
+        Kind::PolicyCompared => Body::System(System::PolicyCompared {
+            candidate: Digest::of(b"a candidate"),
+            compared: 4_200,
+            flips: 17,
+        }),
+        Kind::ReplayChecked => {
+            Body::System(System::ReplayChecked { same: 198, differing: 0, not_replayable: 2 })
         }
     }
 }
@@ -154,7 +163,7 @@ fn ends() -> Vec<Body> {
         outcome(End::Failed { reason: ReasonCode::UpstreamTimeout }),
         outcome(End::Failed { reason: ReasonCode::StreamEnded }),
         outcome(End::Unknown),
-        Body::System(System::PolicyRejected { bundle: None }),
+        Body::System(System::PolicyRejected { bundle: None, reason: None }),
     ]
 }
 

@@ -174,8 +174,17 @@ impl<'a> Facts<'a> {
             Some(System::Started { version }) => out.push_str(&format!(", version {version}")),
             Some(System::TailCut { bytes }) => out.push_str(&format!(", {bytes} bytes")),
             Some(System::Recovered { what }) => out.push_str(&format!(", {what}")),
-            Some(System::PolicyRejected { bundle: Some(bundle) }) => {
-                out.push_str(&format!(", bundle {bundle}"));
+            Some(System::PolicyRejected { bundle, reason }) => {
+                out.push_str(&bundle.map_or_else(String::new, |bundle| format!(", bundle {bundle}")));
+                out.push_str(&reason.as_ref().map_or_else(String::new, |reason| format!(", {reason}")));
+            }
+            Some(System::PolicyCompared { candidate, compared, flips }) => {
+                out.push_str(&format!(", candidate {candidate}, {flips} of {compared} decisions differ"));
+            }
+            Some(System::ReplayChecked { same, differing, not_replayable }) => {
+                out.push_str(&format!(
+                    ", {same} same, {differing} differing, {not_replayable} not replayable"
+                ));
             }
             Some(System::Checkpoint { origin, size, .. } | System::Removed { origin, size, .. }) => {
                 out.push_str(&format!(", {origin}, {size} entries"));
@@ -187,7 +196,7 @@ impl<'a> Facts<'a> {
                 out.push_str(&format!(", {items} values, {payloads} payloads"));
             }
             Some(System::Reapplied { erasures }) => out.push_str(&format!(", {erasures} erasures")),
-            Some(System::PolicyRejected { bundle: None } | System::Stopped | System::Initialised) | None => {}
+            Some(System::Stopped | System::Initialised) | None => {}
         }
         out
     }

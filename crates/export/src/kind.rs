@@ -58,6 +58,10 @@ kinds! {
     Removed "system.removed",
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected "system.policy_rejected",
+    /// A candidate was tried beside the bundle in force.
+    PolicyCompared "system.policy_compared",
+    /// Recorded decisions were decided again from what was kept.
+    ReplayChecked "system.replay_checked",
 }
 
 impl Kind {
@@ -81,6 +85,8 @@ impl Kind {
             Body::System(System::Reapplied { .. }) => Self::Reapplied,
             Body::System(System::Removed { .. }) => Self::Removed,
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
+            Body::System(System::PolicyCompared { .. }) => Self::PolicyCompared,
+            Body::System(System::ReplayChecked { .. }) => Self::ReplayChecked,
         }
     }
 }

@@ -36,12 +36,15 @@ impl Severity {
                 | System::Stopped
                 | System::Initialised
                 | System::Expired { .. }
+                | System::PolicyCompared { .. }
+                | System::ReplayChecked { differing: 0, .. }
                 | System::Checkpoint { .. } => Self::Informational,
                 System::Erased { .. } | System::Reapplied { .. } | System::Removed { .. } => Self::Low,
                 System::TailCut { .. } => Self::Medium,
-                System::Recovered { .. } | System::PolicyRejected { .. } | System::Unwitnessed { .. } => {
-                    Self::High
-                }
+                System::Recovered { .. }
+                | System::PolicyRejected { .. }
+                | System::ReplayChecked { .. }
+                | System::Unwitnessed { .. } => Self::High,
             },
         }
     }

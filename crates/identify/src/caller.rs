@@ -8,6 +8,7 @@ use bartizan_model::{
     Action, Assurance, Binding, CredentialKind, KeyId, Member, Principal, PrincipalId, PrincipalKind, Risk,
     Tenant,
 };
+use serde::{Deserialize, Serialize};
 
 /// Who is asking: the subject responsible, the actors in between, and what they presented. Made only by this crate
 /// after verification, never deserialised from anything.
@@ -27,7 +28,8 @@ pub struct Caller {
 }
 
 /// What a credential may be used for. Scopes only shrink what policy grants; they never add to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scopes {
     /// No limit of its own.
     All,
@@ -80,6 +82,18 @@ impl Caller {
     #[must_use]
     pub fn suppose(tenant: Tenant, subject: Member, actors: Vec<Member>) -> Self {
         Self { subject, actors, scopes: Scopes::All, supposed: true, ..Self::anonymous(tenant) }
+    }
+
+    /// Somebody who asked once, as it was recorded: supposed as well, and never permitted.
+    #[must_use]
+    pub fn recalled(
+        tenant: Tenant,
+        subject: Member,
+        actors: Vec<Member>,
+        credential: CredentialKind,
+        scopes: Scopes,
+    ) -> Self {
+        Self { credential, scopes, ..Self::suppose(tenant, subject, actors) }
     }
 
     /// Whether the caller is only supposed.

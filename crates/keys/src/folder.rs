@@ -14,6 +14,7 @@ use crate::seal::Sealer;
 
 const LOG_SEED: &str = "log.ed25519";
 const WITNESS_SEED: &str = "witness.ed25519";
+const POLICY_SEED: &str = "policy.ed25519";
 const KEK: &str = "kek.aes256";
 const KEY_LEN: usize = 32;
 
@@ -123,6 +124,22 @@ impl KeyFolder {
             Err(KeyFolderError::Exists { .. }) => self.read_key(WITNESS_SEED),
             made => made,
         }
+    }
+
+    /// Makes the seed of the Ed25519 key that signs policy.
+    ///
+    /// # Errors
+    /// `Exists` when there is one; `Io` when it cannot be written.
+    pub fn create_policy_seed(&self, random: &dyn Random) -> Result<Secret<[u8; 32]>, KeyFolderError> {
+        self.create_key(POLICY_SEED, random)
+    }
+
+    /// The seed of the Ed25519 key that signs policy. All nodes of an installation have the same.
+    ///
+    /// # Errors
+    /// When it is absent, too open, or not a key.
+    pub fn policy_seed(&self) -> Result<Secret<[u8; 32]>, KeyFolderError> {
+        self.read_key(POLICY_SEED)
     }
 
     /// Makes the key-encryption key and gives the sealer that uses it.

@@ -5,6 +5,7 @@
 
 mod claim;
 mod folder;
+mod policy;
 mod printed;
 mod recovery;
 mod seal;
@@ -12,6 +13,10 @@ mod tls;
 
 pub use claim::ClaimToken;
 pub use folder::{KeyFolder, KeyFolderError};
+pub use policy::{
+    AuthorKey, AuthorPublic, AuthorSignature, Authored, Base, Candidate, PolicySignatureError, PolicySigner,
+    PolicyVerifier, Stage, Statement,
+};
 pub use printed::PrintedError;
 pub use recovery::{RecoveryKey, RecoverySet};
 pub use seal::{SealError, Sealer};

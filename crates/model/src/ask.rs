@@ -63,7 +63,7 @@ pub struct AskFacts {
 }
 
 /// The conditions of an ask.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Situation {
     /// What was done lately, read once; none where it is not counted.
     pub activity: Option<Arc<Activity>>,

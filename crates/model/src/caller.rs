@@ -81,7 +81,7 @@ impl Principal {
 
 /// How surely the subject was authenticated (NIST SP 800-63B-4). Policies see the number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "u8")]
+#[serde(into = "u8", try_from = "u8")]
 pub enum AssuranceLevel {
     /// Not authenticated.
     #[default]
@@ -108,6 +108,14 @@ impl From<AssuranceLevel> for u8 {
     }
 }
 
+impl TryFrom<u8> for AssuranceLevel {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::from_number(number).ok_or("an assurance level is a number from 0 to 4")
+    }
+}
+
 impl AssuranceLevel {
     /// The level of a policy's number 0 to 4.
     #[must_use]
@@ -124,7 +132,7 @@ impl AssuranceLevel {
 }
 
 /// The authentication event behind a credential.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assurance {
     /// How sure.
     pub level: AssuranceLevel,
@@ -137,7 +145,8 @@ pub struct Assurance {
 }
 
 /// What proves that the presenter of this request holds the credential's key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Binding {
     /// Nothing: a bearer credential.
     #[default]
@@ -161,7 +170,7 @@ impl Binding {
 }
 
 /// An enrolled device, as a fact about this request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its name in the directory.
     pub name: Name,
@@ -206,7 +215,7 @@ impl RiskLevel {
 }
 
 /// A risk level with its reasons.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Risk {
     /// How much.
     pub level: RiskLevel,
@@ -220,7 +229,7 @@ pub struct Risk {
 
 /// One member of a chain: the subject or an actor. Facts are typed per member, so that a person's login is never
 /// credited to an agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Who.
     pub principal: Principal,

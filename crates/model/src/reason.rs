@@ -155,6 +155,20 @@ reasons! {
     /// What is declared is not valid.
     Invalid "invalid" 422 "See the message for the place.",
 
+    // Bundles that may not come into force.
+    /// The bundle carries no signature of this house.
+    PolicyUnsigned "policy_unsigned" 422 "Put bundles in force with `bartizan policy apply`, never beside it.",
+    /// The signature of the bundle does not hold, or is by another key.
+    PolicySignatureInvalid "policy_signature_invalid" 422 "Operators: give every node the same `keys/policy.ed25519`; otherwise somebody has changed the state database.",
+    /// The bundle was signed for another tenant.
+    PolicyTenantMismatch "policy_tenant_mismatch" 422 "Operators: somebody has moved a row of the state database.",
+    /// The bundle is not the one that its signature is about.
+    PolicyDigestMismatch "policy_digest_mismatch" 422 "Operators: somebody has changed the state database.",
+    /// An older bundle was put back; only a new version may return to what an old one said.
+    PolicyReplayed "policy_replayed" 422 "Apply or roll back by `bartizan policy`; operators: the state database was set back.",
+    /// No signature of a trusted author is on the bundle.
+    PolicyAuthorMissing "policy_author_missing" 403 "Have one of `policy.signers` sign it with `bartizan policy sign`, against the version in force.",
+
     /// What is declared needs a feature that this program was built without.
     FeatureAbsent "feature_absent" 422 "Use a program that was built with the feature that the message names.",
 

@@ -343,6 +343,27 @@ pub enum System {
         /// The bundle's digest, where it could be read at all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bundle: Option<Digest>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<ReasonCode>,
+    },
+    /// A candidate was tried beside the bundle in force; told when that ends and once an hour.
+    PolicyCompared {
+        /// The candidate.
+        candidate: Digest,
+        /// How many decisions were evaluated under both.
+        compared: u64,
+        /// How many of them differ.
+        flips: u64,
+    },
+    /// Recorded decisions were decided again from what was kept.
+    ReplayChecked {
+        /// How many came out the same, bit for bit.
+        same: u64,
+        /// How many did not: an alarm.
+        differing: u64,
+        /// How many could not be decided again.
+        not_replayable: u64,
     },
 }
 
@@ -363,6 +384,8 @@ impl System {
             Self::Expired { .. } => "expired",
             Self::Reapplied { .. } => "reapplied",
             Self::Removed { .. } => "removed",
+            Self::PolicyCompared { .. } => "policy_compared",
+            Self::ReplayChecked { .. } => "replay_checked",
         }
     }
 }

@@ -179,6 +179,8 @@ pub(crate) const EVENTS: &[&str] = &[
     "expired",
     "reapplied",
     "removed",
+    "policy_compared",
+    "replay_checked",
 ];
 
 const fn being(kind: PrincipalKind) -> &'static str {

@@ -171,7 +171,16 @@ fn system() -> impl Strategy<Value = Body> {
         number().prop_map(|bytes| System::TailCut { bytes }),
         select(TEXTS).prop_map(|what| System::Recovered { what: what.to_owned() }),
         Just(System::Initialised),
-        option::of(digest()).prop_map(|bundle| System::PolicyRejected { bundle }),
+        (option::of(digest()), option::of(reason()))
+            .prop_map(|(bundle, reason)| System::PolicyRejected { bundle, reason }),
+        (digest(), number(), number()).prop_map(|(candidate, compared, flips)| System::PolicyCompared {
+            candidate,
+            compared,
+            flips
+        }),
+        (number(), number(), number()).prop_map(|(same, differing, not_replayable)| {
+            System::ReplayChecked { same, differing, not_replayable }
+        }),
         (0..1_000_u64, digest()).prop_map(|(size, root)| System::Checkpoint {
             origin: "example.org/log/acme/2026q4".to_owned(),
             size,

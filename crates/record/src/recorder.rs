@@ -297,6 +297,14 @@ impl Recorder {
     /// # Errors
     /// When it could not be made durable. The answer is no all the same.
     pub async fn refused(&self, refused: &Refused) -> Result<Receipt, RecordError> {
+        self.refused_once(refused).await.map(|(receipt, _)| receipt)
+    }
+
+    /// The same, with whether it has a record of its own: not one of many that are counted together.
+    ///
+    /// # Errors
+    /// As for [`Recorder::refused`].
+    pub async fn refused_once(&self, refused: &Refused) -> Result<(Receipt, bool), RecordError> {
         let now = self.inner.core.clock.now();
         let refusal = Refusal {
             id: refused.id,
@@ -309,8 +317,12 @@ impl Recorder {
             repeated: 0,
         };
         let admission = self.floods().admit(&refused.tenant, &refusal, now);
+        let own = !matches!(admission, Admission::Counted(_));
         let told = match admission {
-            Admission::Write => return self.write(&refused.tenant, Body::Refusal(refusal)).await,
+            Admission::Write => {
+                let written = self.write(&refused.tenant, Body::Refusal(refusal)).await;
+                return written.map(|receipt| (receipt, true));
+            }
             Admission::First(first) => {
                 let told = first.ask();
                 let ack = Ack::Many(first.clone());
@@ -326,7 +338,8 @@ impl Recorder {
                 told
             }
         };
-        told.await.unwrap_or(Err(RecordError::Closed))
+        let receipt = told.await.unwrap_or(Err(RecordError::Closed))?;
+        Ok((receipt, own))
     }
 
     /// Records what the house has to say about itself, in the first tenant's log.

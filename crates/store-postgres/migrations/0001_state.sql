@@ -46,14 +46,20 @@ create table sealed (
     primary key (tenant, name)
 );
 
--- Every bundle that was ever in force; the one that is has the highest version of its tenant.
+-- Every bundle that was ever in force or tried; the one that is in force has the highest version of its tenant.
 create table bundles (
     tenant text not null,
     version bigint not null,
+    base bigint not null,
     digest text not null,
     files text not null,
+    candidate_digest text,
+    candidate_files text,
+    signed text not null,
     primary key (tenant, version)
 );
+create index bundles_by_digest on bundles (tenant, digest);
+create index bundles_by_candidate on bundles (tenant, candidate_digest);
 
 create table checkpoints (
     log text primary key,

@@ -1,6 +1,9 @@
 //! Rows into state: all of it, or the slice that a set of changes has to see.
 
+use std::collections::BTreeMap;
+
 use bartizan_model::{Document, Tenant};
+use bartizan_store::relational::BundleColumns;
 use bartizan_store::{BundleRow, EpochRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
@@ -13,8 +16,7 @@ const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires
                    from api_keys";
 const EPOCH: &str = "select tenant, kind, name, not_before_us from epochs";
 const SEALED: &str = "select tenant, name, sealed from sealed";
-const BUNDLE_IN_FORCE: &str = "select tenant, version, digest, files from bundles as b \
-     where version = (select max(version) from bundles where tenant = b.tenant)";
+const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where tenant = b.tenant)";
 const INSTALLATION: &str =
     "select revision, recovery_needed, recovery_keys, claim_digest, claim_expires_us from installation";
 
@@ -31,7 +33,7 @@ pub(crate) async fn everything(transaction: &Transaction<'_>) -> Result<State, S
     state.keys = rows(transaction, KEY, &[], key).await?;
     state.epochs = rows(transaction, EPOCH, &[], epoch).await?;
     state.sealed = rows(transaction, SEALED, &[], sealed).await?;
-    state.bundles = rows(transaction, BUNDLE_IN_FORCE, &[], bundle).await?;
+    state.bundles = rows(transaction, &bundles(BUNDLE_IN_FORCE), &[], bundle).await?;
     state.sort();
     Ok(state)
 }
@@ -42,8 +44,24 @@ pub(crate) async fn one_bundle(
     tenant: &str,
     version: i64,
 ) -> Result<Option<BundleRow>, StoreError> {
-    let sql = "select tenant, version, digest, files from bundles where tenant = $1 and version = $2";
-    Ok(rows(transaction, sql, &[&tenant, &version], bundle).await?.pop())
+    let sql = bundles("tenant = $1 and version = $2");
+    Ok(rows(transaction, &sql, &[&tenant, &version], bundle).await?.pop())
+}
+
+/// The files of a bundle that was ever in force or tried.
+pub(crate) async fn bundle_files(
+    transaction: &Transaction<'_>,
+    tenant: &str,
+    digest: &str,
+) -> Result<Option<BTreeMap<String, String>>, StoreError> {
+    let sql = "select files from bundles where tenant = $1 and digest = $2 \
+               union all select candidate_files from bundles where tenant = $1 and candidate_digest = $2 limit 1";
+    let found = rows(transaction, sql, &[&tenant, &digest], |row| column::<String>(row, 0)).await?.pop();
+    found.map(|files| relational::from_json("a bundle", &files)).transpose()
+}
+
+fn bundles(which: &str) -> String {
+    format!("select {} from bundles as b where {which}", BundleColumns::NAMES)
 }
 
 /// What a set of changes to `tenant` has to see. Locks the installation first, so that nothing of it changes.
@@ -78,7 +96,7 @@ pub(crate) async fn slice(
         state.epochs = rows(transaction, &sql, &[&tenant, &kinds, &names], epoch).await?;
     }
     if touched.bundle {
-        let sql = format!("{BUNDLE_IN_FORCE} and tenant = $1");
+        let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = $1"));
         state.bundles = rows(transaction, &sql, &[&tenant], bundle).await?;
     }
     state.sort();
@@ -146,5 +164,15 @@ fn sealed(row: &Row) -> Result<SealedRow, StoreError> {
 }
 
 fn bundle(row: &Row) -> Result<BundleRow, StoreError> {
-    relational::bundle(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?)
+    BundleColumns {
+        tenant: column(row, 0)?,
+        version: column(row, 1)?,
+        base: column(row, 2)?,
+        digest: column(row, 3)?,
+        files: column(row, 4)?,
+        candidate_digest: column(row, 5)?,
+        candidate_files: column(row, 6)?,
+        signed: column(row, 7)?,
+    }
+    .read()
 }

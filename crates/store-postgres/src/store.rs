@@ -1,5 +1,7 @@
 //! The ports on PostgreSQL.
 
+use std::collections::BTreeMap;
+
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, Tenant};
 use bartizan_secret::Secret;
@@ -94,6 +96,15 @@ async fn one_bundle(
     read::one_bundle(&transaction, &tenant, relational::signed(version)?).await
 }
 
+async fn bundle_files(
+    connection: &mut Object,
+    tenant: String,
+    digest: Digest,
+) -> Result<Option<BTreeMap<String, String>>, StoreError> {
+    let transaction = connection.transaction().await.map_err(sort)?;
+    read::bundle_files(&transaction, &tenant, &digest.to_string()).await
+}
+
 async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
     let transaction = connection.transaction().await.map_err(sort)?;
     let mut state = read::slice(&transaction, tenant, &Touched::by(changes)).await?;
@@ -152,10 +163,24 @@ async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, Stor
                 .await
         }
         Write::Bundle(bundle) => {
-            let sql = "insert into bundles (tenant, version, digest, files) values ($1, $2, $3, $4)";
-            let (version, digest) = (relational::signed(bundle.version)?, bundle.digest.to_string());
-            let files = relational::to_json(&bundle.files)?;
-            execute(transaction, sql, &[&bundle.tenant.0.as_str(), &version, &digest, &files]).await
+            let sql = "insert into bundles (tenant, version, base, digest, files, candidate_digest, \
+                       candidate_files, signed) values ($1, $2, $3, $4, $5, $6, $7, $8)";
+            let row = relational::BundleColumns::of(&bundle)?;
+            execute(
+                transaction,
+                sql,
+                &[
+                    &row.tenant,
+                    &row.version,
+                    &row.base,
+                    &row.digest,
+                    &row.files,
+                    &row.candidate_digest,
+                    &row.candidate_files,
+                    &row.signed,
+                ],
+            )
+            .await
         }
         Write::ClaimUsed => {
             let sql = "update installation set claim_digest = null, claim_expires_us = null";
@@ -264,6 +289,15 @@ impl<W: Warrant> Store<W> for PostgresStore {
     ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>> {
         let tenant = tenant.to_string();
         async move { self.0.run(|connection| one_bundle(connection, tenant, version).boxed()).await }.boxed()
+    }
+
+    fn bundle_files<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<BTreeMap<String, String>>, StoreError>> {
+        let tenant = tenant.to_string();
+        async move { self.0.run(|connection| bundle_files(connection, tenant, digest).boxed()).await }.boxed()
     }
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bartizan_model::{KeyId, Tenant};
+use bartizan_store::relational::BundleColumns;
 use bartizan_store::{BundleRow, ClaimRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
 use rusqlite::{Connection, Params, Row};
 
@@ -12,8 +13,7 @@ const DOCUMENT: &str = "select tenant, kind, name, body, changed from documents"
 const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires_us, revoked_us, last_used_us \
                    from api_keys";
 const EPOCH: &str = "select tenant, kind, name, not_before_us from epochs";
-const BUNDLE_IN_FORCE: &str = "select tenant, version, digest, files from bundles as b \
-     where version = (select max(version) from bundles where tenant = b.tenant)";
+const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where tenant = b.tenant)";
 
 /// Revision, recovery and claim; no rows yet.
 pub(crate) fn installation(connection: &Connection) -> Result<State, StoreError> {
@@ -36,7 +36,7 @@ pub(crate) fn everything(connection: &Connection) -> Result<State, StoreError> {
     state.keys = rows(connection, KEY, [], key)?;
     state.epochs = rows(connection, EPOCH, [], epoch)?;
     state.sealed = rows(connection, "select tenant, name, sealed from sealed", [], sealed)?;
-    state.bundles = rows(connection, BUNDLE_IN_FORCE, [], bundle)?;
+    state.bundles = rows(connection, &bundles(BUNDLE_IN_FORCE), [], bundle)?;
     state.sort();
     Ok(state)
 }
@@ -47,8 +47,25 @@ pub(crate) fn one_bundle(
     tenant: &str,
     version: i64,
 ) -> Result<Option<BundleRow>, StoreError> {
-    let sql = "select tenant, version, digest, files from bundles where tenant = ?1 and version = ?2";
-    Ok(rows(connection, sql, (tenant, version), bundle)?.pop())
+    let sql = bundles("tenant = ?1 and version = ?2");
+    Ok(rows(connection, &sql, (tenant, version), bundle)?.pop())
+}
+
+/// The files of a bundle that was ever in force or tried.
+pub(crate) fn bundle_files(
+    connection: &Connection,
+    tenant: &str,
+    digest: &str,
+) -> Result<Option<BTreeMap<String, String>>, StoreError> {
+    let sql = "select files from bundles where tenant = ?1 and digest = ?2 \
+               union all select candidate_files from bundles where tenant = ?1 and candidate_digest = ?2 limit 1";
+    let text = |row: &Row<'_>| column::<String>(row, 0);
+    let found = rows(connection, sql, (tenant, digest), text)?.pop();
+    found.map(|files| relational::from_json("a bundle", &files)).transpose()
+}
+
+fn bundles(which: &str) -> String {
+    format!("select {} from bundles as b where {which}", BundleColumns::NAMES)
 }
 
 /// What a set of changes to `tenant` has to see.
@@ -78,7 +95,7 @@ pub(crate) fn slice(
         state.epochs.extend(rows(connection, &sql, parameters, epoch)?);
     }
     if touched.bundle {
-        let sql = format!("{BUNDLE_IN_FORCE} and tenant = ?1");
+        let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = ?1"));
         state.bundles = rows(connection, &sql, [tenant], bundle)?;
     }
     state.sort();
@@ -140,8 +157,17 @@ fn sealed(row: &Row<'_>) -> Result<SealedRow, StoreError> {
 }
 
 fn bundle(row: &Row<'_>) -> Result<BundleRow, StoreError> {
-    let [tenant, digest, files] = [column::<String>(row, 0)?, column(row, 2)?, column(row, 3)?];
-    relational::bundle(&tenant, column(row, 1)?, &digest, &files)
+    BundleColumns {
+        tenant: column(row, 0)?,
+        version: column(row, 1)?,
+        base: column(row, 2)?,
+        digest: column(row, 3)?,
+        files: column(row, 4)?,
+        candidate_digest: column(row, 5)?,
+        candidate_files: column(row, 6)?,
+        signed: column(row, 7)?,
+    }
+    .read()
 }
 
 /// The claim's columns, as stored.

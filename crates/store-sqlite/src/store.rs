@@ -1,5 +1,6 @@
 //! The ports on SQLite.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -179,16 +180,24 @@ fn store(transaction: &Transaction<'_>, change: Write) -> Result<usize, StoreErr
             "insert or replace into sealed (tenant, name, sealed) values (?1, ?2, ?3)",
             params![sealed.tenant.0.as_str(), sealed.name.as_str(), sealed.sealed],
         ),
-        Write::Bundle(bundle) => execute(
-            transaction,
-            "insert into bundles (tenant, version, digest, files) values (?1, ?2, ?3, ?4)",
-            params![
-                bundle.tenant.0.as_str(),
-                relational::signed(bundle.version)?,
-                bundle.digest.to_string(),
-                relational::to_json(&bundle.files)?
-            ],
-        ),
+        Write::Bundle(bundle) => {
+            let row = relational::BundleColumns::of(&bundle)?;
+            execute(
+                transaction,
+                "insert into bundles (tenant, version, base, digest, files, candidate_digest, candidate_files, \
+                 signed) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    row.tenant,
+                    row.version,
+                    row.base,
+                    row.digest,
+                    row.files,
+                    row.candidate_digest,
+                    row.candidate_files,
+                    row.signed
+                ],
+            )
+        }
         Write::ClaimUsed => {
             execute(transaction, "update installation set claim_digest = null, claim_expires_us = null", [])
         }
@@ -236,6 +245,15 @@ impl<W: Warrant> Store<W> for SqliteStore {
     ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>> {
         let tenant = tenant.0.clone();
         self.run(move |connection| read::one_bundle(connection, &tenant, relational::signed(version)?))
+    }
+
+    fn bundle_files<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<BTreeMap<String, String>>, StoreError>> {
+        let tenant = tenant.0.clone();
+        self.run(move |connection| read::bundle_files(connection, &tenant, &digest.to_string()))
     }
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -253,10 +253,10 @@ impl State {
     fn put_bundle(&mut self, tenant: &Tenant, bundle: &BundleRow) -> Result<Write, StoreError> {
         own(tenant, &bundle.tenant)?;
         let present = self.bundles.iter().find(|b| b.tenant == *tenant).map_or(0, |b| b.version);
-        if present.checked_add(1) != Some(bundle.version) {
+        if bundle.base != present || bundle.version <= present {
             return conflict(format!(
-                "bundle version {} does not follow version {present}, which is in force",
-                bundle.version
+                "bundle version {} on version {} does not follow version {present}, which is in force",
+                bundle.version, bundle.base
             ));
         }
         upsert(&mut self.bundles, bundle.clone(), bundle_order);

@@ -18,4 +18,6 @@ mod state;
 pub use apply::{Touched, Write, checkpoint_may_follow};
 pub use memory::MemoryStore;
 pub use port::{Checkpoints, Store, StoreError, Warrant};
-pub use state::{BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow, State};
+pub use state::{
+    BundleRow, CandidateRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow, State,
+};

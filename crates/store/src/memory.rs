@@ -80,6 +80,20 @@ impl<W: Warrant> Store<W> for MemoryStore {
         ready(Ok(self.lock().bundles.iter().find(is_it).cloned())).boxed()
     }
 
+    fn bundle_files<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<BTreeMap<String, String>>, StoreError>> {
+        let memory = self.lock();
+        let mut rows = memory.bundles.iter().filter(|b| b.tenant == *tenant);
+        let found = rows.find_map(|row| {
+            let candidate = row.candidate.as_ref().filter(|c| c.digest == digest).map(|c| &c.files);
+            candidate.or_else(|| (row.digest == digest).then_some(&row.files)).cloned()
+        });
+        ready(Ok(found)).boxed()
+    }
+
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.lock().state.touch_keys(&uses);
         ready(Ok(())).boxed()

@@ -1,5 +1,6 @@
 //! The questions the house asks of its state.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bartizan_base::{Digest, Timestamp};
@@ -42,6 +43,13 @@ pub trait Store<W: Warrant>: Debug + Send + Sync {
         tenant: &'a Tenant,
         version: u64,
     ) -> BoxFuture<'a, Result<Option<BundleRow>, StoreError>>;
+
+    /// The files of a bundle that was ever in force or tried, by its digest; kept for ever, for replay.
+    fn bundle_files<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<BTreeMap<String, String>>, StoreError>>;
 
     /// Notes when keys were last used. Advisory: does not move the revision; keys that are unknown are passed over.
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -10,7 +10,7 @@ use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{BundleRow, ClaimRow, EpochKind, EpochRow, KeyRow, State, StoreError};
+use crate::{BundleRow, CandidateRow, ClaimRow, EpochKind, EpochRow, KeyRow, State, StoreError};
 
 /// The columns of an API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,18 +131,73 @@ pub fn installation(
     })
 }
 
-/// The bundle of a row.
-///
-/// # Errors
-/// `Corrupt` when a column does not read.
-pub fn bundle(tenant_name: &str, version: i64, hex: &str, files: &str) -> Result<BundleRow, StoreError> {
-    let what = format!("bundle {version} of `{tenant_name}`");
-    Ok(BundleRow {
-        tenant: tenant(tenant_name)?,
-        version: unsigned(&what, version)?,
-        digest: digest(&what, hex)?,
-        files: from_json(&what, files)?,
-    })
+/// The columns of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleColumns {
+    /// The tenant's name.
+    pub tenant: String,
+    /// Its version.
+    pub version: i64,
+    /// The version it follows.
+    pub base: i64,
+    /// The bundle's digest, in hexadecimal.
+    pub digest: String,
+    /// The bundle's files, as JSON.
+    pub files: String,
+    /// The candidate's digest, in hexadecimal.
+    pub candidate_digest: Option<String>,
+    /// The candidate's files, as JSON.
+    pub candidate_files: Option<String>,
+    /// The exact signed bytes.
+    pub signed: String,
+}
+
+impl BundleColumns {
+    /// The columns' names, in the order of the members above.
+    pub const NAMES: &'static str =
+        "tenant, version, base, digest, files, candidate_digest, candidate_files, signed";
+
+    /// The columns of `bundle`.
+    ///
+    /// # Errors
+    /// `Conflict` for a version beyond what SQL holds; `Corrupt` when it cannot be written as JSON.
+    pub fn of(bundle: &BundleRow) -> Result<Self, StoreError> {
+        let candidate = bundle.candidate.as_ref();
+        Ok(Self {
+            tenant: bundle.tenant.to_string(),
+            version: signed(bundle.version)?,
+            base: signed(bundle.base)?,
+            digest: bundle.digest.to_string(),
+            files: to_json(&bundle.files)?,
+            candidate_digest: candidate.map(|c| c.digest.to_string()),
+            candidate_files: candidate.map(|c| to_json(&c.files)).transpose()?,
+            signed: bundle.signed.clone(),
+        })
+    }
+
+    /// The bundle of these columns.
+    ///
+    /// # Errors
+    /// `Corrupt` when a column does not read.
+    pub fn read(self) -> Result<BundleRow, StoreError> {
+        let what = format!("bundle {} of `{}`", self.version, self.tenant);
+        let candidate = match (self.candidate_digest, self.candidate_files) {
+            (None, None) => None,
+            (Some(hex), Some(files)) => {
+                Some(CandidateRow { digest: digest(&what, &hex)?, files: from_json(&what, &files)? })
+            }
+            _ => return Err(corrupt(&what, "half a candidate")),
+        };
+        Ok(BundleRow {
+            tenant: tenant(&self.tenant)?,
+            version: unsigned(&what, self.version)?,
+            base: unsigned(&what, self.base)?,
+            digest: digest(&what, &self.digest)?,
+            files: from_json(&what, &self.files)?,
+            candidate,
+            signed: self.signed,
+        })
+    }
 }
 
 /// The checkpoint of a row.

@@ -91,13 +91,28 @@ pub struct SealedRow {
     pub sealed: Vec<u8>,
 }
 
-/// A policy bundle.
+/// What policy is in force: a bundle, perhaps with a candidate beside it, as one signed version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleRow {
     /// Whose house.
     pub tenant: Tenant,
-    /// Grows with every applied bundle.
+    /// Grows with every change of policy, for ever.
     pub version: u64,
+    /// The version that it follows; 0 for none.
+    pub base: u64,
+    /// Digest of the bundle's canonical form.
+    pub digest: Digest,
+    /// Its files by relative path.
+    pub files: BTreeMap<String, String>,
+    /// A bundle that is tried beside it, or in force for some.
+    pub candidate: Option<CandidateRow>,
+    /// The exact signed bytes that say all this (`bartizan-keys`).
+    pub signed: String,
+}
+
+/// The content of a candidate; what it is for is said by the signed bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateRow {
     /// Digest of its canonical form.
     pub digest: Digest,
     /// Its files by relative path.
@@ -154,7 +169,7 @@ pub enum Change {
     PutSealed(SealedRow),
     /// Puts a bundle in force.
     PutBundle {
-        /// The bundle; its version must be the present one plus one.
+        /// The bundle; its base must be the present version, its version above that.
         bundle: BundleRow,
     },
     /// Uses up the first administrator's claim; a claim that is absent, other or expired is a conflict.

@@ -19,12 +19,21 @@ pub enum Kind {
     Output,
     /// Other words of people: justifications, comments.
     FreeText,
+    /// The key under which lies what replay needs. It goes with its subject, not by age.
+    Replay,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &[Self] =
-        &[Self::Network, Self::UserAgent, Self::Purpose, Self::Prompt, Self::Output, Self::FreeText];
+    pub const ALL: &[Self] = &[
+        Self::Network,
+        Self::UserAgent,
+        Self::Purpose,
+        Self::Prompt,
+        Self::Output,
+        Self::FreeText,
+        Self::Replay,
+    ];
 
     /// The name in the database and in configuration.
     #[must_use]
@@ -36,6 +45,7 @@ impl Kind {
             Self::Prompt => "prompt",
             Self::Output => "output",
             Self::FreeText => "free_text",
+            Self::Replay => "replay",
         }
     }
 

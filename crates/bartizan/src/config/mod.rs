@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bartizan_keys::AuthorPublic;
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
 
@@ -34,6 +35,10 @@ pub struct Config {
     pub record: Record,
     /// Personal data and kept content.
     pub vault: VaultConfig,
+    /// Whose signatures a policy bundle needs; none for nobody's.
+    pub policy_signers: Vec<AuthorPublic>,
+    /// What is kept so that decisions can be made again.
+    pub replay: Replay,
     /// What the process says about itself.
     pub log: Log,
     /// Where traces go.
@@ -117,6 +122,21 @@ pub struct VaultConfig {
     pub retention: Retention,
 }
 
+/// What is kept so that decisions can be made again.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Whether it is.
+    pub enabled: bool,
+    /// How long.
+    pub keep_for: Duration,
+    /// In how many bytes.
+    pub bytes_max: u64,
+    /// Between two checks that decisions come out again.
+    pub check_every: Duration,
+    /// How many decisions a check takes.
+    pub check_sample: usize,
+}
+
 /// What the process says about itself on standard error.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -167,7 +187,8 @@ fn retention(raw: &Raw) -> Result<Retention, ConfigError> {
     for pair in raw.optional(SETTING).into_iter().flat_map(|text| text.split(',')) {
         let read = pair.split_once('=').and_then(|(kind, days)| {
             let days = days.trim().parse::<u64>().ok().filter(|days| (1..=36_500).contains(days))?;
-            Some((Kind::from_name(kind.trim())?, Duration::from_secs(days * DAY_S)))
+            let kind = Kind::from_name(kind.trim()).filter(|kind| *kind != Kind::Replay)?;
+            Some((kind, Duration::from_secs(days * DAY_S)))
         });
         let (kind, kept) = read.ok_or_else(|| {
             raw.wrong(SETTING, "expected kinds with days from 1 to 36500, such as `prompt=30, output=30`")
@@ -256,6 +277,25 @@ impl Config {
                     _ => return Err(raw.wrong("vault.enabled", "expected `true` or `false`")),
                 },
                 retention: retention(raw)?,
+            },
+            policy_signers: match raw.optional("policy.signers") {
+                None => Vec::new(),
+                Some(text) => {
+                    text.split(',').map(|key| key.trim().parse()).collect::<Result<_, _>>().map_err(|_| {
+                        raw.wrong("policy.signers", "expected public keys `ed25519:…` separated by commas")
+                    })?
+                }
+            },
+            replay: Replay {
+                enabled: match raw.text("replay.enabled") {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(raw.wrong("replay.enabled", "expected `true` or `false`")),
+                },
+                keep_for: Duration::from_secs(raw.number::<u64>("replay.keep_days", 1, 36_500)? * 86_400),
+                bytes_max: raw.number::<u64>("replay.megabytes_max", 1, 1 << 30)? << 20,
+                check_every: Duration::from_secs(raw.number("replay.check_interval_s", 1, 31_536_000)?),
+                check_sample: raw.number("replay.check_sample", 1, 1_000)?,
             },
             log: Log {
                 filter: raw.text("log.filter").to_owned(),

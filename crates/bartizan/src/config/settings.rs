@@ -82,6 +82,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("log.format", "text", "How lines are logged: `text` or `json`."),
     setting(
+        "policy.signers",
+        "",
+        "Public keys (`ed25519:…`, from `bartizan policy key`) of those who may write policy, separated by commas: a bundle then \
+         needs the signature of one of them. Without, the right to apply policy is enough.",
+    ),
+    setting(
         "record.archive_folder",
         "",
         "Where archives of past periods lie as this node sees them, `TENANT/PERIOD` below it, on another disk: `log remove` \
@@ -112,6 +118,19 @@ pub const SETTINGS: &[Setting] = &[
         "A file (C2SP tlog-policy) that names the witnesses of the operator's log with their keys and URLs, and how many of \
          them are enough. Without, nobody outside vouches for the ledger.",
     ),
+    setting(
+        "replay.check_interval_s",
+        "86400",
+        "Seconds between two checks that recorded decisions come out again.",
+    ),
+    setting("replay.check_sample", "200", "How many recent decisions such a check takes, at most 1000."),
+    setting(
+        "replay.enabled",
+        "true",
+        "Whether what replay needs is kept in `slices/`: `true` or `false`. Needs the vault, where its keys lie.",
+    ),
+    setting("replay.keep_days", "90", "For how many days that is kept."),
+    setting("replay.megabytes_max", "8192", "In how many megabytes; beyond that the oldest goes."),
     setting(
         "server.role",
         "all",

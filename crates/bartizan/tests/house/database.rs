@@ -105,9 +105,9 @@ async fn a_bundle_that_does_not_compile_when_it_is_reloaded_is_refused_with_an_a
     let (house, url) = on(&server).await;
     let database = url.rsplit('/').next().unwrap().to_owned();
     // What another version could have written: newer words, or damage.
-    let sql = "insert into bundles select tenant, version + 1, repeat('0', 64), '{\"a.cedar\": \"permit (principal\"}' from bundles order by version desc limit 1; update installation set revision = revision + 1";
+    let data = house.folder.path().to_owned();
     let server = blocking(move || {
-        server.psql(&database, sql);
+        recover::force(&data, &server, &database, "permit (principal");
         server
     })
     .await;

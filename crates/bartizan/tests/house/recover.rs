@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use bartizan_keys::{KeyFolder, PolicySigner, Statement};
+use bartizan_model::Tenant;
 use bartizan_testkit::postgres::Server;
 
 use super::*;
@@ -147,14 +149,32 @@ fn entries(log: &Path) -> String {
     text
 }
 
-/// A bundle written beside the API, where no guard stands: by another version, or by whoever holds the database.
-fn force(server: &Server, database: &str, policy: &str) {
-    let files = [("a.cedar".to_owned(), policy.to_owned())].into();
-    let digest = bartizan_decide::Bundle { files }.digest();
-    let files = json!({"a.cedar": policy});
+/// A bundle that the house has signed and no guard has seen: by another version, or by whoever holds the machine. What was
+/// in force on this node before is forgotten, as on a new one.
+pub(super) fn force(data: &Path, server: &Server, database: &str, policy: &str) {
+    let files: std::collections::BTreeMap<_, _> = [("a.cedar".to_owned(), policy.to_owned())].into();
+    let bundle = bartizan_decide::Bundle { files };
+    let last: u64 = server.psql(database, "select max(version) from bundles").parse().unwrap();
+    let seed = KeyFolder::open(&data.join("keys")).unwrap().policy_seed().unwrap();
+    let statement = Statement {
+        tenant: Tenant::default_tenant(),
+        name: String::new(),
+        version: last + 1,
+        base: None,
+        bundle: bundle.digest(),
+        candidate: None,
+        restores: None,
+        created: bartizan_base::Timestamp::from_secs(1_800_000_000),
+        author: None,
+        authored: None,
+    };
+    let signed = PolicySigner::from_seed(&seed).unwrap().sign(&statement).unwrap();
+    let (digest, files) = (bundle.digest(), json!(bundle.files));
     let sql = format!(
-        "insert into bundles select tenant, max(version) + 1, '{digest}', '{files}' from bundles group by tenant; \
-         update installation set revision = revision + 1"
+        "insert into bundles (tenant, version, base, digest, files, signed) \
+         values ('default', {}, {last}, '{digest}', '{files}', '{signed}'); \
+         update installation set revision = revision + 1",
+        last + 1
     );
     server.psql(database, &sql);
 }
@@ -181,7 +201,9 @@ async fn inv_recover_a_recovery_that_would_leave_the_house_locked_is_refused() {
             assert!(error.contains("constitution") && error.contains(why), "{arguments:?}: {error}");
         };
         // A bundle that does not even compile.
-        force(&server, database, "permit (principal");
+        let data = house.folder.path().join("data");
+        force(&data, &server, database, "permit (principal");
+        std::fs::remove_dir_all(data.join("policy")).unwrap();
         refused(&["--administrator", "grace"], "no bundle is in force that can be read");
         // Bundles that give administrators nothing, or nothing that an API key is enough for.
         for policy in [
@@ -189,7 +211,7 @@ async fn inv_recover_a_recovery_that_would_leave_the_house_locked_is_refused() {
             "@id(\"strong\") permit (principal in Role::\"administrator\", action, resource) \
              when { context.assurance.level >= 3 };",
         ] {
-            force(&server, database, policy);
+            force(&data, &server, database, policy);
             refused(&["--administrator", "grace"], "an earlier version as well");
         }
         // Nor does it help to return to one of them: the second bundle was the demo's, the third did not compile.

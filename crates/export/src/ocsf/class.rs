@@ -205,6 +205,8 @@ pub const fn activity_of_kind(kind: Kind) -> Option<Activity> {
         Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected => {
             Activity::listed(Class::ApplicationError, 1)
         }
+        Kind::PolicyCompared => Activity::other(Class::ApplicationLifecycle, "Compare"),
+        Kind::ReplayChecked => Activity::other(Class::ApplicationLifecycle, "Check"),
         Kind::Recovered => Activity::listed(Class::EntityManagement, 3),
     })
 }

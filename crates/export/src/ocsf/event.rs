@@ -103,6 +103,7 @@ fn status(facts: &Facts<'_>) -> (u8, &'static str) {
         (_, Some(End::Done), _) => (1, "Success"),
         (_, Some(End::Abandoned), _) => (99, "Abandoned"),
         (_, _, Some(System::PolicyRejected { .. } | System::Unwitnessed { .. })) => (2, "Failure"),
+        (_, _, Some(System::ReplayChecked { differing: 1.., .. })) => (2, "Failure"),
         (_, _, Some(_)) => (1, "Success"),
         _ => (0, "Unknown"),
     }

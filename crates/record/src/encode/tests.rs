@@ -165,7 +165,7 @@ fn body() -> impl Strategy<Value = Body> {
         any::<String>().prop_map(|version| System::Started { version }),
         Just(System::Stopped),
         number().prop_map(|bytes| System::TailCut { bytes }),
-        of(digest()).prop_map(|bundle| System::PolicyRejected { bundle }),
+        of(digest()).prop_map(|bundle| System::PolicyRejected { bundle, reason: None }),
     ];
     prop_oneof![intent, refusal, outcome, system.prop_map(Body::System)]
 }

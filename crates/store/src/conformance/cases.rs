@@ -11,7 +11,9 @@ use super::rows::{
     at, bundle, claim, delete, epoch, founding, group, key, key_id, name, put, sealed, tenant,
 };
 use super::{World, apply, founded, refuses};
-use crate::{Change, Checkpoints as _, EpochKind, Founding, KeyRow, State, Store as _, StoreError};
+use crate::{
+    BundleRow, Change, Checkpoints as _, EpochKind, Founding, KeyRow, State, Store as _, StoreError,
+};
 
 /// How many do a thing at once where only one may succeed.
 const RIVALS: u64 = 8;
@@ -401,6 +403,11 @@ pub async fn a_bundle_follows_the_one_in_force(world: &impl World) {
     refuses(&store, &t, put(u64::MAX)).await;
     apply(&store, &t, put(2)).await.unwrap();
     assert_eq!(store.load().await.unwrap().bundles, [bundle(&t, 2)]);
+    // A version may be left out, the base may not be another.
+    let ahead = |base| vec![Change::PutBundle { bundle: BundleRow { base, ..bundle(&t, 9) } }];
+    refuses(&store, &t, ahead(1)).await;
+    apply(&store, &t, ahead(2)).await.unwrap();
+    refuses(&store, &t, vec![Change::PutBundle { bundle: BundleRow { base: 9, ..bundle(&t, 9) } }]).await;
 }
 
 pub async fn every_bundle_that_was_in_force_is_kept(world: &impl World) {
@@ -413,7 +420,14 @@ pub async fn every_bundle_that_was_in_force_is_kept(world: &impl World) {
     drop(store);
     let store = world.open(&place).await;
     for version in 1..=3 {
-        assert_eq!(store.bundle(&t, version).await.unwrap(), Some(bundle(&t, version)));
+        let row = bundle(&t, version);
+        assert_eq!(store.bundle(&t, version).await.unwrap(), Some(row.clone()));
+        // The same by content, also of one that was only tried.
+        let contents = [Some((row.digest, row.files)), row.candidate.map(|c| (c.digest, c.files))];
+        for (digest, files) in contents.into_iter().flatten() {
+            assert_eq!(store.bundle_files(&t, digest).await.unwrap(), Some(files));
+            assert_eq!(store.bundle_files(&other, digest).await.unwrap(), None);
+        }
     }
     for (of, version) in [(&t, 0), (&t, 4), (&t, 9), (&other, 1)] {
         assert_eq!(store.bundle(of, version).await.unwrap(), None);

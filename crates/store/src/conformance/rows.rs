@@ -6,7 +6,7 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::directory::NodeSpec;
 use bartizan_model::{Action, Document, KeyId, Principal, PrincipalId, PrincipalKind, Spec, Tenant};
 
-use crate::{BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow};
+use crate::{BundleRow, CandidateRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow};
 
 pub(super) fn tenant(name: &str) -> Tenant {
     Tenant(name.parse().unwrap())
@@ -82,10 +82,18 @@ pub(super) fn sealed(of: &Tenant, of_name: &str, bytes: &[u8]) -> SealedRow {
 
 pub(super) fn bundle(of: &Tenant, version: u64) -> BundleRow {
     let text = format!("permit (principal, action, resource); // {version} 'é' \u{0}");
+    let files = BTreeMap::from([("b.cedar".to_owned(), format!("{text} tried"))]);
+    // Every second one comes with a candidate.
+    let candidate = version
+        .is_multiple_of(2)
+        .then(|| CandidateRow { digest: Digest::of(format!("tried {version}").as_bytes()), files });
     BundleRow {
         tenant: of.clone(),
         version,
+        base: version.wrapping_sub(1),
         digest: Digest::of(text.as_bytes()),
         files: BTreeMap::from([("a.cedar".to_owned(), text), ("empty".to_owned(), String::new())]),
+        candidate,
+        signed: format!("{{\"signed\": {version}}}\n "),
     }
 }
