@@ -164,6 +164,12 @@ impl Keeper {
         let world = self.build(state, &previous).await?;
         self.world.store(Arc::new(world));
         self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
+        // Compiling a bundle can take longer than the lease: what was loaded is then in force at once only if nothing has changed
+        // since.
+        let asked = self.clock.monotonic_us();
+        if self.store.revision().await.is_ok_and(|revision| revision == self.revision()) {
+            self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
+        }
         Ok(())
     }
 
