@@ -8,12 +8,14 @@ use std::sync::LazyLock;
 use bartizan_base::{Digest, Name, json};
 use bartizan_model::{ReasonCode, Remedy};
 use cedar_policy::{
-    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
+    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationError, ValidationMode,
+    Validator,
 };
 
 use crate::complexity::{self, TextOf};
 use crate::context::Needs;
-use crate::index::Scope;
+use crate::evaluate::LEVEL;
+use crate::index::{Kept, Scope};
 use crate::{lint, remedy, table};
 
 const SCHEMA: &str = include_str!("schema.cedarschema");
@@ -91,6 +93,7 @@ pub struct CompiledBundle {
     pub(crate) constitution: Vec<Rule>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
+    pub(crate) kept: Kept,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -182,7 +185,8 @@ impl Compiler {
         let constitution = self.constitution(&schema)?;
         let rules = rules.into_iter().map(|(_, rule)| rule).collect();
         let action_groups = action_groups(&schema)?;
-        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups })
+        let kept = Kept::default();
+        Some(CompiledBundle { digest: bundle.digest(), schema, rules, constitution, action_groups, kept })
     }
 
     fn manifest(&mut self, bundle: &Bundle) {
@@ -367,13 +371,13 @@ impl Compiler {
             // A second rule of the same id was reported already.
             set.add(rule.policy.clone()).unwrap_or_default();
         }
-        let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+        let result = Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL);
         let file_of = |id: &PolicyId| {
             let id: &str = id.as_ref();
             rules.iter().find(|(_, r)| r.id.as_str() == id).map(|(f, _)| f.clone()).unwrap_or_default()
         };
         let mut found: Vec<_> =
-            result.validation_errors().map(|e| (file_of(e.policy_id()), e.to_string())).collect();
+            result.validation_errors().map(|e| (file_of(e.policy_id()), told(e))).collect();
         found.extend(result.validation_warnings().map(|w| (file_of(w.policy_id()), w.to_string())));
         for (file, message) in found {
             self.wrong(&file, 0, message, None);
@@ -398,6 +402,16 @@ impl Compiler {
             self.wrong("", 0, "the schema of the bundle breaks the constitution", None);
         }
         rules
+    }
+}
+
+/// What is wrong with a rule, in words.
+fn told(error: &ValidationError) -> String {
+    match error {
+        ValidationError::EntityDerefLevelViolation(beyond) => format!(
+            "{beyond}: a rule may look at principal and resource and at what their attributes name, not further ({LEVEL} levels)"
+        ),
+        other => other.to_string(),
     }
 }
 

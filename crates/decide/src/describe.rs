@@ -35,14 +35,6 @@ impl Attribute {
             Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
         }
     }
-
-    /// As it is hashed.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Entity(uid) => uid.to_string(),
-        }
-    }
 }
 
 /// Attributes, parents, and what attributes point to.

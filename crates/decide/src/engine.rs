@@ -8,9 +8,11 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::record::{Grounds, VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, AskFacts, CredentialKind, EntityRef, Label, Member, ObligationKind, Obligations, Offer,
-    Operation, PrincipalKind, ReasonCode, Situation,
+    Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Label, Member, ObligationKind, Obligations,
+    Offer, Operation, PrincipalKind, ReasonCode, Situation,
 };
+
+use cedar_policy::Entity;
 
 use crate::bundle::{CompiledBundle, Rule};
 use crate::context::Conditions;
@@ -19,6 +21,7 @@ use crate::entities::Entities;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::explain::Explanation;
 use crate::lift::{Applied, apply, can, strength};
+use crate::shadow::Shadow;
 use crate::verdict::{Decision, Evidence, Permit, PermitParts, Refused, Verdict};
 
 /// The engine's name in records.
@@ -125,9 +128,17 @@ impl Snapshot {
             bytes: ask.facts.bytes,
             body: ask.body,
         };
-        let case =
-            Case { caller, action: ask.action, resource: &ask.resource, facts: &ask.facts, situation, all };
+        let case = Case {
+            caller,
+            action: ask.action,
+            resource: &ask.resource,
+            facts: &ask.facts,
+            situation,
+            all,
+            overlay: &[],
+        };
         let mut judged = self.judge(&case, door);
+        self.sample(ask.id, &case);
         if caller.is_supposed() {
             // A supposed caller may be asked about, never act.
             judged.verdict = VerdictKind::Deny;
@@ -178,10 +189,43 @@ impl Snapshot {
         }
     }
 
+    /// The same snapshot, with a sample of its evaluations put into `shadow` to be compared with the reference.
+    #[must_use]
+    pub fn watched(mut self, shadow: Arc<Shadow>) -> Self {
+        if let Some(evaluator) = &mut self.evaluator {
+            evaluator.shadow = Some(shadow);
+        }
+        self
+    }
+
+    /// Puts the evaluations of a sampled decision aside, before any remedy.
+    fn sample(&self, id: DecisionId, case: &Case<'_>) {
+        let Some(evaluator) = &self.evaluator else { return };
+        if !case.all && evaluator.shadow.as_ref().is_some_and(|shadow| shadow.takes(id)) {
+            for (place, member) in case.caller.members().enumerate() {
+                evaluate_and(evaluator, case, member, place, &Applied::default(), true);
+            }
+        }
+    }
+
     /// What would be decided, and why; also for supposed callers. The same evaluation as [`Snapshot::decide`], without a
     /// permit. Rule texts only with the right to read policy (`with_texts`).
     #[must_use]
     pub fn explain(&self, question: &Question<'_>, door: &Door, with_texts: bool) -> Explanation {
+        self.explain_with(question, door, with_texts, &[])
+    }
+
+    /// The same with entities, or attributes and parents of entities, that exist for this question alone. What `overlay` says of
+    /// an entity is added to what is known of it, or stands in its place: the caller answers for what it lets in. An overlay that
+    /// cannot be laid over the entities (a cycle, too many ancestors) denies as an error of policy.
+    #[must_use]
+    pub fn explain_with(
+        &self,
+        question: &Question<'_>,
+        door: &Door,
+        with_texts: bool,
+        overlay: &[Entity],
+    ) -> Explanation {
         let case = Case {
             caller: question.caller,
             action: question.action,
@@ -189,6 +233,7 @@ impl Snapshot {
             facts: question.facts,
             situation: question.situation,
             all: false,
+            overlay,
         };
         let judged = self.judge(&case, door);
         let bundle = self.bundle().filter(|_| with_texts).map(|bundle| &**bundle);
@@ -243,8 +288,8 @@ impl Snapshot {
         let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
         let system = EntityRef::system();
         let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
-        self.entities.users().iter().any(|name| {
-            let caller = suppose(name);
+        self.entities.users().any(|name| {
+            let caller = suppose(&name);
             let case = Case {
                 caller: &caller,
                 action: Action::PolicyApply,
@@ -252,6 +297,7 @@ impl Snapshot {
                 facts: &facts,
                 situation: &situation,
                 all: false,
+                overlay: &[],
             };
             self.judge(&case, &Door::none()).verdict == VerdictKind::Permit
         })
@@ -282,6 +328,7 @@ struct Case<'a> {
     facts: &'a AskFacts,
     situation: &'a Situation,
     all: bool,
+    overlay: &'a [Entity],
 }
 
 struct Judged {
@@ -441,6 +488,18 @@ fn evaluate(
     place: usize,
     applied: &Applied,
 ) -> Option<Evaluation> {
+    evaluate_and(evaluator, case, member, place, applied, false)
+}
+
+/// The same, and with `watched` hands it over to be compared with the reference.
+fn evaluate_and(
+    evaluator: &Evaluator,
+    case: &Case<'_>,
+    member: &Member,
+    place: usize,
+    applied: &Applied,
+    watched: bool,
+) -> Option<Evaluation> {
     let triple = Triple {
         principal: uid(member.principal.kind.entity_type(), &member.principal.name)?,
         action: uid("Action", case.action.name())?,
@@ -469,5 +528,13 @@ fn evaluate(
         obligations: &applied.obligations,
         approvals: &applied.approvals,
     };
-    evaluator.evaluate(&triple, &conditions, case.all)
+    let evaluation = if case.overlay.is_empty() {
+        evaluator.evaluate(&triple, &conditions, case.all)?
+    } else {
+        evaluator.evaluate_with(&triple, &conditions, case.overlay)?
+    };
+    if watched {
+        evaluator.watch(&triple, &conditions, &evaluation);
+    }
+    Some(evaluation)
 }

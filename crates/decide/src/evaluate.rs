@@ -1,28 +1,32 @@
 //! One evaluation: one principal, one action, one resource, one context. Chains and remedies are made of these.
 
-use std::collections::{BTreeSet, HashMap};
-use std::str::FromStr as _;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bartizan_base::{Digest, Name};
-use cedar_policy::{Authorizer, Entity, EntityUid, Policy, PolicyId, PolicySet, Request};
+use cedar_policy::{Context, Entity, EntityUid};
 
-use crate::bundle::{CompiledBundle, Rule};
+use crate::bundle::CompiledBundle;
 use crate::context::{Conditions, Needs};
-use crate::entities::Entities;
+use crate::entities::{Entities, Node, View};
 use crate::index::{Index, Probe};
+use crate::inner::{self, Reads, Run, Slice};
+use crate::reference::{Ask, Picked};
+use crate::shadow::{Sample, Shadow};
 
-/// Prepared evaluations kept.
-const PREPARED_MAX: usize = 20_000;
+/// How far a rule may look from principal and resource, in attributes that name another entity: the owner of a resource, not
+/// the owner's manager (levels as in Cedar's RFC 76). Bundles with rules that look further do not compile, so what
+/// [`View::reach`] gives is everything that any rule can see.
+pub(crate) const LEVEL: u32 = 2;
 
 /// Policy and entities, made ready for evaluations.
 #[derive(Debug)]
 pub(crate) struct Evaluator {
     pub(crate) bundle: Arc<CompiledBundle>,
     entities: Arc<Entities>,
-    index: Index,
-    authorizer: Authorizer,
-    prepared: Mutex<HashMap<Triple, Arc<Prepared>>>,
+    /// None only when there were no more numbers for names; then every rule is evaluated.
+    index: Option<Arc<Index>>,
+    pub(crate) shadow: Option<Arc<Shadow>>,
 }
 
 /// Who does what on what. All of it lies within the tenant of the snapshot.
@@ -33,21 +37,8 @@ pub(crate) struct Triple {
     pub(crate) resource: EntityUid,
 }
 
-/// Everything about an evaluation that does not depend on its context.
-#[derive(Debug)]
-struct Prepared {
-    /// What of the constitution can apply, if anything.
-    constitution: Option<PolicySet>,
-    /// What the candidates can see of the context.
-    needs: Needs,
-    policies: PolicySet,
-    candidates: Vec<usize>,
-    entities: cedar_policy::Entities,
-    digest: Digest,
-}
-
 /// How one evaluation went.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Evaluation {
     pub(crate) permitted: bool,
     /// The rules that decided, as places in the bundle.
@@ -65,8 +56,19 @@ pub(crate) struct Evaluation {
     pub(crate) context: Digest,
 }
 
+/// By which way an evaluation is done. All give the same, which tests compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Rules whose scope matches, by the engine's inner evaluator.
+    Inner,
+    /// The same rules by the engine's public interface.
+    Public,
+    /// Every rule, by the engine's public interface, on a request that was validated.
+    Reference,
+}
+
 impl Evaluation {
-    fn nothing_yet(slice: Digest, context: Digest) -> Self {
+    pub(crate) const fn nothing_yet(slice: Digest, context: Digest) -> Self {
         Self {
             permitted: false,
             permits: Vec::new(),
@@ -78,12 +80,18 @@ impl Evaluation {
             context,
         }
     }
+
+    /// An ask that the schema does not know: nothing can be evaluated.
+    pub(crate) fn unaskable(mut self) -> Self {
+        self.erred.push(Name::literal("request"));
+        self
+    }
 }
 
 impl Evaluator {
     pub(crate) fn new(bundle: Arc<CompiledBundle>, entities: Arc<Entities>) -> Self {
-        let index = Index::build(&bundle.rules);
-        Self { bundle, entities, index, authorizer: Authorizer::new(), prepared: Mutex::default() }
+        let index = bundle.index(entities.names());
+        Self { bundle, entities, index, shadow: None }
     }
 
     /// Evaluates the rules that can apply; with `all`, every rule: the reference that the index is tested against. None
@@ -94,120 +102,149 @@ impl Evaluator {
         conditions: &Conditions<'_>,
         all: bool,
     ) -> Option<Evaluation> {
-        let prepared = self.prepare(triple, all)?;
-        let context = conditions.context(prepared.needs)?;
-        let mut out = Evaluation::nothing_yet(prepared.digest, conditions.digest()?);
-        // The reference checks the whole context against the schema; what is left out here no candidate can see.
-        let schema = all.then_some(&self.bundle.schema);
-        let Triple { principal, action, resource } = triple.clone();
-        let Ok(request) = Request::new(principal, action, resource, context, schema) else {
-            out.erred.push(Name::literal("request"));
-            return Some(out);
+        self.evaluate_in(&View::of(&self.entities), triple, conditions, self.way(all))
+    }
+
+    /// The same with entities, or attributes and parents of entities, that exist for this ask alone. What `overlay` says of
+    /// an entity is added to what is known of it, or stands in its place: the caller answers for what it lets in. An overlay
+    /// that cannot be laid over the entities is an error, which denies.
+    pub(crate) fn evaluate_with(
+        &self,
+        triple: &Triple,
+        conditions: &Conditions<'_>,
+        overlay: &[Entity],
+    ) -> Option<Evaluation> {
+        match View::with(&self.entities, overlay) {
+            Ok(view) => self.evaluate_in(&view, triple, conditions, self.way(false)),
+            Err(_) => {
+                let nothing = Evaluation::nothing_yet(Digest::of(b""), conditions.digest()?);
+                Some(nothing.unaskable())
+            }
+        }
+    }
+
+    fn way(&self, all: bool) -> Way {
+        if all || self.bundle.kept.doubted.load(Ordering::Relaxed) {
+            Way::Reference
+        } else if inner::INNER {
+            Way::Inner
+        } else {
+            Way::Public
+        }
+    }
+
+    pub(crate) fn evaluate_in(
+        &self,
+        view: &View<'_>,
+        triple: &Triple,
+        conditions: &Conditions<'_>,
+        way: Way,
+    ) -> Option<Evaluation> {
+        let principal = view.declared(&triple.principal)?;
+        let resource = view.declared(&triple.resource)?;
+        let ask = Ask { bundle: &self.bundle, view, triple, reach: view.reach([principal.1, resource.1]) };
+        let out = Evaluation::nothing_yet(ask.slice(), conditions.digest()?);
+        let index = self.index.as_deref();
+        let probe = index
+            .and_then(|index| Some(Probe { principal, action: index.action(&triple.action)?, resource }));
+        let Some((index, probe)) = index.zip(probe) else {
+            return ask.all(None, &conditions.context(Needs::ALL)?, out);
         };
-        if let Some(constitution) = &prepared.constitution {
-            let above = self.authorizer.is_authorized(&request, constitution, &prepared.entities);
-            out.erred.extend(above.diagnostics().errors().filter_map(name_of));
-            if above.decision() == cedar_policy::Decision::Deny {
-                let forbids = above.diagnostics().reason();
-                out.constitution = forbids.filter_map(|id| AsRef::<str>::as_ref(id).parse().ok()).collect();
-                out.constitution.sort();
-                return Some(out);
+        if way == Way::Reference {
+            return ask.all(Some((index, &probe)), &conditions.context(Needs::ALL)?, out);
+        }
+        let Some(candidates) = index.candidates(&probe) else { return Some(out.unaskable()) };
+        let picked = Picked::new(index, &probe, candidates);
+        let context = conditions.context(picked.needs)?;
+        if way == Way::Public {
+            return ask.some(&picked, &context, out);
+        }
+        self.by_inner(&ask, &probe, &picked, &context, out)
+    }
+
+    /// Evaluates the conditions of the rules that were picked.
+    fn by_inner(
+        &self,
+        ask: &Ask<'_>,
+        probe: &Probe<'_>,
+        picked: &Picked<'_>,
+        context: &Context,
+        mut out: Evaluation,
+    ) -> Option<Evaluation> {
+        let slice = slice(ask.view, probe, picked.reads, context).ready()?;
+        let Triple { principal, action, resource } = ask.triple;
+        let run = Run::new([principal, action, resource], context, &slice);
+        for (at, entry) in &picked.constitution {
+            let name = || self.bundle.constitution.get(*at).map(|rule| rule.id.clone());
+            match run.holds(&entry.condition) {
+                Ok(true) => out.constitution.extend(name()),
+                Ok(false) => {}
+                Err(_) => out.erred.extend(name()),
             }
         }
-        let response = self.authorizer.is_authorized(&request, &prepared.policies, &prepared.entities);
-        out.erred.extend(response.diagnostics().errors().filter_map(name_of));
-        let satisfied: BTreeSet<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
-        for at in &prepared.candidates {
-            let Some(rule) = self.bundle.rules.get(*at) else { continue };
-            match (satisfied.contains(rule.id.as_str()), rule.forbids) {
-                (true, true) => out.forbids.push(*at),
-                (true, false) => out.permits.push(*at),
-                (false, false) => out.near.push(*at),
-                (false, true) => {}
+        if !out.constitution.is_empty() {
+            out.constitution.sort();
+            out.erred.sort();
+            return Some(out);
+        }
+        for (at, entry) in &picked.rules {
+            match (run.holds(&entry.condition), entry.forbids) {
+                (Ok(true), true) => out.forbids.push(*at),
+                (Ok(true), false) => out.permits.push(*at),
+                (Ok(false), true) => {}
+                (Ok(false), false) => out.near.push(*at),
+                (Err(_), forbids) => {
+                    out.erred.extend(self.bundle.rules.get(*at).map(|rule| rule.id.clone()));
+                    if !forbids {
+                        out.near.push(*at);
+                    }
+                }
             }
         }
-        out.permitted = response.decision() == cedar_policy::Decision::Allow && out.erred.is_empty();
+        out.erred.sort();
+        out.permitted = out.forbids.is_empty() && !out.permits.is_empty() && out.erred.is_empty();
         Some(out)
     }
 
-    /// Candidates and entities for one triple. They follow from the snapshot alone, so they are kept as long as it is.
-    fn prepare(&self, triple: &Triple, all: bool) -> Option<Arc<Prepared>> {
-        if !all && let Some(found) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(triple)
-        {
-            return Some(found.clone());
-        }
-        let (bundle, Triple { principal, action, resource }) = (&self.bundle, triple);
-        let slice = self.entities.slice([principal, resource])?;
-        let no_groups = Vec::new();
-        let groups = bundle.action_groups.get(action).unwrap_or(&no_groups);
-        let actions: Vec<&str> =
-            std::iter::once(action).chain(groups).map(|uid| uid.id().unescaped()).collect();
-        let probe = Probe {
-            principal,
-            principal_in: &self.entities.node(principal)?.within,
-            actions: &actions,
-            resource,
-            resource_in: &self.entities.node(resource)?.within,
-        };
-        let candidates = if all {
-            (0..bundle.rules.len()).collect()
-        } else {
-            self.index.candidates(&bundle.rules, &probe)
-        };
-        let chosen: Vec<&Rule> = candidates.iter().filter_map(|at| bundle.rules.get(*at)).collect();
-        let above: Vec<&Rule> =
-            bundle.constitution.iter().filter(|rule| all || rule.scope.matches(&probe)).collect();
-        let needs = chosen.iter().chain(&above).map(|rule| rule.needs).fold(Needs::default(), Needs::and);
-        let policies = set_of(&chosen)?;
-        let constitution = if above.is_empty() { None } else { Some(with_otherwise(set_of(&above)?)?) };
-        let entities = slice.entities.add_entities(action_entities(action, groups), None).ok()?;
-        let prepared = Arc::new(Prepared {
-            constitution,
-            needs: if all { Needs::ALL } else { needs },
-            policies,
-            candidates,
-            entities,
-            digest: slice.digest,
+    /// Hands an evaluation over to be compared with the reference, off the path of the request.
+    pub(crate) fn watch(&self, triple: &Triple, conditions: &Conditions<'_>, evaluation: &Evaluation) {
+        let Some(shadow) = &self.shadow else { return };
+        let Some(context) = conditions.context(Needs::ALL) else { return };
+        shadow.put(Sample {
+            bundle: self.bundle.clone(),
+            entities: self.entities.clone(),
+            triple: triple.clone(),
+            context,
+            evaluation: evaluation.clone(),
         });
-        if !all {
-            let mut kept = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() >= PREPARED_MAX {
-                kept.clear();
-            }
-            kept.insert(triple.clone(), prepared.clone());
+    }
+}
+
+/// The entities that the picked rules can look at, and no more.
+fn slice(view: &View<'_>, probe: &Probe<'_>, reads: Reads, context: &Context) -> Slice {
+    let mut slice = Slice::default();
+    let above = |node: &Node| if reads.above { view.uids(&node.above) } else { Vec::new() };
+    let mut seen: Vec<u32> = Vec::new();
+    let mut add = |id: u32, node: &Node, above: Vec<EntityUid>| {
+        if !seen.contains(&id) {
+            seen.push(id);
+            slice.add(node, above.into_iter().filter(|uid| *uid != node.uid).collect());
         }
-        Some(prepared)
+    };
+    if reads.entities {
+        for (id, node) in [probe.principal, probe.resource] {
+            add(id, node, above(node));
+            if reads.pointed {
+                view.pointed(node).for_each(|(id, node)| add(id, node, above(node)));
+            }
+        }
     }
-}
-
-fn name_of(error: &cedar_policy::AuthorizationError) -> Option<Name> {
-    let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
-    let id: &str = error.policy_id().as_ref();
-    Some(Name::from_str(id).unwrap_or_else(|_| Name::literal("unnamed")))
-}
-
-/// The rules as a set for the engine. Ids are unique in a compiled bundle.
-fn set_of(rules: &[&Rule]) -> Option<PolicySet> {
-    let mut set = PolicySet::new();
-    for rule in rules {
-        set.add(rule.policy.clone()).ok()?;
+    // Whatever a context names, a rule may look at: it is there whole.
+    for (id, node) in inner::named_in(context).iter().filter_map(|uid| view.declared(uid)) {
+        add(id, node, view.uids(&node.above));
     }
-    Some(set)
-}
-
-/// The constitution only forbids: whatever it does not forbid is left to the tenant's policy.
-fn with_otherwise(mut set: PolicySet) -> Option<PolicySet> {
-    static OTHERWISE: LazyLock<Option<Policy>> = LazyLock::new(|| {
-        let id = PolicyId::new("constitution-otherwise");
-        Policy::parse(Some(id), "permit (principal, action, resource);").ok()
-    });
-    set.add(OTHERWISE.clone()?).ok()?;
-    Some(set)
-}
-
-/// The action and the groups it is in, directly or not, as the schema says.
-fn action_entities(action: &EntityUid, groups: &[EntityUid]) -> Vec<Entity> {
-    let mut out = vec![Entity::new_no_attrs(action.clone(), groups.iter().cloned().collect())];
-    out.extend(groups.iter().map(|group| Entity::new_no_attrs(group.clone(), [].into())));
-    out
+    if reads.above {
+        slice.add_action(&probe.action.grouped);
+    }
+    slice
 }
