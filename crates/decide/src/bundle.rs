@@ -454,3 +454,22 @@ fn miette_line(error: &dyn miette::Diagnostic, text: &str) -> usize {
     let offset = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
     offset.and_then(|at| text.get(..at)).map_or(0, |before| before.matches('\n').count() + 1)
 }
+
+#[cfg(test)]
+impl CompiledBundle {
+    /// A bundle of rules that a test has made, whatever the checks would say of them.
+    pub(crate) fn of_rules(schema: Schema, rules: &[Policy], constitution: &[Policy]) -> Self {
+        let rule = |policy: &Policy| {
+            let forbids = policy.effect() == Effect::Forbid;
+            Rule { forbids, ..rule_of_constitution(policy).unwrap() }
+        };
+        Self {
+            digest: Digest::of(b"test"),
+            action_groups: action_groups(&schema).unwrap(),
+            schema,
+            rules: rules.iter().map(rule).collect(),
+            constitution: constitution.iter().map(rule).collect(),
+            kept: Kept::default(),
+        }
+    }
+}

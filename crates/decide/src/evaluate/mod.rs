@@ -248,3 +248,8 @@ fn slice(view: &View<'_>, probe: &Probe<'_>, reads: Reads, context: &Context) ->
     }
     slice
 }
+
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod tests;
