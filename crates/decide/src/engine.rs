@@ -90,6 +90,12 @@ impl Snapshot {
         self.evaluator.as_ref().map(|evaluator| &evaluator.bundle)
     }
 
+    /// The entities that it decides over.
+    #[must_use]
+    pub const fn entities(&self) -> &Arc<Entities> {
+        &self.entities
+    }
+
     /// Decides an ask: for every member of the caller's chain, with the strongest verdict of all.
     pub fn decide<O: Operation>(
         &self,

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, CompiledBundle, Entities, Snapshot};
+use bartizan_decide::{Bundle, CompiledBundle, Entities, EntitiesError, Mismatch, Shadow, Snapshot};
 use bartizan_identify::{Directory, EpochEntry, KeyEntry};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
-use bartizan_model::{Document, KeyId, ReasonCode, Tenant};
+use bartizan_model::{Document, EntityRef, KeyId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::{EpochKind, State, Store, StoreError};
 
@@ -55,6 +55,8 @@ pub struct Keeper {
     /// One reload at a time, so that an older state never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
     rejected: AtomicU64,
+    /// A sample of evaluations that are done again by every rule.
+    shadow: Arc<Shadow>,
     /// When keys were last used, until it is written down: advisory, so a crash may lose the last of it.
     uses: Mutex<HashMap<KeyId, Timestamp>>,
 }
@@ -84,6 +86,7 @@ impl Keeper {
             clock,
             reloading: tokio::sync::Mutex::default(),
             rejected: AtomicU64::new(0),
+            shadow: Arc::default(),
             uses: Mutex::default(),
         };
         keeper.reload().await?;
@@ -113,6 +116,33 @@ impl Keeper {
     #[must_use]
     pub fn bundles_rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// The sample of evaluations that are done again by every rule, and how that went.
+    #[must_use]
+    pub fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// Does the evaluations that were sampled again by every rule, on a thread where that may take its time. One that differs
+    /// is an alarm; the index of its bundle is not used any more.
+    pub async fn compare(&self) {
+        let shadow = self.shadow.clone();
+        match tokio::task::spawn_blocking(move || shadow.check()).await {
+            Ok(mismatches) => self.tell(mismatches).await,
+            Err(error) => tracing::error!(%error, "sampled evaluations could not be done again"),
+        }
+    }
+
+    async fn tell(&self, mismatches: Vec<Mismatch>) {
+        for mismatch in mismatches {
+            tracing::error!(%mismatch, "the index decided otherwise than all rules; from now on all rules are evaluated");
+            let Mismatch { bundle, slice, context, rules } = mismatch;
+            let event = System::DecisionMismatch { bundle, slice, context, rules };
+            if let Err(error) = self.recorder.system(event).await {
+                tracing::error!(%error, "a wrong decision of the index could not be recorded");
+            }
+        }
     }
 
     /// Notes that a key was used.
@@ -169,9 +199,10 @@ impl Keeper {
         for tenant in names {
             let documents: Vec<Document> =
                 state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d.clone()).collect();
-            let entities = Entities::build(&documents).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            let entities = entities(&state, tenant, &documents, previous);
+            let entities = entities.map_err(|e| StoreError::Corrupt(e.to_string()))?;
             let bundle = self.bundle(&state, tenant, previous.tenants.get(tenant)).await;
-            let policy = Arc::new(Snapshot::new(bundle, Arc::new(entities)));
+            let policy = Arc::new(Snapshot::new(bundle, entities).watched(self.shadow.clone()));
             tenants.insert(tenant.clone(), TenantWorld::new(policy, &documents));
         }
         Ok(World { state: Arc::new(state), directory, tenants })
@@ -234,6 +265,36 @@ impl TenantWorld {
         }
         Self { policy, models: Arc::new(models), upstreams: Arc::new(upstreams), issuers: Arc::new(issuers) }
     }
+}
+
+/// The tenant's entities: those before with what has changed, or all anew where that is as good.
+fn entities(
+    state: &State,
+    tenant: &Tenant,
+    documents: &[Document],
+    previous: &World,
+) -> Result<Arc<Entities>, EntitiesError> {
+    let anew = || Entities::build(documents).map(Arc::new);
+    let Some(before) = previous.tenants.get(tenant).map(|t| t.policy.entities()) else { return anew() };
+    let revisions = |state: &State| -> HashMap<EntityRef, u64> {
+        state
+            .documents
+            .iter()
+            .filter(|(t, ..)| t == tenant)
+            .map(|(_, d, revision)| (d.entity(), *revision))
+            .collect()
+    };
+    let (old, new) = (revisions(&previous.state), revisions(state));
+    let same = |document: &&Document| old.get(&document.entity()) == new.get(&document.entity());
+    let changed: Vec<Document> = documents.iter().filter(|d| !same(d)).cloned().collect();
+    let gone: Vec<EntityRef> = old.into_keys().filter(|what| !new.contains_key(what)).collect();
+    if before.is_worn() || (changed.len() + gone.len()) * 4 > documents.len() + 4 {
+        return anew();
+    }
+    if changed.is_empty() && gone.is_empty() {
+        return Ok(before.clone());
+    }
+    before.with_documents(&changed, &gone).map(Arc::new)
 }
 
 fn directory(state: &State) -> Directory {

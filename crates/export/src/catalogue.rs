@@ -60,6 +60,12 @@ pub fn example(kind: crate::Kind) -> Body {
         Kind::PolicyRejected => {
             Body::System(System::PolicyRejected { bundle: Some(Digest::of(b"a broken bundle")) })
         }
+        Kind::DecisionMismatch => Body::System(System::DecisionMismatch {
+            bundle: Digest::of(b"a bundle"),
+            slice: Digest::of(b"entities"),
+            context: Digest::of(b"conditions"),
+            rules: vec![Name::literal("prod-models-need-strong-login")],
+        }),
     }
 }
 

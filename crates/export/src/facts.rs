@@ -173,6 +173,10 @@ impl<'a> Facts<'a> {
             Some(System::PolicyRejected { bundle: Some(bundle) }) => {
                 out.push_str(&format!(", bundle {bundle}"));
             }
+            Some(System::DecisionMismatch { bundle, rules, .. }) => {
+                let rules: Vec<&str> = rules.iter().map(AsRef::as_ref).collect();
+                out.push_str(&format!(", bundle {bundle}, rules [{}]", rules.join(", ")));
+            }
             Some(System::Checkpoint { origin, size, .. }) => {
                 out.push_str(&format!(", {origin}, {size} entries"));
             }

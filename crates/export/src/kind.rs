@@ -56,6 +56,8 @@ kinds! {
     Reapplied "system.reapplied",
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected "system.policy_rejected",
+    /// The index of a policy bundle decided otherwise than all of its rules would have.
+    DecisionMismatch "system.decision_mismatch",
 }
 
 impl Kind {
@@ -78,6 +80,7 @@ impl Kind {
             Body::System(System::Expired { .. }) => Self::Expired,
             Body::System(System::Reapplied { .. }) => Self::Reapplied,
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
+            Body::System(System::DecisionMismatch { .. }) => Self::DecisionMismatch,
         }
     }
 }

@@ -39,9 +39,10 @@ impl Severity {
                 | System::Checkpoint { .. } => Self::Informational,
                 System::Erased { .. } | System::Reapplied { .. } => Self::Low,
                 System::TailCut { .. } => Self::Medium,
-                System::Recovered { .. } | System::PolicyRejected { .. } | System::Unwitnessed { .. } => {
-                    Self::High
-                }
+                System::Recovered { .. }
+                | System::PolicyRejected { .. }
+                | System::DecisionMismatch { .. }
+                | System::Unwitnessed { .. } => Self::High,
             },
         }
     }

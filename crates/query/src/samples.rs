@@ -166,6 +166,12 @@ fn system() -> impl Strategy<Value = Body> {
         select(TEXTS).prop_map(|what| System::Recovered { what: what.to_owned() }),
         Just(System::Initialised),
         option::of(digest()).prop_map(|bundle| System::PolicyRejected { bundle }),
+        (digest(), digest()).prop_map(|(bundle, slice)| System::DecisionMismatch {
+            bundle,
+            slice,
+            context: slice,
+            rules: Vec::new(),
+        }),
         (0..1_000_u64, digest()).prop_map(|(size, root)| System::Checkpoint {
             origin: "example.org/log/acme/2026q4".to_owned(),
             size,

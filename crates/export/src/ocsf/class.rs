@@ -179,7 +179,7 @@ pub const fn activity_of_kind(kind: Kind) -> Option<Activity> {
         Kind::Initialised => Activity::listed(Class::ApplicationLifecycle, 1),
         Kind::Erased | Kind::Expired | Kind::Reapplied => Activity::listed(Class::EntityManagement, 4),
         Kind::Checkpoint => Activity::other(Class::ApplicationLifecycle, "Checkpoint"),
-        Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected => {
+        Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected | Kind::DecisionMismatch => {
             Activity::listed(Class::ApplicationError, 1)
         }
         Kind::Recovered => Activity::listed(Class::EntityManagement, 3),
