@@ -166,3 +166,21 @@ impl Sample {
         Mismatch { bundle: self.bundle.digest(), slice, context, rules }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bartizan_base::Timestamp;
+    use bartizan_base::random::SeededRandom;
+
+    #[test]
+    fn one_decision_in_a_thousand_is_taken_and_always_the_same_ones() {
+        let random = SeededRandom::new(7);
+        let ids: Vec<DecisionId> =
+            (0..100_000).map(|n| DecisionId::new(Timestamp::from_secs(1_800_000_000 + n), &random)).collect();
+        let taken = |shadow: &Shadow| ids.iter().filter(|id| shadow.takes(**id)).count();
+        let (one, other) = (taken(&Shadow::default()), taken(&Shadow::default()));
+        assert!(one == other && (50..200).contains(&one), "{one} {other}");
+        assert_eq!((taken(&Shadow::one_in(0)), taken(&Shadow::one_in(1))), (0, ids.len()));
+    }
+}

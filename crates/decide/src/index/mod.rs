@@ -292,3 +292,50 @@ impl CompiledBundle {
         Some(index)
     }
 }
+
+#[cfg(test)]
+impl CompiledBundle {
+    /// Puts a broken index in the place of the right one: `mutate` is what went wrong.
+    pub(crate) fn plant(&self, names: &Arc<Names>, mutate: Mutation) {
+        let mut index = Index::build(self, names).unwrap();
+        let mut entries = std::mem::take(&mut index.entries);
+        for entry in &mut entries {
+            match mutate {
+                Mutation::IgnoresKinds => (entry.principal.kind, entry.resource.kind) = (NOBODY, NOBODY),
+                Mutation::IgnoresActions => entry.actions = None,
+                Mutation::IgnoresAncestors => {
+                    (entry.principal.within, entry.resource.within) = (NOBODY, NOBODY)
+                }
+                Mutation::DropsForbids => {}
+            }
+        }
+        for rules in [
+            &mut index.by_resource,
+            &mut index.within_resource,
+            &mut index.by_principal,
+            &mut index.within_principal,
+        ] {
+            rules.clear();
+        }
+        index.environments.values_mut().for_each(Vec::clear);
+        if mutate == Mutation::DropsForbids {
+            entries
+                .iter_mut()
+                .filter(|entry| entry.forbids)
+                .for_each(|entry| entry.actions = Some(Arc::from([])));
+        }
+        index.post(&entries);
+        index.entries = entries;
+        *self.kept.index.lock().unwrap() = Some((names.clone(), Arc::new(index)));
+    }
+}
+
+/// Ways in which an index could be broken.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    IgnoresKinds,
+    IgnoresActions,
+    IgnoresAncestors,
+    DropsForbids,
+}
