@@ -448,10 +448,7 @@ fn rules_that_look_beyond_what_is_in_reach_are_refused_with_the_reason() {
         let files = [("a.cedar".to_owned(), rule), ("schema/a.cedarschema".to_owned(), schema.to_owned())];
         CompiledBundle::compile(&Bundle { files: files.into() }).map(drop).map_err(|e| e.to_string())
     };
-    assert_eq!(
-        compile("resource.site.region == Region::\"south\""),
-        Ok(())
-    );
+    assert_eq!(compile("resource.site.region == Region::\"south\""), Ok(()));
     let told = compile("resource.site.region.name == \"north\"").unwrap_err();
     assert!(told.contains("not further (2 levels)"), "{told}");
     let told = compile("User::\"alice\".status == \"active\"").unwrap_err();

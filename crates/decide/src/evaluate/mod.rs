@@ -154,6 +154,9 @@ impl Evaluator {
             return ask.all(Some((index, &probe)), &conditions.context(Needs::ALL)?, out);
         }
         let Some(candidates) = index.candidates(&probe) else { return Some(out.unaskable()) };
+        if !probe.action.takes(&self.bundle.schema, || conditions.context(Needs::ALL)) {
+            return Some(out.unaskable());
+        }
         let picked = Picked::new(index, &probe, candidates);
         let context = conditions.context(picked.needs)?;
         if way == Way::Public {
@@ -171,7 +174,7 @@ impl Evaluator {
         context: &Context,
         mut out: Evaluation,
     ) -> Option<Evaluation> {
-        let slice = slice(ask.view, probe, picked.reads, context).ready()?;
+        let slice = slice(ask.view, probe, picked.reads).ready()?;
         let Triple { principal, action, resource } = ask.triple;
         let run = Run::new([principal, action, resource], context, &slice);
         for (at, entry) in &picked.constitution {
@@ -221,7 +224,7 @@ impl Evaluator {
 }
 
 /// The entities that the picked rules can look at, and no more.
-fn slice(view: &View<'_>, probe: &Probe<'_>, reads: Reads, context: &Context) -> Slice {
+fn slice(view: &View<'_>, probe: &Probe<'_>, reads: Reads) -> Slice {
     let mut slice = Slice::default();
     let above = |node: &Node| if reads.above { view.uids(&node.above) } else { Vec::new() };
     let mut seen: Vec<u32> = Vec::new();
@@ -238,10 +241,6 @@ fn slice(view: &View<'_>, probe: &Probe<'_>, reads: Reads, context: &Context) ->
                 view.pointed(node).for_each(|(id, node)| add(id, node, above(node)));
             }
         }
-    }
-    // Whatever a context names, a rule may look at: it is there whole.
-    for (id, node) in inner::named_in(context).iter().filter_map(|uid| view.declared(uid)) {
-        add(id, node, view.uids(&node.above));
     }
     if reads.above {
         slice.add_action(&probe.action.grouped);

@@ -178,3 +178,69 @@ fn a_decision_of_a_broken_index_is_found_and_the_index_not_used_again() {
     assert_eq!(shadow.dropped(), 1_000 - 256);
     assert_eq!((shadow.check().len(), shadow.checked()), (0, 258));
 }
+
+#[test]
+fn what_only_validation_would_refuse_is_refused_by_the_index_too() {
+    let own = "entity Level enum [\"one\", \"two\"]; \
+        action \"level:set\" appliesTo { principal: [User], resource: [Level], context: Context }; \
+        action \"level:own\" appliesTo { principal: [User], resource: [Model], context: { ticket: Long } };";
+    let house = include_str!("../schema.cedarschema");
+    let schema: cedar_policy::Schema = format!("{house}{own}").parse().unwrap();
+    let all = cedar_policy::Policy::parse(
+        Some(cedar_policy::PolicyId::new("all")),
+        "@id(\"all\") permit (principal, action, resource);",
+    );
+    let bundle = Arc::new(CompiledBundle::of_rules(schema, &[all.unwrap()], &[]));
+    let uid = |kind: &str, id: &str| format!("{kind}::\"{id}\"").parse::<EntityUid>().unwrap();
+    let things =
+        [uid("User", "u"), uid("Model", "m"), uid("Level", "one"), uid("Level", "three"), uid("Group", "g")];
+    let entities =
+        Entities::default().with(&things.map(|id| Entity::new_no_attrs(id, [].into())), &[]).unwrap();
+    let evaluator = Evaluator::new(bundle, Arc::new(entities));
+    let (facts, none, session) = (AskFacts::default(), BTreeSet::new(), Label::bottom());
+    let conditions = conditions(&mut World::new(1).dice, &facts, &none, &session);
+    for (principal, action, resource, permitted) in [
+        (uid("User", "u"), "level:set", uid("Level", "one"), true),
+        // Not among those that the schema lists.
+        (uid("User", "u"), "level:set", uid("Level", "three"), false),
+        // Of a type that the action does not apply to.
+        (uid("User", "u"), "level:set", uid("Model", "m"), false),
+        (uid("Group", "g"), "level:set", uid("Level", "one"), false),
+        // Our conditions are not what this action is asked with.
+        (uid("User", "u"), "level:own", uid("Model", "m"), false),
+        (uid("User", "u"), "level:unheard", uid("Model", "m"), false),
+    ] {
+        let triple = Triple { principal, action: uid("Action", action), resource };
+        let by =
+            |way| evaluator.evaluate_in(&View::of(&evaluator.entities), &triple, &conditions, way).unwrap();
+        let [inner, public, reference] = [Way::Inner, Way::Public, Way::Reference].map(by);
+        assert_eq!((&inner, &public, inner.permitted), (&reference, &reference, permitted), "{triple:?}");
+    }
+}
+
+/// Nothing that a context names is in reach, so none of the house's conditions may name an entity.
+#[test]
+fn conditions_name_no_entities() {
+    let house = include_str!("../schema.cedarschema").parse::<cedar_policy::SchemaFragment>().unwrap();
+    let json = house.to_json_value().unwrap();
+    let kinds = json[""]["entityTypes"].as_object().unwrap();
+    fn names(json: &serde_json::Value, out: &mut Vec<String>) {
+        match json {
+            serde_json::Value::Object(members) => {
+                if let (Some("EntityOrCommon" | "Entity"), Some(name)) =
+                    (members.get("type").and_then(|t| t.as_str()), members.get("name"))
+                {
+                    out.push(name.as_str().unwrap().to_owned());
+                }
+                members.values().for_each(|value| names(value, out));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, out)),
+            _ => {}
+        }
+    }
+    let mut named = Vec::new();
+    names(&json[""]["commonTypes"], &mut named);
+    names(&json[""]["actions"], &mut named);
+    let entities: Vec<&String> = named.iter().filter(|name| kinds.contains_key(name.as_str())).collect();
+    assert!(entities.is_empty() && named.contains(&"String".to_owned()), "{entities:?}");
+}

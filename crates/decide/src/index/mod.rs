@@ -9,14 +9,14 @@ mod scope;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cedar_policy::{EntityUid, Schema};
+use cedar_policy::{Context, EntityUid, Schema};
 
 use crate::bundle::{CompiledBundle, Rule};
 use crate::context::Needs;
 use crate::entities::{NOBODY, Names, Node, Ready};
-use crate::inner::{Condition, Grouped};
+use crate::inner::{self, Condition, Grouped};
 use scope::{Actions, Place};
 
 pub(crate) use scope::Scope;
@@ -50,8 +50,21 @@ struct Spot {
 #[derive(Debug)]
 pub(crate) struct Act {
     number: u32,
+    uid: EntityUid,
     /// The action and the groups it is in.
     pub(crate) grouped: Grouped,
+    /// Whether our conditions are those that the schema gives the action; found when it is first asked for.
+    takes: OnceLock<bool>,
+}
+
+impl Act {
+    /// Whether the schema lets our conditions stand with this action. A bundle's own action could want others, and is then
+    /// never permitted.
+    pub(crate) fn takes(&self, schema: &Schema, context: impl FnOnce() -> Option<Context>) -> bool {
+        *self
+            .takes
+            .get_or_init(|| context().is_some_and(|context| context.validate(schema, &self.uid).is_ok()))
+    }
 }
 
 /// An ask as the index sees it.
@@ -74,6 +87,8 @@ pub(crate) struct Index {
     /// Every environment that the schema knows, with the rules that name nobody.
     environments: HashMap<Environment, Vec<u32>, BuildHasherDefault<Ready>>,
     actions: HashMap<EntityUid, Act>,
+    /// Types of which the schema lists every entity there can be.
+    listed: ByNumber<Vec<u32>>,
 }
 
 impl Spot {
@@ -169,7 +184,8 @@ impl Index {
         let mut actions = HashMap::new();
         for (number, (uid, groups)) in bundle.action_groups.iter().enumerate() {
             let grouped = Grouped::new(uid.clone(), groups);
-            actions.insert(uid.clone(), Act { number: u32::try_from(number).ok()?, grouped });
+            let number = u32::try_from(number).ok()?;
+            actions.insert(uid.clone(), Act { number, uid: uid.clone(), grouped, takes: OnceLock::new() });
         }
         let mut bits = Bits { actions: &actions, groups: &bundle.action_groups, kept: HashMap::new() };
         let mut entries = |rules: &[Rule]| -> Option<Vec<Entry>> {
@@ -177,7 +193,12 @@ impl Index {
         };
         let (constitution, entries) = (entries(&bundle.constitution)?, entries(&bundle.rules)?);
         let environments = environments(&bundle.schema, names, &actions);
-        let mut index = Self { constitution, environments, actions, ..Self::default() };
+        let listed = inner::enumerated(&bundle.schema).into_iter().map(|(kind, uids)| {
+            let ids: Option<Vec<u32>> = uids.iter().map(|uid| names.of(uid)).collect();
+            Some((names.kind(&kind), ids?))
+        });
+        let listed = listed.collect::<Option<_>>()?;
+        let mut index = Self { constitution, environments, actions, listed, ..Self::default() };
         index.post(&entries);
         index.entries = entries;
         Some(index)
@@ -233,6 +254,11 @@ impl Index {
     pub(crate) fn candidates(&self, probe: &Probe<'_>) -> Option<Vec<u32>> {
         let (principal, resource) = (probe.principal, probe.resource);
         let environment = (principal.1.kind, probe.action.number, resource.1.kind);
+        let unlisted =
+            |(id, node): (u32, &Node)| self.listed.get(&node.kind).is_some_and(|ids| !ids.contains(&id));
+        if !self.listed.is_empty() && (unlisted(principal) || unlisted(resource)) {
+            return None;
+        }
         let mut out = Vec::with_capacity(16);
         let mut take = |rules: &[u32]| {
             let matching =

@@ -97,7 +97,7 @@ impl Facts {
 }
 
 /// Every entity that `value` names.
-pub(crate) fn entities_in(value: &Value, out: &mut Vec<EntityUid>) {
+fn entities_in(value: &Value, out: &mut Vec<EntityUid>) {
     match &value.value {
         ValueKind::Lit(Literal::EntityUID(uid)) => out.push(EntityUid::from(uid.as_ref().clone())),
         ValueKind::Lit(_) | ValueKind::ExtensionValue(_) => {}

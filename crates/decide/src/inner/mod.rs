@@ -10,11 +10,12 @@ mod json;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cedar_policy::{Context, Entity, EntityUid};
+use cedar_policy::{Context, Entity, EntityTypeName, EntityUid, Schema};
 use cedar_policy_core::ast;
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
 pub(crate) use facts::Facts;
@@ -120,12 +121,15 @@ impl<'a> Run<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unevaluable;
 
-/// The entities that a context names: a rule may look at them.
-pub(crate) fn named_in(context: &Context) -> Vec<EntityUid> {
-    let mut out = Vec::new();
-    let inner: &ast::Context = context.as_ref();
-    if let ast::Context::Value(members) = inner {
-        members.values().for_each(|value| facts::entities_in(value, &mut out));
-    }
-    out
+/// The types of which a schema lists every entity there can be.
+pub(crate) fn enumerated(schema: &Schema) -> Vec<(EntityTypeName, Vec<EntityUid>)> {
+    let inner: &cedar_policy_core::validator::ValidatorSchema = schema.as_ref();
+    let listed = inner.entity_types().filter_map(|kind| match &kind.kind {
+        ValidatorEntityTypeKind::Enum(ids) => {
+            let uid = |id: &ast::Eid| ast::EntityUID::from_components(kind.name().clone(), id.clone(), None);
+            Some((kind.name().clone().into(), ids.iter().map(|id| uid(id).into()).collect()))
+        }
+        ValidatorEntityTypeKind::Standard(_) | ValidatorEntityTypeKind::External => None,
+    });
+    listed.collect()
 }
