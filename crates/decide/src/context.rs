@@ -103,7 +103,7 @@ impl Conditions<'_> {
                 pairs.push((name.to_owned(), value));
             }
         }
-        Context::from_pairs(pairs).ok()
+        crate::inner::context(pairs)
     }
 
     /// One attribute; inside, nothing where an optional one is absent.

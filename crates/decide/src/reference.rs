@@ -185,7 +185,7 @@ fn name_of(error: &AuthorizationError) -> Option<Name> {
 }
 
 /// The rules as a set for the engine. Ids are unique in a compiled bundle.
-fn set_of<'a>(rules: &mut dyn Iterator<Item = &'a Rule>) -> Option<PolicySet> {
+fn set_of(rules: &mut dyn Iterator<Item = &Rule>) -> Option<PolicySet> {
     let mut set = PolicySet::new();
     for rule in rules {
         set.add(rule.policy.clone()).ok()?;

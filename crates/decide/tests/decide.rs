@@ -478,7 +478,7 @@ fn what_is_said_for_one_question_counts_for_it_alone() {
     let verdict =
         |overlay: &[cedar_policy::Entity]| snapshot.explain_with(&question, &door(), false, overlay).verdict;
     assert_eq!(verdict(&[model.clone(), visitor.clone()]), VerdictKind::Permit);
-    for overlay in [&[][..], &[model.clone()], &[visitor]] {
+    for overlay in [&[][..], std::slice::from_ref(&model), &[visitor]] {
         assert_eq!(verdict(overlay), VerdictKind::Deny);
     }
     // One that cannot be laid over the entities denies, as an error.
