@@ -89,7 +89,7 @@ impl Connection {
             "POST /api/check/resources HTTP/1.1\r\nHost: cerbos\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        self.0.get_mut().write_all((head + &body).as_bytes())?;
+        self.0.get_mut().write_all(format!("{head}{body}").as_bytes())?;
         let answer = self.answer()?;
         let actions = answer["results"][0]["actions"].as_object().ok_or_else(|| format!("Cerbos said {answer}"))?;
         Ok(actions.values().any(|effect| effect == "EFFECT_ALLOW"))

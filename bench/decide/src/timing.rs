@@ -38,13 +38,17 @@ impl Times {
         sorted[at] as f64 / 1e3
     }
 
+    /// Processor time for one.
+    pub fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.each_ns.len() as f64
+    }
+
     /// Rows for one thing measured: the median, the 99th percentile, and processor time for one.
     pub fn values(&self, what: &str) -> Vec<Value> {
-        let each_cpu = self.cpu.as_secs_f64() * 1e6 / self.each_ns.len() as f64;
         vec![
             Value::new(format!("{what}_p50"), Some(self.quantile_us(0.5)), "us"),
             Value::new(format!("{what}_p99"), Some(self.quantile_us(0.99)), "us"),
-            Value::new(format!("{what}_cpu"), Some(each_cpu), "us"),
+            Value::new(format!("{what}_cpu"), Some(self.cpu_us()), "us"),
         ]
     }
 }

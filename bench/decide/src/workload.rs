@@ -138,29 +138,22 @@ impl World {
         text
     }
 
-    /// The asks, all different, half of them within a project of one of the asker's rules.
+    /// The asks, of different people on different models.
     pub fn asks(&self, number: usize) -> Vec<Asked> {
         let mut dice = Dice(99);
         let (users, models) = (self.size.users(), self.size.models());
         (0..number)
             .map(|n| {
-                let user = dice.roll(users);
-                let model = match self.rules.get(dice.roll(self.rules.len())) {
-                    Some(Rule::Role { project, .. }) if n % 2 == 0 => {
-                        project + self.size.nodes() * dice.roll((models / self.size.nodes()).max(1))
-                    }
-                    _ => dice.roll(models),
-                };
-                let user = match self.rules.get(dice.roll(self.rules.len())) {
-                    Some(Rule::Role { role, .. }) if n % 4 == 0 => {
-                        role + self.size.nodes() * dice.roll((users / self.size.nodes()).max(1))
-                    }
-                    _ => user,
-                };
+                let (mut user, mut model) = (dice.roll(users), dice.roll(models));
+                // Half of them by somebody whom a rule lets, and the rest by anybody.
+                if let (Some(Rule::Role { role, project }), 0) = (self.rules.get(dice.roll(self.rules.len())), n % 4 % 3) {
+                    user = role + self.size.nodes() * dice.roll((users / self.size.nodes()).max(1));
+                    model = project + self.size.nodes() * dice.roll((models / self.size.nodes()).max(1));
+                }
                 Asked {
                     user: user.min(users - 1),
                     model: model.min(models - 1),
-                    embed: dice.roll(4) == 0,
+                    embed: dice.roll(10) == 0,
                     level: u8::try_from(1 + dice.roll(2)).unwrap_or(1),
                     inside: dice.roll(4) != 0,
                 }
