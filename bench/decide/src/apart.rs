@@ -41,14 +41,19 @@ pub fn drive(effort: &Effort) -> Result<Vec<Value>, Error> {
     let snapshot = Snapshot::new(Some(bundle), store.clone());
     let requests = ours::requests(&world, &world.asks(effort.asks))?;
     let door = Door::model_calls();
-    let decide = |snapshot: &Snapshot, request: &ours::Request| drop(ours::decide(snapshot, request, &door, false));
+    let decide =
+        |snapshot: &Snapshot, request: &ours::Request| drop(ours::decide(snapshot, request, &door, false));
 
     let start = Instant::now();
     requests.iter().take(1_000).for_each(|request| decide(&snapshot, request));
     let all = start.elapsed().as_secs_f64() * 1e3;
     values.push(Value::new("batch_1000".to_owned(), Some(all), "ms"));
 
-    let chains: Vec<Caller> = world.asks(effort.asks).iter().map(|ask| chain(&world, ask.user, ask.model)).collect::<Result<_, _>>()?;
+    let chains: Vec<Caller> = world
+        .asks(effort.asks)
+        .iter()
+        .map(|ask| chain(&world, ask.user, ask.model))
+        .collect::<Result<_, _>>()?;
     let pairs: Vec<(&Caller, &ours::Request)> = chains.iter().zip(&requests).collect();
     let times = Times::of(&pairs, 100, |(caller, request)| {
         let request = ours::Request { caller: (*caller).clone(), model: request.model.clone(), ..**request };
@@ -66,9 +71,15 @@ pub fn drive(effort: &Effort) -> Result<Vec<Value>, Error> {
 }
 
 /// Single changes: a person's groups, and a folder that everything of a tenth of the projects lies in.
-fn changes(world: &World, store: &bartizan_decide::Entities, effort: &Effort, values: &mut Vec<Value>) -> Result<(), Error> {
+fn changes(
+    world: &World,
+    store: &bartizan_decide::Entities,
+    effort: &Effort,
+    values: &mut Vec<Value>,
+) -> Result<(), Error> {
     let mut store = store.clone();
-    let changed: Vec<_> = (0..effort.asks).map(|n| world.user(n * 7 % world.size.users())).collect::<Result<_, _>>()?;
+    let changed: Vec<_> =
+        (0..effort.asks).map(|n| world.user(n * 7 % world.size.users())).collect::<Result<_, _>>()?;
     let moved: Vec<_> = (0..effort.asks)
         .map(|n| {
             let mut document = world.user(n * 7 % world.size.users())?;
@@ -95,7 +106,12 @@ fn changes(world: &World, store: &bartizan_decide::Entities, effort: &Effort, va
 }
 
 /// A bundle compiled, checked and put in force while another thread decides.
-fn swap(cedar: &str, store: &Arc<bartizan_decide::Entities>, requests: &[ours::Request], values: &mut Vec<Value>) -> Result<(), Error> {
+fn swap(
+    cedar: &str,
+    store: &Arc<bartizan_decide::Entities>,
+    requests: &[ours::Request],
+    values: &mut Vec<Value>,
+) -> Result<(), Error> {
     let first = Arc::new(Snapshot::new(Some(ours::bundle(cedar.to_owned())?), store.clone()));
     let current = std::sync::RwLock::new(first);
     let done = AtomicBool::new(false);
@@ -118,8 +134,11 @@ fn swap(cedar: &str, store: &Arc<bartizan_decide::Entities>, requests: &[ours::R
             all
         });
         let start = Instant::now();
-        let changed = format!("{cedar}@id(\"one-more\") permit (principal == User::\"user1\", action == Action::\"model:embed\", resource);");
-        let compiled = ours::bundle(changed).map(|bundle| Arc::new(Snapshot::new(Some(bundle), store.clone())));
+        let changed = format!(
+            "{cedar}@id(\"one-more\") permit (principal == User::\"user1\", action == Action::\"model:embed\", resource);"
+        );
+        let compiled =
+            ours::bundle(changed).map(|bundle| Arc::new(Snapshot::new(Some(bundle), store.clone())));
         if let (Ok(next), Ok(mut current)) = (compiled, current.write()) {
             *current = next;
         }
@@ -139,8 +158,10 @@ fn swap(cedar: &str, store: &Arc<bartizan_decide::Entities>, requests: &[ours::R
 fn chain(world: &World, one: usize, other: usize) -> Result<Caller, Error> {
     let member = |n: usize| -> Result<Member, Error> {
         let n = n % world.size.users();
-        let principal = Principal { kind: PrincipalKind::User, name: format!("user{n}").parse()?, id: principal(n) };
-        let assurance = Assurance { level: AssuranceLevel::Aal1, methods: Vec::new(), at: ours::NOW, via: None };
+        let principal =
+            Principal { kind: PrincipalKind::User, name: format!("user{n}").parse()?, id: principal(n) };
+        let assurance =
+            Assurance { level: AssuranceLevel::Aal1, methods: Vec::new(), at: ours::NOW, via: None };
         Ok(Member { principal, assurance, binding: Binding::None, device: None, risk: Risk::default() })
     };
     Ok(Caller::suppose(Tenant::default_tenant(), member(one)?, vec![member(other)?]))

@@ -52,7 +52,11 @@ pub fn drive(effort: &Effort) -> Result<Vec<Value>, Error> {
                 return Err(error);
             }
             let name = format!("decide_{}_{}", short(rules), short(entities));
-            eprintln!("  {name}: p50 {:.1} us, {permitted} of {} permitted", times.quantile_us(0.5), asks.len() + 20);
+            eprintln!(
+                "  {name}: p50 {:.1} us, {permitted} of {} permitted",
+                times.quantile_us(0.5),
+                asks.len() + 20
+            );
             values.extend(times.values(&name));
         }
     }
@@ -92,7 +96,8 @@ fn store(world: &World, types: &Types) -> Result<Entities, Error> {
     }
     all.push(bare(types.uid("Project", "org")?, [].into()));
     for n in 0..world.size.users() {
-        let mut parents: HashSet<EntityUid> = [types.uid("Group", &format!("team{}", world.team_of(n)))?].into();
+        let mut parents: HashSet<EntityUid> =
+            [types.uid("Group", &format!("team{}", world.team_of(n)))?].into();
         for role in world.roles_of(n) {
             parents.insert(types.uid("Role", &format!("role{role}"))?);
         }

@@ -57,7 +57,11 @@ pub fn drive(effort: &Effort, program: Option<&Path>, work: &Path) -> Result<Vec
             return Err(error);
         }
         let name = format!("decide_{}_{}", short(rules), short(entities));
-        eprintln!("  {name}: p50 {:.1} us, {permitted} of {} permitted", times.quantile_us(0.5), asks.len() + 50);
+        eprintln!(
+            "  {name}: p50 {:.1} us, {permitted} of {} permitted",
+            times.quantile_us(0.5),
+            asks.len() + 50
+        );
         // Its processor time is in another process.
         values.extend(times.values(&name).into_iter().filter(|value| !value.metric.ends_with("_cpu")));
     }
@@ -91,7 +95,8 @@ impl Connection {
         );
         self.0.get_mut().write_all(format!("{head}{body}").as_bytes())?;
         let answer = self.answer()?;
-        let actions = answer["results"][0]["actions"].as_object().ok_or_else(|| format!("Cerbos said {answer}"))?;
+        let actions =
+            answer["results"][0]["actions"].as_object().ok_or_else(|| format!("Cerbos said {answer}"))?;
         Ok(actions.values().any(|effect| effect == "EFFECT_ALLOW"))
     }
 
@@ -114,7 +119,9 @@ impl Connection {
 }
 
 fn request(world: &World, ask: &Asked) -> Json {
-    let roles: Vec<String> = world.roles_of(ask.user).iter().map(|r| format!("role{r}")).collect();
+    // It wants them without repetition.
+    let roles: std::collections::BTreeSet<String> =
+        world.roles_of(ask.user).iter().map(|r| format!("role{r}")).collect();
     let model = ask.model;
     json!({
         "principal": {
@@ -138,12 +145,18 @@ fn policy(world: &World) -> Result<String, Error> {
     );
     for rule in &world.rules {
         let (actions, effect, role, condition) = match rule {
-            Rule::Role { role, project } => {
-                ("model:invoke", "ALLOW", format!("role{role}"), format!("R.attr.project == \"project{project}\""))
-            }
-            Rule::Direct { user, model } => {
-                ("model:invoke", "ALLOW", "*".to_owned(), format!("P.id == \"user{user}\" && R.id == \"model{model}\""))
-            }
+            Rule::Role { role, project } => (
+                "model:invoke",
+                "ALLOW",
+                format!("role{role}"),
+                format!("R.attr.project == \"project{project}\""),
+            ),
+            Rule::Direct { user, model } => (
+                "model:invoke",
+                "ALLOW",
+                "*".to_owned(),
+                format!("P.id == \"user{user}\" && R.id == \"model{model}\""),
+            ),
             Rule::Team { team, project, sensitivity, level } => (
                 "*",
                 "ALLOW",
@@ -158,11 +171,16 @@ fn policy(world: &World) -> Result<String, Error> {
                 "*",
                 "DENY",
                 "*".to_owned(),
-                format!("P.attr.team == \"team{team}\" && R.attr.project == \"project{project}\" && R.attr.status == \"disabled\""),
+                format!(
+                    "P.attr.team == \"team{team}\" && R.attr.project == \"project{project}\" && R.attr.status == \"disabled\""
+                ),
             ),
-            Rule::Strong { environment } => {
-                ("*", "DENY", "*".to_owned(), format!("P.attr.level < 3 && R.attr.environment == \"env{environment}\""))
-            }
+            Rule::Strong { environment } => (
+                "*",
+                "DENY",
+                "*".to_owned(),
+                format!("P.attr.level < 3 && R.attr.environment == \"env{environment}\""),
+            ),
         };
         let condition = serde_json::to_string(&condition)?;
         writeln!(

@@ -11,8 +11,8 @@ mod workload;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bartizan_bench::report::{self, Cases, Comparison, Value};
 use bartizan_bench::Error;
+use bartizan_bench::report::{self, Cases, Comparison, Value};
 use bartizan_decide::{Door, Snapshot};
 
 use timing::Times;
@@ -20,7 +20,8 @@ use workload::{Size, World};
 
 const USAGE: &str = "usage: decide --work FOLDER --results FILE [--cerbos FILE] [--only CASE,CASE] [--quick]";
 const CASES: &[&str] = &["cedar", "bartizan", "bartizan_scoped", "regorus", "casbin", "cerbos", "apart"];
-const COMPARISON: Comparison = Comparison { baseline: "cedar", further: &["regorus", "casbin", "cerbos"], added: None };
+const COMPARISON: Comparison =
+    Comparison { baseline: "cedar", further: &["regorus", "casbin", "cerbos"], added: None };
 
 /// Rules and entities of the worlds, and asks in each.
 pub struct Effort {
@@ -30,8 +31,12 @@ pub struct Effort {
     pub quick: bool,
 }
 
-const FULL: Effort =
-    Effort { rules: &[10, 100, 1_000, 10_000], entities: &[1_000, 100_000, 1_000_000], asks: 4_000, quick: false };
+const FULL: Effort = Effort {
+    rules: &[10, 100, 1_000, 10_000],
+    entities: &[1_000, 100_000, 1_000_000],
+    asks: 4_000,
+    quick: false,
+};
 const QUICK: Effort = Effort { rules: &[100, 10_000], entities: &[100_000], asks: 1_000, quick: true };
 
 struct Arguments {
@@ -56,7 +61,11 @@ fn main() -> Result<(), Error> {
 fn drive(arguments: &Arguments) -> Result<(), Error> {
     let mut cases: Cases = Vec::new();
     let effort = &arguments.effort;
-    for case in CASES.iter().copied().filter(|case| arguments.only.as_ref().is_none_or(|only| only.iter().any(|o| o == case))) {
+    for case in CASES
+        .iter()
+        .copied()
+        .filter(|case| arguments.only.as_ref().is_none_or(|only| only.iter().any(|o| o == case)))
+    {
         eprintln!("{case}");
         let values = match case {
             "cedar" => cedar::drive(effort),
@@ -120,13 +129,18 @@ fn decisions(effort: &Effort, unscoped: bool) -> Result<Vec<Value>, Error> {
                     ours::decide(&snapshot, request, &door, false)?,
                     ours::decide(&snapshot, request, &door, true)?,
                 );
-                if ours::permits(&fast) != ours::permits(&whole) || fast.evidence.permits != whole.evidence.permits {
+                if ours::permits(&fast) != ours::permits(&whole)
+                    || fast.evidence.permits != whole.evidence.permits
+                {
                     return Err(format!("the index differs: {:?} {:?}", fast.evidence, whole.evidence).into());
                 }
             }
             let name = format!("decide_{}_{}", short(rules), short(entities));
             let (p50, cpu) = (times.quantile_us(0.5), times.cpu_us());
-            eprintln!("  {name}: p50 {p50:.2} us, processor {cpu:.2} us, {permitted} of {} permitted", requests.len());
+            eprintln!(
+                "  {name}: p50 {p50:.2} us, processor {cpu:.2} us, {permitted} of {} permitted",
+                requests.len()
+            );
             values.extend(times.values(&name));
         }
     }

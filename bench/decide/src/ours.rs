@@ -64,7 +64,11 @@ pub fn requests(world: &World, asks: &[Asked]) -> Result<Vec<Request>, Error> {
             id: KeyId::new(NOW, &random),
             tenant: tenant.clone(),
             digest: key.digest(),
-            principal: Principal { kind: PrincipalKind::User, name: document.name.clone(), id: principal(ask.user) },
+            principal: Principal {
+                kind: PrincipalKind::User,
+                name: document.name.clone(),
+                id: principal(ask.user),
+            },
             scopes: None,
             created: NOW,
             expires: NOW.saturating_add(std::time::Duration::from_secs(3_600)),
@@ -96,13 +100,26 @@ pub fn requests(world: &World, asks: &[Asked]) -> Result<Vec<Request>, Error> {
 }
 
 /// Asks as the gateway does, everything but the body's digest built anew.
-pub fn decide(snapshot: &Snapshot, request: &Request, door: &Door, reference: bool) -> Result<Decision<ModelCall>, Error> {
+pub fn decide(
+    snapshot: &Snapshot,
+    request: &Request,
+    door: &Door,
+    reference: bool,
+) -> Result<Decision<ModelCall>, Error> {
     let resource = EntityRef::new(Name::literal("Model"), request.model.parse()?);
-    let facts = AskFacts { bytes: 400, messages: 2, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
+    let facts =
+        AskFacts { bytes: 400, messages: 2, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
     let mut random = [0; 10];
     random[2..].copy_from_slice(&request.n.to_be_bytes());
-    let ask = Ask::new(DecisionId::from_parts(NOW, random), request.action, resource, facts, Digest::from_bytes([7; 32]));
-    let situation = Situation { now: NOW, network: Some(request.network), purpose: None, session: Label::bottom() };
+    let ask = Ask::new(
+        DecisionId::from_parts(NOW, random),
+        request.action,
+        resource,
+        facts,
+        Digest::from_bytes([7; 32]),
+    );
+    let situation =
+        Situation { now: NOW, network: Some(request.network), purpose: None, session: Label::bottom() };
     Ok(if reference {
         snapshot.decide_reference(&request.caller, ask, &situation, door)
     } else {

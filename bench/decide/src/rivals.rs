@@ -69,7 +69,9 @@ pub fn regorus(effort: &Effort) -> Result<Vec<Value>, Error> {
         let mut engine = regorus::Engine::new();
         let told = |e: &dyn std::fmt::Display| -> Error { e.to_string().into() };
         engine.add_policy("authz.rego".to_owned(), REGO.to_owned()).map_err(|e| told(&e))?;
-        engine.add_data(regorus::Value::from_json_str(&data(&world).to_string()).map_err(|e| told(&e))?).map_err(|e| told(&e))?;
+        engine
+            .add_data(regorus::Value::from_json_str(&data(&world).to_string()).map_err(|e| told(&e))?)
+            .map_err(|e| told(&e))?;
         let (mut permitted, mut failed) = (0, None);
         let mut ask = |ask: &Asked| {
             let input = json!({
@@ -110,9 +112,15 @@ fn data(world: &World) -> Json {
     let mut strong = Map::new();
     for rule in &world.rules {
         match rule {
-            Rule::Role { role, project } => put("roles", format!("role{role}"), format!("project{project}"), json!(true)),
-            Rule::Direct { user, model } => put("direct", format!("user{user}"), format!("model{model}"), json!(true)),
-            Rule::Closed { team, project } => put("closed", format!("team{team}"), format!("project{project}"), json!(true)),
+            Rule::Role { role, project } => {
+                put("roles", format!("role{role}"), format!("project{project}"), json!(true))
+            }
+            Rule::Direct { user, model } => {
+                put("direct", format!("user{user}"), format!("model{model}"), json!(true))
+            }
+            Rule::Closed { team, project } => {
+                put("closed", format!("team{team}"), format!("project{project}"), json!(true))
+            }
             Rule::Team { team, project, sensitivity, level } => {
                 let rule = json!([{ "sensitivity": SENSITIVITIES[*sensitivity], "level": level }]);
                 put("teams", format!("team{team}"), format!("project{project}"), rule);
@@ -178,7 +186,11 @@ pub fn casbin(effort: &Effort) -> Result<Vec<Value>, Error> {
             return Err(error.into());
         }
         let name = format!("decide_{}_{}", short(world.size.rules), short(world.size.entities));
-        eprintln!("  {name}: p50 {:.1} us, {permitted} of {} permitted", times.quantile_us(0.5), asks.len() + 20);
+        eprintln!(
+            "  {name}: p50 {:.1} us, {permitted} of {} permitted",
+            times.quantile_us(0.5),
+            asks.len() + 20
+        );
         values.extend(times.values(&name));
     }
     Ok(values)
@@ -198,7 +210,9 @@ async fn enforcer(world: &World, asks: &[Asked]) -> casbin::Result<Enforcer> {
     }
     for ask in asks {
         for role in world.roles_of(ask.user) {
-            enforcer.add_named_grouping_policy("g", vec![format!("user{}", ask.user), format!("role{role}")]).await?;
+            enforcer
+                .add_named_grouping_policy("g", vec![format!("user{}", ask.user), format!("role{role}")])
+                .await?;
         }
         let project = format!("project{}", world.project_of(ask.model));
         enforcer.add_named_grouping_policy("g2", vec![format!("model{}", ask.model), project]).await?;

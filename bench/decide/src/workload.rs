@@ -54,13 +54,29 @@ impl Size {
 /// One of the rules, in terms that every engine can be given.
 #[derive(Clone, Debug)]
 pub enum Rule {
-    Role { role: usize, project: usize },
-    Team { team: usize, project: usize, sensitivity: usize, level: usize },
-    Direct { user: usize, model: usize },
+    Role {
+        role: usize,
+        project: usize,
+    },
+    Team {
+        team: usize,
+        project: usize,
+        sensitivity: usize,
+        level: usize,
+    },
+    Direct {
+        user: usize,
+        model: usize,
+    },
     /// A team is kept out of a project's disabled models.
-    Closed { team: usize, project: usize },
+    Closed {
+        team: usize,
+        project: usize,
+    },
     /// Nobody uses models of an environment without a strong login.
-    Strong { environment: usize },
+    Strong {
+        environment: usize,
+    },
 }
 
 pub const SENSITIVITIES: [&str; 3] = ["low", "medium", "high"];
@@ -95,8 +111,16 @@ impl World {
             let (one, other) = (dice.roll(nodes), dice.roll(nodes));
             match at {
                 0..60 => Rule::Role { role: one, project: other },
-                60..85 => Rule::Team { team: one, project: other, sensitivity: dice.roll(3), level: 1 + dice.roll(2) },
-                85..95 => Rule::Direct { user: dice.roll(size.users().max(1)), model: dice.roll(size.models().max(1)) },
+                60..85 => Rule::Team {
+                    team: one,
+                    project: other,
+                    sensitivity: dice.roll(3),
+                    level: 1 + dice.roll(2),
+                },
+                85..95 => Rule::Direct {
+                    user: dice.roll(size.users().max(1)),
+                    model: dice.roll(size.models().max(1)),
+                },
                 _ => Rule::Closed { team: one, project: other },
             }
         });
@@ -146,7 +170,9 @@ impl World {
             .map(|n| {
                 let (mut user, mut model) = (dice.roll(users), dice.roll(models));
                 // Half of them by somebody whom a rule lets, and the rest by anybody.
-                if let (Some(Rule::Role { role, project }), 0) = (self.rules.get(dice.roll(self.rules.len())), n % 4 % 3) {
+                if let (Some(Rule::Role { role, project }), 0) =
+                    (self.rules.get(dice.roll(self.rules.len())), n % 4 % 3)
+                {
                     user = role + self.size.nodes() * dice.roll((users / self.size.nodes()).max(1));
                     model = project + self.size.nodes() * dice.roll((models / self.size.nodes()).max(1));
                 }
@@ -186,11 +212,18 @@ impl World {
             let parents: Result<_, _> = parents.iter().map(|p| p.parse()).collect();
             Ok((name.parse()?, NodeSpec { parents: parents?, ..NodeSpec::default() }))
         };
-        let plain = |(name, spec): (Name, NodeSpec), kind: fn(NodeSpec) -> Spec| Document { name, principal: None, spec: kind(spec) };
+        let plain = |(name, spec): (Name, NodeSpec), kind: fn(NodeSpec) -> Spec| Document {
+            name,
+            principal: None,
+            spec: kind(spec),
+        };
         for n in 0..self.size.nodes() {
             out.push(plain(node(format!("role{n}"), &[])?, Spec::Role));
             out.push(plain(node(format!("team{n}"), &[])?, Spec::Group));
-            out.push(plain(node(format!("project{n}"), &[format!("folder{}", self.folder_of(n))])?, Spec::Project));
+            out.push(plain(
+                node(format!("project{n}"), &[format!("folder{}", self.folder_of(n))])?,
+                Spec::Project,
+            ));
         }
         for n in 0..self.size.folders() {
             out.push(plain(node(format!("folder{n}"), &["org".to_owned()])?, Spec::Project));
@@ -203,7 +236,11 @@ impl World {
         let groups = [format!("team{}", self.team_of(n)).parse()?].into();
         let roles: Result<_, _> = self.roles_of(n).iter().map(|r| format!("role{r}").parse()).collect();
         let spec = PrincipalSpec { groups, roles: roles?, ..PrincipalSpec::default() };
-        Ok(Document { name: format!("user{n}").parse()?, principal: Some(principal(n)), spec: Spec::User(spec) })
+        Ok(Document {
+            name: format!("user{n}").parse()?,
+            principal: Some(principal(n)),
+            spec: Spec::User(spec),
+        })
     }
 
     pub fn model(&self, n: usize) -> Result<Document, Error> {
