@@ -1,9 +1,12 @@
-//! `cargo xtask bench gateway | ledger`: builds what is measured, installs what it is measured beside, and measures.
+//! `cargo xtask bench gateway | ledger | decide`: builds what is measured, installs what it is measured beside, and measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Failure, root};
+
+/// The server that decisions are measured beside.
+const CERBOS: &str = "cerbos@0.51.0";
 
 /// Measures the gateways; `flags` go to the measuring program (`--quick`, `--only CASE,CASE`). A run of all cases writes
 /// `bench/results/gateway.json`, any other one stays under `target/`.
@@ -39,6 +42,38 @@ pub(crate) fn ledger(flags: &[&str]) -> Result<(), Failure> {
         .arg("--results")
         .arg(results.join("ledger.json"))
         .args(flags))
+}
+
+/// Measures decisions beside other engines; `flags` as for [`gateway`]. A run of all cases writes
+/// `bench/results/decide.json`.
+pub(crate) fn decide(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    build(&root, &target, "bartizan-bench-decide")?;
+    let cerbos = cerbos(&target)?;
+    let results = results(&root, &target, flags)?;
+    run(Command::new(target.join("release/decide"))
+        .arg("--work")
+        .arg(target.join("decide"))
+        .arg("--cerbos")
+        .arg(&cerbos)
+        .arg("--results")
+        .arg(results.join("decide.json"))
+        .args(flags))
+}
+
+/// The Cerbos server out of its npm package, without the script that would start it as a child of its own.
+fn cerbos(target: &Path) -> Result<PathBuf, Failure> {
+    let folder = target.join("cerbos");
+    let program = folder.join("node_modules/@cerbos/cerbos-linux-x64/cerbos-linux-x64");
+    if !program.exists() {
+        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        run(Command::new("npm")
+            .args(["install", "--silent", "--no-save", "--prefix"])
+            .arg(&folder)
+            .arg(CERBOS))?;
+    }
+    Ok(program)
 }
 
 /// Builds a package of the measurements' own workspace.

@@ -1,5 +1,5 @@
 //! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] |
-//! faults | bench gateway | bench ledger`.
+//! faults | bench gateway | bench ledger | bench decide`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
@@ -35,9 +35,10 @@ fn main() -> ExitCode {
         ["faults"] => ci::faults(),
         ["bench", "gateway", flags @ ..] => bench::gateway(flags),
         ["bench", "ledger", flags @ ..] => bench::ledger(flags),
+        ["bench", "decide", flags @ ..] => bench::decide(flags),
         _ => {
             Err("usage: cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] | faults | \
-                  bench gateway | ledger [--quick] [--only CASE,CASE]"
+                  bench gateway | ledger | decide [--quick] [--only CASE,CASE]"
                 .to_owned())
         }
     };

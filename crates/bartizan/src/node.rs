@@ -211,6 +211,7 @@ impl Node {
         let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
         watch(&tasks, keeper.clone());
+        compare(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         index(&tasks, control.archive.clone(), config.record.seal_interval);
         follow(&tasks, recorder.clone(), witnesses.clone());
@@ -512,6 +513,19 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = shutdown.requested() => {}
+            }
+        }
+    });
+}
+
+/// Compares a sample of decisions with what all rules would have decided.
+fn compare(tasks: &Tasks, keeper: Arc<Keeper>) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("compare", async move {
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(500)) => keeper.compare().await,
                 () = shutdown.requested() => {}
             }
         }

@@ -120,6 +120,24 @@ const READ: &[Read] = &[
         help: "Bytes of what replay needs, at the last tidying",
         value: |o| o.afterwards.slices().map_or(0, |s| s.stats().bytes.load(Relaxed)),
     },
+    Read {
+        name: "bartizan_decision_mismatches",
+        kind: "counter",
+        help: "Decisions of the index that all rules would have made otherwise (INV-SAME). An alarm above 0",
+        value: |o| o.keeper.shadow().mismatches(),
+    },
+    Read {
+        name: "bartizan_decisions_compared",
+        kind: "counter",
+        help: "Evaluations that were done again by all rules, one decision in a thousand",
+        value: |o| o.keeper.shadow().checked(),
+    },
+    Read {
+        name: "bartizan_decisions_not_compared",
+        kind: "counter",
+        help: "Evaluations that were sampled and dropped because too many waited",
+        value: |o| o.keeper.shadow().dropped(),
+    },
 ];
 
 /// What is told about each delivery and mirror, by tenant, kind and name.

@@ -389,7 +389,7 @@ impl<'a> Question<'a> {
         let context = Context::from_json_value(told, Some((translated.schema, &translated.triple.action)));
         let context = context.map_err(|e| chain(&e))?;
         let facts = Told { context, digest };
-        let evaluated = self.evaluator.evaluate_with(&translated.triple, &facts, &translated.overlay, false);
+        let evaluated = self.evaluator.evaluate_with(&translated.triple, &facts, &translated.overlay);
         evaluated.ok_or_else(|| "what was told could not be made facts of".to_owned())
     }
 }

@@ -10,7 +10,7 @@ use crate::approval::ApprovalKey;
 use crate::compile::Compiler;
 use crate::declared::Declared;
 use crate::diagnostic::{BundleError, BundleErrors};
-use crate::index::Scope;
+use crate::index::{Kept, Scope};
 use crate::needs::Needs;
 use crate::servers::ServerWords;
 use crate::zone::Zone;
@@ -69,6 +69,7 @@ pub struct CompiledBundle {
     pub(crate) zone: Zone,
     pub(crate) disabled: Vec<(Name, String)>,
     pub(crate) warnings: Vec<BundleError>,
+    pub(crate) kept: Kept,
 }
 
 /// A remedy that differs between two bundles.
@@ -186,4 +187,27 @@ impl CompiledBundle {
 fn widens(before: &[Remedy], now: &[Remedy]) -> bool {
     let kept = |old: &Remedy| now.iter().any(|new| new.is_at_least(old));
     !now.is_empty() && (before.is_empty() || !before.iter().all(kept))
+}
+
+#[cfg(test)]
+impl CompiledBundle {
+    /// A bundle of rules that a test has made, whatever the checks would say of them.
+    pub(crate) fn of_rules(schema: Schema, rules: &[Policy], constitution: &[Policy]) -> Self {
+        let rule = |policy: &Policy| {
+            let forbids = policy.effect() == cedar_policy::Effect::Forbid;
+            Rule { forbids, ..crate::compile::rule_of_constitution(policy).unwrap() }
+        };
+        Self {
+            digest: Digest::of(b"test"),
+            action_groups: crate::compile::action_groups(&schema).unwrap(),
+            schema,
+            rules: rules.iter().map(rule).collect(),
+            constitution: constitution.iter().map(rule).collect(),
+            declared: Declared::default(),
+            zone: Zone::UTC,
+            disabled: Vec::new(),
+            warnings: Vec::new(),
+            kept: Kept::default(),
+        }
+    }
 }

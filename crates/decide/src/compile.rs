@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use bartizan_base::Name;
 use bartizan_model::{ReasonCode, Remedy};
 use cedar_policy::{
-    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
+    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationError, ValidationMode,
+    Validator,
 };
 use miette::Diagnostic;
 
@@ -16,7 +17,8 @@ use crate::approval::ApprovalKey;
 use crate::bundle::{Bundle, CompiledBundle, Rule};
 use crate::complexity::{self, TextOf};
 use crate::diagnostic::{BundleError, BundleErrors, statements, within};
-use crate::index::Scope;
+use crate::evaluate::LEVEL;
+use crate::index::{Kept, Scope};
 use crate::near::did_you_mean;
 use crate::needs::Needs;
 use crate::servers::ServerWords;
@@ -138,6 +140,7 @@ impl Compiler {
             zone: self.zone,
             disabled,
             warnings,
+            kept: Kept::default(),
         })
     }
 
@@ -365,14 +368,18 @@ impl Compiler {
             // A second rule of the same id was reported already.
             set.add(one.written.clone()).unwrap_or_default();
         }
-        let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+        let result = Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL);
         let by_id: HashMap<&str, &Placed<'_>> = placed.iter().map(|p| (p.rule.id.as_str(), p)).collect();
         let found = result
             .validation_errors()
-            .map(|e| (e.policy_id(), e as &dyn Diagnostic))
-            .chain(result.validation_warnings().map(|w| (w.policy_id(), w as &dyn Diagnostic)));
-        for (id, diagnostic) in found {
+            .map(|e| {
+                let far = matches!(e, ValidationError::EntityDerefLevelViolation(_));
+                (e.policy_id(), e as &dyn Diagnostic, far)
+            })
+            .chain(result.validation_warnings().map(|w| (w.policy_id(), w as &dyn Diagnostic, false)));
+        for (id, diagnostic, far) in found {
             match by_id.get(AsRef::<str>::as_ref(id)) {
+                Some(one) if far => self.errors.push(told_of(one, diagnostic).help(TOO_FAR)),
                 Some(one) => self.errors.push(told_of(one, diagnostic)),
                 None => self.wrong("", diagnostic.to_string()),
             }
@@ -400,8 +407,12 @@ impl Compiler {
     }
 }
 
+/// What helps where a rule looks further than [`LEVEL`].
+const TOO_FAR: &str =
+    "a rule may look at principal and resource and at what their attributes name, not further";
+
 /// Each action with the groups it is in.
-fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> {
+pub(crate) fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> {
     let actions = schema.action_entities().ok()?;
     let groups = |action: &EntityUid| {
         let mut all: Vec<EntityUid> = actions.ancestors(action).into_iter().flatten().cloned().collect();
@@ -411,7 +422,7 @@ fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> 
     Some(actions.iter().map(|action| (action.uid(), groups(&action.uid()))).collect())
 }
 
-fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
+pub(crate) fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
     let id: Name = policy.annotation("id")?.parse().ok()?;
     let est = policy.to_json().ok()?;
     let policy = policy.new_id(PolicyId::new(id.as_str()));

@@ -231,7 +231,7 @@ impl Circumstances for Conditions<'_> {
         add("role_in_chain", &|c| Some(Some(text(c.role_in_chain))))?;
         add("session", &|c| session(c.session).map(Some))?;
         add("time", &|c| c.zone.time(c.now_s).map(Some))?;
-        Context::from_pairs(pairs).ok()
+        crate::inner::context(pairs)
     }
 }
 

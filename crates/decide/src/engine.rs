@@ -8,8 +8,8 @@ use bartizan_base::{Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, AskFacts, CredentialKind, EntityRef, Member, ObligationKind, Operation, ReasonCode,
-    Situation,
+    Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Operation,
+    ReasonCode, Situation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,7 @@ use crate::explain::{Change, Explanation};
 use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
 use crate::lift::{Applied, Facts, try_remedies};
+use crate::shadow::Shadow;
 use crate::story::{MemberStory, Reader};
 use crate::tell::tell_member;
 use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
@@ -169,6 +170,7 @@ impl Snapshot {
         let (action, resource, facts) = (ask.action, &ask.resource, &ask.facts);
         let case = Case { caller, action, resource, facts, situation, standing, all };
         let mut judged = self.judge(&case, door);
+        self.sample(ask.id, &case);
         if caller.is_supposed() {
             // A supposed caller may be asked about, never act.
             judged.verdict = VerdictKind::Deny;
@@ -223,6 +225,25 @@ impl Snapshot {
                 VerdictKind::Permit | VerdictKind::Deny => Verdict::Deny(refused),
             },
             evidence: judged.evidence,
+        }
+    }
+
+    /// The same snapshot, with a sample of its evaluations put into `shadow` to be compared with the reference.
+    #[must_use]
+    pub fn watched(mut self, shadow: Arc<Shadow>) -> Self {
+        if let Some(evaluator) = &mut self.evaluator {
+            evaluator.shadow = Some(shadow);
+        }
+        self
+    }
+
+    /// Puts the evaluations of a sampled decision aside, before any remedy.
+    fn sample(&self, id: DecisionId, case: &Case<'_>) {
+        let Some(evaluator) = &self.evaluator else { return };
+        if !case.all && evaluator.shadow.as_ref().is_some_and(|shadow| shadow.takes(id)) {
+            for (place, member) in case.caller.members().enumerate() {
+                evaluate_and(evaluator, case, member, place, &Applied::standing(case.standing), true);
+            }
         }
     }
 
@@ -301,8 +322,8 @@ impl Snapshot {
         let situation = Situation::at(now);
         let system = EntityRef::system();
         let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
-        self.entities.users().iter().any(|name| {
-            let caller = suppose(name);
+        self.entities.users().any(|name| {
+            let caller = suppose(&name);
             let case = Case {
                 caller: &caller,
                 action: Action::PolicyApply,
@@ -380,8 +401,25 @@ fn evaluate(
     place: usize,
     applied: &Applied,
 ) -> Option<Evaluation> {
+    evaluate_and(evaluator, case, member, place, applied, false)
+}
+
+/// The same, and with `watched` hands it over to be compared with the reference.
+fn evaluate_and(
+    evaluator: &Evaluator,
+    case: &Case<'_>,
+    member: &Member,
+    place: usize,
+    applied: &Applied,
+    watched: bool,
+) -> Option<Evaluation> {
     let conditions = conditions(evaluator, case, member, place, applied);
-    evaluator.evaluate(&triple(case, member)?, &conditions, case.all)
+    let triple = triple(case, member)?;
+    let evaluation = evaluator.evaluate(&triple, &conditions, case.all)?;
+    if watched {
+        evaluator.watch(&triple, &conditions, &evaluation);
+    }
+    Some(evaluation)
 }
 
 /// What one member's evaluation asks.

@@ -286,10 +286,41 @@ proptest! {
                         (std::mem::discriminant(&d.verdict), e.permits.clone(), e.forbids.clone(), e.erred.clone())
                     };
                     prop_assert_eq!(facts(&indexed), facts(&whole), "{}", text);
+                    prop_assert_eq!(&indexed.evidence.near, &whole.evidence.near, "{}", text);
                 }
             }
         }
     }
+}
+
+#[test]
+fn sampled_decisions_are_compared_with_the_whole_set() {
+    let shadow = Arc::new(bartizan_decide::Shadow::one_in(1));
+    let snapshot = snapshot(&format!("{BASE}{STRONG}{MASKED}{TWO}")).watched(shadow.clone());
+    for model in ["dev", "prod", "weights"] {
+        let decision = snapshot.decide(&real_alice(), ask(model, Action::ModelInvoke), &situation(), &door());
+        assert!(decision.evidence.erred.is_empty());
+    }
+    assert_eq!(shadow.check(), []);
+    assert_eq!((shadow.checked(), shadow.dropped(), shadow.mismatches()), (3, 0, 0));
+}
+
+#[test]
+fn rules_that_look_beyond_what_is_in_reach_are_refused_with_the_reason() {
+    let schema = "entity Region { lead: User, name: String }; entity Site { region: Region }; entity Lab { site: Site }; \
+        action \"lab:enter\" appliesTo { principal: [User], resource: [Lab], context: Context };";
+    let compile = |condition: &str| {
+        let rule = format!(
+            "@id(\"a\") permit (principal, action == Action::\"lab:enter\", resource) when {{ {condition} }};"
+        );
+        let files = [("a.cedar".to_owned(), rule), ("schema/a.cedarschema".to_owned(), schema.to_owned())];
+        CompiledBundle::compile(&Bundle { files: files.into() }).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(compile("resource.site.region == Region::\"south\""), Ok(()));
+    let told = compile("resource.site.region.name == \"north\"").unwrap_err();
+    assert!(told.contains("not further (2 levels)"), "{told}");
+    let told = compile("User::\"alice\".status == \"active\"").unwrap_err();
+    assert!(told.contains("a.cedar"), "{told}");
 }
 
 #[test]

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name, Timestamp};
-use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Entities, Misfit, Snapshot};
+use bartizan_decide::{
+    Bundle, BundleErrors, CompiledBundle, Entities, EntitiesError, Misfit, Mismatch, Shadow, Snapshot,
+};
 use bartizan_identify::{Caller, Directory, EpochEntry, KeyEntry};
 use bartizan_keys::{Stage, Statement};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
-use bartizan_model::{Document, EnforcementPointSpec, KeyId, ReasonCode, Tenant};
+use bartizan_model::{Document, EnforcementPointSpec, EntityRef, KeyId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::{BundleRow, EpochKind, State, Store, StoreError};
 
@@ -80,6 +82,8 @@ pub struct Keeper {
     /// Something waits to be compiled.
     uncompiled: tokio::sync::Notify,
     policies: Arc<Policies>,
+    /// A sample of evaluations that are done again by every rule.
+    shadow: Arc<Shadow>,
     /// When keys were last used, until it is written down: advisory, so a crash may lose the last of it.
     uses: Mutex<HashMap<KeyId, Timestamp>>,
 }
@@ -112,6 +116,7 @@ impl Keeper {
             compiling: tokio::sync::Mutex::default(),
             uncompiled: tokio::sync::Notify::new(),
             policies: Arc::new(policies),
+            shadow: Arc::default(),
             uses: Mutex::default(),
         };
         keeper.reload().await?;
@@ -161,6 +166,33 @@ impl Keeper {
     #[must_use]
     pub fn misfits(&self) -> usize {
         self.world.load().tenants.values().map(|t| t.policy.misfits().len()).sum()
+    }
+
+    /// The sample of evaluations that are done again by every rule, and how that went.
+    #[must_use]
+    pub fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// Does the evaluations that were sampled again by every rule, on a thread where that may take its time. One that differs
+    /// is an alarm; the index of its bundle is not used any more.
+    pub async fn compare(&self) {
+        let shadow = self.shadow.clone();
+        match tokio::task::spawn_blocking(move || shadow.check()).await {
+            Ok(mismatches) => self.tell_mismatches(mismatches).await,
+            Err(error) => tracing::error!(%error, "sampled evaluations could not be done again"),
+        }
+    }
+
+    async fn tell_mismatches(&self, mismatches: Vec<Mismatch>) {
+        for mismatch in mismatches {
+            tracing::error!(%mismatch, "the index decided otherwise than all rules; from now on all rules are evaluated");
+            let Mismatch { bundle, slice, context, rules } = mismatch;
+            let event = System::DecisionMismatch { bundle, slice, context, rules };
+            if let Err(error) = self.recorder.system(event).await {
+                tracing::error!(%error, "a wrong decision of the index could not be recorded");
+            }
+        }
     }
 
     /// Notes that a key was used.
@@ -258,7 +290,8 @@ impl Keeper {
     /// Makes a world of `state` and swaps it in, whole.
     async fn put_in_force(&self, state: Arc<State>) -> Result<bool, StoreError> {
         let (previous, policies) = (self.world.load_full(), self.policies.clone());
-        let built = tokio::task::spawn_blocking(move || build(state, &previous, &policies)).await;
+        let shadow = self.shadow.clone();
+        let built = tokio::task::spawn_blocking(move || build(state, &previous, &policies, &shadow)).await;
         let (world, waits, alarms) = built.map_err(|e| StoreError::Unavailable(Box::new(e)))??;
         self.world.store(Arc::new(world));
         self.tell(alarms).await;
@@ -280,6 +313,7 @@ fn build(
     state: Arc<State>,
     previous: &World,
     policies: &Policies,
+    shadow: &Arc<Shadow>,
 ) -> Result<(World, bool, Vec<Alarm>), StoreError> {
     let directory = directory(&state);
     let (mut tenants, mut alarms, mut waits) = (BTreeMap::new(), Vec::new(), false);
@@ -298,10 +332,10 @@ fn build(
         let (in_force, wait) = policies.in_force(&state, tenant, before, &mut alarms);
         waits |= wait;
         let compiled = in_force.as_ref().map(|in_force| &*in_force.bundle);
-        let entities =
-            Entities::build_for(&documents, compiled).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let entities = entities(&state, tenant, &documents, compiled, previous);
+        let entities = entities.map_err(|e| StoreError::Corrupt(e.to_string()))?;
         tell_misfits(tenant, entities.misfits(), previous.tenants.get(tenant));
-        tenants.insert(tenant.clone(), TenantWorld::new(in_force, Arc::new(entities), &documents));
+        tenants.insert(tenant.clone(), TenantWorld::new(in_force, entities, &documents, shadow));
     }
     Ok((World { state, directory, tenants }, waits, alarms))
 }
@@ -328,13 +362,19 @@ impl TenantWorld {
         if theirs { &staged.snapshot } else { &self.policy }
     }
 
-    fn new(in_force: Option<Arc<InForce>>, entities: Arc<Entities>, documents: &[Document]) -> Self {
+    fn new(
+        in_force: Option<Arc<InForce>>,
+        entities: Arc<Entities>,
+        documents: &[Document],
+        shadow: &Arc<Shadow>,
+    ) -> Self {
         let policy = Snapshot::new(in_force.as_ref().map(|f| f.bundle.clone()), entities.clone());
+        let policy = policy.watched(shadow.clone());
         let candidate = in_force.as_ref().and_then(|f| f.candidate.as_ref());
         let staged = candidate.map(|(bundle, stage)| Staged {
             digest: bundle.digest(),
             stage: stage.clone(),
-            snapshot: Arc::new(Snapshot::new(Some(bundle.clone()), entities)),
+            snapshot: Arc::new(Snapshot::new(Some(bundle.clone()), entities).watched(shadow.clone())),
         });
         let mut models = BTreeMap::new();
         let mut upstreams = BTreeMap::new();
@@ -367,6 +407,43 @@ impl TenantWorld {
             points: Arc::new(points),
         }
     }
+}
+
+/// The tenant's entities: those before with what has changed, or all anew where that is as good.
+fn entities(
+    state: &State,
+    tenant: &Tenant,
+    documents: &[Document],
+    bundle: Option<&CompiledBundle>,
+    previous: &World,
+) -> Result<Arc<Entities>, EntitiesError> {
+    let anew = || Entities::build_for(documents, bundle).map(Arc::new);
+    let Some(before) = previous.tenants.get(tenant).map(|t| &t.policy) else { return anew() };
+    // What fits depends on the schema, and things of a bundle's own types depend on each other and on what there is.
+    let own = |state: &State| state.documents.iter().any(|(_, d, _)| matches!(d.spec, Spec::Entity(_)));
+    let same_schema = before.bundle().map(|b| b.digest()) == bundle.map(CompiledBundle::digest);
+    let own = own(state) || own(&previous.state);
+    let before = before.entities();
+    let revisions = |state: &State| -> HashMap<EntityRef, u64> {
+        state
+            .documents
+            .iter()
+            .filter(|(t, ..)| t == tenant)
+            .map(|(_, d, revision)| (d.entity(), *revision))
+            .collect()
+    };
+    let (old, new) = (revisions(&previous.state), revisions(state));
+    let same = |document: &&Document| old.get(&document.entity()) == new.get(&document.entity());
+    let changed: Vec<Document> = documents.iter().filter(|d| !same(d)).cloned().collect();
+    let gone: Vec<EntityRef> = old.into_keys().filter(|what| !new.contains_key(what)).collect();
+    let unchanged = changed.is_empty() && gone.is_empty();
+    if unchanged && (same_schema || !own) {
+        return Ok(before.clone());
+    }
+    if own || before.is_worn() || (changed.len() + gone.len()) * 4 > documents.len() + 4 {
+        return anew();
+    }
+    before.with_documents(&changed, &gone).map(Arc::new)
 }
 
 fn directory(state: &State) -> Directory {

@@ -76,6 +76,12 @@ pub fn example(kind: crate::Kind) -> Body {
         Kind::ReplayChecked => {
             Body::System(System::ReplayChecked { same: 198, differing: 0, not_replayable: 2 })
         }
+        Kind::DecisionMismatch => Body::System(System::DecisionMismatch {
+            bundle: Digest::of(b"a bundle"),
+            slice: Digest::of(b"entities"),
+            context: Digest::of(b"conditions"),
+            rules: vec![Name::literal("prod-models-need-strong-login")],
+        }),
     }
 }
 

@@ -178,6 +178,10 @@ impl<'a> Facts<'a> {
                 out.push_str(&bundle.map_or_else(String::new, |bundle| format!(", bundle {bundle}")));
                 out.push_str(&reason.as_ref().map_or_else(String::new, |reason| format!(", {reason}")));
             }
+            Some(System::DecisionMismatch { bundle, rules, .. }) => {
+                let rules: Vec<&str> = rules.iter().map(AsRef::as_ref).collect();
+                out.push_str(&format!(", bundle {bundle}, rules [{}]", rules.join(", ")));
+            }
             Some(System::PolicyCompared { candidate, compared, flips }) => {
                 out.push_str(&format!(", candidate {candidate}, {flips} of {compared} decisions differ"));
             }

@@ -62,6 +62,8 @@ kinds! {
     PolicyCompared "system.policy_compared",
     /// Recorded decisions were decided again from what was kept.
     ReplayChecked "system.replay_checked",
+    /// The index of a policy bundle decided otherwise than all of its rules would have.
+    DecisionMismatch "system.decision_mismatch",
 }
 
 impl Kind {
@@ -87,6 +89,7 @@ impl Kind {
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
             Body::System(System::PolicyCompared { .. }) => Self::PolicyCompared,
             Body::System(System::ReplayChecked { .. }) => Self::ReplayChecked,
+            Body::System(System::DecisionMismatch { .. }) => Self::DecisionMismatch,
         }
     }
 }

@@ -44,6 +44,7 @@ impl Severity {
                 System::Recovered { .. }
                 | System::PolicyRejected { .. }
                 | System::ReplayChecked { .. }
+                | System::DecisionMismatch { .. }
                 | System::Unwitnessed { .. } => Self::High,
             },
         }

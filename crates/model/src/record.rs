@@ -365,6 +365,18 @@ pub enum System {
         /// How many could not be decided again.
         not_replayable: u64,
     },
+    /// The index of a policy bundle decided otherwise than all of its rules would have. From then on every ask is decided
+    /// by all rules, until another bundle is in force.
+    DecisionMismatch {
+        /// The bundle's digest.
+        bundle: Digest,
+        /// The entities in reach, as the grounds of the decision name them.
+        slice: Digest,
+        /// The conditions, likewise.
+        context: Digest,
+        /// The rules that only one of the two found.
+        rules: Vec<Name>,
+    },
 }
 
 impl System {
@@ -378,6 +390,7 @@ impl System {
             Self::Recovered { .. } => "recovered",
             Self::Initialised => "initialised",
             Self::PolicyRejected { .. } => "policy_rejected",
+            Self::DecisionMismatch { .. } => "decision_mismatch",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Unwitnessed { .. } => "unwitnessed",
             Self::Erased { .. } => "erased",

@@ -175,6 +175,7 @@ pub(crate) const EVENTS: &[&str] = &[
     "checkpoint",
     "unwitnessed",
     "policy_rejected",
+    "decision_mismatch",
     "erased",
     "expired",
     "reapplied",

@@ -181,6 +181,12 @@ fn system() -> impl Strategy<Value = Body> {
         (number(), number(), number()).prop_map(|(same, differing, not_replayable)| {
             System::ReplayChecked { same, differing, not_replayable }
         }),
+        (digest(), digest()).prop_map(|(bundle, slice)| System::DecisionMismatch {
+            bundle,
+            slice,
+            context: slice,
+            rules: Vec::new(),
+        }),
         (0..1_000_u64, digest()).prop_map(|(size, root)| System::Checkpoint {
             origin: "example.org/log/acme/2026q4".to_owned(),
             size,

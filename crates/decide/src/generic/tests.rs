@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bartizan_model::Document;
 use serde_json::{Value, json};
 
+use crate::entities::View;
 use crate::evaluate::{Evaluator, Triple};
 use crate::{Bundle, CompiledBundle, Entities, Misfit};
 
@@ -74,8 +75,9 @@ fn a_thing_of_a_bundles_own_type_is_an_entity_whatever_text_its_id_is() {
     ];
     let entities = build(all);
     assert_eq!(entities.misfits(), []);
-    let second = entities.node(&crate::describe::uid("Shop::Order", "").unwrap()).unwrap();
-    assert!(second.within.contains(&crate::describe::uid("Group", "staff").unwrap()));
+    let view = View::of(&entities);
+    let (_, second) = view.declared(&crate::describe::uid("Shop::Order", "").unwrap()).unwrap();
+    assert!(second.is_in(view.find(&crate::describe::uid("Group", "staff").unwrap()).unwrap()));
 }
 
 #[test]
@@ -175,7 +177,8 @@ fn what_refers_to_something_left_out_is_left_out_too_however_far_away() {
     }
     let entities = build(all);
     assert_eq!(entities.misfits().len(), 2_001);
-    let there = |id: &str| entities.node(&crate::describe::uid("Todo", id).unwrap()).is_some();
+    let view = View::of(&entities);
+    let there = |id: &str| view.declared(&crate::describe::uid("Todo", id).unwrap()).is_some();
     assert!(there("secret") && there("other") && !there("broken") && !there("0") && !there("1999"));
 }
 

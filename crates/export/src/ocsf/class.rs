@@ -202,7 +202,7 @@ pub const fn activity_of_kind(kind: Kind) -> Option<Activity> {
             Activity::listed(Class::EntityManagement, 4)
         }
         Kind::Checkpoint => Activity::other(Class::ApplicationLifecycle, "Checkpoint"),
-        Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected => {
+        Kind::Unwitnessed | Kind::TailCut | Kind::PolicyRejected | Kind::DecisionMismatch => {
             Activity::listed(Class::ApplicationError, 1)
         }
         Kind::PolicyCompared => Activity::other(Class::ApplicationLifecycle, "Compare"),

@@ -102,7 +102,13 @@ fn status(facts: &Facts<'_>) -> (u8, &'static str) {
         (Some(_), _, _) | (_, Some(End::Failed { .. }), _) => (2, "Failure"),
         (_, Some(End::Done), _) => (1, "Success"),
         (_, Some(End::Abandoned), _) => (99, "Abandoned"),
-        (_, _, Some(System::PolicyRejected { .. } | System::Unwitnessed { .. })) => (2, "Failure"),
+        (
+            _,
+            _,
+            Some(
+                System::PolicyRejected { .. } | System::DecisionMismatch { .. } | System::Unwitnessed { .. },
+            ),
+        ) => (2, "Failure"),
         (_, _, Some(System::ReplayChecked { differing: 1.., .. })) => (2, "Failure"),
         (_, _, Some(_)) => (1, "Success"),
         _ => (0, "Unknown"),
