@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn attributes_and_contexts_are_found_through_named_types_and_namespaces() {
         let all = declared(&[
-            "type Base = { role?: String }; entity user = Base; entity record { status: String, owner?: user };
+            "type Base = { role?: String }; entity user { role?: String }; entity record { status: String, owner?: user };
              action read, write appliesTo { principal: user, resource: record, context: { action: { soft?: Bool }, ip?: ipaddr } };",
             "namespace Photo { type Ctx = { album: String }; entity Person, Picture; action view appliesTo { principal: Person, resource: Picture, context: Ctx }; }",
         ]);

@@ -157,7 +157,7 @@ mod tests {
     }
 
     const PERMIT: &str = r#"@id("p") permit (principal, action == Action::"model:invoke", resource);"#;
-    const FORBID: &str = r#"@id("f") forbid (principal, action == Action::"model:invoke", resource) when { context.risk == "high" };"#;
+    const FORBID: &str = r#"@id("f") forbid (principal, action == Action::"model:invoke", resource) when { context has risk && context.risk.level == "high" };"#;
 
     #[test]
     fn files_order_spaces_comments_and_words_for_people_are_no_change() {

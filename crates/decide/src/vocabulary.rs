@@ -251,9 +251,10 @@ fn check(file: &str, json: &mut Value, defined: &BTreeSet<String>, wrong: &mut V
             let is_houses = context.is_some_and(|c| {
                 c.get("name").or_else(|| c.get("type")).and_then(Value::as_str) == Some("Context")
             });
-            if is_asked_for && !is_houses {
+            // In a namespace of its own an action can be one of an application, which tells its circumstances itself.
+            if is_asked_for && !is_houses && namespace.is_empty() {
                 let message = format!("the action `{name}` must take the house's context");
-                tell(message, Some("write `context: Context`"));
+                tell(message, Some("write `context: Context`, or declare it in a namespace of your own"));
             }
             true
         });

@@ -251,6 +251,7 @@ mod tests {
                 "file b.toml",
                 "flag listeners.operations",
                 "default",
+                "default",
                 "default"
             ]
         );

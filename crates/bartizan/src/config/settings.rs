@@ -65,16 +65,16 @@ pub const SETTINGS: &[Setting] = &[
         "Where health and metrics are served, without authentication: keep it on loopback or a private network.",
     ),
     setting(
+        "listeners.public_url",
+        "",
+        "The address of the data plane as others know it, such as `https://gateway.example.com`, for what tells them; the `Host` they ask at without.",
+    ),
+    setting(
         "listeners.tls_certificate",
         "",
         "PEM file with the certificate chain of the data plane and the control API. Plain HTTP without.",
     ),
     setting("listeners.tls_key", "", "PEM file with the private key to it."),
-    setting(
-        "listeners.public_url",
-        "",
-        "The address of the data plane as others know it, such as `https://gateway.example.com`, for what tells them; the `Host` they ask at without.",
-    ),
     setting(
         "log.filter",
         "info",
@@ -100,17 +100,17 @@ pub const SETTINGS: &[Setting] = &[
          is on both. Each node needs its own.",
     ),
     setting("record.queue_max", "8192", "Records that may wait for the disk; more are refused."),
-    setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
-    setting(
-        "record.segment_bytes",
-        "67108864",
-        "Bytes of a segment of the write-ahead log; up to four more are kept to be used again.",
-    ),
     setting(
         "record.retention_days",
         "",
         "For how many days after its end a quarter of the ledger stays on the node; then `log remove` may remove it, once it is \
          archived. Without, it stays for ever.",
+    ),
+    setting("record.seal_interval_ms", "1000", "Milliseconds between two checkpoints of the ledger."),
+    setting(
+        "record.segment_bytes",
+        "67108864",
+        "Bytes of a segment of the write-ahead log; up to four more are kept to be used again.",
     ),
     setting(
         "record.witness_policy",

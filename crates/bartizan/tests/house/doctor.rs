@@ -15,7 +15,7 @@ async fn doctor_opens_everything_that_is_kept_and_says_when_something_does_not_o
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let (code, out) = doctor();
-    assert!(code == Some(0) && out.contains("1 subjects, 3 values and 2 payloads open"), "{out}");
+    assert!(code == Some(0) && out.contains("3 subjects, 6 values and 2 payloads open"), "{out}");
     let mut queue = vec![folder.path().join("vault")];
     let file = loop {
         let path = queue.pop().unwrap();

@@ -64,11 +64,11 @@ fn the_words_of_the_house_cannot_be_changed_or_shadowed() {
             "`model:melt` is a word of the house, or could become one",
         ),
         (
-            r#"namespace Shop { action "read" appliesTo { principal: User, resource: Model, context: { extra: String } }; }"#,
+            r#"action "read" appliesTo { principal: User, resource: Model, context: { extra: String } };"#,
             "must take the house's context",
         ),
         (
-            r#"namespace Shop { action "read" appliesTo { principal: User, resource: Model }; }"#,
+            r#"action "read" appliesTo { principal: User, resource: Model };"#,
             "must take the house's context",
         ),
         ("namespace Shop { entity Order in [Nothing]; }", "Nothing"),

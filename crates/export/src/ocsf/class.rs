@@ -173,6 +173,8 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         | Action::DecisionRead
         | Action::LedgerRead
         | Action::LedgerExport
+        | Action::AccessEvaluate
+        | Action::AccessSearch
         | Action::ContentRead => Activity::listed(Class::ApiActivity, 2),
         Action::SessionAuthenticate => Activity::listed(Class::Authentication, 1),
         Action::KeyCreate => Activity::listed(Class::EntityManagement, 1),

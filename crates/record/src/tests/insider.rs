@@ -243,7 +243,7 @@ async fn inv_ack_earlier_segments_that_are_put_back_are_refused_or_harmless() {
             harmless += 1;
         }
     }
-    assert!(refused > 20 && harmless > 20, "{refused} refused, {harmless} harmless");
+    assert!(refused > 20 && harmless > 10, "{refused} refused, {harmless} harmless");
 }
 
 /// What a file is for. Checkpoint and key are for readers elsewhere: a start takes the head from the lock store and writes
