@@ -28,38 +28,38 @@ package authz
 default allow := false
 
 allow if {
-	granted
-	not denied
+    granted
+    not denied
 }
 
 granted if {
-	input.action == "model:invoke"
-	some role in data.users[input.user].roles
-	data.roles[role][data.models[input.model].project]
+    input.action == "model:invoke"
+    some role in data.users[input.user].roles
+    data.roles[role][data.models[input.model].project]
 }
 
 granted if {
-	input.action == "model:invoke"
-	data.direct[input.user][input.model]
+    input.action == "model:invoke"
+    data.direct[input.user][input.model]
 }
 
 granted if {
-	model := data.models[input.model]
-	some rule in data.teams[data.users[input.user].team][model.project]
-	model.sensitivity == rule.sensitivity
-	input.level >= rule.level
-	input.inside
+    model := data.models[input.model]
+    some rule in data.teams[data.users[input.user].team][model.project]
+    model.sensitivity == rule.sensitivity
+    input.level >= rule.level
+    input.inside
 }
 
 denied if {
-	model := data.models[input.model]
-	data.closed[data.users[input.user].team][model.project]
-	model.status == "disabled"
+    model := data.models[input.model]
+    data.closed[data.users[input.user].team][model.project]
+    model.status == "disabled"
 }
 
 denied if {
-	input.level < 3
-	data.strong[data.models[input.model].environment]
+    input.level < 3
+    data.strong[data.models[input.model].environment]
 }
 "#;
 

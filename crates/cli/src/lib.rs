@@ -7,14 +7,16 @@ mod args;
 mod client;
 mod exit;
 mod output;
+mod policy_args;
 
 pub use clap::Command as ClapCommand;
 
 pub use args::{
-    Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, DrawnAs, EpochCommand, Global, KeyCommand,
-    LogCommand, OutputFormat, PolicyCommand, ProveArgs, ProveQuestion, RecoverCommand, ResourceCommand,
-    ShadowCommand, SubjectCommand, UpstreamCommand, VaultCommand, command,
+    Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
+    LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SubjectCommand, UpstreamCommand, VaultCommand,
+    command,
 };
 pub use client::{Client, ClientError};
 pub use exit::ExitCode;
 pub use output::{Output, Table};
+pub use policy_args::{DrawnAs, PolicyCommand, ProveArgs, ProveQuestion, ShadowCommand};

@@ -409,7 +409,7 @@ impl Compiler {
 
 /// What helps where a rule looks further than [`LEVEL`].
 const TOO_FAR: &str =
-    "a rule may look at principal and resource and at what their attributes name, not further";
+    "a rule may look at principal and resource and at what their attributes name, not further (2 levels)";
 
 /// Each action with the groups it is in.
 pub(crate) fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> {

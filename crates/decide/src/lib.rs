@@ -20,6 +20,7 @@ mod entities;
 mod evaluate;
 mod explain;
 pub mod facts;
+mod filtering;
 mod flips;
 mod generic;
 mod index;
@@ -57,6 +58,7 @@ pub use difference::{Analysis, Became, Difference, FormsAlone, RuleChange, Widen
 pub use engine::{Door, Question, Snapshot};
 pub use entities::{ABOVE_MAX, DEPTH_MAX, Entities, EntitiesError};
 pub use explain::{Change, Explanation};
+pub use filtering::RowsQuestion;
 pub use flips::{FlipGroup, Flips};
 pub use generic::Misfit;
 pub use reach::{Found, Page, Reached, Search};

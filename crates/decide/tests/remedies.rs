@@ -534,6 +534,10 @@ proptest! {
         if told.verdict == VerdictKind::Permit {
             for id in &told.evidence.forbids {
                 for clause in compiled.remedies(id).unwrap() {
+                    // Whatever else a rule wants, this caller had brought about before: nothing was asked for.
+                    if !matches!(clause, Remedy::Oblige(_)) {
+                        continue;
+                    }
                     let done = told.obligations.iter().any(|o| Remedy::Oblige(o.clone()).is_at_least(clause));
                     prop_assert!(done, "{} does not do {}\n{}", told, clause, text);
                 }

@@ -67,10 +67,7 @@ fn the_words_of_the_house_cannot_be_changed_or_shadowed() {
             r#"action "read" appliesTo { principal: User, resource: Model, context: { extra: String } };"#,
             "must take the house's context",
         ),
-        (
-            r#"action "read" appliesTo { principal: User, resource: Model };"#,
-            "must take the house's context",
-        ),
+        (r#"action "read" appliesTo { principal: User, resource: Model };"#, "must take the house's context"),
         ("namespace Shop { entity Order in [Nothing]; }", "Nothing"),
     ] {
         let told = refused(schema);

@@ -182,13 +182,18 @@ pub(crate) fn invoke(snapshot: &Snapshot, caller: &Caller, model: &str) -> Expla
 
 /// A real caller with a real key: only such a one can get a permit.
 pub(crate) fn real_alice() -> Caller {
+    real(Some([Action::ModelInvoke, Action::ModelList].into()))
+}
+
+/// Alice, by a key with these scopes; with all of them if none are named.
+pub(crate) fn real(scopes: Option<std::collections::BTreeSet<Action>>) -> Caller {
     let key = ApiKey::generate(&bartizan_base::random::SeededRandom::new(1));
     let entry = KeyEntry {
         id: KeyId::from_parts(NOW, [1; 10]),
         tenant: Tenant::default_tenant(),
         digest: key.digest(),
         principal: Principal { kind: PrincipalKind::User, name: name("alice"), id: id(1) },
-        scopes: Some([Action::ModelInvoke, Action::ModelList].into()),
+        scopes,
         created: NOW,
         expires: NOW.saturating_add(std::time::Duration::from_secs(10)),
         revoked: None,
