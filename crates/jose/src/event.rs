@@ -97,7 +97,9 @@ impl Form for EventClaims {
             return Err(TokenError::Audience);
         }
         rules.time.check_past(self.issued)?;
-        if rules.time.now.saturating_since(self.issued) > rules.time.life_max + rules.time.skew() {
+        if rules.time.now.saturating_since(self.issued)
+            > rules.time.life_max.saturating_add(rules.time.skew())
+        {
             return Err(TokenError::Expired);
         }
         Ok(())

@@ -161,7 +161,7 @@ impl Form for IdClaims {
         if let Some(age_max) = rules.age_max {
             let at = self.auth_time.ok_or(TokenError::Stale)?;
             rules.time.check_past(at)?;
-            if rules.time.now.saturating_since(at) > age_max + rules.time.skew() {
+            if rules.time.now.saturating_since(at) > age_max.saturating_add(rules.time.skew()) {
                 return Err(TokenError::Stale);
             }
         }

@@ -12,6 +12,7 @@
 //! | [`LogoutClaims`] | `logout+jwt` | OpenID Connect Back-Channel Logout |
 //! | [`AssertionClaims`] | `client-authentication+jwt` | RFC 7523 and its revision: `private_key_jwt` |
 //! | [`IdJagClaims`] | `oauth-id-jag+jwt` | Identity Assertion JWT Authorization Grant |
+//! | [`WorkloadClaims`] | none | RFC 7523 as a grant: Kubernetes, CI, SPIFFE |
 //! | [`EventClaims`] | `secevent+jwt` | RFC 8417 |
 //! | [`DpopProof`] | `dpop+jwt` | RFC 9449 |
 //!
@@ -39,6 +40,7 @@ pub mod testing;
 mod thumbprint;
 mod token;
 mod uri;
+mod workload;
 
 pub use access::{AccessClaims, AccessRules};
 pub use algorithm::Algorithm;
@@ -55,7 +57,8 @@ pub use jws::{Jws, JwsError};
 pub use key::{IssueError, KeyError, SigningKey};
 pub use logout::{LogoutClaims, LogoutRules};
 pub use nonce::Nonces;
-pub use rotation::{KeyPlan, KeyState, NewKey, Plan, Rotation, Schedule, ScheduleError};
+pub use rotation::{DemandError, KeyPlan, KeyState, NewKey, Plan, Rotation, Schedule, ScheduleError};
 pub use thumbprint::{Jkt, ThumbprintError, X5t};
 pub use token::{Profile, Replay, TokenError, Verified, verify};
 pub use uri::normal_uri;
+pub use workload::{WorkloadClaims, WorkloadRules};

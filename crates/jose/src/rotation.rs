@@ -11,6 +11,9 @@ use std::time::Duration;
 use bartizan_base::Timestamp;
 use serde::{Deserialize, Serialize};
 
+/// How many keys may be published before none is made on demand. Verifiers bound the sets that they read; so do we.
+const PUBLISHED_MAX: usize = 16;
+
 /// How keys follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -30,6 +33,17 @@ pub enum ScheduleError {
     /// Tokens would have no life.
     #[error("the longest life of a token must not be zero")]
     Life,
+}
+
+/// Why no key is made on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DemandError {
+    /// A successor is published already and will sign soon.
+    #[error("a new key is on its way already")]
+    OnItsWay,
+    /// More keys are published than verifiers should have to take.
+    #[error("too many keys are published; wait for the oldest to go")]
+    TooMany,
 }
 
 /// The life of one key. Stored, with the key, before the key is used.
@@ -115,7 +129,7 @@ impl Schedule {
         if life_max.is_zero() {
             return Err(ScheduleError::Life);
         }
-        Ok(Self { lead, period, slack: lead * 2, life_max, skew })
+        Ok(Self { lead, period, slack: lead.saturating_mul(2), life_max, skew })
     }
 
     /// The life of a key that signs from `signs` on.
@@ -213,14 +227,22 @@ impl Rotation {
         plan
     }
 
-    /// Rotation on demand: the life of a key that follows the present one as soon as verifiers know it. None if one is on its
-    /// way already, so that asking often does not pile up keys.
-    #[must_use]
-    pub fn demand(&self, now: Timestamp) -> Option<NewKey> {
+    /// Rotation on demand: the life of a key that follows the present one as soon as verifiers know it. The present one stays
+    /// published until the end that it was given; a key that must not be trusted any more is withdrawn instead.
+    ///
+    /// # Errors
+    /// [`DemandError`], so that asking often does not pile up keys.
+    pub fn demand(&self, now: Timestamp) -> Result<NewKey, DemandError> {
         if self.signing(now).is_none() {
-            return Some(self.schedule.at_once(now));
+            return Ok(self.schedule.at_once(now));
         }
-        self.successor(now).is_none().then(|| self.schedule.ahead(now))
+        if self.successor(now).is_some() {
+            return Err(DemandError::OnItsWay);
+        }
+        if self.keys.iter().filter(|k| k.is_published(now)).count() >= PUBLISHED_MAX {
+            return Err(DemandError::TooMany);
+        }
+        Ok(self.schedule.ahead(now))
     }
 
     /// Withdraws a key that must not be trusted any more: from now on its tokens are dead. [`Rotation::at`] asks for another

@@ -150,14 +150,18 @@ fn attack_26_a_token_of_one_profile_is_refused_by_every_other_also_when_it_lies_
             assert_eq!(read(&token, &own_keys).is_ok(), *reader == kind, "{kind} read as {reader}");
         }
         // The claims of one under the type of another, signed by a key that is trusted for all: only types that are not explicit
-        // can be borrowed, and then the claims tell them apart.
+        // can be borrowed, and then the claims tell them apart. Of access tokens and grants only audience and nonce do, as
+        // without types they are what ID tokens are.
         let claims = opened(&token).1;
-        for typ in ["JWT", "jwt", "application/JWT", ""] {
-            let untyped = key.sign_with(&json!({"alg": "EdDSA", "kid": "k", "typ": typ}), &claims).unwrap();
+        for typ in [Some("JWT"), Some("jwt"), Some("application/JWT"), Some(""), None] {
+            let mut head = json!({"alg": "EdDSA", "kid": "k"});
+            if let Some(typ) = typ {
+                head["typ"] = json!(typ);
+            }
+            let untyped = key.sign_with(&head, &claims).unwrap();
             for (reader, read) in READERS.iter().filter(|(reader, _)| *reader != kind) {
-                // An access token or grant for this client, without type, is what OpenID Connect calls an ID token, but for its
-                // audience and nonce.
-                assert!(read(&untyped, &keys).is_err(), "{kind} as {typ:?} read as {reader}");
+                let excused = *reader == "workload" && matches!(kind, "access" | "id-jag");
+                assert!(excused || read(&untyped, &keys).is_err(), "{kind} as {typ:?} read as {reader}");
             }
         }
     }
@@ -171,6 +175,29 @@ fn attack_26_a_token_of_one_profile_is_refused_by_every_other_also_when_it_lies_
             TokenError::Type,
             "{typ}"
         );
+    }
+}
+
+#[test]
+fn attack_40_a_token_for_one_audience_or_of_one_issuer_is_refused_at_another() {
+    let key = ed25519();
+    let keys = jwks(&[&key]);
+    let token = issue(&key, &access());
+    let at = |issuer, audience| {
+        check::<AccessClaims>(&token, &keys, &AccessRules { issuer, audience, ..access_rules() }).map(drop)
+    };
+    assert_eq!(at(ISSUER, AUDIENCE), Ok(()));
+    for audience in [
+        "https://ai.example",
+        "https://ai.example/mcp/",
+        "https://ai.example/mcp2",
+        "https://AI.example/mcp",
+        "",
+    ] {
+        assert_eq!(at(ISSUER, audience), Err(TokenError::Audience), "{audience}");
+    }
+    for issuer in ["https://as.example/", "https://as.example.evil.example", "https://AS.example", ""] {
+        assert_eq!(at(issuer, AUDIENCE), Err(TokenError::Issuer), "{issuer}");
     }
 }
 

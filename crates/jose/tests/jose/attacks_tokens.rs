@@ -274,3 +274,41 @@ fn a_logout_token_needs_its_event_and_a_subject_or_session_and_has_no_nonce() {
     };
     assert_eq!(read("logout+jwt", &strict, &neither), Err(TokenError::Claim("sub")));
 }
+
+#[test]
+fn attack_33_a_workload_of_another_platform_trust_domain_or_audience_is_refused() {
+    let key = ed25519();
+    let keys = jwks(&[&key]);
+    let read = |claims: &WorkloadClaims, issuer: &str| {
+        let rules = WorkloadRules { issuer, ..workload_rules() };
+        check::<WorkloadClaims>(&issue(&key, claims), &keys, &rules).map(drop)
+    };
+    assert_eq!(read(&workload(), ISSUER), Ok(()));
+    assert_eq!(read(&workload(), "https://evil.example"), Err(TokenError::Issuer));
+    let other = WorkloadClaims { aud: Audience::One("other".to_owned()), ..workload() };
+    assert_eq!(read(&other, ISSUER), Err(TokenError::Audience));
+    let nameless = WorkloadClaims { iss: None, ..workload() };
+    assert_eq!(read(&nameless, ISSUER), Err(TokenError::Issuer));
+    let spiffe = |sub: &str| {
+        read(&WorkloadClaims { iss: None, sub: sub.to_owned(), ..workload() }, "spiffe://prod.example")
+    };
+    assert_eq!(spiffe("spiffe://prod.example/ns/ml"), Ok(()));
+    for sub in [
+        "spiffe://dev.example/ns/ml",
+        "spiffe://prod.example",
+        "spiffe://prod.example/",
+        "spiffe://prod.example.evil.example/ns/ml",
+        "prod.example/ns",
+    ] {
+        assert_eq!(spiffe(sub), Err(TokenError::Issuer), "{sub}");
+    }
+    let pretender = WorkloadClaims { iss: Some("spiffe://prod.example".to_owned()), ..workload() };
+    assert_eq!(
+        read(&pretender, "spiffe://prod.example"),
+        Err(TokenError::Issuer),
+        "the name decides, not the claim"
+    );
+    let again = WorkloadClaims { sub: "another".to_owned(), ..workload() };
+    assert_eq!(again.replay(&workload_rules()).unwrap().id, workload().replay(&workload_rules()).unwrap().id);
+    assert_eq!(WorkloadClaims { jti: None, ..workload() }.replay(&workload_rules()), None);
+}

@@ -126,6 +126,21 @@ pub(crate) fn id_jag_rules() -> IdJagRules<'static> {
     IdJagRules { issuer: ISSUER, audience: AUDIENCE, client_id: CLIENT, time: time() }
 }
 
+pub(crate) fn workload() -> WorkloadClaims {
+    WorkloadClaims {
+        iss: Some(ISSUER.to_owned()),
+        sub: "system:serviceaccount:ml:trainer".to_owned(),
+        aud: Audience::Many(vec![AUDIENCE.to_owned()]),
+        times: times(),
+        jti: Some("wl-1".to_owned()),
+        others: json!({"kubernetes.io": {"namespace": "ml"}}).as_object().cloned().unwrap(),
+    }
+}
+
+pub(crate) fn workload_rules() -> WorkloadRules<'static> {
+    WorkloadRules { issuer: ISSUER, audience: AUDIENCE, time: time() }
+}
+
 pub(crate) fn event() -> EventClaims {
     let events = json!({"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}});
     EventClaims {
@@ -218,6 +233,7 @@ pub(crate) const READERS: &[ReaderOf] = &[
     ("logout", |t, k| check::<LogoutClaims>(t, k, &logout_rules()).map(drop)),
     ("assertion", |t, k| check::<AssertionClaims>(t, k, &assertion_rules()).map(drop)),
     ("id-jag", |t, k| check::<IdJagClaims>(t, k, &id_jag_rules()).map(drop)),
+    ("workload", |t, k| check::<WorkloadClaims>(t, k, &workload_rules()).map(drop)),
     ("event", |t, k| check::<EventClaims>(t, k, &event_rules()).map(drop)),
     ("proof", |t, _| match DpopProof::verify(t, &proof_rules()) {
         Ok(_) => Ok(()),
@@ -233,6 +249,7 @@ pub(crate) fn tokens(key: &SigningKey) -> Vec<(&'static str, String)> {
         ("logout", issue(key, &logout())),
         ("assertion", issue(key, &assertion())),
         ("id-jag", issue(key, &id_jag())),
+        ("workload", issue(key, &workload())),
         ("event", issue(key, &event())),
         ("proof", prove(key, &proof())),
     ]
