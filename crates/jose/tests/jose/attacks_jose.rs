@@ -262,6 +262,9 @@ fn attack_27_members_that_stand_twice_wrong_types_deep_nesting_and_huge_tokens_a
     assert_eq!(Jws::parse(&token).unwrap_err(), JwsError::Shape);
     let huge = "a".repeat(1 << 20);
     assert_eq!(Jws::parse(&format!("{huge}.{huge}.{huge}")).unwrap_err(), JwsError::Shape);
+    // Only the signature is long, which no other bound sees.
+    let long = forged(&header(&key), &payload(), &[1; 6_500]);
+    assert_eq!(Jws::parse(&long).unwrap_err(), JwsError::Shape);
     let mut act = json!({"sub": "x0"});
     for n in 1..ACTORS_MAX {
         act = json!({"sub": format!("x{n}"), "act": act});

@@ -145,6 +145,13 @@ fn attack_31_private_symmetric_foreign_and_missing_keys_in_the_header_are_refuse
         let proof = reproven(|h| h["alg"] = json!(alg), |_| ());
         assert_eq!(refused(&proof, &proof_rules()), JwkError::Member("alg").into(), "{alg}");
     }
+    for (name, value) in [("alg", "ES256"), ("alg", "none"), ("use", "enc")] {
+        let proof = reproven(|h| h["jwk"][name] = json!(value), |_| ());
+        assert_eq!(refused(&proof, &proof_rules()), JwkError::Member("alg").into(), "{name}");
+    }
+    assert!(
+        DpopProof::verify(&reproven(|h| h["jwk"]["alg"] = json!("Ed25519"), |_| ()), &proof_rules()).is_ok()
+    );
     let header = DpopError::from(JwsError::Header);
     assert_eq!(
         refused(&reproven(|h| drop(h.as_object_mut().unwrap().remove("jwk")), |_| ()), &proof_rules()),

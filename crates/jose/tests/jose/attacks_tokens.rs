@@ -60,6 +60,9 @@ fn attack_15_an_assertion_needs_its_claims_and_one_without_its_issue_counts_as_i
         assert_eq!(read(&remove(name)).unwrap_err(), TokenError::Claim(name));
     }
     assert_eq!(read(&|c| c["sub"] = json!("alice")).unwrap_err(), TokenError::Client);
+    for name in ["events", "nonce", "htm", "at_hash"] {
+        assert_eq!(read(&|c| c[name] = json!("x")).unwrap_err(), TokenError::Forbidden(name));
+    }
 }
 
 fn subject(change: impl FnOnce(&mut AccessClaims)) -> Verified<AccessClaims> {
@@ -311,4 +314,29 @@ fn attack_33_a_workload_of_another_platform_trust_domain_or_audience_is_refused(
     let again = WorkloadClaims { sub: "another".to_owned(), ..workload() };
     assert_eq!(again.replay(&workload_rules()).unwrap().id, workload().replay(&workload_rules()).unwrap().id);
     assert_eq!(WorkloadClaims { jti: None, ..workload() }.replay(&workload_rules()), None);
+}
+
+#[test]
+fn attack_26_marks_of_other_kinds_of_token_are_refused_in_events_and_in_tokens_of_workloads() {
+    let random = bartizan_base::random::SeededRandom::new(3);
+    let key = testing::ForeignKey::ed25519("k", &random).unwrap();
+    let keys = Jwks::parse(json!({"keys": [key.public_jwk()]}).to_string().as_bytes()).unwrap();
+    for name in ["exp", "sub"] {
+        let mut claims = opened(&issue(&ed25519(), &event())).1;
+        claims[name] = json!(1);
+        let token = key.sign("secevent+jwt", &claims).unwrap();
+        assert_eq!(
+            check::<EventClaims>(&token, &keys, &event_rules()).unwrap_err(),
+            TokenError::Forbidden(name)
+        );
+    }
+    let workload_with = |name: &str, value: serde_json::Value| {
+        let mut claims = opened(&issue(&ed25519(), &workload())).1;
+        claims[name] = value;
+        check::<WorkloadClaims>(&key.sign("JWT", &claims).unwrap(), &keys, &workload_rules()).unwrap_err()
+    };
+    for name in ["nonce", "at_hash", "c_hash", "events", "htm", "cnf", "act"] {
+        assert_eq!(workload_with(name, json!("x")), TokenError::Forbidden(name));
+    }
+    assert_eq!(workload_with("sub", json!(ISSUER)), TokenError::Claim("sub"), "a client that names itself");
 }
