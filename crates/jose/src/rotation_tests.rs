@@ -111,6 +111,21 @@ fn a_withdrawn_key_is_replaced_at_once_and_never_published_again() {
 }
 
 #[test]
+fn the_last_token_of_a_key_of_a_node_whose_clock_is_ahead_ends_before_the_key_is_gone() {
+    let mut rotation = Rotation::new(schedule(), Vec::new());
+    let plan = rotation.add("k", schedule().at_once(at(1_000 * DAY)));
+    let last = Timestamp::from_micros(plan.ends.as_micros() - 1);
+    assert_eq!(signing(&rotation, last), "k");
+    assert!(rotation.at(plan.ends).signing.is_none());
+    let (life, skew) = (secs(300), secs(60));
+    let dead = last.saturating_add(life).saturating_add(skew).saturating_add(skew);
+    assert!(plan.is_published(dead));
+    assert!(!plan.is_published(Timestamp::from_micros(dead.as_micros() + 1)), "and no longer than needed");
+    let early = Timestamp::from_micros(plan.signs.as_micros() - 60_000_000);
+    assert!(plan.is_published(early), "a verifier whose clock is behind");
+}
+
+#[test]
 fn a_house_that_slept_past_every_end_signs_again_at_once() {
     let now = at(1_000 * DAY);
     let (mut rotation, mut made) = (Rotation::new(schedule(), Vec::new()), 0);
