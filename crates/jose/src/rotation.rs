@@ -268,10 +268,9 @@ impl Rotation {
         self.keys.iter().filter(|k| k.may_sign(now)).max_by_key(|k| k.signs)
     }
 
-    /// A key that will sign, and soon: one from a time when the clock was ahead does not count.
+    /// A key that is published and will sign. One from a time when the clock was ahead is not published yet.
     fn successor(&self, now: Timestamp) -> Option<&KeyPlan> {
-        let horizon = now.saturating_add(self.schedule.lead);
-        self.keys.iter().find(|k| !k.withdrawn && now < k.signs && k.signs <= horizon && k.is_published(now))
+        self.keys.iter().find(|k| now < k.signs && k.is_published(now))
     }
 
     /// When the successor of `key` must be there.
