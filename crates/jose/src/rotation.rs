@@ -113,7 +113,7 @@ pub struct Rotation {
 impl Schedule {
     /// A schedule: keys are published `lead` ahead (no less than verifiers keep a set), follow one another every `period`,
     /// and sign tokens that hold at most `life_max`, with clocks that differ by at most `skew`. A key that is not followed in
-    /// time goes on signing for another `lead`.
+    /// time goes on signing for twice the lead.
     ///
     /// # Errors
     /// [`ScheduleError`].
