@@ -7,7 +7,7 @@ use bartizan_base::{Name, Timestamp};
 use bartizan_identify::{
     Caller, Directory, EpochEntry, EpochKind, Identified, Identifier, KeyEntry, Presented,
 };
-use bartizan_jose::SigningKey;
+use bartizan_jose::testing::ForeignKey;
 use bartizan_model::directory::{AgentSpec, IssuerSpec, PrincipalSpec, Spec, Status};
 use bartizan_model::{Action, Document, KeyId, Principal, PrincipalId, PrincipalKind, ReasonCode, Tenant};
 use bartizan_secret::ApiKey;
@@ -28,7 +28,7 @@ struct World {
     key: ApiKey,
     entry: KeyEntry,
     epochs: Vec<EpochEntry>,
-    signer: SigningKey,
+    signer: ForeignKey,
     identifier: Identifier,
     revision: u64,
 }
@@ -62,7 +62,7 @@ impl World {
             acr: BTreeMap::from([("phr".to_owned(), 3), ("phrh".to_owned(), 4)]),
             assurance_cap: 3,
         };
-        let signer = SigningKey::ed25519("k1", &random).unwrap();
+        let signer = ForeignKey::ed25519("k1", &random).unwrap();
         let identifier = Identifier::new();
         identifier
             .learn_keys(&name("company"), json!({"keys": [signer.public_jwk()]}).to_string().as_bytes(), NOW)
@@ -203,22 +203,25 @@ fn tokens_that_are_forged_expired_for_others_or_of_other_kinds_are_refused() {
     assert_eq!(refused(|c| c["exp"] = json!(999_000)), ReasonCode::CredentialExpired);
     assert_eq!(refused(|c| c["nbf"] = json!(1_001_000)), ReasonCode::CredentialNotYetValid);
     assert_eq!(refused(|c| c["sub"] = json!("mallory")), ReasonCode::CredentialUnknown);
-    assert_eq!(refused(|c| c["cnf"] = json!({"jkt": "x"})), ReasonCode::TokenTypeRefused);
+    assert_eq!(
+        refused(|c| c["cnf"] = json!({"jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"})),
+        ReasonCode::TokenTypeRefused
+    );
     assert_eq!(refused(|c| c["act"] = json!({"sub": "nobody"})), ReasonCode::CredentialUnknown);
     let claims = json!({"iss": "https://id.example", "sub": "alice", "aud": "https://ai.example", "iat": 999_990, "exp": 1_000_300});
     let id_token = world.signer.sign("JWT", &claims).unwrap();
     assert_eq!(world.present(&id_token, NOW).unwrap_err(), ReasonCode::TokenTypeRefused);
     let other_key =
-        SigningKey::ed25519("k1", &SeededRandom::new(99)).unwrap().sign("at+jwt", &claims).unwrap();
+        ForeignKey::ed25519("k1", &SeededRandom::new(99)).unwrap().sign("at+jwt", &claims).unwrap();
     assert_eq!(world.present(&other_key, NOW).unwrap_err(), ReasonCode::TokenSignatureInvalid);
-    let confused = SigningKey::p256("k1").unwrap().sign("at+jwt", &claims).unwrap();
+    let confused = ForeignKey::p256("k1").unwrap().sign("at+jwt", &claims).unwrap();
     assert_eq!(world.present(&confused, NOW).unwrap_err(), ReasonCode::TokenAlgorithmRefused);
 }
 
 #[test]
 fn an_unknown_key_id_asks_for_keys_once_in_a_while_not_for_every_token() {
     let world = World::new();
-    let stranger = SigningKey::ed25519("k2", &SeededRandom::new(5)).unwrap();
+    let stranger = ForeignKey::ed25519("k2", &SeededRandom::new(5)).unwrap();
     let claims = json!({"iss": "https://id.example", "sub": "alice", "aud": "https://ai.example", "iat": 999_990, "exp": 1_000_300});
     let token = stranger.sign("at+jwt", &claims).unwrap();
     assert_eq!(world.present(&token, NOW).unwrap_err(), ReasonCode::TokenSignatureInvalid);

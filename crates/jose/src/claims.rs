@@ -1,256 +1,198 @@
-//! The claims of an access token (RFC 9068), typed strictly.
+//! Claims that several profiles share: audiences, times, chains of actors.
 
 use std::time::Duration;
 
-use bartizan_base::{Timestamp, json};
-use serde::Deserialize;
-use serde_json::Value;
+use bartizan_base::Timestamp;
+use serde_json::{Map, Value, json};
 
-use crate::jws::PAYLOAD_LIMITS;
+use crate::reader::Reader;
+use crate::token::TokenError;
 
-/// How far clocks may differ.
-pub(crate) const SKEW: Duration = Duration::from_secs(60);
 /// How deep a chain of actors may be.
-const ACTORS_MAX: usize = 4;
+pub const ACTORS_MAX: usize = 4;
+/// The most that clocks may be taken to differ. A larger skew in rules counts as this.
+pub const SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// The claims of an access token.
-#[derive(Clone, Debug, Deserialize)]
-pub struct AccessClaims {
-    /// Who issued it.
-    pub iss: String,
-    /// For whom it stands.
-    pub sub: String,
-    aud: Audience,
-    exp: u64,
-    iat: u64,
-    #[serde(default)]
-    nbf: Option<u64>,
-    /// The client program.
-    #[serde(default)]
-    pub client_id: Option<String>,
-    /// What it may be used for, separated by spaces.
-    #[serde(default)]
-    pub scope: Option<String>,
-    /// How surely the subject was authenticated.
-    #[serde(default)]
-    pub acr: Option<String>,
-    /// By which methods (RFC 8176).
-    #[serde(default)]
-    pub amr: Vec<String>,
-    #[serde(default)]
-    auth_time: Option<u64>,
-    /// Who acts for the subject (RFC 8693).
-    #[serde(default)]
-    pub act: Option<Box<Act>>,
-    /// What it is bound to (RFC 7800).
-    #[serde(default)]
-    pub cnf: Option<Value>,
-    /// Everything else.
-    #[serde(flatten)]
-    pub others: serde_json::Map<String, Value>,
-}
-
-/// An actor, and who acted before it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Act {
-    /// Who.
-    pub sub: String,
-    /// Who acted before.
-    #[serde(default)]
-    pub act: Option<Box<Act>>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Audience {
+/// For whom a token is: a text or a list in JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// One, written as a text.
     One(String),
+    /// A list; never empty.
     Many(Vec<String>),
 }
 
-/// Why claims are refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClaimsError {
-    /// Not the claims of an access token.
-    #[error("not the claims of an access token: {0}")]
-    Shape(String),
-    /// The token is past its end.
-    #[error("expired")]
-    Expired,
-    /// The token is not valid yet, or was issued in the future.
-    #[error("not valid yet")]
-    NotYetValid,
-}
-
-impl AccessClaims {
-    /// Reads a verified payload.
-    ///
-    /// # Errors
-    /// `Shape`.
-    pub fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
-        let claims: Self =
-            json::parse_as(payload, PAYLOAD_LIMITS).map_err(|e| ClaimsError::Shape(e.to_string()))?;
-        if claims.actors().len() > ACTORS_MAX {
-            return Err(ClaimsError::Shape("the chain of actors is too long".to_owned()));
-        }
-        Ok(claims)
+impl Audience {
+    /// Whether `audience` is among them.
+    #[must_use]
+    pub fn contains(&self, audience: &str) -> bool {
+        self.iter().any(|a| a == audience)
     }
 
-    /// Checks the times.
+    /// Whether it is `audience` alone, written as a text: what RFC 7523's revision asks against injected audiences.
+    #[must_use]
+    pub fn is_exactly(&self, audience: &str) -> bool {
+        matches!(self, Self::One(one) if one == audience)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many.as_slice(),
+        }
+        .iter()
+        .map(String::as_str)
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            Self::One(one) => one.as_str().into(),
+            Self::Many(many) => many.as_slice().into(),
+        }
+    }
+}
+
+/// When a token holds. Written in whole seconds; a fraction of a second is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When it was issued.
+    pub issued: Timestamp,
+    /// Before this it does not hold, where the issuer says.
+    pub not_before: Option<Timestamp>,
+    /// From this on it does not hold.
+    pub expires: Timestamp,
+}
+
+/// Against what times are held.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeRules {
+    /// The moment of the check.
+    pub now: Timestamp,
+    /// How far the issuer's clock may be off; at most [`SKEW_MAX`].
+    pub skew: Duration,
+    /// How long a token may hold in all, from its issue to its end.
+    pub life_max: Duration,
+}
+
+impl TimeRules {
+    /// How far clocks are taken to differ.
+    #[must_use]
+    pub fn skew(&self) -> Duration {
+        self.skew.min(SKEW_MAX)
+    }
+
+    /// Checks `times`.
     ///
     /// # Errors
-    /// `Expired` or `NotYetValid`.
-    pub fn check_times(&self, now: Timestamp) -> Result<(), ClaimsError> {
-        if now >= self.expires().saturating_add(SKEW) {
-            return Err(ClaimsError::Expired);
+    /// `Expired`, `NotYetValid` or `TooLongLived`.
+    pub fn check(&self, times: &Times) -> Result<(), TokenError> {
+        if self.now >= times.expires.saturating_add(self.skew()) {
+            return Err(TokenError::Expired);
         }
-        let latest = now.saturating_add(SKEW);
-        if self.issued() > latest || self.nbf.is_some_and(|t| Timestamp::from_secs(t) > latest) {
-            return Err(ClaimsError::NotYetValid);
+        self.check_past(times.issued)?;
+        times.not_before.map_or(Ok(()), |moment| self.check_past(moment))?;
+        if times.expires.saturating_since(times.issued) > self.life_max || times.expires < times.issued {
+            return Err(TokenError::TooLongLived);
         }
         Ok(())
     }
 
-    /// Whether it is for `audience`.
-    #[must_use]
-    pub fn is_for(&self, audience: &str) -> bool {
-        match &self.aud {
-            Audience::One(one) => one == audience,
-            Audience::Many(many) => many.iter().any(|a| a == audience),
-        }
-    }
-
-    /// When it ends.
-    #[must_use]
-    pub const fn expires(&self) -> Timestamp {
-        Timestamp::from_secs(self.exp)
-    }
-
-    /// When it was issued.
-    #[must_use]
-    pub const fn issued(&self) -> Timestamp {
-        Timestamp::from_secs(self.iat)
-    }
-
-    /// When the subject was authenticated; the beginning of time if the issuer does not say.
-    #[must_use]
-    pub fn authenticated(&self) -> Timestamp {
-        Timestamp::from_secs(self.auth_time.unwrap_or(0))
-    }
-
-    /// The actors, outermost first.
-    #[must_use]
-    pub fn actors(&self) -> Vec<&str> {
-        let mut out = Vec::new();
-        let mut next = self.act.as_deref();
-        while let Some(act) = next {
-            out.push(act.sub.as_str());
-            next = act.act.as_deref();
-        }
-        out
+    /// Checks that `moment` is not in the future.
+    pub(crate) fn check_past(&self, moment: Timestamp) -> Result<(), TokenError> {
+        let future = moment > self.now.saturating_add(self.skew());
+        if future { Err(TokenError::NotYetValid) } else { Ok(()) }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Jwks, Jws, JwsError, SigningKey};
-    use bartizan_base::random::SeededRandom;
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use serde_json::json;
+/// Who acts for the subject (RFC 8693, 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Who.
+    pub sub: String,
+    /// Whose name that is, where it is not the token's issuer.
+    pub iss: Option<String>,
+    /// Through which client program.
+    pub client_id: Option<String>,
+}
 
-    fn claims() -> Value {
-        json!({"iss": "i", "sub": "s", "aud": "a", "exp": 2_000, "iat": 1_000})
+impl Actor {
+    /// An actor known to the token's issuer.
+    #[must_use]
+    pub fn named(sub: impl Into<String>) -> Self {
+        Self { sub: sub.into(), iss: None, client_id: None }
     }
 
-    fn keys(all: &[&SigningKey]) -> Jwks {
-        let set = json!({"keys": all.iter().map(|k| k.public_jwk()).collect::<Vec<_>>()});
-        Jwks::parse(set.to_string().as_bytes()).unwrap()
+    /// Whether `other` is the same party, in a token that `issuer` issues.
+    #[must_use]
+    pub fn is_same(&self, other: &Self, issuer: &str) -> bool {
+        self.sub == other.sub
+            && self.iss.as_deref().unwrap_or(issuer) == other.iss.as_deref().unwrap_or(issuer)
     }
 
-    fn token(header: &Value, payload: &Value, signature: &[u8]) -> String {
-        let b64 = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
-        format!("{}.{}.{}", b64(header), b64(payload), URL_SAFE_NO_PAD.encode(signature))
+    /// Reads one actor, and leaves what it holds of earlier ones in `claims`.
+    pub(crate) fn read(claims: &mut Reader) -> Result<Self, TokenError> {
+        Ok(Self {
+            sub: claims.text("sub")?,
+            iss: claims.text_opt("iss")?,
+            client_id: claims.text_opt("client_id")?,
+        })
     }
 
-    #[test]
-    fn tokens_of_both_own_algorithms_verify_and_changed_ones_do_not() {
-        let (ed, ec) =
-            (SigningKey::ed25519("ed", &SeededRandom::new(1)).unwrap(), SigningKey::p256("ec").unwrap());
-        let keys = keys(&[&ed, &ec]);
-        for key in [&ed, &ec] {
-            let token = key.sign("at+jwt", &claims()).unwrap();
-            let jws = Jws::parse(&token).unwrap();
-            AccessClaims::parse(jws.verify(&keys).unwrap()).unwrap();
-            let start = token.find('.').unwrap() + 1;
-            for at in (start..token.len()).step_by(7) {
-                let mut bad = token.clone().into_bytes();
-                bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
-                let bad = String::from_utf8(bad).unwrap();
-                assert!(Jws::parse(&bad).map_or(true, |jws| jws.verify(&keys).is_err()), "byte {at}");
+    /// Reads a chain, outermost first.
+    pub(crate) fn read_chain(claims: &mut Reader) -> Result<Vec<Self>, TokenError> {
+        let mut out = Vec::new();
+        let mut next = claims.object_opt("act")?;
+        while let Some(members) = next {
+            if out.len() == ACTORS_MAX {
+                return Err(TokenError::ChainTooLong);
             }
+            let mut actor = Reader::new(members);
+            out.push(Self::read(&mut actor)?);
+            next = actor.object_opt("act")?;
         }
+        Ok(out)
     }
 
-    #[test]
-    fn rfc_8725_negatives_are_refused() {
-        let ed = SigningKey::ed25519("ed", &SeededRandom::new(1)).unwrap();
-        let keys = keys(&[&ed]);
-        let verify = |header: Value| {
-            let token = token(&header, &claims(), &[1; 64]);
-            Jws::parse(&token).and_then(|jws| jws.verify(&keys).map(<[u8]>::to_vec))
-        };
-        for alg in ["none", "None", "HS256", "RS256", "ES256", "ES384", "eddsa", "PS256"] {
-            assert_eq!(verify(json!({"alg": alg, "kid": "ed"})), Err(JwsError::Algorithm), "{alg}");
-        }
-        assert_eq!(verify(json!({"kid": "ed"})), Err(JwsError::Algorithm));
-        assert_eq!(verify(json!({"alg": "EdDSA", "kid": "ed"})), Err(JwsError::Signature));
-        assert_eq!(verify(json!({"alg": "EdDSA", "kid": "../ed"})), Err(JwsError::UnknownKey));
-        for name in ["crit", "b64", "zip", "jwk", "jku", "x5u", "x5c"] {
-            assert_eq!(
-                verify(json!({"alg": "EdDSA", "kid": "ed", name: "x"})),
-                Err(JwsError::Header),
-                "{name}"
-            );
-        }
-        assert_eq!(verify(json!({"alg": "EdDSA", "kid": "x".repeat(129)})), Err(JwsError::Header));
-        assert_eq!(Jws::parse(&"a".repeat(9_000)).unwrap_err(), JwsError::Shape);
-        assert_eq!(Jws::parse("e30.e30").unwrap_err(), JwsError::Shape);
-        assert_eq!(Jws::parse("e30=.e30.").unwrap_err(), JwsError::Shape);
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        out.insert("sub".to_owned(), self.sub.as_str().into());
+        put(&mut out, "iss", self.iss.as_deref());
+        put(&mut out, "client_id", self.client_id.as_deref());
+        out
     }
 
-    #[test]
-    fn claims_of_wrong_types_twice_or_too_deep_are_refused() {
-        for (name, value) in [
-            ("exp", json!(-1)),
-            ("exp", json!("2000")),
-            ("aud", json!(7)),
-            ("aud", json!([7])),
-            ("sub", json!(null)),
-        ] {
-            let mut bad = claims();
-            bad[name] = value;
-            assert!(AccessClaims::parse(bad.to_string().as_bytes()).is_err(), "{name}");
-        }
-        assert!(
-            AccessClaims::parse(br#"{"iss":"i","sub":"s","sub":"t","aud":"a","exp":2,"iat":1}"#).is_err()
-        );
-        let mut act = json!({"sub": "x"});
-        for _ in 0..4 {
-            act = json!({"sub": "x", "act": act});
-        }
-        let mut deep = claims();
-        deep["act"] = act;
-        assert!(AccessClaims::parse(deep.to_string().as_bytes()).is_err());
+    pub(crate) fn write_chain(chain: &[Self], into: &mut Map<String, Value>) {
+        let nested = chain.iter().rev().fold(None, |inner: Option<Value>, actor| {
+            let mut members = actor.to_json();
+            members.extend(inner.map(|inner| ("act".to_owned(), inner)));
+            Some(Value::Object(members))
+        });
+        put(into, "act", nested);
     }
+}
 
-    #[test]
-    fn times_hold_within_a_minute_of_skew() {
-        let claims = AccessClaims::parse(claims().to_string().as_bytes()).unwrap();
-        let at = |s| claims.check_times(Timestamp::from_secs(s));
-        assert_eq!(
-            (at(939), at(940), at(2_059), at(2_060)),
-            (Err(ClaimsError::NotYetValid), Ok(()), Ok(()), Err(ClaimsError::Expired))
-        );
+/// Writes a claim that is there.
+pub(crate) fn put(into: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        into.insert(name.to_owned(), value.into());
     }
+}
+
+/// Writes a list that is not empty.
+pub(crate) fn put_list(into: &mut Map<String, Value>, name: &str, list: &[String]) {
+    put(into, name, (!list.is_empty()).then(|| Value::from(list)));
+}
+
+pub(crate) fn put_times(into: &mut Map<String, Value>, times: &Times) {
+    put(into, "iat", Some(times.issued.as_secs()));
+    put(into, "nbf", times.not_before.map(Timestamp::as_secs));
+    put(into, "exp", Some(times.expires.as_secs()));
+}
+
+/// A claim set that starts with `others`, so that they cannot replace what the profile writes.
+pub(crate) fn start(others: &Map<String, Value>, iss: &str) -> Map<String, Value> {
+    let mut out = others.clone();
+    out.insert("iss".to_owned(), json!(iss));
+    out
 }

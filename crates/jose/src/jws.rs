@@ -1,16 +1,16 @@
 //! Compact JWS (RFC 7515): parsed and bounded first, verified second.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
-use bartizan_base::{Random, json};
+use bartizan_base::{Digest, json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::jwk::{Algorithm, Jwk, Jwks, KID_MAX};
+use crate::algorithm::Algorithm;
+use crate::jwk::{Jwk, Jwks, KID_MAX};
 
 /// The longest token, in bytes.
-const TOKEN_MAX: usize = 8 * 1024;
+pub(crate) const TOKEN_MAX: usize = 8 * 1024;
+/// Room for an RSA key of 4096 bits in the header of a proof.
 const HEADER_LIMITS: json::Limits = json::Limits { bytes_max: 1_024, depth_max: 2, nodes_max: 32 };
 pub(crate) const PAYLOAD_LIMITS: json::Limits =
     json::Limits { bytes_max: TOKEN_MAX, depth_max: 12, nodes_max: 1_000 };
@@ -21,7 +21,7 @@ pub enum JwsError {
     /// Not three canonical base64url parts within bounds.
     #[error("not a compact JWS")]
     Shape,
-    /// The header holds what is not accepted: `none`, `crit`, `b64`, `zip`, or a key or key address of its own.
+    /// The header holds what is not accepted: `crit`, `b64`, `zip`, or a key or key address of its own.
     #[error("the header holds something that is not accepted")]
     Header,
     /// The key is of another algorithm than the header says, or the algorithm is not accepted.
@@ -38,8 +38,12 @@ pub enum JwsError {
 /// A parsed token whose signature was not looked at yet.
 #[derive(Debug)]
 pub struct Jws<'a> {
+    text: &'a str,
     signed: &'a str,
-    header: Value,
+    algorithm: Option<Algorithm>,
+    typ: Option<String>,
+    kid: Option<String>,
+    jwk: Option<Value>,
     payload: Vec<u8>,
     signature: Vec<u8>,
 }
@@ -50,6 +54,18 @@ impl<'a> Jws<'a> {
     /// # Errors
     /// `Shape` or `Header`.
     pub fn parse(token: &'a str) -> Result<Self, JwsError> {
+        let jws = Self::parse_any(token)?;
+        if jws.jwk.is_some() { Err(JwsError::Header) } else { Ok(jws) }
+    }
+
+    /// As [`Jws::parse`], for a proof of possession: with the key in the header, and only that.
+    pub(crate) fn parse_proof(token: &'a str) -> Result<(Self, Value), JwsError> {
+        let mut jws = Self::parse_any(token)?;
+        let key = jws.jwk.take().filter(|_| jws.kid.is_none()).ok_or(JwsError::Header)?;
+        Ok((jws, key))
+    }
+
+    fn parse_any(token: &'a str) -> Result<Self, JwsError> {
         if token.len() > TOKEN_MAX || token.bytes().filter(|b| *b == b'.').count() != 2 {
             return Err(JwsError::Shape);
         }
@@ -57,28 +73,47 @@ impl<'a> Jws<'a> {
         let (header, payload) = signed.split_once('.').ok_or(JwsError::Shape)?;
         // The engine refuses padding, foreign characters and bits left over.
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Shape);
-        let header = json::parse(&decode(header)?, HEADER_LIMITS).map_err(|_| JwsError::Shape)?;
-        let members = header.as_object().ok_or(JwsError::Shape)?;
-        if ["crit", "b64", "zip", "jwk", "jku", "x5u", "x5c", "enc"]
-            .iter()
-            .any(|name| members.contains_key(*name))
-        {
+        let mut header = json::parse(&decode(header)?, HEADER_LIMITS).map_err(|_| JwsError::Shape)?;
+        let members = header.as_object_mut().ok_or(JwsError::Shape)?;
+        if ["crit", "b64", "zip", "jku", "x5u", "x5c", "enc"].iter().any(|name| members.contains_key(*name)) {
             return Err(JwsError::Header);
         }
-        let text = |name: &str| members.get(name).is_none_or(Value::is_string);
-        if !text("alg") || !text("typ") || !text("kid") {
+        let mut text = |name: &str| match members.remove(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(JwsError::Header),
+        };
+        let (algorithm, typ, kid) = (text("alg")?, text("typ")?, text("kid")?);
+        if kid.as_ref().is_some_and(|kid| kid.len() > KID_MAX) {
             return Err(JwsError::Header);
         }
-        if members.get("kid").and_then(Value::as_str).is_some_and(|kid| kid.len() > KID_MAX) {
-            return Err(JwsError::Header);
-        }
-        Ok(Self { signed, payload: decode(payload)?, signature: decode(signature)?, header })
+        Ok(Self {
+            text: token,
+            signed,
+            algorithm: algorithm.as_deref().and_then(Algorithm::named),
+            typ,
+            kid,
+            jwk: members.remove("jwk"),
+            payload: decode(payload)?,
+            signature: decode(signature)?,
+        })
     }
 
     /// What kind of token it claims to be.
     #[must_use]
     pub fn typ(&self) -> Option<&str> {
-        self.header.get("typ").and_then(Value::as_str)
+        self.typ.as_deref()
+    }
+
+    /// Whether it claims the media type `typ`, in any case and with or without `application/` (RFC 7515, 4.1.9).
+    #[must_use]
+    pub fn is_typ(&self, typ: &str) -> bool {
+        const PREFIX: &str = "application/";
+        self.typ().is_some_and(|t| {
+            t.eq_ignore_ascii_case(typ)
+                || t.split_at_checked(PREFIX.len())
+                    .is_some_and(|(p, t)| p.eq_ignore_ascii_case(PREFIX) && t.eq_ignore_ascii_case(typ))
+        })
     }
 
     /// The payload, not to be believed.
@@ -87,113 +122,46 @@ impl<'a> Jws<'a> {
         &self.payload
     }
 
+    /// Which issuer it claims, only to know whose keys to try.
+    #[must_use]
+    pub fn claimed_issuer(&self) -> Option<String> {
+        match json::parse(&self.payload, PAYLOAD_LIMITS).ok()?.get_mut("iss")?.take() {
+            Value::String(iss) => Some(iss),
+            _ => None,
+        }
+    }
+
+    /// The digest of the whole token: what a caller's cache may be keyed by, and a proof's `ath`.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text.as_bytes())
+    }
+
+    /// Which algorithm the header says.
+    pub(crate) fn algorithm(&self) -> Result<Algorithm, JwsError> {
+        self.algorithm.ok_or(JwsError::Algorithm)
+    }
+
     /// Verifies the signature with the issuer's keys and gives the payload.
     ///
     /// # Errors
     /// `UnknownKey`, `Algorithm` or `Signature`.
     pub fn verify(&self, keys: &Jwks) -> Result<&[u8], JwsError> {
-        let alg = self.header.get("alg").and_then(Value::as_str).ok_or(JwsError::Algorithm)?;
-        if ![Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256].iter().any(|a| a.name() == alg) {
+        self.verify_by(keys).map(|_| self.payload.as_slice())
+    }
+
+    /// Verifies the signature and says which key holds.
+    pub(crate) fn verify_by<'k>(&self, keys: &'k Jwks) -> Result<&'k Jwk, JwsError> {
+        let algorithm = self.algorithm()?;
+        let key = keys.find(self.kid.as_deref()).ok_or(JwsError::UnknownKey)?;
+        if key.algorithm() != algorithm {
             return Err(JwsError::Algorithm);
         }
-        let kid = self.header.get("kid").and_then(Value::as_str);
-        let key: &Jwk = keys.find(kid).ok_or(JwsError::UnknownKey)?;
-        if key.algorithm().name() != alg {
-            return Err(JwsError::Algorithm);
-        }
-        if key.verifies(self.signed.as_bytes(), &self.signature) {
-            Ok(&self.payload)
-        } else {
-            Err(JwsError::Signature)
-        }
-    }
-}
-
-/// A key that signs tokens, with its public JWK.
-pub struct SigningKey {
-    kid: String,
-    pair: Pair,
-}
-
-enum Pair {
-    Ed25519(Ed25519KeyPair),
-    P256(EcdsaKeyPair, SystemRandom),
-}
-
-impl SigningKey {
-    /// A new Ed25519 key; none if the generator fails.
-    #[must_use]
-    pub fn ed25519(kid: &str, random: &dyn Random) -> Option<Self> {
-        let mut seed = zeroize_on_drop();
-        random.fill(&mut seed.0);
-        Some(Self {
-            kid: kid.to_owned(),
-            pair: Pair::Ed25519(Ed25519KeyPair::from_seed_unchecked(&seed.0).ok()?),
-        })
+        self.verify_with(key).map(|()| key)
     }
 
-    /// A new P-256 key; none if the generator fails.
-    #[must_use]
-    pub fn p256(kid: &str) -> Option<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?;
-        Some(Self { kid: kid.to_owned(), pair: Pair::P256(pair, SystemRandom::new()) })
-    }
-
-    /// The public half as a JWK.
-    #[must_use]
-    pub fn public_jwk(&self) -> Value {
-        let b64 = |b: &[u8]| URL_SAFE_NO_PAD.encode(b);
-        match &self.pair {
-            Pair::Ed25519(pair) => serde_json::json!({
-                "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.kid, "x": b64(pair.public_key().as_ref())
-            }),
-            Pair::P256(pair, _) => {
-                let (x, y) = pair
-                    .public_key()
-                    .as_ref()
-                    .get(1..)
-                    .unwrap_or_default()
-                    .split_at_checked(32)
-                    .unwrap_or_default();
-                serde_json::json!({
-                    "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.kid, "x": b64(x), "y": b64(y)
-                })
-            }
-        }
-    }
-
-    /// Signs `claims` as a token of type `typ`; none if signing fails.
-    #[must_use]
-    pub fn sign(&self, typ: &str, claims: &Value) -> Option<String> {
-        let alg = match self.pair {
-            Pair::Ed25519(_) => Algorithm::EdDsa,
-            Pair::P256(..) => Algorithm::Es256,
-        };
-        let header = serde_json::json!({"alg": alg.name(), "typ": typ, "kid": self.kid});
-        let b64 = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
-        let signed = format!("{}.{}", b64(&header), b64(claims));
-        let signature = match &self.pair {
-            Pair::Ed25519(pair) => pair.sign(signed.as_bytes()).as_ref().to_vec(),
-            Pair::P256(pair, random) => pair.sign(random, signed.as_bytes()).ok()?.as_ref().to_vec(),
-        };
-        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-}
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SigningKey({:?})", self.kid)
-    }
-}
-
-struct Seed([u8; 32]);
-
-const fn zeroize_on_drop() -> Seed {
-    Seed([0; 32])
-}
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0);
+    pub(crate) fn verify_with(&self, key: &Jwk) -> Result<(), JwsError> {
+        let holds = key.verifies(self.signed.as_bytes(), &self.signature);
+        if holds { Ok(()) } else { Err(JwsError::Signature) }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bartizan_base::random::SeededRandom;
-use bartizan_jose::SigningKey;
+use bartizan_jose::testing::ForeignKey;
 
 use super::*;
 
@@ -42,7 +42,7 @@ impl KeyServer {
         Self { address, answer, asked }
     }
 
-    fn gives(&self, keys: &[&SigningKey]) {
+    fn gives(&self, keys: &[&ForeignKey]) {
         let body = json!({"keys": keys.iter().map(|k| k.public_jwk()).collect::<Vec<_>>()}).to_string();
         self.says(&format!(
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -71,7 +71,7 @@ fn claims(change: &Value) -> Value {
     claims
 }
 
-fn token(key: &SigningKey, change: &Value) -> Secret<String> {
+fn token(key: &ForeignKey, change: &Value) -> Secret<String> {
     Secret::new(key.sign("at+jwt", &claims(change)).unwrap())
 }
 
@@ -95,7 +95,7 @@ async fn refusal(house: &House, token: &Secret<String>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_trusted_issuer_are_let_in_and_forged_ones_are_refused_by_reason() {
     let (server, random) = (KeyServer::start(), SeededRandom::new(5));
-    let (edwards, p256) = (SigningKey::ed25519("e1", &random).unwrap(), SigningKey::p256("p1").unwrap());
+    let (edwards, p256) = (ForeignKey::ed25519("e1", &random).unwrap(), ForeignKey::p256("p1").unwrap());
     server.gives(&[&edwards, &p256]);
     let house = trusting(&server).await;
     // Many at once, and the keys are fetched once.
@@ -106,7 +106,7 @@ async fn tokens_of_a_trusted_issuer_are_let_in_and_forged_ones_are_refused_by_re
     assert_eq!(server.asked(), 1);
     assert_eq!(house.chat(&token(&p256, &json!({})), "assistant", "say: hi").await.0, 200);
     let calls = house.last().await.pointer("/count").cloned();
-    let stranger = SigningKey::ed25519("e1", &SeededRandom::new(6)).unwrap();
+    let stranger = ForeignKey::ed25519("e1", &SeededRandom::new(6)).unwrap();
     let good = first.expose();
     let (head, rest) = good.split_once('.').unwrap();
     let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.{}.", rest.split('.').next().unwrap());
@@ -117,7 +117,7 @@ async fn tokens_of_a_trusted_issuer_are_let_in_and_forged_ones_are_refused_by_re
         (token(&edwards, &json!({"aud": "https://other.example"})), "token_audience_mismatch"),
         (token(&edwards, &json!({"iss": "https://id.example.evil.example"})), "token_issuer_unknown"),
         (token(&edwards, &json!({"sub": "nobody-here"})), "credential_unknown"),
-        (token(&edwards, &json!({"cnf": {"jkt": "x"}})), "token_type_refused"),
+        (token(&edwards, &json!({"cnf": {"jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"}})), "token_type_refused"),
         (Secret::new(edwards.sign("JWT", &claims(&json!({}))).unwrap()), "token_type_refused"),
         (Secret::new(unsigned), "token_algorithm_refused"),
         (Secret::new(format!("{head}.{head}.{}", rest.rsplit('.').next().unwrap())), "credential_malformed"),
@@ -138,7 +138,7 @@ async fn tokens_of_a_trusted_issuer_are_let_in_and_forged_ones_are_refused_by_re
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_is_fetched_once_and_unknown_keys_cannot_make_us_ask_the_issuer_again_and_again() {
     let (server, random) = (KeyServer::start(), SeededRandom::new(7));
-    let old = SigningKey::ed25519("old", &random).unwrap();
+    let old = ForeignKey::ed25519("old", &random).unwrap();
     let house = trusting(&server).await;
     // While the key server is broken, nobody gets in, and it is not asked for every token.
     for broken in [
@@ -160,7 +160,7 @@ async fn a_new_key_is_fetched_once_and_unknown_keys_cannot_make_us_ask_the_issue
     tokio::time::timeout(Duration::from_secs(20), in_time).await.unwrap();
     let before = server.asked();
     for n in 0..10 {
-        let unknown = SigningKey::ed25519(&format!("unknown-{n}"), &random).unwrap();
+        let unknown = ForeignKey::ed25519(&format!("unknown-{n}"), &random).unwrap();
         assert_eq!(refusal(&house, &token(&unknown, &json!({}))).await, "token_signature_invalid");
     }
     assert!(server.asked() <= before + 1, "asked {} times", server.asked() - before);
@@ -173,7 +173,7 @@ async fn a_new_key_is_fetched_once_and_unknown_keys_cannot_make_us_ask_the_issue
 #[tokio::test(flavor = "multi_thread")]
 async fn inv_epoch_a_verified_token_is_dead_after_its_subjects_epoch_was_advanced() {
     let (server, random) = (KeyServer::start(), SeededRandom::new(8));
-    let key = SigningKey::ed25519("k", &random).unwrap();
+    let key = ForeignKey::ed25519("k", &random).unwrap();
     server.gives(&[&key]);
     let house = trusting(&server).await;
     let token = token(&key, &json!({"iat": now() - 200}));
