@@ -149,7 +149,7 @@ fn ask(world: &World) -> Result<Value, String> {
         "resource": name(&resource)?,
         "assurance": at("/assurance/level"),
         "assurance_age_s": at("/assurance/age_s"),
-        "risk": at("/risk"),
+        "risk": at("/risk/level").cloned().unwrap_or_else(|| json!("unknown")),
         "request": at("/request"),
     });
     let mut set =
@@ -161,7 +161,7 @@ fn ask(world: &World) -> Result<Value, String> {
     if let Some(purpose) = at("/purpose") {
         set("purpose", purpose.clone());
     }
-    if let Some(network) = at("/network/__extn/arg") {
+    if let Some(network) = at("/network/address/__extn/arg") {
         set("network", network.clone());
     }
     Ok(ask)

@@ -51,7 +51,7 @@ pub enum Question {
     NeverPermits {
         /// The set asked about.
         rules: PolicySet,
-        /// The invariants ([`Question::invariants`]).
+        /// The invariants ([`Vocabulary::invariants`](crate::Vocabulary::invariants)).
         invariants: PolicySet,
     },
     /// Can no rule end in an error? One finding for each rule.

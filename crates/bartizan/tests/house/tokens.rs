@@ -117,7 +117,10 @@ async fn tokens_of_a_trusted_issuer_are_let_in_and_forged_ones_are_refused_by_re
         (token(&edwards, &json!({"aud": "https://other.example"})), "token_audience_mismatch"),
         (token(&edwards, &json!({"iss": "https://id.example.evil.example"})), "token_issuer_unknown"),
         (token(&edwards, &json!({"sub": "nobody-here"})), "credential_unknown"),
-        (token(&edwards, &json!({"cnf": {"jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"}})), "token_type_refused"),
+        (
+            token(&edwards, &json!({"cnf": {"jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"}})),
+            "token_type_refused",
+        ),
         (Secret::new(edwards.sign("JWT", &claims(&json!({}))).unwrap()), "token_type_refused"),
         (Secret::new(unsigned), "token_algorithm_refused"),
         (Secret::new(format!("{head}.{head}.{}", rest.rsplit('.').next().unwrap())), "credential_malformed"),
