@@ -316,7 +316,7 @@ fn story(stage: &mut Stage, cast: &Cast) -> Result<(), Failure> {
         "held with 403 approval_required, two approvals",
         status == 403
             && reason == "approval_required"
-            && value.pointer("/error/bartizan/remedies/0/count") == Some(&json!(2)),
+            && value.pointer("/error/bartizan/remedies/0/any_of/0/0/count") == Some(&json!(2)),
     )?;
 
     stage.scene("Alice's key is revoked. It is dead on the next call.")?;

@@ -30,12 +30,15 @@ pub struct Explanation {
     pub texts: Vec<(Name, String)>,
     /// Member by member, rule by rule, for those who may read policy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub members: Vec<MemberStory>,
     /// What would change the verdict, for those who may read policy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub changes: Vec<Change>,
     /// Whether there is more that could change it than was looked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
     pub changes_incomplete: bool,
 }
 

@@ -4,7 +4,7 @@
 //! Advisory: each process counts for itself and begins with nothing. What is counted is never told too low: a window covers
 //! its length and up to one part of it more ([`WINDOWS`]), and somebody whose counts were given up for want of room is told as
 //! unknown until a day has passed ([`Activities::read`]). Different resources alone are estimated, beyond
-//! [`sample::EXACT_MAX`].
+//! `EXACT_MAX`.
 //!
 //! Time is the node's monotonic clock in microseconds, so a wall clock that is set forward or back changes nothing here.
 
