@@ -9,7 +9,7 @@ use bartizan_decide::{Bundle, CompiledBundle, Decision, Door, Entities, Snapshot
 use bartizan_identify::{Caller, Directory, Identified, Identifier, KeyEntry, Presented};
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, KeyId, Label, Principal, PrincipalKind, Situation, Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, KeyId, Principal, PrincipalKind, Situation, Tenant,
 };
 use bartizan_secret::ApiKey;
 
@@ -118,8 +118,7 @@ pub fn decide(
         facts,
         Digest::from_bytes([7; 32]),
     );
-    let situation =
-        Situation { now: NOW, network: Some(request.network), purpose: None, session: Label::bottom() };
+    let situation = Situation { network: Some(request.network), ..Situation::at(NOW) };
     Ok(if reference {
         snapshot.decide_reference(&request.caller, ask, &situation, door)
     } else {

@@ -249,6 +249,7 @@ impl World {
             status: if n % 20 == 0 { Status::Disabled } else { Status::Active },
             upstream: "up".parse()?,
             upstream_model: None,
+            family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: Some(format!("project{}", self.project_of(n)).parse()?),
             environment: format!("env{}", n % ENVIRONMENTS).parse()?,

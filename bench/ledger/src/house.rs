@@ -68,7 +68,7 @@ impl House {
         let ask = Ask::new(id, Action::ModelInvoke, resource, facts, Digest::of(b"body"));
         // Permits of a stock must not run out before they are spent: they are asked for an hour ahead.
         let now = now.saturating_add(std::time::Duration::from_secs(3_600));
-        let situation = Situation { now, network: None, purpose: None, session: Label::bottom() };
+        let situation = Situation::at(now);
         Ok(self.snapshot.decide(&self.caller, ask, &situation, &Door::model_calls()).verdict)
     }
 }
