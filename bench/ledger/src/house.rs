@@ -64,7 +64,7 @@ impl House {
     fn decide(&self, model: &str, now: Timestamp, id: DecisionId) -> Result<Verdict<ModelCall>, Error> {
         let facts =
             AskFacts { bytes: 400, dialect: "openai.chat".to_owned(), messages: 2, ..AskFacts::default() };
-        let resource = EntityRef::new(Name::literal("Model"), model.parse()?);
+        let resource = EntityRef::new(Name::literal("Model"), model.parse::<bartizan_model::EntityName>()?);
         let ask = Ask::new(id, Action::ModelInvoke, resource, facts, Digest::of(b"body"));
         // Permits of a stock must not run out before they are spent: they are asked for an hour ahead.
         let now = now.saturating_add(std::time::Duration::from_secs(3_600));
