@@ -1,8 +1,10 @@
 //! The control API over HTTP: JSON in, JSON out, every call an ask.
 
 mod body;
+mod mount;
 mod openapi;
 mod route;
 
+pub use mount::{Arrived, Mount};
 pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};

@@ -1,6 +1,7 @@
 //! Routes of the control API. The table feeds the dispatcher and the reference page.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_base::{Name, json};
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::mount::{Arrived, Mount};
 use crate::body::{Claim, Credential, Erase, Rotate};
 
 const BODY_MAX: usize = 18 << 20;
@@ -351,22 +353,36 @@ type Answer = Response<Full<Bytes>>;
 #[derive(Clone, Debug)]
 pub struct Api {
     control: Control,
+    mounts: Vec<Arc<dyn Mount>>,
 }
 
 impl Api {
     /// The API in front of `control`.
     #[must_use]
     pub const fn new(control: Control) -> Self {
-        Self { control }
+        Self { control, mounts: Vec::new() }
+    }
+
+    /// The same with parts that answer for paths of their own; the first that takes a path answers.
+    #[must_use]
+    pub fn with(self, mounts: Vec<Arc<dyn Mount>>) -> Self {
+        Self { mounts, ..self }
     }
 
     /// Answers a request.
-    pub async fn answer<B>(&self, request: Request<B>, _peer: SocketAddr) -> Answer
+    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.try_answer(request).await.unwrap_or_else(|stopped| told(&stopped))
+        let Some(mount) = self.mounts.iter().find(|mount| mount.takes(request.uri().path())) else {
+            return self.try_answer(request).await.unwrap_or_else(|stopped| told(&stopped));
+        };
+        let (head, body) = request.into_parts();
+        match collect(body, mount.body_max()).await {
+            Ok(body) => mount.answer(Arrived { head, body, peer }).await,
+            Err(problem) => told(&problem.into()),
+        }
     }
 
     async fn try_answer<B>(&self, request: Request<B>) -> Result<Answer, Stopped>
@@ -557,16 +573,22 @@ fn find<'a>(method: &str, path: &'a str) -> Result<(Route, Vec<&'a str>), Stoppe
     Err(if known { ReasonCode::MethodNotAllowed } else { ReasonCode::NotFound }.into())
 }
 
+async fn collect<B>(body: B, bytes_max: usize) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, bytes_max).collect()).await;
+    let collected = collected.map_err(|_| Problem::new(ReasonCode::BodyTimeout))?;
+    Ok(collected.map_err(|_| Problem::new(ReasonCode::BodyTooLarge))?.to_bytes())
+}
+
 async fn receive<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_MAX).collect()).await;
-    let bytes = collected
-        .map_err(|_| Problem::new(ReasonCode::BodyTimeout))?
-        .map_err(|_| Problem::new(ReasonCode::BodyTooLarge))?
-        .to_bytes();
+    let bytes = collect(body, BODY_MAX).await?;
     let json = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
     if bytes.is_empty() || json { Ok(bytes) } else { Err(Problem::new(ReasonCode::MediaTypeUnsupported)) }
 }

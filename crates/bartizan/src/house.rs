@@ -6,7 +6,7 @@ use bartizan_base::{Clock, Name};
 use bartizan_control::{House, Probe, TrialView, Version, View};
 use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door, Snapshot};
 use bartizan_enforce::{Afterwards, Gate, Keeper, TenantWorld, World};
-use bartizan_identify::{Caller, Presented};
+use bartizan_identify::{Caller, Presented, Proof};
 use bartizan_keys::{Sealer, Statement};
 use bartizan_model::action::ModelCall;
 use bartizan_model::record::End;
@@ -49,6 +49,11 @@ impl House for Running {
                 .map_err(|reason| (Caller::anonymous(Tenant::default_tenant()), reason))?;
             self.gate.verify(&world, presented).await
         })
+    }
+
+    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
+        let world = self.keeper.current().map_err(|reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason))?;
+        proof.caller(&world.directory, self.clock.now())
     }
 
     fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {

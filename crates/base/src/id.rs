@@ -41,14 +41,22 @@ macro_rules! id_kinds {
 id_kinds! {
     /// A demand for approval and its answers.
     Approval "apr",
+    /// A passkey, password, one-time password or set of recovery codes of somebody.
+    Authenticator "aut",
+    /// A certificate that the house issued.
+    Certificate "crt",
     /// The single-use claim of the first administrator.
     Claim "clm",
+    /// An external account that somebody connected.
+    Connection "con",
     /// A data key: personal data of one principal lies under it until it is destroyed.
     DataKey "dek",
     /// One decision, and the ask it answers.
     Decision "dec",
     /// The erasure of a principal's personal data.
     Erasure "ers",
+    /// What somebody allowed a client or agent to do in their name.
+    Grant "grt",
     /// An API key.
     Key "key",
     /// A running process of Bartizan.
@@ -57,6 +65,10 @@ id_kinds! {
     Principal "prn",
     /// A session, derived by us.
     Session "ses",
+    /// A stream of security events.
+    Stream "str",
+    /// An access token (`jti`).
+    Token "tok",
 }
 
 impl<K: IdKind> JsonSchema for Id<K> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bartizan_base::Name;
 use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door, Snapshot};
-use bartizan_identify::{Caller, Presented};
+use bartizan_identify::{Caller, Presented, Proof};
 use bartizan_keys::Statement;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{Action, ReasonCode, Tenant};
@@ -44,6 +44,13 @@ pub trait House: Debug + Send + Sync {
         &'a self,
         presented: &'a Presented,
     ) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>>;
+
+    /// Makes a caller of somebody whom `bartizan-authority` has just verified: by an authenticator, a session, a client's own
+    /// credential. Nothing else may call this.
+    ///
+    /// # Errors
+    /// When they may not come in: unknown, disabled, at an end. The caller as far as known, for the record.
+    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)>;
 
     /// What is in force for `tenant`, unless it is older than its bound.
     ///

@@ -175,6 +175,7 @@ impl Control {
                 kind: request.kind,
                 name: request.name.clone(),
                 not_before: now,
+                revision: 0,
             };
             Ok((vec![Change::AdvanceEpoch(row)], ()))
         })

@@ -152,8 +152,11 @@ impl Control {
         self.change_with(caller, action, request, async |view, tenant| work(view, tenant)).await
     }
 
-    /// The same for work that waits for something.
-    pub(crate) async fn change_with<T>(
+    /// Asks to change state, works the change out, perhaps waiting for something, applies it and puts it in force.
+    ///
+    /// # Errors
+    /// When policy says no, or `work` does, or somebody else has changed the same meanwhile.
+    pub async fn change_with<T>(
         &self,
         caller: &Caller,
         action: Action,
@@ -170,16 +173,19 @@ impl Control {
         let worked = work(&view, caller.tenant()).await;
         let result = match worked {
             Ok((changes, value)) => {
-                self.store.apply(&intent, changes).await.map(|_| value).map_err(Stopped::from)
+                self.store.apply(&intent, changes).await.map(|revision| (value, revision)).map_err(Stopped::from)
             }
             Err(problem) => Err(problem.into()),
         };
         let running = intent.begin();
         match result {
-            Ok(value) => {
+            Ok((value, revision)) => {
                 running.finish(ended(End::Done));
-                // Acknowledged only when it is in force, so that a revoked key is dead on the next call.
-                self.house.reload().await.map_err(|error| stop(error.into()))?;
+                // Acknowledged only when it is in force, so that a revoked key is dead on the next call. Rows beside the
+                // state move no revision: there is nothing to put in force.
+                if revision != view.state.revision {
+                    self.house.reload().await.map_err(|error| stop(error.into()))?;
+                }
                 Ok(Done { value, receipt, decision })
             }
             Err(stopped) => {
@@ -200,8 +206,11 @@ impl Control {
         self.read_with(caller, action, request, async |view, tenant| look(view, tenant)).await
     }
 
-    /// The same for a look that takes its time.
-    pub(crate) async fn read_with<T>(
+    /// Asks to read, and reads, perhaps waiting for something.
+    ///
+    /// # Errors
+    /// When policy says no, or `look` does.
+    pub async fn read_with<T>(
         &self,
         caller: &Caller,
         action: Action,

@@ -463,9 +463,14 @@ fn directory(state: &State) -> Directory {
             EpochKind::Principal => bartizan_identify::EpochKind::Principal,
             EpochKind::Issuer => bartizan_identify::EpochKind::Issuer,
             EpochKind::Tenant => bartizan_identify::EpochKind::Tenant,
+            EpochKind::Session => bartizan_identify::EpochKind::Session,
+            EpochKind::Grant => bartizan_identify::EpochKind::Grant,
+            EpochKind::Client => bartizan_identify::EpochKind::Client,
+            EpochKind::Device => bartizan_identify::EpochKind::Device,
         },
         name: row.name.clone(),
         not_before: row.not_before,
+        revision: row.revision,
     });
     let documents = state.documents.iter().map(|(tenant, document, _)| (tenant.clone(), document.clone()));
     Directory::build(state.revision, documents, keys, epochs)

@@ -36,6 +36,14 @@ pub enum EpochKind {
     Issuer,
     /// The whole tenant.
     Tenant,
+    /// A session.
+    Session,
+    /// A grant.
+    Grant,
+    /// A client program.
+    Client,
+    /// A device.
+    Device,
 }
 
 /// A "not before" mark.
@@ -49,6 +57,8 @@ pub struct EpochEntry {
     pub name: Name,
     /// The mark.
     pub not_before: Timestamp,
+    /// The revision at which it was moved there: our own tokens are held against it.
+    pub revision: u64,
 }
 
 /// The directory at one revision.

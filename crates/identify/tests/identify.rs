@@ -251,8 +251,13 @@ fn inv_epoch_a_remembered_token_dies_with_the_epoch() {
     for (kind, what) in
         [(EpochKind::Principal, "user/alice"), (EpochKind::Issuer, "company"), (EpochKind::Tenant, "default")]
     {
-        world.epochs =
-            vec![EpochEntry { tenant: Tenant::default_tenant(), kind, name: name(what), not_before: NOW }];
+        world.epochs = vec![EpochEntry {
+            tenant: Tenant::default_tenant(),
+            kind,
+            name: name(what),
+            not_before: NOW,
+            revision: world.revision + 1,
+        }];
         world.revision += 1;
         assert_eq!(world.present(&token, NOW).unwrap_err(), ReasonCode::CredentialRevoked, "{what}");
         if kind != EpochKind::Issuer {

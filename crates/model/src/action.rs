@@ -91,8 +91,40 @@ actions! {
     IncidentHandle "incident:handle" "Incident",
     /// Change the configuration.
     ConfigurationChange "configuration:change" "Configuration",
-    /// Prove an identity. Only failures are asks of their own.
+    /// Prove an identity: log in, or prove more for a step-up. Whoever only failed is recorded as refused.
     SessionAuthenticate "session:authenticate" "System",
+    /// See one's own sessions.
+    SessionList "session:list" "System",
+    /// End a session of one's own, or all of them.
+    SessionEnd "session:end" "System",
+    /// Enrol, rename or remove a passkey, password or one-time password of one's own.
+    AuthenticatorChange "authenticator:change" "System",
+    /// Get a token of the authority: for oneself, or in the name of somebody who allowed it.
+    TokenIssue "token:issue" "System",
+    /// Ask whether a token is alive, as the service that it is for.
+    TokenIntrospect "token:introspect" "System",
+    /// End a token of one's own, and what came of it.
+    TokenRevoke "token:revoke" "System",
+    /// Allow a client or agent to act in one's name.
+    GrantGive "grant:give" "System",
+    /// See what acts in one's name, and what it did.
+    GrantList "grant:list" "System",
+    /// Withdraw what one allowed.
+    GrantWithdraw "grant:withdraw" "System",
+    /// Bind a device of one's own to a key.
+    DeviceEnrol "device:enrol" "System",
+    /// Connect an external account of one's own, or end that.
+    ConnectionChange "connection:change" "System",
+    /// Get a certificate for oneself.
+    CertificateIssue "certificate:issue" "System",
+    /// Tell of a change at somebody else's: a security event (SSF), a device's compliance.
+    SignalSend "signal:send" "System",
+    /// Register a client program.
+    ClientRegister "client:register" "System",
+    /// See sessions, authenticators and grants of others, never their secrets.
+    IdentityRead "identity:read" "System",
+    /// End sessions and grants of others, reset their authenticators, rotate the authority's keys.
+    IdentityChange "identity:change" "System",
     /// Create, declare or change an entry of the directory or a route.
     ResourceApply "resource:apply" "System",
     /// Read entries of the directory and routes.

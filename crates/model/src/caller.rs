@@ -257,4 +257,14 @@ pub enum CredentialKind {
     Claim,
     /// Enough of the offline recovery keys.
     Recovery,
+    /// An authenticator, just now: a passkey, a password, a code, another provider's word.
+    Login,
+    /// A session of a browser, by its cookie.
+    Session,
+    /// A client program's own credential at the authority.
+    Client,
+    /// A certificate (mutual TLS) without a token.
+    Certificate,
+    /// A signed security event.
+    Event,
 }

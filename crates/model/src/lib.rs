@@ -43,15 +43,29 @@ pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 
 use bartizan_base::id::kinds;
 
+/// Something that somebody proves who they are with.
+pub type AuthenticatorId = bartizan_base::Id<kinds::Authenticator>;
+/// A certificate that the house issued.
+pub type CertificateId = bartizan_base::Id<kinds::Certificate>;
+/// An external account that somebody connected.
+pub type ConnectionId = bartizan_base::Id<kinds::Connection>;
 /// A data key of the vault.
 pub type DataKeyId = bartizan_base::Id<kinds::DataKey>;
 /// One decision and the ask it answers.
 pub type DecisionId = bartizan_base::Id<kinds::Decision>;
 /// The erasure of a principal's personal data.
 pub type ErasureId = bartizan_base::Id<kinds::Erasure>;
+/// What somebody allowed a client or agent to do in their name.
+pub type GrantId = bartizan_base::Id<kinds::Grant>;
 /// An API key.
 pub type KeyId = bartizan_base::Id<kinds::Key>;
 /// A running process.
 pub type NodeId = bartizan_base::Id<kinds::Node>;
 /// The pseudonym of a principal in records.
 pub type PrincipalId = bartizan_base::Id<kinds::Principal>;
+/// A login.
+pub type SessionId = bartizan_base::Id<kinds::Session>;
+/// A stream of security events.
+pub type StreamId = bartizan_base::Id<kinds::Stream>;
+/// An access token.
+pub type TokenId = bartizan_base::Id<kinds::Token>;

@@ -200,6 +200,11 @@ const fn credential(kind: CredentialKind) -> &'static str {
         CredentialKind::AccessToken => "access_token",
         CredentialKind::Claim => "claim",
         CredentialKind::Recovery => "recovery",
+        CredentialKind::Login => "login",
+        CredentialKind::Session => "session",
+        CredentialKind::Client => "client",
+        CredentialKind::Certificate => "certificate",
+        CredentialKind::Event => "event",
     }
 }
 

@@ -61,6 +61,11 @@ fn who() -> impl Strategy<Value = Who> {
         CredentialKind::AccessToken,
         CredentialKind::Claim,
         CredentialKind::Recovery,
+        CredentialKind::Login,
+        CredentialKind::Session,
+        CredentialKind::Client,
+        CredentialKind::Certificate,
+        CredentialKind::Event,
     ];
     (
         (id(), select(kinds.to_vec()), vec(id(), 0..3)),

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bartizan_model::{Document, Tenant};
-use bartizan_store::relational::BundleColumns;
-use bartizan_store::{BundleRow, EpochRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
+use bartizan_store::relational::{BundleColumns, RowColumns};
+use bartizan_store::{
+    BundleRow, EpochRow, KeyRow, Row as SideRow, SealedRow, State, StoreError, Touched, relational,
+};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
@@ -14,7 +16,7 @@ use crate::error::sort;
 const DOCUMENT: &str = "select tenant, kind, name, body, changed from documents";
 const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires_us, revoked_us, last_used_us \
                    from api_keys";
-const EPOCH: &str = "select tenant, kind, name, not_before_us from epochs";
+const EPOCH: &str = "select tenant, kind, name, not_before_us, revision from epochs";
 const SEALED: &str = "select tenant, name, sealed from sealed";
 const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where tenant = b.tenant)";
 const INSTALLATION: &str =
@@ -34,8 +36,29 @@ pub(crate) async fn everything(transaction: &Transaction<'_>) -> Result<State, S
     state.epochs = rows(transaction, EPOCH, &[], epoch).await?;
     state.sealed = rows(transaction, SEALED, &[], sealed).await?;
     state.bundles = rows(transaction, &bundles(BUNDLE_IN_FORCE), &[], bundle).await?;
+    let loaded = format!("kind in ({})", relational::loaded_kinds());
+    state.rows = rows(transaction, &side_rows(&loaded), &[], side_row).await?;
     state.sort();
     Ok(state)
+}
+
+/// The query of rows beside the state that are so.
+pub(crate) fn side_rows(which: &str) -> String {
+    format!("select {} from side_rows where {which}", RowColumns::NAMES)
+}
+
+/// A row beside the state.
+pub(crate) fn side_row(row: &Row) -> Result<SideRow, StoreError> {
+    RowColumns {
+        kind: column(row, 0)?,
+        id: column(row, 1)?,
+        tenant: column(row, 2)?,
+        owner: column(row, 3)?,
+        expires_us: column(row, 4)?,
+        version: column(row, 5)?,
+        body: column(row, 6)?,
+    }
+    .read()
 }
 
 /// A bundle that was in force.
@@ -99,6 +122,12 @@ pub(crate) async fn slice(
         let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = $1"));
         state.bundles = rows(transaction, &sql, &[&tenant], bundle).await?;
     }
+    if !touched.rows.is_empty() {
+        let (kinds, ids): (Vec<&str>, Vec<&str>) =
+            touched.rows.iter().map(|(kind, id)| (kind.name(), id.as_str())).unzip();
+        let sql = side_rows("(kind, id) in (select * from unnest($1::text[], $2::text[]))");
+        state.rows = rows(transaction, &sql, &[&kinds, &ids], side_row).await?;
+    }
     state.sort();
     Ok(state)
 }
@@ -112,7 +141,7 @@ async fn one(transaction: &Transaction<'_>, sql: &str) -> Result<State, StoreErr
 }
 
 /// Every row of a query. The texts of queries are constants of this module; values are bound.
-async fn rows<T>(
+pub(crate) async fn rows<T>(
     transaction: &Transaction<'_>,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
@@ -152,7 +181,7 @@ fn key(row: &Row) -> Result<KeyRow, StoreError> {
 }
 
 fn epoch(row: &Row) -> Result<EpochRow, StoreError> {
-    relational::epoch(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?)
+    relational::epoch(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?, column(row, 4)?)
 }
 
 fn sealed(row: &Row) -> Result<SealedRow, StoreError> {

@@ -6,8 +6,8 @@ use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{
-    BundleRow, Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write,
-    checkpoint_may_follow, relational,
+    BundleRow, Change, Checkpoints, Founding, Row, RowKind, Rows, State, Store, StoreError, Touched, Warrant,
+    Write, checkpoint_may_follow, relational,
 };
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use futures_util::FutureExt as _;
@@ -108,11 +108,14 @@ async fn bundle_files(
 async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
     let transaction = connection.transaction().await.map_err(sort)?;
     let mut state = read::slice(&transaction, tenant, &Touched::by(changes)).await?;
+    let before = state.revision;
     for change in state.apply(tenant, changes)? {
         store(&transaction, change).await?;
     }
-    let revision = relational::signed(state.revision)?;
-    execute(&transaction, "update installation set revision = $1", &[&revision]).await?;
+    if state.revision != before {
+        let revision = relational::signed(state.revision)?;
+        execute(&transaction, "update installation set revision = $1", &[&revision]).await?;
+    }
     transaction.commit().await.map_err(sort)?;
     Ok(state.revision)
 }
@@ -151,10 +154,17 @@ async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, Stor
             execute(transaction, sql, &parameters).await
         }
         Write::Epoch(epoch) => {
-            let sql = "insert into epochs (tenant, kind, name, not_before_us) values ($1, $2, $3, $4) \
-                       on conflict (tenant, kind, name) do update set not_before_us = excluded.not_before_us";
+            let sql = "insert into epochs (tenant, kind, name, not_before_us, revision) values ($1, $2, $3, $4, $5) \
+                       on conflict (tenant, kind, name) do update set not_before_us = excluded.not_before_us, \
+                       revision = excluded.revision";
             let (kind, mark) = (relational::epoch_kind(epoch.kind), relational::micros(epoch.not_before));
-            execute(transaction, sql, &[&epoch.tenant.0.as_str(), &kind, &epoch.name.as_str(), &mark]).await
+            let revision = relational::signed(epoch.revision)?;
+            execute(
+                transaction,
+                sql,
+                &[&epoch.tenant.0.as_str(), &kind, &epoch.name.as_str(), &mark, &revision],
+            )
+            .await
         }
         Write::Sealed(sealed) => {
             let sql = "insert into sealed (tenant, name, sealed) values ($1, $2, $3) \
@@ -181,6 +191,20 @@ async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, Stor
                 ],
             )
             .await
+        }
+        Write::Row(row) => {
+            let row = relational::RowColumns::of(row)?;
+            let sql = "insert into side_rows (kind, id, tenant, owner, expires_us, version, body) \
+                       values ($1, $2, $3, $4, $5, $6, $7) on conflict (kind, id) do update set \
+                       owner = excluded.owner, expires_us = excluded.expires_us, version = excluded.version, \
+                       body = excluded.body";
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&row.kind, &row.id, &row.tenant, &row.owner, &row.expires_us, &row.version, &row.body];
+            execute(transaction, sql, &parameters).await
+        }
+        Write::DeleteRow(kind, id) => {
+            let sql = "delete from side_rows where kind = $1 and id = $2";
+            execute(transaction, sql, &[&kind.name(), &id]).await
         }
         Write::ClaimUsed => {
             let sql = "update installation set claim_digest = null, claim_expires_us = null";
@@ -253,6 +277,93 @@ async fn swap(
         }
     };
     Ok(changed == 1)
+}
+
+async fn side_rows(
+    connection: &mut Object,
+    which: &str,
+    parameters: Vec<Box<dyn ToSql + Sync + Send>>,
+) -> Result<Vec<Row>, StoreError> {
+    let transaction = connection.transaction().await.map_err(sort)?;
+    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as _).collect();
+    read::rows(&transaction, &read::side_rows(which), &parameters, read::side_row).await
+}
+
+async fn sweep(connection: &Object, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    let sql = format!(
+        "delete from side_rows where (kind, id) in (select kind, id from side_rows \
+         where expires_us < $1 and kind not in ({}) limit $2 for update skip locked)",
+        relational::loaded_kinds()
+    );
+    let swept = execute(connection, &sql, &[&relational::micros(now), &count(limit)]).await?;
+    Ok(usize::try_from(swept).unwrap_or(usize::MAX))
+}
+
+/// A limit as SQL takes it.
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+impl PostgresStore {
+    fn side_rows(
+        &self,
+        which: &'static str,
+        parameters: Vec<Box<dyn ToSql + Sync + Send>>,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.0.run(move |connection| side_rows(connection, which, parameters).boxed()).boxed()
+    }
+}
+
+impl Rows for PostgresStore {
+    fn row<'a>(&'a self, kind: RowKind, id: &'a str) -> BoxFuture<'a, Result<Option<Row>, StoreError>> {
+        let found = self.side_rows(
+            "kind = $1 and id = $2",
+            vec![Box::new(kind.name().to_owned()), Box::new(id.to_owned())],
+        );
+        found.map(|rows| Ok(rows?.pop())).boxed()
+    }
+
+    fn rows_of<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        kind: RowKind,
+        owner: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.side_rows(
+            "tenant = $1 and kind = $2 and owner = $3 and id > $4 order by id limit $5",
+            vec![
+                Box::new(tenant.to_string()),
+                Box::new(kind.name().to_owned()),
+                Box::new(owner.to_owned()),
+                Box::new(after.to_owned()),
+                Box::new(count(limit)),
+            ],
+        )
+    }
+
+    fn rows<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        kind: RowKind,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.side_rows(
+            "tenant = $1 and kind = $2 and id > $3 order by id limit $4",
+            vec![
+                Box::new(tenant.to_string()),
+                Box::new(kind.name().to_owned()),
+                Box::new(after.to_owned()),
+                Box::new(count(limit)),
+            ],
+        )
+    }
+
+    fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        self.0.run(move |connection| async move { sweep(connection, now, limit).await }.boxed()).boxed()
+    }
 }
 
 impl<W: Warrant> Store<W> for PostgresStore {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bartizan_model::{KeyId, Tenant};
-use bartizan_store::relational::BundleColumns;
-use bartizan_store::{BundleRow, ClaimRow, KeyRow, SealedRow, State, StoreError, Touched, relational};
+use bartizan_store::relational::{BundleColumns, RowColumns};
+use bartizan_store::{
+    BundleRow, ClaimRow, KeyRow, Row as SideRow, SealedRow, State, StoreError, Touched, relational,
+};
 use rusqlite::{Connection, Params, Row};
 
 use crate::error::sort;
@@ -12,7 +14,7 @@ use crate::error::sort;
 const DOCUMENT: &str = "select tenant, kind, name, body, changed from documents";
 const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires_us, revoked_us, last_used_us \
                    from api_keys";
-const EPOCH: &str = "select tenant, kind, name, not_before_us from epochs";
+const EPOCH: &str = "select tenant, kind, name, not_before_us, revision from epochs";
 const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where tenant = b.tenant)";
 
 /// Revision, recovery and claim; no rows yet.
@@ -37,8 +39,29 @@ pub(crate) fn everything(connection: &Connection) -> Result<State, StoreError> {
     state.epochs = rows(connection, EPOCH, [], epoch)?;
     state.sealed = rows(connection, "select tenant, name, sealed from sealed", [], sealed)?;
     state.bundles = rows(connection, &bundles(BUNDLE_IN_FORCE), [], bundle)?;
+    let loaded = format!("kind in ({})", relational::loaded_kinds());
+    state.rows = rows(connection, &side_rows(&loaded), [], side_row)?;
     state.sort();
     Ok(state)
+}
+
+/// The query of rows beside the state that are so.
+pub(crate) fn side_rows(which: &str) -> String {
+    format!("select {} from side_rows where {which}", RowColumns::NAMES)
+}
+
+/// A row beside the state.
+pub(crate) fn side_row(row: &Row<'_>) -> Result<SideRow, StoreError> {
+    RowColumns {
+        kind: column(row, 0)?,
+        id: column(row, 1)?,
+        tenant: column(row, 2)?,
+        owner: column(row, 3)?,
+        expires_us: column(row, 4)?,
+        version: column(row, 5)?,
+        body: column(row, 6)?,
+    }
+    .read()
 }
 
 /// A bundle that was in force.
@@ -98,12 +121,16 @@ pub(crate) fn slice(
         let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = ?1"));
         state.bundles = rows(connection, &sql, [tenant], bundle)?;
     }
+    for (kind, id) in &touched.rows {
+        let sql = side_rows("kind = ?1 and id = ?2");
+        state.rows.extend(rows(connection, &sql, (kind.name(), id), side_row)?);
+    }
     state.sort();
     Ok(state)
 }
 
 /// Every row of a query. The texts of queries are constants of this module; values are bound.
-fn rows<T>(
+pub(crate) fn rows<T>(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
@@ -145,7 +172,7 @@ fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
 
 fn epoch(row: &Row<'_>) -> Result<bartizan_store::EpochRow, StoreError> {
     let [tenant, kind, name] = [column::<String>(row, 0)?, column(row, 1)?, column(row, 2)?];
-    relational::epoch(&tenant, &kind, &name, column(row, 3)?)
+    relational::epoch(&tenant, &kind, &name, column(row, 3)?, column(row, 4)?)
 }
 
 fn sealed(row: &Row<'_>) -> Result<SealedRow, StoreError> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, Tenant};
 use bartizan_store::{
-    BundleRow, Change, Checkpoints, Founding, State, Store, StoreError, Touched, Warrant, Write,
-    checkpoint_may_follow, relational,
+    BundleRow, Change, Checkpoints, Founding, Row, RowKind, Rows, State, Store, StoreError, Touched, Warrant,
+    Write, checkpoint_may_follow, relational,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -119,11 +119,14 @@ fn found(transaction: &Transaction<'_>, founding: Founding) -> Result<(), StoreE
 
 fn apply(transaction: &Transaction<'_>, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
     let mut state = read::slice(transaction, tenant, &Touched::by(changes))?;
+    let before = state.revision;
     for change in state.apply(tenant, changes)? {
         store(transaction, change)?;
     }
-    let revision = relational::signed(state.revision)?;
-    execute(transaction, "update installation set revision = ?1", [revision])?;
+    if state.revision != before {
+        let revision = relational::signed(state.revision)?;
+        execute(transaction, "update installation set revision = ?1", [revision])?;
+    }
     Ok(state.revision)
 }
 
@@ -167,12 +170,13 @@ fn store(transaction: &Transaction<'_>, change: Write) -> Result<usize, StoreErr
         }
         Write::Epoch(epoch) => execute(
             transaction,
-            "insert or replace into epochs (tenant, kind, name, not_before_us) values (?1, ?2, ?3, ?4)",
+            "insert or replace into epochs (tenant, kind, name, not_before_us, revision) values (?1, ?2, ?3, ?4, ?5)",
             params![
                 epoch.tenant.0.as_str(),
                 relational::epoch_kind(epoch.kind),
                 epoch.name.as_str(),
-                relational::micros(epoch.not_before)
+                relational::micros(epoch.not_before),
+                relational::signed(epoch.revision)?
             ],
         ),
         Write::Sealed(sealed) => execute(
@@ -198,6 +202,20 @@ fn store(transaction: &Transaction<'_>, change: Write) -> Result<usize, StoreErr
                 ],
             )
         }
+        Write::Row(row) => {
+            let row = relational::RowColumns::of(row)?;
+            execute(
+                transaction,
+                "insert or replace into side_rows (kind, id, tenant, owner, expires_us, version, body) \
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![row.kind, row.id, row.tenant, row.owner, row.expires_us, row.version, row.body],
+            )
+        }
+        Write::DeleteRow(kind, id) => execute(
+            transaction,
+            "delete from side_rows where kind = ?1 and id = ?2",
+            params![kind.name(), id],
+        ),
         Write::ClaimUsed => {
             execute(transaction, "update installation set claim_digest = null, claim_expires_us = null", [])
         }
@@ -270,6 +288,66 @@ impl<W: Warrant> Store<W> for SqliteStore {
             })
         })
     }
+}
+
+impl Rows for SqliteStore {
+    fn row<'a>(&'a self, kind: RowKind, id: &'a str) -> BoxFuture<'a, Result<Option<Row>, StoreError>> {
+        let id = id.to_owned();
+        self.run(move |connection| {
+            let sql = read::side_rows("kind = ?1 and id = ?2");
+            Ok(read::rows(connection, &sql, params![kind.name(), id], read::side_row)?.pop())
+        })
+    }
+
+    fn rows_of<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        kind: RowKind,
+        owner: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        let (tenant, owner, after) = (tenant.0.clone(), owner.to_owned(), after.to_owned());
+        self.run(move |connection| {
+            let sql =
+                read::side_rows("tenant = ?1 and kind = ?2 and owner = ?3 and id > ?4 order by id limit ?5");
+            let parameters = params![tenant.as_str(), kind.name(), owner, after, count(limit)];
+            read::rows(connection, &sql, parameters, read::side_row)
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        kind: RowKind,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        let (tenant, after) = (tenant.0.clone(), after.to_owned());
+        self.run(move |connection| {
+            let sql = read::side_rows("tenant = ?1 and kind = ?2 and id > ?3 order by id limit ?4");
+            let parameters = params![tenant.as_str(), kind.name(), after, count(limit)];
+            read::rows(connection, &sql, parameters, read::side_row)
+        })
+    }
+
+    fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        self.run(move |connection| {
+            let sql = format!(
+                "delete from side_rows where (kind, id) in (select kind, id from side_rows \
+                 where expires_us < ?1 and kind not in ({}) limit ?2)",
+                relational::loaded_kinds()
+            );
+            write(connection, |transaction| {
+                execute(transaction, &sql, params![relational::micros(now), count(limit)])
+            })
+        })
+    }
+}
+
+/// A limit as SQL takes it.
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 impl Checkpoints for SqliteStore {

@@ -141,8 +141,10 @@ async fn a_missing_table_or_an_unreadable_row_is_corrupt() {
         "insert into documents values ('default', 'group', 'g', '{\"not\": \"a document\"}', 1)",
         "insert into documents values ('default', 'group', 'g', \
          '{\"name\": \"other\", \"spec\": {\"kind\": \"group\", \"parents\": []}}', 1)",
-        "insert into epochs values ('default', 'tenant', 'a', -1)",
-        "insert into epochs values ('a tenant', 'tenant', 'a', 1)",
+        "insert into epochs values ('default', 'tenant', 'a', -1, 1)",
+        "insert into epochs values ('a tenant', 'tenant', 'a', 1, 1)",
+        "insert into side_rows values ('signing_key', 'k', 'default', '', null, -1, '{}')",
+        "insert into side_rows values ('signing_key', 'k', 'a tenant', '', null, 1, '{}')",
         "update installation set revision = -1",
         "update installation set claim_digest = 'xyz', claim_expires_us = 1",
     ] {

@@ -7,7 +7,8 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::{Document, KeyId, Tenant};
 
 use crate::{
-    BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow, State, StoreError,
+    BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, ROW_BODY_MAX, ROW_NAME_MAX, Row,
+    RowKind, SealedRow, State, StoreError,
 };
 
 /// What becomes of a row through a set of changes. To be stored in order, in one transaction with the new revision.
@@ -25,6 +26,10 @@ pub enum Write {
     Sealed(SealedRow),
     /// The bundle is in force.
     Bundle(BundleRow),
+    /// The row is new or now reads so.
+    Row(Row),
+    /// The row is gone.
+    DeleteRow(RowKind, String),
     /// The claim is used up.
     ClaimUsed,
 }
@@ -45,6 +50,8 @@ pub struct Touched {
     pub epochs: BTreeSet<(EpochKind, Name)>,
     /// Whether the bundle in force is among them.
     pub bundle: bool,
+    /// Rows beside the state by kind and id, of any tenant.
+    pub rows: BTreeSet<(RowKind, String)>,
 }
 
 impl Touched {
@@ -78,6 +85,12 @@ impl Touched {
                 self.epochs.insert((epoch.kind, epoch.name.clone()));
             }
             Change::PutBundle { .. } => self.bundle = true,
+            Change::PutRow { row, .. } => {
+                self.rows.insert((row.kind, row.id.clone()));
+            }
+            Change::DeleteRow { kind, id, .. } => {
+                self.rows.insert((*kind, id.clone()));
+            }
             // The claim comes with the revision; sealed credentials are replaced unseen.
             Change::UseClaim { .. } | Change::PutSealed(_) => {}
         }
@@ -88,6 +101,17 @@ impl Touched {
 #[must_use]
 pub fn checkpoint_may_follow(old: Option<(u64, Digest)>, new: (u64, Digest)) -> bool {
     old.is_none_or(|old| new.0 > old.0 || new == old)
+}
+
+impl Change {
+    /// Whether every node has to hear of it.
+    const fn moves_revision(&self) -> bool {
+        match self {
+            Self::PutRow { row, .. } => row.kind.is_loaded(),
+            Self::DeleteRow { kind, .. } => kind.is_loaded(),
+            _ => true,
+        }
+    }
 }
 
 impl State {
@@ -129,7 +153,9 @@ impl State {
             return conflict("there is no installation yet");
         }
         let mut next = self.clone();
-        next.revision += 1;
+        if changes.is_empty() || changes.iter().any(Change::moves_revision) {
+            next.revision += 1;
+        }
         let writes = changes.iter().map(|c| next.step(tenant, c)).collect::<Result<Vec<_>, _>>()?;
         *self = next;
         Ok(writes.into_iter().flatten().collect())
@@ -151,6 +177,7 @@ impl State {
         self.epochs.sort_by(epoch_order);
         self.sealed.sort_by(sealed_order);
         self.bundles.sort_by(bundle_order);
+        self.rows.sort_by(row_order);
     }
 
     fn step(&mut self, tenant: &Tenant, change: &Change) -> Result<Option<Write>, StoreError> {
@@ -172,6 +199,8 @@ impl State {
             }
             Change::PutBundle { bundle } => self.put_bundle(tenant, bundle).map(Some),
             Change::UseClaim { digest, now } => self.use_claim(*digest, *now).map(Some),
+            Change::PutRow { row, expect } => self.put_row(tenant, row, *expect).map(Some),
+            Change::DeleteRow { kind, id, expect } => self.delete_row(tenant, *kind, id, *expect).map(Some),
         }
     }
 
@@ -246,8 +275,55 @@ impl State {
         if present.is_some_and(|e| e.not_before >= epoch.not_before) {
             return Ok(None);
         }
+        let epoch = EpochRow { revision: self.revision, ..epoch.clone() };
         upsert(&mut self.epochs, epoch.clone(), epoch_order);
-        Ok(Some(Write::Epoch(epoch.clone())))
+        Ok(Some(Write::Epoch(epoch)))
+    }
+
+    fn put_row(&mut self, tenant: &Tenant, row: &Row, expect: Option<u64>) -> Result<Write, StoreError> {
+        own(tenant, &row.tenant)?;
+        if row.id.is_empty()
+            || row.id.len().max(row.owner.len()) > ROW_NAME_MAX
+            || row.body.len() > ROW_BODY_MAX
+        {
+            return conflict(format!("a {} is too large, or has no id", row.kind.name()));
+        }
+        let version = match (self.row_of(tenant, row.kind, &row.id)?, expect) {
+            (None, None) => 1,
+            (Some(present), Some(expect)) if present == expect => present + 1,
+            (Some(_), None) => return conflict(format!("the {} exists already", row.kind.name())),
+            (None, Some(_)) => return conflict(format!("there is no such {}", row.kind.name())),
+            (Some(_), Some(_)) => {
+                return conflict(format!("the {} was changed since it was read", row.kind.name()));
+            }
+        };
+        let row = Row { version, ..row.clone() };
+        upsert(&mut self.rows, row.clone(), row_order);
+        Ok(Write::Row(row))
+    }
+
+    fn delete_row(
+        &mut self,
+        tenant: &Tenant,
+        kind: RowKind,
+        id: &str,
+        expect: u64,
+    ) -> Result<Write, StoreError> {
+        match self.row_of(tenant, kind, id)? {
+            Some(version) if version == expect => {}
+            Some(_) => return conflict(format!("the {} was changed since it was read", kind.name())),
+            None => return conflict(format!("there is no such {}", kind.name())),
+        }
+        self.rows.retain(|row| row.kind != kind || row.id != id);
+        Ok(Write::DeleteRow(kind, id.to_owned()))
+    }
+
+    /// The version of a row. One of another tenant is a conflict that says nothing of it: ids are random.
+    fn row_of(&self, tenant: &Tenant, kind: RowKind, id: &str) -> Result<Option<u64>, StoreError> {
+        match self.rows.iter().find(|row| row.kind == kind && row.id == id) {
+            Some(row) if row.tenant != *tenant => conflict(format!("there is no such {}", kind.name())),
+            row => Ok(row.map(|row| row.version)),
+        }
     }
 
     fn put_bundle(&mut self, tenant: &Tenant, bundle: &BundleRow) -> Result<Write, StoreError> {
@@ -317,6 +393,10 @@ fn epoch_order(a: &EpochRow, b: &EpochRow) -> Ordering {
 
 fn sealed_order(a: &SealedRow, b: &SealedRow) -> Ordering {
     (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name))
+}
+
+fn row_order(a: &Row, b: &Row) -> Ordering {
+    (a.kind, &a.id).cmp(&(b.kind, &b.id))
 }
 
 fn bundle_order(a: &BundleRow, b: &BundleRow) -> Ordering {

@@ -16,7 +16,7 @@ use std::future::Future;
 
 use bartizan_model::{DecisionId, Tenant};
 
-use crate::{Change, Checkpoints, State, Store, StoreError, Warrant};
+use crate::{Change, Checkpoints, Rows, State, Store, StoreError, Warrant};
 
 pub use cases::*;
 pub use random::random_operations_match_the_model;
@@ -26,7 +26,7 @@ pub trait World: Send + Sync {
     /// What names one database: a path, a URL.
     type Place: Send + Sync;
     /// The backend.
-    type Store: Store<TestWarrant> + Checkpoints;
+    type Store: Store<TestWarrant> + Rows + Checkpoints;
 
     /// A new, empty database.
     fn empty(&self) -> impl Future<Output = Self::Place> + Send;
@@ -112,6 +112,13 @@ macro_rules! conformance_tests {
             a_claim_is_used_once
             a_claim_that_ran_out_or_is_another_is_refused
             concurrent_uses_of_a_claim_succeed_once
+            rows_are_found_by_id_and_by_whom_they_belong_to
+            a_row_changes_only_from_the_version_that_was_read
+            a_row_is_used_once_by_however_many
+            rows_move_the_revision_only_where_every_node_holds_them
+            rows_that_are_over_are_swept_and_no_others
+            a_row_without_an_id_or_beyond_its_bounds_is_refused
+            inv_tenant_a_row_of_another_tenant_is_neither_replaced_nor_removed
             a_loaded_state_is_in_order
             inv_ack_a_checkpoint_moves_only_from_the_latest
             inv_ack_a_checkpoint_never_shrinks_or_changes_its_root

@@ -13,11 +13,13 @@ pub mod conformance;
 mod memory;
 mod port;
 pub mod relational;
+mod rows;
 mod state;
 
 pub use apply::{Touched, Write, checkpoint_may_follow};
 pub use memory::MemoryStore;
 pub use port::{Checkpoints, Store, StoreError, Warrant};
+pub use rows::{ROW_BODY_MAX, ROW_NAME_MAX, Row, RowKind, Rows};
 pub use state::{
     BundleRow, CandidateRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow, State,
 };

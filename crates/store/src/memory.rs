@@ -9,7 +9,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 
 use crate::{
-    BundleRow, Change, Checkpoints, Founding, State, Store, StoreError, Warrant, Write, checkpoint_may_follow,
+    BundleRow, Change, Checkpoints, Founding, Row, RowKind, Rows, State, Store, StoreError, Warrant, Write,
+    checkpoint_may_follow,
 };
 
 /// A store whose clones share one state.
@@ -54,7 +55,9 @@ impl<W: Warrant> Store<W> for MemoryStore {
     }
 
     fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
-        ready(Ok(self.lock().state.clone())).boxed()
+        let mut state = self.lock().state.clone();
+        state.rows.retain(|row| row.kind.is_loaded());
+        ready(Ok(state)).boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -97,6 +100,51 @@ impl<W: Warrant> Store<W> for MemoryStore {
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.lock().state.touch_keys(&uses);
         ready(Ok(())).boxed()
+    }
+}
+
+impl Rows for MemoryStore {
+    fn row<'a>(&'a self, kind: RowKind, id: &'a str) -> BoxFuture<'a, Result<Option<Row>, StoreError>> {
+        let memory = self.lock();
+        let found = memory.state.rows.iter().find(|row| row.kind == kind && row.id == id).cloned();
+        ready(Ok(found)).boxed()
+    }
+
+    fn rows_of<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        kind: RowKind,
+        owner: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        let memory = self.lock();
+        let of =
+            |row: &&Row| row.tenant == *tenant && row.kind == kind && row.owner == owner && *row.id > *after;
+        ready(Ok(memory.state.rows.iter().filter(of).take(limit).cloned().collect())).boxed()
+    }
+
+    fn rows<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        kind: RowKind,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        let memory = self.lock();
+        let of = |row: &&Row| row.tenant == *tenant && row.kind == kind && *row.id > *after;
+        ready(Ok(memory.state.rows.iter().filter(of).take(limit).cloned().collect())).boxed()
+    }
+
+    fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        let mut memory = self.lock();
+        let mut swept = 0;
+        memory.state.rows.retain(|row| {
+            let goes = swept < limit && !row.kind.is_loaded() && row.expires.is_some_and(|end| end < now);
+            swept += usize::from(goes);
+            !goes
+        });
+        ready(Ok(swept)).boxed()
     }
 }
 

@@ -10,7 +10,9 @@ use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{BundleRow, CandidateRow, ClaimRow, EpochKind, EpochRow, KeyRow, State, StoreError};
+use crate::{
+    BundleRow, CandidateRow, ClaimRow, EpochKind, EpochRow, KeyRow, Row, RowKind, State, StoreError,
+};
 
 /// The columns of an API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,18 +215,29 @@ pub fn checkpoint(log: &str, size: i64, root: &str) -> Result<(u64, Digest), Sto
 ///
 /// # Errors
 /// `Corrupt` when a column does not read.
-pub fn epoch(tenant_name: &str, kind: &str, name: &str, not_before_us: i64) -> Result<EpochRow, StoreError> {
+pub fn epoch(
+    tenant_name: &str,
+    kind: &str,
+    name: &str,
+    not_before_us: i64,
+    revision: i64,
+) -> Result<EpochRow, StoreError> {
     let what = format!("epoch {kind} `{name}`");
     let kind = match kind {
         "principal" => EpochKind::Principal,
         "issuer" => EpochKind::Issuer,
         "tenant" => EpochKind::Tenant,
+        "session" => EpochKind::Session,
+        "grant" => EpochKind::Grant,
+        "client" => EpochKind::Client,
+        "device" => EpochKind::Device,
         _ => return Err(corrupt(&what, "unknown kind")),
     };
     Ok(EpochRow {
         tenant: tenant(tenant_name)?,
         kind,
         not_before: moment(&what, not_before_us)?,
+        revision: unsigned(&what, revision)?,
         name: parse::<Name>(&what, name)?,
     })
 }
@@ -236,7 +249,76 @@ pub const fn epoch_kind(kind: EpochKind) -> &'static str {
         EpochKind::Principal => "principal",
         EpochKind::Issuer => "issuer",
         EpochKind::Tenant => "tenant",
+        EpochKind::Session => "session",
+        EpochKind::Grant => "grant",
+        EpochKind::Client => "client",
+        EpochKind::Device => "device",
     }
+}
+
+/// The columns of a row beside the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowColumns {
+    /// The kind's name.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// The tenant's name.
+    pub tenant: String,
+    /// To whom it belongs.
+    pub owner: String,
+    /// Microseconds since the epoch.
+    pub expires_us: Option<i64>,
+    /// Its version.
+    pub version: i64,
+    /// Its body.
+    pub body: String,
+}
+
+impl RowColumns {
+    /// The columns' names, in order.
+    pub const NAMES: &str = "kind, id, tenant, owner, expires_us, version, body";
+
+    /// The columns of `row`.
+    ///
+    /// # Errors
+    /// `Corrupt` when its version is too large.
+    pub fn of(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            kind: row.kind.name().to_owned(),
+            version: signed(row.version)?,
+            tenant: row.tenant.to_string(),
+            expires_us: row.expires.map(micros),
+            id: row.id,
+            owner: row.owner,
+            body: row.body,
+        })
+    }
+
+    /// The row of these columns.
+    ///
+    /// # Errors
+    /// `Corrupt` when a column does not read.
+    pub fn read(self) -> Result<Row, StoreError> {
+        let what = format!("a {}", self.kind);
+        let known = RowKind::ALL.iter().copied().find(|kind| kind.name() == self.kind);
+        Ok(Row {
+            kind: known.ok_or_else(|| corrupt(&what, "unknown kind"))?,
+            tenant: tenant(&self.tenant)?,
+            version: unsigned(&what, self.version)?,
+            expires: self.expires_us.map(|us| moment(&what, us)).transpose()?,
+            id: self.id,
+            owner: self.owner,
+            body: self.body,
+        })
+    }
+}
+
+/// The kinds of rows that are loaded with the state, as a list of SQL texts; the names are constants of this crate.
+#[must_use]
+pub fn loaded_kinds() -> String {
+    let loaded = RowKind::ALL.iter().filter(|kind| kind.is_loaded());
+    loaded.map(|kind| format!("'{}'", kind.name())).collect::<Vec<_>>().join(", ")
 }
 
 /// A tenant's column.

@@ -7,10 +7,13 @@ use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Row, RowKind};
+
 /// The whole state at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    /// Grows by one with every applied set of changes; 0 before the founding.
+    /// Grows by one with every applied set of changes, but for those that only change rows that are not loaded
+    /// ([`crate::RowKind::is_loaded`]); 0 before the founding.
     pub revision: u64,
     /// Declared things with the revision of their last change.
     pub documents: Vec<(Tenant, Document, u64)>,
@@ -26,6 +29,8 @@ pub struct State {
     pub recovery: Option<(u32, Vec<String>)>,
     /// The claim of the first administrator, while it is open.
     pub claim: Option<ClaimRow>,
+    /// Rows of loaded kinds; while changes are worked out, also the others that they have to see.
+    pub rows: Vec<Row>,
 }
 
 /// An API key as it is kept: never its text.
@@ -65,6 +70,14 @@ pub enum EpochKind {
     Issuer,
     /// Everything of the tenant.
     Tenant,
+    /// A session and everything issued in it, by its id.
+    Session,
+    /// A grant and everything issued under it, by its id.
+    Grant,
+    /// A client program, by its name in the directory or the digest of its address.
+    Client,
+    /// A device, by name.
+    Device,
 }
 
 /// Everything issued to this before the mark is dead.
@@ -78,6 +91,9 @@ pub struct EpochRow {
     pub name: Name,
     /// The mark. It never goes back.
     pub not_before: Timestamp,
+    /// The revision that the mark was last moved at; a store sets it. Our own tokens say on which revision they were issued,
+    /// so that no two clocks are compared for them.
+    pub revision: u64,
 }
 
 /// A credential for an upstream, under envelope encryption.
@@ -171,6 +187,22 @@ pub enum Change {
     PutBundle {
         /// The bundle; its base must be the present version, its version above that.
         bundle: BundleRow,
+    },
+    /// Puts a row beside the state, or replaces it.
+    PutRow {
+        /// The row; its version is set by the store.
+        row: Row,
+        /// The version that it replaces; none to demand that there is none, not even an expired one.
+        expect: Option<u64>,
+    },
+    /// Removes a row beside the state.
+    DeleteRow {
+        /// What it is.
+        kind: RowKind,
+        /// Which.
+        id: String,
+        /// The version as the author knew it.
+        expect: u64,
     },
     /// Uses up the first administrator's claim; a claim that is absent, other or expired is a conflict.
     UseClaim {

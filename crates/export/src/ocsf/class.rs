@@ -177,6 +177,20 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         | Action::AccessSearch
         | Action::ContentRead => Activity::listed(Class::ApiActivity, 2),
         Action::SessionAuthenticate => Activity::listed(Class::Authentication, 1),
+        Action::SessionEnd => Activity::listed(Class::Authentication, 2),
+        Action::TokenIssue => Activity::other(Class::Authentication, "Issue token"),
+        Action::TokenRevoke => Activity::other(Class::Authentication, "Revoke token"),
+        Action::TokenIntrospect | Action::SessionList | Action::GrantList | Action::IdentityRead => {
+            Activity::listed(Class::ApiActivity, 2)
+        }
+        Action::GrantGive | Action::DeviceEnrol | Action::CertificateIssue | Action::ClientRegister => {
+            Activity::listed(Class::EntityManagement, 1)
+        }
+        Action::AuthenticatorChange | Action::ConnectionChange | Action::IdentityChange => {
+            Activity::listed(Class::EntityManagement, 3)
+        }
+        Action::GrantWithdraw => Activity::listed(Class::EntityManagement, 4),
+        Action::SignalSend => Activity::other(Class::ApiActivity, "Signal"),
         Action::KeyCreate => Activity::listed(Class::EntityManagement, 1),
         // Whether a thing is new or changed is not in the record.
         Action::ResourceApply | Action::KeyRotate | Action::PolicyApply | Action::EpochAdvance => {

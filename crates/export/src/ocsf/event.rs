@@ -260,6 +260,11 @@ fn authentication(event: &mut Event, facts: &Facts<'_>) {
         Some(CredentialKind::ApiKey) => (99, "API key"),
         Some(CredentialKind::Claim) => (99, "Claim"),
         Some(CredentialKind::Recovery) => (99, "Recovery keys"),
+        Some(CredentialKind::Login) => (99, "Authenticator"),
+        Some(CredentialKind::Session) => (99, "Session"),
+        Some(CredentialKind::Client) => (99, "Client credential"),
+        Some(CredentialKind::Certificate) => (99, "Certificate"),
+        Some(CredentialKind::Event) => (99, "Security event"),
     };
     event.put("auth_protocol", Some(name));
     event.put("auth_protocol_id", Some(protocol));

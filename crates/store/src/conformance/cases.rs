@@ -8,11 +8,12 @@ use bartizan_model::{Document, PrincipalId, Spec};
 use futures_util::future::{join, join_all};
 
 use super::rows::{
-    at, bundle, claim, delete, epoch, founding, group, key, key_id, name, put, sealed, tenant,
+    at, bundle, claim, delete, epoch, founding, group, key, key_id, name, put, sealed, side_row, tenant,
 };
 use super::{World, apply, founded, refuses};
 use crate::{
-    BundleRow, Change, Checkpoints as _, EpochKind, Founding, KeyRow, State, Store as _, StoreError,
+    BundleRow, Change, Checkpoints as _, EpochKind, EpochRow, Founding, KeyRow, ROW_BODY_MAX, ROW_NAME_MAX,
+    Row, RowKind, Rows as _, State, Store as _, StoreError,
 };
 
 /// How many do a thing at once where only one may succeed.
@@ -80,6 +81,7 @@ pub async fn every_kind_of_row_survives_reopening(world: &impl World) {
     dead.revoked = Some(at(20));
     dead.last_used = Some(Timestamp::from_micros(15_000_001));
     dead.expires = Timestamp::MAX;
+    let loaded = Row { expires: Some(at(5)), ..side_row(&t, RowKind::SigningKey, "k", "") };
     let changes = vec![
         put(alice.clone(), None),
         put(group("staff", "text with \n, 'quotes' and é"), None),
@@ -88,6 +90,9 @@ pub async fn every_kind_of_row_survives_reopening(world: &impl World) {
         Change::AdvanceEpoch(epoch(&t, EpochKind::Principal, "user/alice", 30)),
         Change::AdvanceEpoch(epoch(&t, EpochKind::Tenant, "default", 31)),
         Change::AdvanceEpoch(epoch(&t, EpochKind::Issuer, "corp", 32)),
+        Change::AdvanceEpoch(epoch(&t, EpochKind::Session, "ses_1", 33)),
+        Change::PutRow { row: loaded.clone(), expect: None },
+        Change::PutRow { row: side_row(&t, RowKind::Session, "ses_1", "prn_1"), expect: None },
         Change::PutSealed(sealed(&t, "openai", &[0, 255, 39, 0])),
         Change::PutSealed(sealed(&t, "empty", &[])),
         Change::PutBundle { bundle: bundle(&t, 1) },
@@ -100,14 +105,16 @@ pub async fn every_kind_of_row_survives_reopening(world: &impl World) {
         ],
         keys: vec![key(&t, 1), dead],
         epochs: vec![
-            epoch(&t, EpochKind::Principal, "user/alice", 30),
-            epoch(&t, EpochKind::Issuer, "corp", 32),
-            epoch(&t, EpochKind::Tenant, "default", 31),
+            EpochRow { revision: 2, ..epoch(&t, EpochKind::Principal, "user/alice", 30) },
+            EpochRow { revision: 2, ..epoch(&t, EpochKind::Issuer, "corp", 32) },
+            EpochRow { revision: 2, ..epoch(&t, EpochKind::Tenant, "default", 31) },
+            EpochRow { revision: 2, ..epoch(&t, EpochKind::Session, "ses_1", 33) },
         ],
         sealed: vec![sealed(&t, "empty", &[]), sealed(&t, "openai", &[0, 255, 39, 0])],
         bundles: vec![bundle(&t, 1)],
         recovery: Some(founding().recovery),
         claim: Some(claim()),
+        rows: vec![loaded],
     };
     assert_eq!(apply(&store, &t, changes).await.unwrap(), 2);
     assert!(store.swap("default/2026", None, (5, Digest::of(b"r"))).await.unwrap());
@@ -259,7 +266,10 @@ pub async fn a_load_sees_one_revision(world: &impl World) {
             revision = state.revision;
             if let Some(n) = revision.checked_sub(1).filter(|n| *n > 0) {
                 assert_eq!(state.documents, [(t.clone(), group("a", &n.to_string()), revision)]);
-                assert_eq!(state.epochs, [epoch(&t, EpochKind::Tenant, "default", n)]);
+                assert_eq!(
+                    state.epochs,
+                    [EpochRow { revision, ..epoch(&t, EpochKind::Tenant, "default", n) }]
+                );
                 assert_eq!(state.bundles, [bundle(&t, n)]);
             }
         }
@@ -319,7 +329,10 @@ pub async fn inv_tenant_equal_names_in_two_tenants_are_two_things(world: &impl W
     assert_eq!(state.documents, [(a.clone(), group("same", "a"), 2)]);
     assert_eq!(
         state.epochs,
-        [epoch(&a, EpochKind::Issuer, "same", 5), epoch(&b, EpochKind::Issuer, "same", 6)]
+        [
+            EpochRow { revision: 2, ..epoch(&a, EpochKind::Issuer, "same", 5) },
+            EpochRow { revision: 4, ..epoch(&b, EpochKind::Issuer, "same", 6) }
+        ]
     );
     assert_eq!(state.sealed, [sealed(&a, "same", b"a"), sealed(&b, "same", b"new")]);
     assert_eq!(state.bundles, [bundle(&a, 1), bundle(&b, 2)]);
@@ -384,11 +397,13 @@ pub async fn touching_a_key_is_monotonic_and_keeps_the_revision(world: &impl Wor
 pub async fn an_epoch_never_goes_back(world: &impl World) {
     let (_place, store) = founded(world).await;
     let t = tenant("default");
-    for (mark, stays) in [(50, 50), (40, 50), (0, 50), (50, 50), (60, 60)] {
+    // The revision of a mark is that at which it moved, not that at which somebody tried to move it.
+    for (mark, stays, revision) in [(50, 50, 2), (40, 50, 2), (0, 50, 2), (50, 50, 2), (60, 60, 6)] {
         let change = Change::AdvanceEpoch(epoch(&t, EpochKind::Principal, "user/alice", mark));
         apply(&store, &t, vec![change]).await.unwrap();
         let state = store.load().await.unwrap();
-        assert_eq!(state.epochs, [epoch(&t, EpochKind::Principal, "user/alice", stays)]);
+        let moved = EpochRow { revision, ..epoch(&t, EpochKind::Principal, "user/alice", stays) };
+        assert_eq!(state.epochs, [moved]);
     }
 }
 
@@ -466,6 +481,145 @@ pub async fn concurrent_uses_of_a_claim_succeed_once(world: &impl World) {
     .await;
     assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1, "{results:?}");
     assert_eq!(store.load().await.unwrap().documents.len(), 1);
+}
+
+pub async fn rows_are_found_by_id_and_by_whom_they_belong_to(world: &impl World) {
+    let (place, store) = founded(world).await;
+    let t = tenant("default");
+    let rows = ["b", "a", "C"].map(|id| side_row(&t, RowKind::Session, id, "alice"));
+    let other = side_row(&t, RowKind::Session, "d", "bob");
+    let put = rows.iter().chain([&other]).map(|row| Change::PutRow { row: row.clone(), expect: None });
+    apply(&store, &t, put.collect()).await.unwrap();
+    drop(store);
+    let store = world.open(&place).await;
+    let [b, a, c] = rows;
+    assert_eq!(store.row(RowKind::Session, "a").await.unwrap(), Some(a.clone()));
+    assert_eq!(store.row(RowKind::Grant, "a").await.unwrap(), None);
+    assert_eq!(store.row(RowKind::Session, "A").await.unwrap(), None);
+    let of =
+        async |owner, after, limit| store.rows_of(&t, RowKind::Session, owner, after, limit).await.unwrap();
+    assert_eq!(of("alice", "", 9).await, [c.clone(), a.clone(), b.clone()]);
+    assert_eq!(of("alice", "C", 1).await, [a.clone()]);
+    assert_eq!(of("", "", 9).await, []);
+    let all = store.rows(&t, RowKind::Session, "a", 9).await.unwrap();
+    assert_eq!(all, [b, other]);
+    let nobody = tenant("nobody");
+    assert_eq!(store.rows_of(&nobody, RowKind::Session, "alice", "", 9).await.unwrap(), []);
+    assert_eq!(store.rows(&nobody, RowKind::Session, "", 9).await.unwrap(), []);
+}
+
+pub async fn a_row_changes_only_from_the_version_that_was_read(world: &impl World) {
+    let (_place, store) = founded(world).await;
+    let t = tenant("default");
+    let row = side_row(&t, RowKind::Grant, "g", "alice");
+    let put = |body: &str, expect| {
+        vec![Change::PutRow { row: Row { body: body.to_owned(), ..row.clone() }, expect }]
+    };
+    let gone = |expect| vec![Change::DeleteRow { kind: RowKind::Grant, id: "g".to_owned(), expect }];
+    refuses(&store, &t, put("1", Some(0))).await;
+    refuses(&store, &t, gone(1)).await;
+    apply(&store, &t, put("1", None)).await.unwrap();
+    apply(&store, &t, put("2", Some(1))).await.unwrap();
+    for expect in [None, Some(0), Some(1), Some(3), Some(u64::MAX)] {
+        refuses(&store, &t, put("lost update", expect)).await;
+    }
+    refuses(&store, &t, gone(1)).await;
+    let now = store.row(RowKind::Grant, "g").await.unwrap().unwrap();
+    assert_eq!((now.version, now.body.as_str()), (2, "2"));
+    apply(&store, &t, gone(2)).await.unwrap();
+    assert_eq!(store.row(RowKind::Grant, "g").await.unwrap(), None);
+}
+
+pub async fn a_row_is_used_once_by_however_many(world: &impl World) {
+    let (place, store) = founded(world).await;
+    let (t, other) = (tenant("default"), world.open(&place).await);
+    let code = Change::PutRow { row: side_row(&t, RowKind::Code, "c", ""), expect: None };
+    apply(&store, &t, vec![code]).await.unwrap();
+    let results = join_all((0..RIVALS).map(|n| {
+        let through = if n % 2 == 0 { &store } else { &other };
+        let used = Change::DeleteRow { kind: RowKind::Code, id: "c".to_owned(), expect: 1 };
+        let token = side_row(&t, RowKind::Refresh, &format!("r{n}"), "");
+        apply(through, &t, vec![used, Change::PutRow { row: token, expect: None }])
+    }))
+    .await;
+    assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1, "{results:?}");
+    assert_eq!(store.rows(&t, RowKind::Refresh, "", 99).await.unwrap().len(), 1);
+}
+
+pub async fn rows_move_the_revision_only_where_every_node_holds_them(world: &impl World) {
+    let (_place, store) = founded(world).await;
+    let t = tenant("default");
+    let put = |kind: RowKind| Change::PutRow { row: side_row(&t, kind, "x", ""), expect: None };
+    for kind in RowKind::ALL {
+        let before = store.revision().await.unwrap();
+        let after = apply(&store, &t, vec![put(*kind)]).await.unwrap();
+        assert_eq!(after, before + u64::from(kind.is_loaded()), "{kind:?}");
+        assert_eq!(store.revision().await.unwrap(), after);
+    }
+    let loaded = store.load().await.unwrap().rows;
+    assert!(loaded.iter().all(|row| row.kind.is_loaded()) && !loaded.is_empty());
+    // With anything else in the set it moves.
+    let changes = vec![
+        Change::DeleteRow { kind: RowKind::Code, id: "x".to_owned(), expect: 1 },
+        Change::AdvanceEpoch(epoch(&t, EpochKind::Grant, "g", 5)),
+    ];
+    let before = store.revision().await.unwrap();
+    assert_eq!(apply(&store, &t, changes).await.unwrap(), before + 1);
+}
+
+pub async fn rows_that_are_over_are_swept_and_no_others(world: &impl World) {
+    let (_place, store) = founded(world).await;
+    let t = tenant("default");
+    let row = |kind, id: &str, expires| Row { expires, ..side_row(&t, kind, id, "") };
+    let rows = [
+        row(RowKind::Code, "over", Some(at(9))),
+        row(RowKind::Code, "over too", Some(at(9))),
+        row(RowKind::Code, "just now", Some(at(10))),
+        row(RowKind::Session, "for ever", None),
+        row(RowKind::SigningKey, "loaded", Some(at(9))),
+    ];
+    let put = rows.iter().map(|row| Change::PutRow { row: row.clone(), expect: None });
+    apply(&store, &t, put.collect()).await.unwrap();
+    let revision = store.revision().await.unwrap();
+    assert_eq!(store.sweep(at(10), 1).await.unwrap(), 1);
+    assert_eq!(store.sweep(at(10), 99).await.unwrap(), 1);
+    assert_eq!(store.sweep(at(10), 99).await.unwrap(), 0);
+    assert_eq!(store.revision().await.unwrap(), revision);
+    for kept in &rows[2..] {
+        assert_eq!(store.row(kept.kind, &kept.id).await.unwrap().as_ref(), Some(kept));
+    }
+}
+
+pub async fn a_row_without_an_id_or_beyond_its_bounds_is_refused(world: &impl World) {
+    let (_place, store) = founded(world).await;
+    let t = tenant("default");
+    let row = side_row(&t, RowKind::Login, "l", "");
+    for bad in [
+        Row { id: String::new(), ..row.clone() },
+        Row { id: "x".repeat(ROW_NAME_MAX + 1), ..row.clone() },
+        Row { owner: "x".repeat(ROW_NAME_MAX + 1), ..row.clone() },
+        Row { body: "x".repeat(ROW_BODY_MAX + 1), ..row.clone() },
+    ] {
+        refuses(&store, &t, vec![Change::PutRow { row: bad, expect: None }]).await;
+    }
+    let largest = Row { id: "x".repeat(ROW_NAME_MAX), body: "x".repeat(ROW_BODY_MAX), ..row };
+    apply(&store, &t, vec![Change::PutRow { row: largest, expect: None }]).await.unwrap();
+}
+
+pub async fn inv_tenant_a_row_of_another_tenant_is_neither_replaced_nor_removed(world: &impl World) {
+    let (_place, store) = founded(world).await;
+    let (ours, theirs) = (tenant("ours"), tenant("theirs"));
+    let row = side_row(&ours, RowKind::Passkey, "p", "alice");
+    apply(&store, &ours, vec![Change::PutRow { row: row.clone(), expect: None }]).await.unwrap();
+    for attack in [
+        Change::PutRow { row: row.clone(), expect: Some(1) },
+        Change::PutRow { row: Row { tenant: theirs.clone(), ..row.clone() }, expect: Some(1) },
+        Change::PutRow { row: Row { tenant: theirs.clone(), ..row.clone() }, expect: None },
+        Change::DeleteRow { kind: RowKind::Passkey, id: "p".to_owned(), expect: 1 },
+    ] {
+        refuses(&store, &theirs, vec![attack]).await;
+    }
+    assert_eq!(store.row(RowKind::Passkey, "p").await.unwrap(), Some(row));
 }
 
 pub async fn a_loaded_state_is_in_order(world: &impl World) {

@@ -6,7 +6,9 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::directory::NodeSpec;
 use bartizan_model::{Action, Document, KeyId, Principal, PrincipalId, PrincipalKind, Spec, Tenant};
 
-use crate::{BundleRow, CandidateRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, SealedRow};
+use crate::{
+    BundleRow, CandidateRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, Row, RowKind, SealedRow,
+};
 
 pub(super) fn tenant(name: &str) -> Tenant {
     Tenant(name.parse().unwrap())
@@ -73,7 +75,13 @@ pub(super) fn key(of: &Tenant, number: u8) -> KeyRow {
 }
 
 pub(super) fn epoch(of: &Tenant, kind: EpochKind, of_name: &str, not_before: u64) -> EpochRow {
-    EpochRow { tenant: of.clone(), kind, name: name(of_name), not_before: at(not_before) }
+    EpochRow { tenant: of.clone(), kind, name: name(of_name), not_before: at(not_before), revision: 0 }
+}
+
+/// A row beside the state.
+pub(super) fn side_row(of: &Tenant, kind: RowKind, id: &str, owner: &str) -> Row {
+    let (id, owner, body) = (id.to_owned(), owner.to_owned(), "{\"n\":\"'é\"}".to_owned());
+    Row { tenant: of.clone(), kind, id, owner, expires: None, version: 1, body }
 }
 
 pub(super) fn sealed(of: &Tenant, of_name: &str, bytes: &[u8]) -> SealedRow {

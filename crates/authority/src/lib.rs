@@ -1,0 +1,24 @@
+//! Who people and programs are, and what they may have others do in their name: OAuth 2.1 and OpenID Connect, login, sessions,
+//! grants, provisioning, security events.
+//!
+//! Every use case is an ask, decided and recorded like any other (`bartizan-control`). What is kept lies in rows beside the
+//! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
+//! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
+
+pub mod kept;
+
+use std::sync::Arc;
+
+use bartizan_control::Control;
+use bartizan_store::Rows;
+
+/// The use cases of identity.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Asks, records and changes.
+    pub control: Arc<Control>,
+    /// Rows beside the state.
+    pub rows: Arc<dyn Rows>,
+    /// Who we are, to the letter: the `iss` of our tokens, and what all our addresses begin with. Without a final slash.
+    pub issuer: Arc<str>,
+}
