@@ -21,8 +21,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::mount::{Arrived, Mount};
 use crate::body::{Claim, Credential, Erase, Rotate};
+use crate::mount::{Arrived, Mount};
 
 const BODY_MAX: usize = 18 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(30);

@@ -52,7 +52,10 @@ impl House for Running {
     }
 
     fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
-        let world = self.keeper.current().map_err(|reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason))?;
+        let world = self
+            .keeper
+            .current()
+            .map_err(|reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason))?;
         proof.caller(&world.directory, self.clock.now())
     }
 

@@ -172,9 +172,12 @@ impl Control {
         };
         let worked = work(&view, caller.tenant()).await;
         let result = match worked {
-            Ok((changes, value)) => {
-                self.store.apply(&intent, changes).await.map(|revision| (value, revision)).map_err(Stopped::from)
-            }
+            Ok((changes, value)) => self
+                .store
+                .apply(&intent, changes)
+                .await
+                .map(|revision| (value, revision))
+                .map_err(Stopped::from),
             Err(problem) => Err(problem.into()),
         };
         let running = intent.begin();

@@ -63,7 +63,10 @@ async fn migrating_twice_and_at_once_happens_once() {
     let stores = futures_util::future::join_all((0..4).map(|_| open(&url))).await;
     assert!(stores.iter().all(Result::is_ok), "{stores:?}");
     open(&url).await.unwrap();
-    assert_eq!(SERVER.psql(name(&url), "select string_agg(version::text, ',' order by version) from schema_version"), "1,2");
+    assert_eq!(
+        SERVER.psql(name(&url), "select string_agg(version::text, ',' order by version) from schema_version"),
+        "1,2"
+    );
     assert_eq!(SERVER.psql(name(&url), "select count(*) from installation"), "1");
 }
 
