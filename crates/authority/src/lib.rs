@@ -6,8 +6,16 @@
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
 pub mod clients;
+pub mod grant;
+pub mod grants;
+pub mod issue;
 pub mod kept;
+pub mod keys;
+mod marks;
 pub mod oauth;
+mod own;
+pub mod refresh;
+mod stripes;
 
 use std::sync::Arc;
 
@@ -25,4 +33,6 @@ pub struct Authority {
     pub issuer: Arc<str>,
     /// What was agreed on at the start.
     pub settings: Arc<oauth::Settings>,
+    /// What issuing remembers between requests: begin with the default.
+    pub issuing: Arc<issue::Issuing>,
 }
