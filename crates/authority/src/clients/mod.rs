@@ -1,5 +1,12 @@
 //! Client programs: known from the directory, by a document that they publish about themselves, or registered by somebody.
 
+mod authenticate;
+mod document;
+mod fetch;
+mod once;
+mod redirect;
+mod register;
+mod registry;
 mod spec;
 
 use std::collections::BTreeSet;
@@ -10,6 +17,13 @@ use bartizan_model::{Binding, GrantType, PrincipalRef, Tenant};
 use bartizan_store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use authenticate::Request;
+pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
+pub(crate) use once::use_up;
+pub(crate) use redirect::{host, is_local, is_same};
+pub use register::Registered;
+pub use registry::Registry;
 
 /// A client program, whichever way it is known. A snapshot of it is kept with what somebody allowed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
