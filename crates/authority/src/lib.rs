@@ -5,9 +5,13 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+pub mod authorize;
 pub mod clients;
+pub mod grant;
 pub mod kept;
+pub mod metadata;
 pub mod oauth;
+mod userinfo;
 
 use std::sync::Arc;
 
