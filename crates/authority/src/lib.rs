@@ -8,9 +8,16 @@
 pub mod authorize;
 pub mod clients;
 pub mod grant;
+pub mod grants;
+pub mod issue;
 pub mod kept;
+pub mod keys;
+mod marks;
 pub mod metadata;
 pub mod oauth;
+mod own;
+pub mod refresh;
+mod stripes;
 mod userinfo;
 
 use std::sync::Arc;
@@ -29,4 +36,6 @@ pub struct Authority {
     pub issuer: Arc<str>,
     /// What was agreed on at the start.
     pub settings: Arc<oauth::Settings>,
+    /// What issuing remembers between requests: begin with the default.
+    pub issuing: Arc<issue::Issuing>,
 }
