@@ -5,6 +5,7 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+pub mod authorize;
 pub mod clients;
 pub mod grant;
 pub mod grants;
@@ -12,10 +13,12 @@ pub mod issue;
 pub mod kept;
 pub mod keys;
 mod marks;
+pub mod metadata;
 pub mod oauth;
 mod own;
 pub mod refresh;
 mod stripes;
+mod userinfo;
 
 use std::sync::Arc;
 
