@@ -81,7 +81,9 @@ pub(crate) async fn spend(
         }
         let held = find::<Grant>(&*authority.rows, &id, now).await?;
         let held = held.filter(|held| {
-            held.tenant == rights.tenant && held.value.principal.id == rights.subject.id && is_alive(&held.value)
+            held.tenant == rights.tenant
+                && held.value.principal.id == rights.subject.id
+                && is_alive(&held.value)
         });
         let Some(held) = held else {
             return Err(OauthError::grant().because(ReasonCode::CredentialRevoked));
@@ -109,8 +111,10 @@ impl Authority {
         self.control
             .read_with(caller, Action::GrantList, &"own", async |_, tenant| {
                 let owner = owner(&caller.subject().principal);
-                let grants = find_of::<Grant>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
-                let families = find_of::<Family>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
+                let grants =
+                    find_of::<Grant>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
+                let families =
+                    find_of::<Family>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
                 Ok(grants.into_iter().map(|held| seen(held.value, &families)).collect())
             })
             .await
@@ -130,13 +134,16 @@ impl Authority {
                 let held = held
                     .filter(|held| held.tenant == *tenant && held.value.owner() == own)
                     .ok_or_else(|| Problem::new(ReasonCode::NotFound))?;
-                let families = find_of::<Family>(&*self.rows, tenant, &own, OF_ONE_MAX, now).await.map_err(unread)?;
-                let withdrawn = Grant { withdrawn: Some(held.value.withdrawn.unwrap_or(now)), ..held.value.clone() };
+                let families =
+                    find_of::<Family>(&*self.rows, tenant, &own, OF_ONE_MAX, now).await.map_err(unread)?;
+                let withdrawn =
+                    Grant { withdrawn: Some(held.value.withdrawn.unwrap_or(now)), ..held.value.clone() };
                 let mut changes = vec![
                     held.replace(&withdrawn).map_err(unread)?,
                     marks::advance(&view.state, tenant, (EpochKind::Grant, &id.to_string()), now)?,
                 ];
-                for family in families.iter().filter(|family| family.value.rights.get().grants.contains(&id)) {
+                for family in families.iter().filter(|family| family.value.rights.get().grants.contains(&id))
+                {
                     changes.extend(end_family(&view.state, family, now)?);
                 }
                 Ok((changes, seen(withdrawn, &[])))
@@ -164,9 +171,10 @@ pub(crate) fn unread(error: bartizan_store::StoreError) -> Problem {
 
 fn seen(grant: Grant, families: &[Held<Family>]) -> GrantView {
     let name = |principal: &Principal| marks::name_of(principal);
-    let alive = families.iter().map(|held| &held.value).filter(|family| {
-        family.withdrawn.is_none() && family.rights.get().grants.contains(&grant.id)
-    });
+    let alive = families
+        .iter()
+        .map(|held| &held.value)
+        .filter(|family| family.withdrawn.is_none() && family.rights.get().grants.contains(&grant.id));
     let login = |family: &Family| LoginView {
         id: family.id,
         began: family.began.to_string(),

@@ -56,7 +56,8 @@ pub(crate) fn advance(
     (kind, name): (EpochKind, &str),
     now: Timestamp,
 ) -> Result<Change, Problem> {
-    let present = state.epochs.iter().find(|e| e.tenant == *tenant && e.kind == kind && e.name.as_str() == name);
+    let present =
+        state.epochs.iter().find(|e| e.tenant == *tenant && e.kind == kind && e.name.as_str() == name);
     let after = present.map_or(now, |e| now.max(e.not_before.saturating_add(Duration::from_micros(1))));
     let name: Name = name.parse().map_err(|_| Problem::new(ReasonCode::Internal))?;
     Ok(Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before: after, revision: 0 }))

@@ -130,7 +130,11 @@ impl Presented {
         let (id, rest) = bytes.split_first_chunk::<ID_LEN>()?;
         let (proof, secret) = rest.split_first_chunk::<PROOF_LEN>()?;
         let secret = <[u8; SECRET_LEN]>::try_from(secret).ok()?;
-        Some(Self { family: FamilyId::from_bytes(*id)?, proof: Secret::new(*proof), secret: Secret::new(secret) })
+        Some(Self {
+            family: FamilyId::from_bytes(*id)?,
+            proof: Secret::new(*proof),
+            secret: Secret::new(secret),
+        })
     }
 
     fn write(family: FamilyId, proof: &[u8; PROOF_LEN], secret: &[u8; SECRET_LEN]) -> Secret<String> {
@@ -198,7 +202,8 @@ impl Family {
         }
         // The one whose successor's successor is the present one: follow them all.
         let fresh = |used: &Used| now < used.at.saturating_add(GRACE);
-        let Some(place) = self.recent.iter().position(|used| same(&used.digest, &shown) && fresh(used)) else {
+        let Some(place) = self.recent.iter().position(|used| same(&used.digest, &shown) && fresh(used))
+        else {
             return Standing::Reused;
         };
         let mut secret = token.secret.clone();

@@ -26,15 +26,10 @@ pub(crate) const fn acr(level: AssuranceLevel) -> Option<&'static str> {
 
 /// The level of one of our own `acr`.
 pub(crate) fn level(acr: Option<&str>) -> AssuranceLevel {
-    [
-        AssuranceLevel::Aal1,
-        AssuranceLevel::Aal2,
-        AssuranceLevel::Aal2PhishingResistant,
-        AssuranceLevel::Aal3,
-    ]
-    .into_iter()
-    .find(|level| acr.is_some() && self::acr(*level) == acr)
-    .unwrap_or_default()
+    [AssuranceLevel::Aal1, AssuranceLevel::Aal2, AssuranceLevel::Aal2PhishingResistant, AssuranceLevel::Aal3]
+        .into_iter()
+        .find(|level| acr.is_some() && self::acr(*level) == acr)
+        .unwrap_or_default()
 }
 
 const fn kind(kind: PrincipalKind) -> &'static str {

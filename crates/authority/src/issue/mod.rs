@@ -130,7 +130,10 @@ impl Issue {
     ) -> Result<Self, OauthError> {
         let client = &authenticated.client;
         if !client.may(by) {
-            return Err(OauthError::new(OauthCode::UnauthorizedClient, "the client may not use this grant type"));
+            return Err(OauthError::new(
+                OauthCode::UnauthorizedClient,
+                "the client may not use this grant type",
+            ));
         }
         if client.bound && authenticated.bound.confirmation().is_none() {
             return Err(OauthError::request("tokens of this client are bound: send a proof of possession")
@@ -233,7 +236,10 @@ pub fn one_resource(form: &crate::oauth::Form) -> Result<Option<&str>, OauthErro
     let mut named = form.all("resource").chain(form.all("audience"));
     let first = named.next();
     if named.any(|other| Some(other) != first) {
-        return Err(OauthError::new(OauthCode::InvalidTarget, "a token is for one resource; ask for several tokens"));
+        return Err(OauthError::new(
+            OauthCode::InvalidTarget,
+            "a token is for one resource; ask for several tokens",
+        ));
     }
     Ok(first)
 }
@@ -330,7 +336,9 @@ impl Authority {
             let none = OauthError::new(OauthCode::InvalidScope, "nothing that was allowed is left");
             return Err(self.refused(none).await);
         }
-        let caller = self.member_of(&issue.rights, issue.client.bound, Some(&issue.client.name), Action::TokenIssue).await?;
+        let caller = self
+            .member_of(&issue.rights, issue.client.bound, Some(&issue.client.name), Action::TokenIssue)
+            .await?;
         let mut changes = issue.changes.clone();
         match grants::spend(self, rights, &changes, now).await {
             Ok(uses) => changes.extend(uses),

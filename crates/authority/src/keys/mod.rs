@@ -75,7 +75,7 @@ impl Authority {
     /// # Errors
     /// When the state is too old to say, or a key cannot be read.
     pub fn jwks(&self) -> Result<Jwks, Problem> {
-        let view = self.control.house.view(&self.settings.tenant)?;
+        let view = self.control.house.view(&self.settings.tenant).map_err(Problem::new)?;
         let ring = self.ring(&view)?;
         KeptKey::published(ring.keys(), self.control.clock.now()).map_err(|error| {
             tracing::error!(%error, "a published signing key cannot be read");
@@ -119,27 +119,32 @@ impl Authority {
         order: &RotateKeys,
     ) -> Result<Done<Vec<SigningKeyView>>, Stopped> {
         self.control
-            .change_with(caller, Action::IdentityChange, &("rotate the signing keys", order), async |view, tenant| {
-                let ring = self.ring(view)?;
-                let now = self.control.clock.now();
-                let mut rotation = Rotation::new(schedule()?, ring.plans());
-                let mut changes = Vec::new();
-                let mut seen: Vec<_> = ring.keys().cloned().collect();
-                if order.compromised {
-                    for (held, key) in ring.held().iter().zip(&mut seen) {
-                        rotation.withdraw(&key.plan.kid);
-                        key.plan.withdrawn = true;
-                        changes.push(put(tenant, held.id.clone(), key, Some(held.version))?);
+            .change_with(
+                caller,
+                Action::IdentityChange,
+                &("rotate the signing keys", order),
+                async |view, tenant| {
+                    let ring = self.ring(view)?;
+                    let now = self.control.clock.now();
+                    let mut rotation = Rotation::new(schedule()?, ring.plans());
+                    let mut changes = Vec::new();
+                    let mut seen: Vec<_> = ring.keys().cloned().collect();
+                    if order.compromised {
+                        for (held, key) in ring.held().iter().zip(&mut seen) {
+                            rotation.withdraw(&key.plan.kid);
+                            key.plan.withdrawn = true;
+                            changes.push(put(tenant, held.id.clone(), key, Some(held.version))?);
+                        }
                     }
-                }
-                let new = rotation
-                    .demand(now)
-                    .map_err(|error| Problem::with_detail(ReasonCode::Conflict, error.to_string()))?;
-                let (key, change) = self.make(tenant, &ring, &mut rotation, new)?;
-                seen.push(key);
-                changes.push(change);
-                Ok((changes, views(&seen, &rotation, now)))
-            })
+                    let new = rotation
+                        .demand(now)
+                        .map_err(|error| Problem::with_detail(ReasonCode::Conflict, error.to_string()))?;
+                    let (key, change) = self.make(tenant, &ring, &mut rotation, new)?;
+                    seen.push(key);
+                    changes.push(change);
+                    Ok((changes, views(&seen, &rotation, now)))
+                },
+            )
             .await
     }
 
@@ -207,14 +212,14 @@ impl Authority {
         rotation: &mut Rotation,
         new: bartizan_jose::NewKey,
     ) -> Result<(KeptKey, Change), Problem> {
-        let broken = |error: &dyn std::error::Error| {
-            tracing::error!(error, "a signing key could not be made");
+        let broken = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "a signing key could not be made");
             Problem::new(ReasonCode::Internal)
         };
         let key = SigningKey::generate(Algorithm::Ed25519, &*self.control.random).map_err(|e| broken(&e))?;
         let plan = rotation.add(key.kid(), new);
-        let sealed = ring::seal(&self.control.sealer, tenant, &key, &*self.control.random)
-            .map_err(|e| broken(&e))?;
+        let sealed =
+            ring::seal(&self.control.sealer, tenant, &key, &*self.control.random).map_err(|e| broken(&e))?;
         let kept = KeptKey { plan, jwk: key.public().to_json(), sealed };
         let change = put(tenant, ring.next_id(), &kept, None)?;
         Ok((kept, change))

@@ -96,7 +96,8 @@ impl Ring {
 
     /// The id of the next key's row.
     pub(crate) fn next_id(&self) -> String {
-        let last = self.held.iter().filter_map(|place| place.id.parse::<u64>().ok()).max().unwrap_or_default();
+        let last =
+            self.held.iter().filter_map(|place| place.id.parse::<u64>().ok()).max().unwrap_or_default();
         format!("{:08}", last.saturating_add(1))
     }
 }
