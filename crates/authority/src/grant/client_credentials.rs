@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bartizan_base::{Name, Timestamp};
-use bartizan_model::{Assurance, AssuranceLevel, GrantType, Principal, ReasonCode};
+use bartizan_model::{Assurance, AssuranceLevel, GrantType, Principal, PrincipalRef, Tenant};
 use bartizan_store::State;
 
 use crate::Authority;
@@ -67,9 +67,13 @@ pub(super) fn own_rights(
 
 /// Who a client is when it acts for itself.
 pub(super) fn principal(state: &State, client: &Client) -> Option<Principal> {
-    let named = client.principal.as_ref()?;
-    let found = state.documents.iter().find(|(tenant, document, _)| {
-        *tenant == client.tenant
+    principal_of(state, &client.tenant, client.principal.as_ref()?)
+}
+
+/// The principal of that kind and name.
+pub(super) fn principal_of(state: &State, tenant: &Tenant, named: &PrincipalRef) -> Option<Principal> {
+    let found = state.documents.iter().find(|(owner, document, _)| {
+        owner == tenant
             && document.name == named.name
             && document.spec.principal_kind() == Some(named.kind)
     });
@@ -86,9 +90,4 @@ pub(super) fn resources(authority: &Authority, client: &Client) -> BTreeSet<Stri
 /// Scopes that are about what is done, not about who somebody is.
 fn without_identity(scopes: &BTreeSet<String>) -> BTreeSet<String> {
     scopes.iter().filter(|scope| !IDENTITY.contains(&scope.as_str())).cloned().collect()
-}
-
-/// A client that is refused because the house cannot tell who it is.
-pub(super) fn unknown() -> OauthError {
-    OauthError::grant().because(ReasonCode::CredentialUnknown)
 }
