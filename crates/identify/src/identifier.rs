@@ -145,12 +145,13 @@ impl Identifier {
         })
     }
 
-    /// The house itself, for what it does on a schedule without being asked: keeping the authority's signing keys fresh.
+    /// The house itself, for what it does without anybody proven: keeping the authority's signing keys fresh, and questions
+    /// of devices until somebody answers them.
     #[must_use]
     pub fn house(tenant: Tenant) -> Caller {
         Caller {
             credential: CredentialKind::House,
-            scopes: Scopes::Only([Action::IdentityChange].into()),
+            scopes: Scopes::Only([Action::IdentityChange, Action::TokenIssue].into()),
             ..Caller::anonymous(tenant)
         }
     }

@@ -18,6 +18,7 @@ use bartizan_store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use authenticate::HoldError;
 pub use authenticate::Request;
 pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
 pub(crate) use once::use_up;

@@ -21,17 +21,17 @@ pub async fn client_credentials(
     form: &Form,
 ) -> Result<TokenAnswer, OauthError> {
     // Nothing is counted or used up, so nobody waits for anybody.
-    authority
-        .issue_for("", async || {
-            let view = authority.control.house.view(&authority.settings.tenant)?;
-            let rights = own_rights(authority, &view.state, client, authority.control.clock.now())?;
-            Issue::new(GrantType::ClientCredentials, client, rights)?.asked(form)
-        })
-        .await
+    authority.issue_for("", || Box::pin(for_itself(authority, client, form))).await
+}
+
+async fn for_itself(authority: &Authority, client: &Authenticated, form: &Form) -> Result<Issue, OauthError> {
+    let view = authority.control.house.view(&authority.settings.tenant)?;
+    let rights = own_rights(authority, &view.state, client, authority.control.clock.now())?;
+    Issue::new(GrantType::ClientCredentials, client, rights)?.asked(form)
 }
 
 /// What a client may do as the principal that it is.
-pub(super) fn own_rights(
+pub(crate) fn own_rights(
     authority: &Authority,
     state: &State,
     authenticated: &Authenticated,
@@ -73,16 +73,14 @@ pub(super) fn principal(state: &State, client: &Client) -> Option<Principal> {
 /// The principal of that kind and name.
 pub(super) fn principal_of(state: &State, tenant: &Tenant, named: &PrincipalRef) -> Option<Principal> {
     let found = state.documents.iter().find(|(owner, document, _)| {
-        owner == tenant
-            && document.name == named.name
-            && document.spec.principal_kind() == Some(named.kind)
+        owner == tenant && document.name == named.name && document.spec.principal_kind() == Some(named.kind)
     });
     let (_, document, _) = found?;
     Some(Principal { kind: named.kind, name: named.name.clone(), id: document.principal? })
 }
 
 /// The addresses that a client may have tokens for.
-pub(super) fn resources(authority: &Authority, client: &Client) -> BTreeSet<String> {
+pub(crate) fn resources(authority: &Authority, client: &Client) -> BTreeSet<String> {
     let all = &authority.settings.resources;
     if client.resources.is_empty() { all.clone() } else { &client.resources & all }
 }

@@ -22,9 +22,9 @@ use crate::oauth::{Form, IDENTITY, OauthCode, OauthError, TokenAnswer, parse_sco
 use crate::own::Own;
 
 /// The type of access tokens (RFC 8693, 3).
-pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// The same, said of a JWT.
-pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The most grants of one person that are looked at.
 const GRANTS_MAX: usize = 1_000;
@@ -40,14 +40,10 @@ pub async fn exchange(
 ) -> Result<TokenAnswer, OauthError> {
     // Uses of one person's grants are counted one after the other.
     let what = form.get("subject_token").map(|token| bartizan_base::Digest::of(token.as_bytes()).to_string());
-    authority.issue_for(&what.unwrap_or_default(), async || exchanged(authority, client, form).await).await
+    authority.issue_for(&what.unwrap_or_default(), || Box::pin(exchanged(authority, client, form))).await
 }
 
-async fn exchanged(
-    authority: &Authority,
-    client: &Authenticated,
-    form: &Form,
-) -> Result<Issue, OauthError> {
+async fn exchanged(authority: &Authority, client: &Authenticated, form: &Form) -> Result<Issue, OauthError> {
     let now = authority.control.clock.now();
     let view = authority.control.house.view(&authority.settings.tenant)?;
     let wanted = form.get("requested_token_type").unwrap_or(ACCESS_TOKEN);
@@ -71,7 +67,8 @@ async fn exchanged(
     };
     if let Some(may) = may_act {
         // It goes to the one that it names, and no further.
-        if may.sub != actor.id.to_string() || may.iss.as_deref().is_some_and(|iss| *iss != *authority.issuer) {
+        if may.sub != actor.id.to_string() || may.iss.as_deref().is_some_and(|iss| *iss != *authority.issuer)
+        {
             return Err(refuse("the token lets another party act"));
         }
         let from = reaching(origin, &target, &held_grants, None)?;
@@ -154,14 +151,8 @@ async fn allowed(
     (actor, scopes, target): (&Principal, Option<&BTreeSet<String>>, &str),
     now: Timestamp,
 ) -> Result<Held<Grant>, OauthError> {
-    let given = find_of::<Grant>(
-        &*authority.rows,
-        &rights.tenant,
-        &owner(&rights.subject),
-        GRANTS_MAX,
-        now,
-    )
-    .await?;
+    let given =
+        find_of::<Grant>(&*authority.rows, &rights.tenant, &owner(&rights.subject), GRANTS_MAX, now).await?;
     let fits = |held: &Held<Grant>| {
         let grant = &held.value;
         grant.agent.as_ref().is_some_and(|agent| agent.id == actor.id)
@@ -171,11 +162,10 @@ async fn allowed(
             && grant.resources.contains(target)
             && scopes.is_none_or(|asked| asked.is_subset(&grant.scopes))
     };
-    given
-        .into_iter()
-        .filter(fits)
-        .max_by_key(|held| held.value.ends)
-        .ok_or_else(|| OauthError::new(OauthCode::AccessDenied, "the person has not allowed it").because(ReasonCode::Forbidden))
+    given.into_iter().filter(fits).max_by_key(|held| held.value.ends).ok_or_else(|| {
+        OauthError::new(OauthCode::AccessDenied, "the person has not allowed it")
+            .because(ReasonCode::Forbidden)
+    })
 }
 
 /// The token's rights at the address that is asked for. They reach it where the token is for it, or where the grant that the
