@@ -109,4 +109,3 @@ fn withdrawable(own: &Map<String, Value>) -> Option<(Vec<GrantId>, Option<Family
 fn parsed<T: std::str::FromStr>(text: Option<&str>) -> Option<Option<T>> {
     text.map(|text| text.parse().ok()).map_or(Some(None), |parsed: Option<T>| parsed.map(Some))
 }
-

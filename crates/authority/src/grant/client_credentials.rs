@@ -71,7 +71,7 @@ pub(super) fn principal(state: &State, client: &Client) -> Option<Principal> {
 }
 
 /// The principal of that kind and name.
-pub(super) fn principal_of(state: &State, tenant: &Tenant, named: &PrincipalRef) -> Option<Principal> {
+pub(crate) fn principal_of(state: &State, tenant: &Tenant, named: &PrincipalRef) -> Option<Principal> {
     let found = state.documents.iter().find(|(owner, document, _)| {
         owner == tenant && document.name == named.name && document.spec.principal_kind() == Some(named.kind)
     });
