@@ -6,6 +6,7 @@
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
 pub mod kept;
+pub mod login;
 
 use std::sync::Arc;
 

@@ -100,7 +100,8 @@ pub fn assess(habit: &Habit, facts: &Facts<'_>) -> Risk {
         is_impossible(distance_km(here, there), facts.now.saturating_since(then).as_secs_f64() / 3_600.0)
     });
     add(travelled, "impossible_travel", 50);
-    let recent = habit.logins.iter().filter(|at| facts.now.saturating_since(**at).as_micros() < u128::from(HOUR_US));
+    let recent =
+        habit.logins.iter().filter(|at| facts.now.saturating_since(**at).as_micros() < u128::from(HOUR_US));
     add(recent.count() >= MANY_LOGINS, "velocity", 20);
     add(facts.failures >= 3, "failed_attempts", if facts.failures >= 10 { 40 } else { 20 });
     found.extend_from_slice(facts.findings);
@@ -198,7 +199,11 @@ mod tests {
         assert_eq!(codes(&new(Facts { network: "café", ..base.clone() })), ["new_network"]);
         assert_eq!(codes(&new(facts(at(60), Some(&sydney)))), ["impossible_travel", "new_country"]);
         assert_eq!(codes(&new(facts(at(60 * 24 * 2), Some(&sydney)))), ["new_country"]);
-        assert_eq!(codes(&new(facts(at(1), Some(&potsdam)))), [""; 0], "places are known to be a little wrong");
+        assert_eq!(
+            codes(&new(facts(at(1), Some(&potsdam)))),
+            [""; 0],
+            "places are known to be a little wrong"
+        );
         assert_eq!(codes(&new(Facts { failures: 3, ..base.clone() })), ["failed_attempts"]);
         let leaked = [(Name::literal("leaked_key"), 70)];
         let risk = new(Facts { findings: &leaked, ..base });

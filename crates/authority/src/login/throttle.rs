@@ -114,13 +114,19 @@ impl Throttle {
 fn wait_after(failures: u32) -> Duration {
     match failures.checked_sub(FREE) {
         None => Duration::ZERO,
-        Some(more) => FIRST_WAIT.saturating_mul(1_u32.checked_shl(more.min(16)).unwrap_or(u32::MAX)).min(LONGEST_WAIT),
+        Some(more) => {
+            FIRST_WAIT.saturating_mul(1_u32.checked_shl(more.min(16)).unwrap_or(u32::MAX)).min(LONGEST_WAIT)
+        }
     }
 }
 
 /// Forgets what is over when there is no more room, and else whoever failed least.
-fn make_room<K: Clone + Eq + Hash, Q>(counts: &mut HashMap<K, Count>, key: &Q, memory: Duration, now: Timestamp)
-where
+fn make_room<K: Clone + Eq + Hash, Q>(
+    counts: &mut HashMap<K, Count>,
+    key: &Q,
+    memory: Duration,
+    now: Timestamp,
+) where
     K: std::borrow::Borrow<Q>,
     Q: Eq + Hash + ?Sized,
 {
@@ -192,7 +198,10 @@ mod tests {
         assert_eq!(tries, 40);
         let other = Account::new("default", "bob", None);
         assert!(throttle.begin(&other, "203.0.113.0/24", at(100)).is_ok(), "other networks go on");
-        assert!(throttle.begin(&other, "198.51.100.0/24", at(100 + 600)).is_ok(), "and this one after a while");
+        assert!(
+            throttle.begin(&other, "198.51.100.0/24", at(100 + 600)).is_ok(),
+            "and this one after a while"
+        );
     }
 
     #[test]

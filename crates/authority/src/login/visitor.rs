@@ -52,10 +52,7 @@ impl FromStr for Ticket {
     fn from_str(text: &str) -> Result<Self, NotATicket> {
         let (id, secret) = text.split_once('.').ok_or(NotATicket)?;
         let secret = URL_SAFE_NO_PAD.decode(secret).ok().and_then(|bytes| bytes.try_into().ok());
-        Ok(Self {
-            id: id.parse().map_err(|_| NotATicket)?,
-            secret: Secret::new(secret.ok_or(NotATicket)?),
-        })
+        Ok(Self { id: id.parse().map_err(|_| NotATicket)?, secret: Secret::new(secret.ok_or(NotATicket)?) })
     }
 }
 
@@ -214,8 +211,13 @@ mod tests {
         let own = |headers: &[(&'static str, &str)], token: &str| visitor(headers).is_own_form(ISSUER, token);
         assert!(own(&[("cookie", cookie), ("origin", ISSUER)], &token));
         assert!(own(&[("cookie", cookie), ("sec-fetch-site", "same-origin")], &token));
-        for origin in ["https://evil.example", "null", "https://id.example.com.evil.example", "http://id.example.com"] {
-            assert!(!own(&[("cookie", cookie), ("origin", origin), ("sec-fetch-site", "same-origin")], &token));
+        for origin in
+            ["https://evil.example", "null", "https://id.example.com.evil.example", "http://id.example.com"]
+        {
+            assert!(!own(
+                &[("cookie", cookie), ("origin", origin), ("sec-fetch-site", "same-origin")],
+                &token
+            ));
         }
         for site in ["cross-site", "same-site", "none"] {
             assert!(!own(&[("cookie", cookie), ("sec-fetch-site", site)], &token), "{site}");
