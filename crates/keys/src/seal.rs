@@ -73,16 +73,21 @@ impl Sealer {
         Self { kek, id }
     }
 
+    /// A secret for another purpose: the same on every node that has the key-encryption key, and of no use for finding that.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Secret<[u8; KEY_LEN]> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.kek.expose());
+        let tag = hmac::sign(&key, format!("bartizan derived secret v1\0{purpose}").as_bytes());
+        let mut out = Zeroizing::new([0; KEY_LEN]);
+        out.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        Secret::new(*out)
+    }
+
     /// A sealer with a key of its own for one purpose: what it seals does not open under this one, nor the reverse. For things
     /// that are sealed so often that they must not use up the key-encryption key's nonces.
     #[must_use]
     pub fn derived(&self, purpose: &str) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.kek.expose());
-        let label = format!("bartizan derived sealer v1\0{purpose}");
-        let tag = hmac::sign(&key, label.as_bytes());
-        let mut kek = [0; KEY_LEN];
-        kek.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
-        Self::new(Secret::new(kek))
+        Self::new(self.derive(&format!("sealer for {purpose}")))
     }
 
     /// Seals `secret` for the place `name` of `tenant`.

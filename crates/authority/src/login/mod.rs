@@ -142,9 +142,9 @@ impl Login {
         self.authority.control.clock.now()
     }
 
-    /// Where people log in who have shown nothing yet that tells their organisation.
+    /// Whose people log in here: one issuer, one organisation.
     fn home(&self) -> Tenant {
-        Tenant::default_tenant()
+        self.authority.settings.tenant.clone()
     }
 }
 

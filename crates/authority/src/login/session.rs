@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::risk::{Facts, Habit, assess};
 use super::visitor::{KNOWN, SESSION, SetCookie, Ticket, new_visit};
 use super::{Login, Visitor, broken};
+use crate::authorize::Person;
 use crate::kept::{Held, Kept, Reach, Session, find, find_of, keep, owner};
 
 /// Sessions of one person that are looked at.
@@ -103,6 +104,14 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
+    /// The same as the authorization endpoint knows people; none in a session that is only for enrolling.
+    #[must_use]
+    pub fn person(&self) -> Option<Person> {
+        let session = &self.session.value;
+        (session.reach == Reach::Full)
+            .then(|| Person { session: session.clone(), caller: self.caller.clone() })
+    }
+
     /// Whether they were proven at least this surely, and at most `age` ago. What RFC 9470 asks for by `acr_values` and `max_age`.
     #[must_use]
     pub fn is_proven(&self, level: AssuranceLevel, age: Duration, now: Timestamp) -> bool {
