@@ -12,6 +12,7 @@ pub mod grants;
 pub mod issue;
 pub mod kept;
 pub mod keys;
+pub mod login;
 mod marks;
 pub mod metadata;
 pub mod oauth;
