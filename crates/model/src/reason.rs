@@ -85,6 +85,17 @@ reasons! {
     /// The credential's scopes do not cover this.
     ScopeInsufficient "scope_insufficient" 403 "Use a credential with the scope named in the answer.",
 
+    /// The proof that came with the token is missing, stands twice, was used before, or does not hold for this request (DPoP, RFC 9449).
+    ProofRefused "proof_refused" 401 "Sign a new proof for this very request: its method, its address, now, with the token's own key.",
+    /// The proof needs a nonce of ours.
+    ProofNonceNeeded "proof_nonce_needed" 401 "Sign a new proof with the nonce of the `DPoP-Nonce` header.",
+    /// The token is bound otherwise than it was presented: to a key or certificate that was not shown, or to none.
+    BindingMismatch "binding_mismatch" 401 "Present the token with the key or certificate it was issued for, under the scheme it was issued with.",
+    /// The chain of those who act for others is not acceptable.
+    ChainRefused "chain_refused" 401 "Get a token in which nobody acts twice, and only agents and workloads act for others.",
+    /// The device behind the request is disabled.
+    DeviceDisabled "device_disabled" 401 "Use another device, or ask an administrator.",
+
     // What policy says.
     /// No rule permits it.
     NoMatchingPermit "no_matching_permit" 403 "Ask those who own the policy for access.",
