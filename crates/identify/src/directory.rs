@@ -209,7 +209,9 @@ impl Directory {
         let (status, expires, owner) = match document.spec {
             Spec::User(spec) => (spec.status, None, None),
             Spec::Agent(AgentSpec { status, owner, expires_us, .. })
-            | Spec::Workload(AgentSpec { status, owner, expires_us, .. }) => (status, expires_us, Some(owner)),
+            | Spec::Workload(AgentSpec { status, owner, expires_us, .. }) => {
+                (status, expires_us, Some(owner))
+            }
             _ => return,
         };
         let principal = Principal { kind, name: document.name.clone(), id };
@@ -328,9 +330,17 @@ impl Directory {
     }
 
     /// Whether a device is `member`'s: nobody's in particular, their own, or that of the person who answers for them.
-    pub(crate) fn is_device_of(&self, tenant: &Tenant, device: &Device, proof: Binding, member: &Principal) -> bool {
+    pub(crate) fn is_device_of(
+        &self,
+        tenant: &Tenant,
+        device: &Device,
+        proof: Binding,
+        member: &Principal,
+    ) -> bool {
         let enrolled = self.devices.get(&(tenant.clone(), proof)).and_then(Option::as_ref);
-        let Some(enrolled) = enrolled.filter(|enrolled| enrolled.device.name == device.name) else { return false };
+        let Some(enrolled) = enrolled.filter(|enrolled| enrolled.device.name == device.name) else {
+            return false;
+        };
         let Some(owner) = &enrolled.owner else { return true };
         match member.kind {
             PrincipalKind::User => member.name == *owner,

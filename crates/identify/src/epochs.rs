@@ -132,9 +132,7 @@ impl Epochs {
     pub(crate) fn kill(&self, tenant: &Tenant, marks: &[(EpochKind, Name)], issued: Issued) -> bool {
         let Some(kinds) = self.0.get(tenant) else { return false };
         kinds.whole.kills(issued)
-            || marks
-                .iter()
-                .any(|(kind, name)| kinds.of(*kind, name).is_some_and(|mark| mark.kills(issued)))
+            || marks.iter().any(|(kind, name)| kinds.of(*kind, name).is_some_and(|mark| mark.kills(issued)))
     }
 }
 

@@ -34,11 +34,7 @@ pub(crate) enum Source {
     /// We.
     Own,
     /// Somebody else, as they were declared when it was verified.
-    Foreign {
-        issuer: Name,
-        iss: String,
-        declared: Digest,
-    },
+    Foreign { issuer: Name, iss: String, declared: Digest },
 }
 
 impl Genuine {
@@ -105,8 +101,7 @@ impl Genuine {
                 return Err(ReasonCode::CredentialRevoked);
             }
         }
-        let in_session =
-            caller.session.and_then(|id| directory.risk(&caller.tenant, Assessed::Session(id)));
+        let in_session = caller.session.and_then(|id| directory.risk(&caller.tenant, Assessed::Session(id)));
         // Only what does not look harmless is kept. Who comes in a session of ours was assessed when the token was issued.
         let harmless = Risk { level: RiskLevel::Low, score: 0, at: self.times.issued, reasons: Vec::new() };
         let base = match (caller.session, in_session) {
@@ -122,7 +117,9 @@ impl Genuine {
             member.binding = binding;
             member.device = device
                 .filter(|device| {
-                    proofs.iter().any(|proof| directory.is_device_of(&tenant, device, *proof, &member.principal))
+                    proofs
+                        .iter()
+                        .any(|proof| directory.is_device_of(&tenant, device, *proof, &member.principal))
                 })
                 .cloned();
             let own = directory.risk(&tenant, Assessed::Principal(member.principal.id));

@@ -80,7 +80,11 @@ mod tests {
             replays.take(proof(0), at(0)).unwrap();
             replays.take(proof(1), at(first)).unwrap();
             for later in first..first + 100 {
-                assert_eq!(replays.take(proof(1), at(later)), Err(ReasonCode::ProofRefused), "{first} {later}");
+                assert_eq!(
+                    replays.take(proof(1), at(later)),
+                    Err(ReasonCode::ProofRefused),
+                    "{first} {later}"
+                );
             }
         }
     }
