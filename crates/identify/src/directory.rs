@@ -150,19 +150,24 @@ impl Directory {
     /// The same, with an authority of our own: who it is as its tokens say, and the keys that hold.
     ///
     /// # Errors
-    /// When two keys have one id, or there are more than a set may hold.
+    /// When two keys have one id, or there are more than a set may hold: with the directory as it was.
     pub fn with_own(
         mut self,
         issuer: Arc<str>,
         keys: impl IntoIterator<Item = OwnKey>,
-    ) -> Result<Self, JwkError> {
+    ) -> Result<Self, (Box<Self>, JwkError)> {
         let (mut all, mut known) = (Vec::new(), HashMap::new());
         for key in keys {
             known.insert(key.public.thumbprint(), (key.tenant, key.until));
             all.push(key.public);
         }
-        self.own = Some(Own { issuer, jwks: Jwks::of(all)?, keys: known });
-        Ok(self)
+        match Jwks::of(all) {
+            Ok(jwks) => {
+                self.own = Some(Own { issuer, jwks, keys: known });
+                Ok(self)
+            }
+            Err(error) => Err((Box::new(self), error)),
+        }
     }
 
     /// The same, with what was last found of sessions and principals that do not look harmless.

@@ -25,6 +25,6 @@ pub use directory::{Assessed, Directory, KeyEntry, OwnKey};
 pub use epochs::{EpochEntry, EpochKind, client_mark};
 pub use foreign::LearnError;
 pub use identifier::{Identified, Identifier};
-pub use presented::{Place, Presented, Shown};
+pub use presented::{PeerCertificate, Place, Presented, Shown};
 pub use proven::{Actor, Proof};
 pub use recovery::{QuorumError, RecoverySignature, SignatureError, verify_quorum};

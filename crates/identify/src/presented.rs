@@ -1,6 +1,7 @@
 //! What a request presents, before anybody believes it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bartizan_base::Digest;
 use bartizan_jose::X5t;
@@ -41,6 +42,37 @@ pub struct Place {
     pub uri: String,
     /// The certificate that the client has shown and proven in the handshake of the connection.
     pub certificate: Option<X5t>,
+}
+
+/// The certificate that a client has shown and proven in the handshake of its connection, and that one of the authorities
+/// which the listener trusts has issued. Only a listener makes one; nothing that a request says ever does.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerCertificate(Arc<[u8]>);
+
+impl PeerCertificate {
+    /// The certificate of a connection, in DER.
+    #[must_use]
+    pub fn of_connection(der: &[u8]) -> Self {
+        Self(der.into())
+    }
+
+    /// It, in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Its thumbprint, as `cnf.x5t#S256` holds it.
+    #[must_use]
+    pub fn thumbprint(&self) -> X5t {
+        X5t::of_certificate(&self.0)
+    }
+}
+
+impl fmt::Debug for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerCertificate({})", self.thumbprint())
+    }
 }
 
 impl Presented {

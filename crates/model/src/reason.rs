@@ -59,7 +59,7 @@ reasons! {
     /// The credential is not well-formed.
     CredentialMalformed "credential_malformed" 401 "Check that the whole credential was copied.",
     /// More than one credential was presented, and they are not the same.
-    CredentialAmbiguous "credential_ambiguous" 401 "Send one credential only.",
+    CredentialAmbiguous "credential_ambiguous" 400 "Send one credential only.",
     /// Nobody knows this credential.
     CredentialUnknown "credential_unknown" 401 "Create a new key, or ask its owner.",
     /// The credential is past its end.
