@@ -66,3 +66,44 @@ impl Cache {
         self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bartizan_base::random::SeededRandom;
+    use bartizan_jose::{Algorithm, SigningKey, Times};
+    use bartizan_model::Tenant;
+
+    use super::*;
+    use crate::caller::Caller;
+    use crate::epochs::Issued;
+    use crate::genuine::Source;
+
+    #[test]
+    fn however_many_tokens_are_shown_no_more_are_kept_than_there_is_room_for() {
+        let signer = SigningKey::generate(Algorithm::Ed25519, &SeededRandom::new(1)).unwrap().thumbprint();
+        let at = Timestamp::from_secs;
+        for room in [1, 16, 160, 1_600] {
+            let cache = Cache::new(room);
+            for n in 0..5_000_u32 {
+                let times = Times { issued: at(1), not_before: None, expires: at(100 + u64::from(n % 7)) };
+                let token = Digest::of(&n.to_be_bytes());
+                let genuine = Arc::new(Genuine {
+                    caller: Caller::anonymous(Tenant::default_tenant()),
+                    source: Source::Own,
+                    token,
+                    signer,
+                    times,
+                    bound_to: None,
+                    audience: String::new(),
+                    issued: Issued::Elsewhere { at: at(1) },
+                    marks: Vec::new(),
+                    device: None,
+                });
+                cache.put(genuine, at(if n < 2_500 { 50 } else { 103 }));
+                assert!(cache.get(&token).is_some(), "{n}");
+                assert!(cache.len() <= room.max(16), "{n}: {} of {room}", cache.len());
+            }
+            assert!(cache.len() > room / 2, "{} of {room}", cache.len());
+        }
+    }
+}
