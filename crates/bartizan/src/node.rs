@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bartizan_api::Api;
+use bartizan_api::{Api, Mount};
+use bartizan_authority::Authority;
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
@@ -20,7 +21,7 @@ use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
-use bartizan_store::{Checkpoints, Store};
+use bartizan_store::{Checkpoints, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
@@ -32,6 +33,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::archived::Archived;
+use crate::authority;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
@@ -107,11 +109,12 @@ impl DataFolder {
 
 type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
 
-/// The state database, as its two ports.
+/// The state database, as its ports.
 #[derive(Clone, Debug)]
 pub(crate) struct StateDb {
     state: StateStore,
     checkpoints: Arc<dyn Checkpoints>,
+    rows: Arc<dyn Rows>,
 }
 
 impl StateDb {
@@ -119,14 +122,14 @@ impl StateDb {
     pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
         if let Some(url) = &config.postgres {
             let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self { state: store.clone(), checkpoints: store });
+            return Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store });
         }
         let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
             .await
             .map_err(part("the state database"))?;
         let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store })
+        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store })
     }
 
     pub(crate) fn state(&self) -> &StateStore {
@@ -202,6 +205,8 @@ impl Node {
             witnesses,
             deliveries,
             control,
+            authority,
+            mounts,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -220,11 +225,12 @@ impl Node {
         deliveries::follow(&tasks, deliveries.clone());
         let replay_differing = Arc::default();
         policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
+        authority::follow(&tasks, authority.as_ref()).await;
         let (data, control, operations) = listen(
             config,
             &tasks,
             gate,
-            control,
+            (control, mounts),
             Operations {
                 registry: Arc::new(registry),
                 keeper,
@@ -285,6 +291,8 @@ pub(crate) struct Assembled {
     witnesses: Option<Arc<Witnesses>>,
     deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
+    authority: Option<Authority>,
+    mounts: Vec<Arc<dyn Mount>>,
 }
 
 impl Assembled {
@@ -363,7 +371,7 @@ impl Assembled {
         let house = Arc::new(Running {
             keeper: keeper.clone(),
             gate: gate.clone(),
-            upstreams,
+            upstreams: upstreams.clone(),
             afterwards: afterwards.clone(),
             clock: clock.clone(),
         });
@@ -384,6 +392,8 @@ impl Assembled {
             clock,
             random,
         };
+        let authority = authority::authority(config, &control, store.rows);
+        let mounts = authority::mounts(config, authority.as_ref(), &upstreams);
         Ok(Self {
             folder,
             registry,
@@ -395,6 +405,8 @@ impl Assembled {
             witnesses,
             deliveries,
             control,
+            authority,
+            mounts,
         })
     }
 
@@ -505,7 +517,7 @@ fn identifier(sealer: &Sealer) -> Identifier {
 
 /// The data plane's address, for tokens that are for it. Never what a request says: a token for another house would be for
 /// whatever house its presenter names.
-fn base(config: &Config) -> String {
+pub(crate) fn base(config: &Config) -> String {
     let listeners = &config.listeners;
     let scheme = if listeners.tls.is_some() { "https" } else { "http" };
     listeners.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", listeners.data))
@@ -623,7 +635,7 @@ async fn listen(
     config: &Config,
     tasks: &Tasks,
     gate: Arc<Gate>,
-    control: Control,
+    (control, mounts): (Control, Vec<Arc<dyn Mount>>),
     operations: Operations,
 ) -> Result<(SocketAddr, SocketAddr, SocketAddr), NodeError> {
     let limits = ServerLimits {
@@ -645,7 +657,7 @@ async fn listen(
         issuer: issuer.into(),
         certificates: listeners.client_ca.is_some(),
     });
-    let api = Api::new(control).published(published);
+    let api = Api::new(control).published(published).with(mounts);
     let control =
         serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {
             let api = api.clone();
