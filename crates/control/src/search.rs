@@ -122,7 +122,7 @@ impl Control {
         let found = async {
             let limit = request.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
             let page = self.page(caller.tenant(), question(&view, caller.tenant(), request)?, limit).await?;
-            Ok(self.found(caller.tenant(), page))
+            Ok(self.told(caller.tenant(), page))
         };
         let found = found.await;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
@@ -148,7 +148,7 @@ impl Control {
             let cursor =
                 cursor.map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
             let page = self.found_page(tenant, &query, Order::Newest, LIMIT_DEFAULT, cursor).await?;
-            Ok(self.found(tenant, page))
+            Ok(self.told(tenant, page))
         })
         .await
     }
@@ -202,7 +202,7 @@ impl Control {
         }
     }
 
-    fn found(&self, tenant: &Tenant, page: Page) -> FoundEntries {
+    fn told(&self, tenant: &Tenant, page: Page) -> FoundEntries {
         let sizes = self.archive.sizes(tenant);
         let (here, next) = (page.here.to_string(), page.next.map(|c| c.to_string()));
         let entries = page.rows.into_iter().map(|row| FoundEntry {

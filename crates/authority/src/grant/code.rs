@@ -12,7 +12,7 @@ use crate::authorize::Code;
 use crate::clients::{Authenticated, Client};
 use crate::issue::{Issue, OpenId};
 use crate::kept::{Grant, Session, find};
-use crate::oauth::{Form, OauthError};
+use crate::oauth::{Form, OauthError, TokenAnswer};
 use crate::userinfo::about;
 
 /// The client that a code was given to, as it was described when it was allowed. Says nothing of whether it may redeem it.
@@ -37,8 +37,13 @@ pub async fn code(
     authority: &Authority,
     client: &Authenticated,
     form: &Form,
-    now: Timestamp,
-) -> Result<Issue, OauthError> {
+) -> Result<TokenAnswer, OauthError> {
+    let what = Code::row_id(form.get("code").unwrap_or_default());
+    authority.issue_for(&what, async || redeem(authority, client, form).await).await
+}
+
+async fn redeem(authority: &Authority, client: &Authenticated, form: &Form) -> Result<Issue, OauthError> {
+    let now = authority.control.clock.now();
     let text = form.need("code")?;
     let verifier = form.need("code_verifier")?;
     let rows = &*authority.rows;

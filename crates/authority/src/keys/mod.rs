@@ -75,7 +75,7 @@ impl Authority {
     /// # Errors
     /// When the state is too old to say, or a key cannot be read.
     pub fn jwks(&self) -> Result<Jwks, Problem> {
-        let view = self.control.house.view(&self.settings.tenant)?;
+        let view = self.control.house.view(&self.settings.tenant).map_err(Problem::new)?;
         let ring = self.ring(&view)?;
         KeptKey::published(ring.keys(), self.control.clock.now()).map_err(|error| {
             tracing::error!(%error, "a published signing key cannot be read");
@@ -212,8 +212,8 @@ impl Authority {
         rotation: &mut Rotation,
         new: bartizan_jose::NewKey,
     ) -> Result<(KeptKey, Change), Problem> {
-        let broken = |error: &dyn std::error::Error| {
-            tracing::error!(error, "a signing key could not be made");
+        let broken = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "a signing key could not be made");
             Problem::new(ReasonCode::Internal)
         };
         let key = SigningKey::generate(Algorithm::Ed25519, &*self.control.random).map_err(|e| broken(&e))?;
