@@ -2,6 +2,7 @@
 
 mod body;
 mod mount;
+pub mod oauth;
 mod openapi;
 mod route;
 

@@ -39,7 +39,7 @@ pub async fn code(
     form: &Form,
 ) -> Result<TokenAnswer, OauthError> {
     let what = Code::row_id(form.get("code").unwrap_or_default());
-    authority.issue_for(&what, async || redeem(authority, client, form).await).await
+    authority.issue_for(&what, || Box::pin(redeem(authority, client, form))).await
 }
 
 async fn redeem(authority: &Authority, client: &Authenticated, form: &Form) -> Result<Issue, OauthError> {
