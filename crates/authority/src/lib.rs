@@ -14,6 +14,7 @@ mod introspect;
 pub mod issue;
 pub mod kept;
 pub mod keys;
+pub mod login;
 mod marks;
 pub mod metadata;
 pub mod oauth;
