@@ -115,7 +115,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => any::<bool>().prop_map(Change::Authority),
         1 => (0..3_u8).prop_map(Change::Issuer),
         1 => any::<bool>().prop_map(Change::Keys),
-        2 => (0..90_u16).prop_map(Change::Pass),
+        2 => (0..300_u16).prop_map(Change::Pass),
     ]
 }
 
