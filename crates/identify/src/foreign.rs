@@ -94,7 +94,7 @@ fn is_fresh(keys: &Learned, now: Timestamp) -> bool {
 pub(crate) fn genuine(
     directory: &Directory,
     issuer: &Issuer,
-    token: Verified<AccessClaims>,
+    token: &Verified<AccessClaims>,
     now: Timestamp,
 ) -> Result<Genuine, Refusal> {
     let Issuer { tenant, name, spec, fingerprint } = issuer;

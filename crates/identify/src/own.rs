@@ -61,7 +61,7 @@ fn optional<T: std::str::FromStr>(value: Option<&Value>) -> Option<Option<T>> {
 pub(crate) fn genuine(
     directory: &Directory,
     tenant: &Tenant,
-    token: Verified<AccessClaims>,
+    token: &Verified<AccessClaims>,
     audience: &str,
     now: Timestamp,
 ) -> Result<Genuine, Refusal> {
