@@ -17,7 +17,7 @@ use bartizan_bench::Error;
 use crate::load::{Endpoint, Way, closed};
 
 const USAGE: &str = "usage: authority --work FOLDER --provider FOLDER --results FILE [--only CASE,CASE] [--quick]";
-const CASES: [&str; 2] = ["oidc_provider", "bartizan"];
+const CASES: [&str; 2] = ["oidc_provider", "token_endpoint"];
 const COMPARISON: Comparison = Comparison { baseline: "oidc_provider", further: &[], added: None };
 /// Connections of the rounds.
 const CONNECTIONS: [usize; 2] = [1, 32];
@@ -42,7 +42,7 @@ async fn drive(arguments: &Arguments) -> Result<(), Error> {
         }
     }
     let mut machine = report::machine();
-    machine.insert("bartizan_persistence", "each token recorded durably (write-ahead log, fdatasync) before it is given; families in SQLite".to_owned());
+    machine.insert("token_endpoint_persistence", "each token recorded durably (write-ahead log, fdatasync) before it is given; families in SQLite".to_owned());
     machine.insert("oidc_provider_persistence", "none: in memory".to_owned());
     let rows = report::rows(&results, &COMPARISON);
     println!("{}", report::table(&rows, &COMPARISON));
@@ -93,7 +93,7 @@ fn start(
     let logins = CONNECTIONS.iter().max().copied().unwrap_or(1).to_string();
     let text = |path: &Path| path.display().to_string();
     let command = match case {
-        "bartizan" => vec![
+        "token_endpoint" => vec![
             text(&std::env::current_exe()?),
             "serve".to_owned(),
             address.to_string(),
