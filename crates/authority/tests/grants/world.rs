@@ -203,7 +203,7 @@ fn documents() -> Vec<(Tenant, Document)> {
         document(json!({"name": name, "principal": id(number), "spec": spec}))
     };
     let workload = |name: &str, number| {
-        let spec = json!({"kind": "workload", "owner": "alice", "purpose": "tests"});
+        let spec = json!({"kind": "workload", "owner": "bob", "purpose": "tests"});
         document(json!({"name": name, "principal": id(number), "spec": spec}))
     };
     vec![
