@@ -20,6 +20,8 @@ mod lessons;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;
+#[path = "house/oauth.rs"]
+mod oauth;
 #[path = "house/periods.rs"]
 mod periods;
 #[path = "house/policy_life.rs"]

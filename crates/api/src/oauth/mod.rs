@@ -3,8 +3,6 @@
 mod answer;
 mod authorize;
 mod register;
-#[cfg(test)]
-mod tests;
 mod token;
 
 use std::fmt::Debug;
@@ -89,15 +87,17 @@ impl Oauth {
         let authority = self.desk.registry().authority();
         let uri = format!("{}/oauth/userinfo", authority.issuer);
         let head = &arrived.head;
-        let claims =
-            authority.userinfo(head.method.as_str(), &uri, &head.headers, certificate(arrived)).await?;
+        let claims = authority
+            .userinfo(head.method.as_str(), &uri, &head.headers, certificate(arrived).as_ref())
+            .await?;
         Ok(answer::private(StatusCode::OK, &Value::Object(claims)))
     }
 }
 
-/// The certificate of the connection, where the listener has put one.
-fn certificate(arrived: &Arrived) -> Option<&PeerCertificate> {
-    arrived.head.extensions.get()
+/// The certificate of the connection, where the listener has verified one.
+fn certificate(arrived: &Arrived) -> Option<PeerCertificate> {
+    let shown: &bartizan_identify::PeerCertificate = arrived.head.extensions.get()?;
+    PeerCertificate::read(shown.thumbprint(), shown.der())
 }
 
 impl Mount for Oauth {

@@ -58,11 +58,12 @@ impl Oauth {
         let registry = self.desk.registry();
         let authority = registry.authority();
         let uri = format!("{}{path}", authority.issuer);
+        let certificate = certificate(arrived);
         let request = Request {
             headers: &arrived.head.headers,
             form,
             uri: &uri,
-            certificate: certificate(arrived),
+            certificate: certificate.as_ref(),
             now: authority.control.clock.now(),
         };
         match registry.authenticate(&request, agreed).await {

@@ -16,7 +16,7 @@ use http::header::AUTHORIZATION;
 use super::fetch::Wanted;
 use super::once::use_up;
 use super::registry::{Registry, failed};
-use super::{Authenticated, Authentication, Bound, Client, PeerCertificate, TlsName};
+use super::{Authenticated, Authentication, Bound, Client, PeerCertificate};
 use crate::oauth::{Form, OauthCode, OauthError, decode};
 
 /// The only kind of assertion (RFC 7523, 2.2).
@@ -103,7 +103,7 @@ impl Registry {
                 true
             }
             (Authentication::Tls(name), Presented::Nothing) => {
-                let named = request.certificate.is_some_and(|c| c.trusted && name.is_in(c));
+                let named = request.certificate.is_some_and(|c| c.names(name));
                 named.then_some(true).ok_or_else(OauthError::client)?
             }
             (Authentication::Certificates(digests), Presented::Nothing) => {
@@ -198,16 +198,6 @@ impl Registry {
                 }
             }
             _ => Err(OauthError::client()),
-        }
-    }
-}
-
-impl TlsName {
-    fn is_in(&self, certificate: &PeerCertificate) -> bool {
-        match self {
-            Self::Subject(subject) => *subject == certificate.subject,
-            Self::Dns(name) => certificate.dns.contains(name),
-            Self::Uri(uri) => certificate.uris.contains(uri),
         }
     }
 }
