@@ -143,12 +143,15 @@ impl Identifier {
         }
     }
 
-    /// The house itself, for what it does on a schedule without being asked: keeping the authority's signing keys fresh.
+    /// The house itself, for what it does without anybody proven: keeping the authority's signing keys fresh, and questions
+    /// of devices until somebody answers them.
     #[must_use]
     pub fn house(tenant: Tenant) -> Caller {
         Caller {
             credential: bartizan_model::CredentialKind::House,
-            scopes: crate::Scopes::Only([bartizan_model::Action::IdentityChange].into()),
+            scopes: crate::Scopes::Only(
+                [bartizan_model::Action::IdentityChange, bartizan_model::Action::TokenIssue].into(),
+            ),
             ..Caller::anonymous(tenant)
         }
     }

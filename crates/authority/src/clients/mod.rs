@@ -19,6 +19,7 @@ use bartizan_store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use authenticate::HoldError;
 pub use authenticate::Request;
 pub use certificate::PeerCertificate;
 pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
@@ -50,6 +51,9 @@ pub struct Client {
     pub scopes: BTreeSet<String>,
     /// The addresses it may have tokens for; empty for all that the authority issues for.
     pub resources: BTreeSet<String>,
+    /// The addresses that it answers at.
+    #[serde(default)]
+    pub serves: BTreeSet<String>,
     /// How it proves what it is.
     pub authentication: Authentication,
     /// Who it is when it acts for itself.
@@ -167,6 +171,12 @@ impl Client {
     #[must_use]
     pub const fn is_identified(&self) -> bool {
         matches!(self.origin, Origin::Declared) && !self.is_public()
+    }
+
+    /// Whether tokens for `resource` are for it.
+    #[must_use]
+    pub fn is_at(&self, resource: &str) -> bool {
+        self.serves.contains(resource)
     }
 
     /// Whether it may come to tokens by `grant`.
