@@ -1,4 +1,4 @@
-//! `cargo xtask bench gateway | ledger | decide`: builds what is measured, installs what it is measured beside, and measures.
+//! `cargo xtask bench gateway | ledger | decide | identity`: builds what is measured, installs what it is measured beside, and measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +60,16 @@ pub(crate) fn decide(flags: &[&str]) -> Result<(), Failure> {
         .arg("--results")
         .arg(results.join("decide.json"))
         .args(flags))
+}
+
+/// Measures verifying tokens beside another library; `flags` as for [`gateway`]. A full run writes
+/// `bench/results/tokens.json`.
+pub(crate) fn identity(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    build(&root, &target, "bartizan-bench-tokens")?;
+    let results = results(&root, &target, flags)?;
+    run(Command::new(target.join("release/tokens")).arg("--results").arg(results.join("tokens.json")).args(flags))
 }
 
 /// The Cerbos server out of its npm package, without the script that would start it as a child of its own.

@@ -249,7 +249,7 @@ impl Identifier {
             }
             error => refused(reason(error)),
         })?;
-        Ok(foreign::genuine(directory, issuer, token, now)?)
+        Ok(foreign::genuine(directory, issuer, &token, now)?)
     }
 
     /// What the request proves of the token's holder. Nothing else is asked of a bearer token.
@@ -315,7 +315,7 @@ fn own_token(
     // Whose house it is for is said by the key that signed it.
     let tenant =
         own.tenant_of(token.signer(), now).ok_or_else(|| nobody(ReasonCode::TokenSignatureInvalid))?;
-    Ok(own::genuine(directory, tenant, token, audience, now)?)
+    Ok(own::genuine(directory, tenant, &token, audience, now)?)
 }
 
 /// What the house calls it.
