@@ -25,7 +25,7 @@ use bartizan_model::{Action, Document, NodeId, PrincipalId, Problem, ReasonCode,
 use bartizan_record::{ClosedLog, Config, IntentRecorded, RealDisk, Recorder};
 use bartizan_secret::Secret;
 use bartizan_store::{
-    BundleRow, ClaimRow, Founding, MemoryStore, Row, RowKind, Rows, State, Store as _, StoreError,
+    BundleRow, ClaimRow, Founding, MemoryStore, Row, RowKind, Rows, State, StoreError,
 };
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
