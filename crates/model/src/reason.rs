@@ -59,7 +59,7 @@ reasons! {
     /// The credential is not well-formed.
     CredentialMalformed "credential_malformed" 401 "Check that the whole credential was copied.",
     /// More than one credential was presented, and they are not the same.
-    CredentialAmbiguous "credential_ambiguous" 401 "Send one credential only.",
+    CredentialAmbiguous "credential_ambiguous" 400 "Send one credential only.",
     /// Nobody knows this credential.
     CredentialUnknown "credential_unknown" 401 "Create a new key, or ask its owner.",
     /// The credential is past its end.
@@ -107,6 +107,16 @@ reasons! {
     InvitationInvalid "invitation_invalid" 401 "Ask an administrator for a new one.",
     /// The other provider's answer cannot be accepted.
     ProviderRefused "provider_refused" 401 "Start again; if it stays so, ask an administrator.",
+    /// The proof that came with the token is missing, stands twice, was used before, or does not hold for this request (DPoP, RFC 9449).
+    ProofRefused "proof_refused" 401 "Sign a new proof for this very request: its method, its address, now, with the token's own key.",
+    /// The proof needs a nonce of ours.
+    ProofNonceNeeded "proof_nonce_needed" 401 "Sign a new proof with the nonce of the `DPoP-Nonce` header.",
+    /// The token is bound otherwise than it was presented: to a key or certificate that was not shown, or to none.
+    BindingMismatch "binding_mismatch" 401 "Present the token with the key or certificate it was issued for, under the scheme it was issued with.",
+    /// The chain of those who act for others is not acceptable.
+    ChainRefused "chain_refused" 401 "Get a token in which nobody acts twice, and only agents and workloads act for others.",
+    /// The device behind the request is disabled.
+    DeviceDisabled "device_disabled" 401 "Use another device, or ask an administrator.",
 
     // What policy says.
     /// No rule permits it.

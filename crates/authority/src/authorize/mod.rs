@@ -79,7 +79,7 @@ impl Desk {
     pub fn new(registry: Arc<Registry>) -> Self {
         let control = &registry.authority().control;
         let consent = control.sealer.derive("oauth consent");
-        let sealing = Sealing::new(control.sealer.clone(), control.random.clone());
+        let sealing = Sealing::new(control.sealer.derived("authorization requests"), control.random.clone());
         Self { registry, sealing, consent }
     }
 

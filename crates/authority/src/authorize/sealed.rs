@@ -32,12 +32,12 @@ pub(super) struct Sealed {
 
 #[derive(Debug)]
 pub(super) struct Sealing {
-    sealer: Arc<Sealer>,
+    sealer: Sealer,
     random: Arc<dyn Random>,
 }
 
 impl Sealing {
-    pub(super) fn new(sealer: Arc<Sealer>, random: Arc<dyn Random>) -> Self {
+    pub(super) fn new(sealer: Sealer, random: Arc<dyn Random>) -> Self {
         Self { sealer, random }
     }
 
