@@ -43,7 +43,13 @@ impl Oauth {
 
     pub(super) async fn push(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
         let form = body(arrived)?;
-        let client = self.authenticated(arrived, &form, "/oauth/par", None).await?;
+        // A client that is known by its document may come here before anybody has agreed to anything.
+        let registry = self.desk.registry();
+        let present = match form.get("client_id").filter(|id| id.starts_with("https:")) {
+            Some(id) => Some(registry.find(id).await?),
+            None => None,
+        };
+        let client = self.authenticated(arrived, &form, "/oauth/par", present).await?;
         Ok(answer::private(StatusCode::CREATED, &self.desk.push(&client, &form).await?))
     }
 
