@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bartizan_base::{Name, Timestamp};
+use bartizan_base::Name;
 use bartizan_control::View;
 use bartizan_jose::{AccessClaims, AccessRules, Jws, KeptKey, TimeRules, Verified, verify};
 use bartizan_model::{Assurance, FamilyId, GrantId, Principal, PrincipalId, Problem, ReasonCode};

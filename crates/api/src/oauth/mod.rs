@@ -57,6 +57,7 @@ const PATHS: &[&str] = &[
     "/oauth/device_authorization",
     "/oauth/token",
     "/oauth/userinfo",
+    "/oauth/logout",
     "/oauth/register",
 ];
 
@@ -85,6 +86,7 @@ impl Oauth {
             ("/oauth/device_authorization", &Method::POST) => self.begin_device(arrived).await,
             ("/oauth/token", &Method::POST) => self.token(arrived).await,
             ("/oauth/userinfo", &Method::GET | &Method::POST) => self.userinfo(arrived).await,
+            ("/oauth/logout", &Method::GET | &Method::POST) => Ok(self.log_out(arrived).await),
             ("/oauth/register", &Method::POST) => self.register(arrived).await,
             _ => Ok(answer::empty(StatusCode::METHOD_NOT_ALLOWED)),
         }

@@ -83,7 +83,9 @@ impl Oauth {
         let unknown = || OauthError::new(OauthCode::InvalidTarget, "a resource is unknown");
         let pairs = form.pairs().map(|(name, value)| {
             let value = match name {
-                "resource" | "audience" if !value.is_empty() => authority.resource(value).ok_or_else(unknown)?,
+                "resource" | "audience" if !value.is_empty() => {
+                    authority.resource(value).ok_or_else(unknown)?
+                }
                 _ => value,
             };
             Ok((name.to_owned(), value.to_owned()))

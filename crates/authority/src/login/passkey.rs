@@ -275,7 +275,8 @@ fn is_framed(client_data: &[u8]) -> bool {
         cross_origin: bool,
         top_origin: Option<String>,
     }
-    serde_json::from_slice(client_data).map_or(true, |frame: Frame| frame.cross_origin || frame.top_origin.is_some())
+    serde_json::from_slice(client_data)
+        .map_or(true, |frame: Frame| frame.cross_origin || frame.top_origin.is_some())
 }
 
 /// Whether the attestation is the empty one that was asked for. Its format is the first text after `fmt` in the CBOR map.

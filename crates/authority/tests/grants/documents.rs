@@ -34,7 +34,8 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let world = World::new(Kept::Memory).await;
-        let trusted = MetadataClients { scopes: ["model:list".to_owned()].into(), ..MetadataClients::default() };
+        let trusted =
+            MetadataClients { scopes: ["model:list".to_owned()].into(), ..MetadataClients::default() };
         let settings = Settings {
             metadata_clients: Some(trusted),
             default_scopes: ["model:list".to_owned()].into(),
@@ -60,7 +61,11 @@ impl Scene {
         let change = keep(&Tenant::default_tenant(), person.session.id.to_string(), &person.session).unwrap();
         assert_eq!(person.session.owner(), alice().id.to_string());
         let work = async |_: &View, _: &Tenant| Ok((vec![change], ()));
-        authority.control.change_with(&person.caller, Action::SessionAuthenticate, &"test", work).await.unwrap();
+        authority
+            .control
+            .change_with(&person.caller, Action::SessionAuthenticate, &"test", work)
+            .await
+            .unwrap();
         let scene = Self { world, authority, desk, person };
         scene.publish(json!({}));
         scene
@@ -68,7 +73,8 @@ impl Scene {
 
     /// Publishes the client's document, changed.
     fn publish(&self, change: Value) {
-        let mut document = json!({"client_id": APP, "client_name": "An app", "redirect_uris": ["http://127.0.0.1/cb"]});
+        let mut document =
+            json!({"client_id": APP, "client_name": "An app", "redirect_uris": ["http://127.0.0.1/cb"]});
         document.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         self.world.fetch.0.lock().unwrap().insert(APP.to_owned(), document);
     }
@@ -103,7 +109,8 @@ impl Scene {
 
     /// What the token endpoint does with a code.
     async fn redeem(&self, code: &str, more: &[(&str, &str)]) -> Result<TokenAnswer, OauthError> {
-        let pairs = [("client_id", APP), ("code", code), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
+        let pairs =
+            [("client_id", APP), ("code", code), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
         let form = form(&[&pairs[..], more].concat());
         let agreed = grant::agreed(&self.authority, &form, self.world.now()).await?;
         let client = self.authenticate(&form, agreed).await?;
@@ -113,7 +120,8 @@ impl Scene {
     async fn authenticate(&self, form: &Form, agreed: Option<Client>) -> Result<Authenticated, OauthError> {
         let uri = format!("{ISSUER}/oauth/token");
         let headers = HeaderMap::new();
-        let request = Request { headers: &headers, form, uri: &uri, certificate: None, now: self.world.now() };
+        let request =
+            Request { headers: &headers, form, uri: &uri, certificate: None, now: self.world.now() };
         self.desk.registry().authenticate(&request, agreed).await
     }
 }
@@ -212,7 +220,9 @@ async fn attack_04_a_code_of_another_session_or_of_a_withdrawn_grant_is_nothing(
 async fn attack_15_an_assertion_is_for_us_alone_of_now_by_the_clients_own_key_and_taken_once() {
     let scene = Scene::new().await;
     let (key, other) = (ForeignKey::p256("k1").unwrap(), ForeignKey::p256("k1").unwrap());
-    scene.publish(json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.public_jwk()]}}));
+    scene.publish(
+        json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.public_jwk()]}}),
+    );
     let client = scene.desk.registry().find(APP).await.unwrap();
     let now = scene.world.now().as_secs();
     let good = json!({"iss": APP, "sub": APP, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": "1"});

@@ -92,7 +92,7 @@ impl Scene {
         };
         let secret = json!({"method": "client_secret", "digests": [Digest::of(SECRET.as_bytes())]});
         let documents = json!([
-            client("app", json!({})),
+            client("app", json!({"post_logout_redirect_uris": ["https://app.example/out"]})),
             client("native", json!({"redirect_uris": ["http://127.0.0.1/cb"]})),
             client("web", json!({"authentication": secret})),
             client("tight", json!({"bound_tokens": true})),
@@ -690,5 +690,35 @@ async fn metadata_says_what_is_there_and_a_client_registers_on_somebodys_word_on
     assert!(id.starts_with("cli_") && told.json().get("client_secret").is_none());
     let asked = scene.ask(&id, &[("redirect_uri", "http://127.0.0.1:9/cb"), ("scope", "model:use")]).await;
     assert!(asked.location().starts_with("/consent"), "{asked:?}");
+    scene.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_logs_somebody_out_only_where_it_shows_their_id_token_and_never_to_an_address_of_others()
+ {
+    let scene = Scene::new().await;
+    let code = scene.code("app", &[]).await;
+    let token = scene.redeem("app", &code, &[]).await.json()["id_token"].as_str().unwrap().to_owned();
+    let out = async |pairs: Pairs<'_>| scene.get(&format!("/oauth/logout?{}", query(pairs))).await;
+    for (pairs, status) in [
+        (&[("post_logout_redirect_uri", "https://app.example/out")][..], 400),
+        (&[("post_logout_redirect_uri", "https://app.example/out"), ("client_id", "app")], 400),
+        (&[("id_token_hint", &token), ("post_logout_redirect_uri", "https://evil.example/")], 400),
+        (&[("id_token_hint", &token), ("client_id", "web")], 400),
+        (&[("id_token_hint", "eyJhbGciOiJub25lIn0.e30.")], 400),
+        (&[], 303),
+    ] {
+        let told = out(pairs).await;
+        assert_eq!(told.status, status, "{pairs:?}");
+        assert!(told.header("location").is_none_or(|to| to == "/account"), "they are asked: {told:?}");
+    }
+    assert!(scene.ask("app", &[]).await.location().starts_with("/consent"), "still signed in");
+    let good = [
+        ("id_token_hint", token.as_str()),
+        ("post_logout_redirect_uri", "https://app.example/out"),
+        ("state", "s"),
+    ];
+    assert_eq!(out(&good).await.location(), "https://app.example/out?state=s");
+    assert!(scene.ask("app", &[]).await.location().starts_with("/login"), "signed out");
     scene.house.stop().await;
 }
