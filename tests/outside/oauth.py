@@ -112,6 +112,9 @@ class House:
         self.call("POST", "/api/v1/resources", [
             {"name": "alice", "spec": {"kind": "user", "roles": ["model-user"]}},
             {"name": "model-user", "spec": {"kind": "role"}},
+            {"name": "development", "spec": {"kind": "environment"}},
+            {"name": "nowhere", "spec": {"kind": "upstream", "base_url": "http://127.0.0.1:9", "allow_private": True}},
+            {"name": "assistant", "spec": {"kind": "model", "upstream": "nowhere", "dialects": ["openai.chat"], "environment": "development"}},
             client("public"),
             client("bound", bound_tokens=True, pushed_requests=True),
             client("web", authentication={"method": "client_secret", "digests": [digest]}),
@@ -197,7 +200,8 @@ def parameters(address):
 def with_authlib(house):
     """A confidential web application: code, PKCE, ID token under our keys, user information, refresh."""
     from authlib.integrations.requests_client import OAuth2Session
-    from authlib.jose import JsonWebKey, jwt
+    from joserfc import jwt
+    from joserfc.jwk import OKPKey
 
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     metadata = json.load(urllib.request.urlopen(house.issuer + "/.well-known/openid-configuration"))
@@ -213,10 +217,7 @@ def with_authlib(house):
         header = json.loads(base64.urlsafe_b64decode(token["id_token"].split(".")[0] + "=="))
         check("Authlib: the ID token says by which key", header["kid"] in [key["kid"] for key in keys["keys"]])
         known = {key["kid"]: key for key in keys["keys"]}[header["kid"]]
-        from joserfc import jwt as modern
-        from joserfc.jwk import OKPKey
-
-        claims = modern.decode(token["id_token"], OKPKey.import_key({k: known[k] for k in ("kty", "crv", "x")}), algorithms=["Ed25519"]).claims
+        claims = jwt.decode(token["id_token"], OKPKey.import_key({k: known[k] for k in ("kty", "crv", "x")}), algorithms=["Ed25519"]).claims
         check("Authlib: the ID token is ours and for us", claims["aud"] == "web" and claims["nonce"] == "n-authlib" and claims["iss"] == house.issuer)
     except Exception as error:  # whatever the library finds
         check(f"Authlib: the ID token verifies: {error!r}", False)
@@ -262,7 +263,7 @@ def with_mcp(house):
     async def go():
         storage = Storage()
         described = OAuthClientMetadata(client_name="test", redirect_uris=[REDIRECT], scope="model:list", token_endpoint_auth_method="none")
-        provider = OAuthClientProvider(house.data, described, storage, redirect, callback)
+        provider = OAuthClientProvider(house.data + "/v1", described, storage, redirect, callback)
         async with httpx2.AsyncClient(auth=provider) as client:
             answer = await client.get(house.data + "/v1/models")
         return answer, storage

@@ -28,7 +28,11 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     let issuer = config.issuer.as_deref()?;
     let mut settings = config.authority.clone();
     if settings.resources.is_empty() {
-        settings.resources.insert(crate::node::base(config));
+        let data = crate::node::base(config);
+        // Every door by itself, and both listeners as a whole; programs mean the data plane unless they say otherwise.
+        settings.resources = ["", "/v1", "/access/v1"].map(|door| format!("{data}{door}")).into();
+        settings.resources.extend(["", "/api/v1"].map(|door| format!("{issuer}{door}")));
+        settings.default_resource = Some(data);
     }
     Some(Authority {
         control: Arc::new(control.clone()),

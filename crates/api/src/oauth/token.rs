@@ -28,6 +28,8 @@ impl Oauth {
         };
         let client = self.authenticated(arrived, &form, "/oauth/token", agreed).await?;
         let form = self.spelled(form)?;
+        let form =
+            if grant == GrantType::ClientCredentials { self.meant(form, &client.client)? } else { form };
         let given = match grant {
             GrantType::AuthorizationCode => grant::code(authority, &client, &form).await?,
             GrantType::RefreshToken => grant::refresh(authority, &client, &form).await?,
@@ -74,6 +76,19 @@ impl Oauth {
             Ok(client) => Ok(client),
             Err(error) if error.code == OauthCode::UseDpopNonce => Err(error),
             Err(error) => Err(authority.refused(error).await),
+        }
+    }
+
+    /// The same with the address that is meant, where a client that asks for itself names none.
+    fn meant(&self, form: Form, client: &Client) -> Result<Form, OauthError> {
+        let named = ["resource", "audience"].iter().any(|name| form.get(name).is_some());
+        match self.desk.registry().authority().default_resource(client) {
+            Some(usual) if !named => {
+                let usual = ("resource".to_owned(), usual.to_owned());
+                let pairs = form.pairs().map(|(name, value)| (name.to_owned(), value.to_owned()));
+                Ok(Form::of(pairs.chain([usual]))?)
+            }
+            _ => Ok(form),
         }
     }
 
