@@ -20,6 +20,8 @@ mod lessons;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;
+#[path = "house/oauth.rs"]
+mod oauth;
 #[path = "house/own_tokens.rs"]
 mod own_tokens;
 #[path = "house/periods.rs"]

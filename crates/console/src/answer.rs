@@ -120,7 +120,8 @@ pub(crate) fn stopped(stop: Stop, request: &Request) -> Answer {
         };
     }
     if script {
-        let value = json!({"error": texts::line(&problem), "reason": problem.reason.code()});
+        let message = texts::line(&problem);
+        let value = json!({"error": message, "message": message, "reason": problem.reason.code(), "decision": problem.decision});
         return json(status(&problem), &value);
     }
     let mut meaning = problem.reason.meaning().trim().to_owned();

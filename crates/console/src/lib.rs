@@ -9,6 +9,7 @@ mod account;
 mod answer;
 mod consent;
 mod enrol;
+mod invite;
 mod login;
 mod pages;
 mod texts;
@@ -111,6 +112,7 @@ impl Console {
             (&Method::POST, ["login", "passkey"]) => self.passkey(request).await,
             (&Method::POST, ["account", "passkey", "begin"]) => self.begin_enrolment(request).await,
             (&Method::POST, ["account", "passkey"]) => self.enrol_passkey(request).await,
+            (&Method::POST, ["api", "v1", "users", name, "invitation"]) => self.invite(request, name).await,
             (&Method::POST, parts) => {
                 let form = self.form(request)?;
                 match parts {
@@ -176,7 +178,8 @@ impl Console {
 impl Mount for Console {
     fn takes(&self, path: &str) -> bool {
         let first = path.split('/').nth(1).unwrap_or_default();
-        matches!(first, "" | "login" | "logout" | "account" | "consent" | "assets")
+        let invites = path.starts_with("/api/v1/users/") && path.ends_with("/invitation");
+        invites || matches!(first, "" | "login" | "logout" | "account" | "consent" | "assets")
     }
 
     fn body_max(&self) -> usize {

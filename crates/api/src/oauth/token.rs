@@ -28,6 +28,8 @@ impl Oauth {
         };
         let client = self.authenticated(arrived, &form, "/oauth/token", agreed).await?;
         let form = self.spelled(form)?;
+        let form =
+            if grant == GrantType::ClientCredentials { self.meant(form, &client.client)? } else { form };
         let given = match grant {
             GrantType::AuthorizationCode => grant::code(authority, &client, &form).await?,
             GrantType::RefreshToken => grant::refresh(authority, &client, &form).await?,
@@ -41,7 +43,13 @@ impl Oauth {
 
     pub(super) async fn push(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
         let form = body(arrived)?;
-        let client = self.authenticated(arrived, &form, "/oauth/par", None).await?;
+        // A client that is known by its document may come here before anybody has agreed to anything.
+        let registry = self.desk.registry();
+        let present = match form.get("client_id").filter(|id| id.starts_with("https:")) {
+            Some(id) => Some(registry.find(id).await?),
+            None => None,
+        };
+        let client = self.authenticated(arrived, &form, "/oauth/par", present).await?;
         Ok(answer::private(StatusCode::CREATED, &self.desk.push(&client, &form).await?))
     }
 
@@ -56,17 +64,31 @@ impl Oauth {
         let registry = self.desk.registry();
         let authority = registry.authority();
         let uri = format!("{}{path}", authority.issuer);
+        let certificate = certificate(arrived);
         let request = Request {
             headers: &arrived.head.headers,
             form,
             uri: &uri,
-            certificate: certificate(arrived),
+            certificate: certificate.as_ref(),
             now: authority.control.clock.now(),
         };
         match registry.authenticate(&request, agreed).await {
             Ok(client) => Ok(client),
             Err(error) if error.code == OauthCode::UseDpopNonce => Err(error),
             Err(error) => Err(authority.refused(error).await),
+        }
+    }
+
+    /// The same with the address that is meant, where a client that asks for itself names none.
+    fn meant(&self, form: Form, client: &Client) -> Result<Form, OauthError> {
+        let named = ["resource", "audience"].iter().any(|name| form.get(name).is_some());
+        match self.desk.registry().authority().default_resource(client) {
+            Some(usual) if !named => {
+                let usual = ("resource".to_owned(), usual.to_owned());
+                let pairs = form.pairs().map(|(name, value)| (name.to_owned(), value.to_owned()));
+                Ok(Form::of(pairs.chain([usual]))?)
+            }
+            _ => Ok(form),
         }
     }
 

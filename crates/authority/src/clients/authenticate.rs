@@ -16,7 +16,7 @@ use http::header::AUTHORIZATION;
 use super::fetch::Wanted;
 use super::once::use_up;
 use super::registry::{Registry, failed};
-use super::{Authenticated, Authentication, Bound, Client, PeerCertificate, TlsName};
+use super::{Authenticated, Authentication, Bound, Client, PeerCertificate};
 use crate::oauth::{Form, OauthCode, OauthError, decode};
 
 /// The only kind of assertion (RFC 7523, 2.2).
@@ -112,7 +112,7 @@ impl Registry {
                 true
             }
             (Authentication::Tls(name), Presented::Nothing) => {
-                let named = request.certificate.is_some_and(|c| c.trusted && name.is_in(c));
+                let named = request.certificate.is_some_and(|c| c.names(name));
                 named.then_some(true).ok_or_else(OauthError::client)?
             }
             (Authentication::Certificates(digests), Presented::Nothing) => {
@@ -241,16 +241,6 @@ impl Registry {
             return Ok(None);
         }
         Ok(Some(use_up(&self.authority.settings.tenant, replay)?))
-    }
-}
-
-impl TlsName {
-    fn is_in(&self, certificate: &PeerCertificate) -> bool {
-        match self {
-            Self::Subject(subject) => *subject == certificate.subject,
-            Self::Dns(name) => certificate.dns.contains(name),
-            Self::Uri(uri) => certificate.uris.contains(uri),
-        }
     }
 }
 

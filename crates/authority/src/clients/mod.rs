@@ -1,6 +1,7 @@
 //! Client programs: known from the directory, by a document that they publish about themselves, or registered by somebody.
 
 mod authenticate;
+mod certificate;
 mod document;
 mod fetch;
 mod once;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use authenticate::HoldError;
 pub use authenticate::Request;
+pub use certificate::PeerCertificate;
 pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
 pub(crate) use once::use_up;
 pub(crate) use redirect::{host, is_local, is_same};
@@ -107,22 +109,6 @@ pub enum TlsName {
     Dns(String),
     /// Among its addresses.
     Uri(String),
-}
-
-/// The certificate of the connection, as the listener has verified it. It puts one into the extensions of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerCertificate {
-    /// SHA-256 of its DER.
-    pub thumbprint: X5t,
-    /// Whether an authority that the listener trusts has issued it, and it holds now. Of one that was only shown (its key
-    /// proven by the handshake, nothing else): false.
-    pub trusted: bool,
-    /// Its subject, after RFC 4514.
-    pub subject: String,
-    /// Its DNS names.
-    pub dns: Vec<String>,
-    /// Its addresses.
-    pub uris: Vec<String>,
 }
 
 /// What the request proved to hold, beside the client's own credential: what tokens are bound to.

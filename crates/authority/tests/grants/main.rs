@@ -7,6 +7,7 @@
     reason = "what the tests share may fail like a test"
 )]
 
+mod documents;
 mod exchange;
 mod keys;
 mod life;
