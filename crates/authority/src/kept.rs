@@ -135,6 +135,21 @@ pub struct Session {
     pub device: Option<Name>,
     /// How risky it looked when it was last assessed.
     pub risk: Risk,
+    /// What it may be used for.
+    #[serde(default)]
+    pub reach: Reach,
+}
+
+/// What a session may be used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Whatever policy allows.
+    #[default]
+    Full,
+    /// To enrol authenticators, and nothing else: it was begun by an invitation or a recovery, which prove too little for more.
+    /// No grant may be given in it and no token issued.
+    Enrol,
 }
 
 impl Kept for Session {
@@ -157,7 +172,7 @@ pub struct Grant {
     /// In whose name.
     pub principal: Principal,
     /// The client program: the name of a `client` document, a `cli_…` that registered itself, or the address of a metadata
-    /// document.
+    /// document. Of one for an agent it may be empty: for whichever program the agent runs as.
     pub client: String,
     /// The agent that may act, where it is for one.
     pub agent: Option<Principal>,

@@ -5,7 +5,24 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+pub mod authorize;
+pub mod clients;
+pub mod device;
+pub mod grant;
+pub mod grants;
+mod introspect;
+pub mod issue;
 pub mod kept;
+pub mod keys;
+pub mod login;
+mod marks;
+pub mod metadata;
+pub mod oauth;
+mod own;
+pub mod refresh;
+mod revoke;
+mod stripes;
+mod userinfo;
 
 use std::sync::Arc;
 
@@ -21,4 +38,8 @@ pub struct Authority {
     pub rows: Arc<dyn Rows>,
     /// Who we are, to the letter: the `iss` of our tokens, and what all our addresses begin with. Without a final slash.
     pub issuer: Arc<str>,
+    /// What was agreed on at the start.
+    pub settings: Arc<oauth::Settings>,
+    /// What issuing remembers between requests: begin with the default.
+    pub issuing: Arc<issue::Issuing>,
 }

@@ -6,11 +6,13 @@ pub mod activity;
 pub mod ask;
 pub mod asset;
 pub mod caller;
+pub mod client;
 pub mod commit;
 pub mod delivery;
 pub mod directory;
 mod extras;
 pub mod fact;
+pub mod federation;
 pub mod label;
 pub mod obligation;
 pub mod point;
@@ -28,10 +30,12 @@ pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
+pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
+pub use federation::{FederatedSubject, FederatedToken, FederationSpec};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use point::EnforcementPointSpec;
@@ -55,6 +59,8 @@ pub type DataKeyId = bartizan_base::Id<kinds::DataKey>;
 pub type DecisionId = bartizan_base::Id<kinds::Decision>;
 /// The erasure of a principal's personal data.
 pub type ErasureId = bartizan_base::Id<kinds::Erasure>;
+/// Id of a family of refresh tokens.
+pub type FamilyId = bartizan_base::Id<kinds::Family>;
 /// What somebody allowed a client or agent to do in their name.
 pub type GrantId = bartizan_base::Id<kinds::Grant>;
 /// An API key.

@@ -1,0 +1,90 @@
+//! The authority, put together: what it needs is there already; what it serves is mounted on the control listener.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_api::Mount;
+use bartizan_api::oauth::Oauth;
+use bartizan_authority::Authority;
+use bartizan_authority::authorize::Desk;
+use bartizan_authority::clients::{Fetch, Registry};
+use bartizan_authority::login::risk::NoSignals;
+use bartizan_authority::login::{Login, LoginSettings};
+use bartizan_authority::metadata::Offered;
+use bartizan_console::{Console, SignedInVisitors};
+use bartizan_control::Control;
+use bartizan_model::GrantType;
+use bartizan_rt::Tasks;
+use bartizan_store::Rows;
+use bartizan_upstream::Upstreams;
+
+use crate::config::Config;
+
+/// How often the authority's keys are looked after.
+const TEND_EVERY: Duration = Duration::from_secs(60);
+
+/// The authority that `config` names, if it names one.
+pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>) -> Option<Authority> {
+    let issuer = config.issuer.as_deref()?;
+    let mut settings = config.authority.clone();
+    if settings.resources.is_empty() {
+        let data = crate::node::base(config);
+        // Every door by itself, and both listeners as a whole; programs mean the data plane unless they say otherwise.
+        settings.resources = ["", "/v1", "/access/v1"].map(|door| format!("{data}{door}")).into();
+        settings.resources.extend(["", "/api/v1"].map(|door| format!("{issuer}{door}")));
+        settings.default_resource = Some(data);
+    }
+    Some(Authority {
+        control: Arc::new(control.clone()),
+        rows,
+        issuer: issuer.into(),
+        settings: Arc::new(settings),
+        issuing: Arc::default(),
+    })
+}
+
+/// What the authority serves on the control listener.
+pub(crate) fn mounts(
+    config: &Config,
+    authority: Option<&Authority>,
+    upstreams: &Arc<Upstreams>,
+) -> Vec<Arc<dyn Mount>> {
+    let Some(authority) = authority else { return Vec::new() };
+    let fetch: Arc<dyn Fetch> = upstreams.clone();
+    let registry = Arc::new(Registry::new(authority.clone(), fetch));
+    let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
+    let offered = Offered {
+        grants: GrantType::ALL.iter().copied().collect(),
+        endpoints: vec![
+            ("jwks_uri", "/oauth/jwks"),
+            ("introspection_endpoint", "/oauth/introspect"),
+            ("revocation_endpoint", "/oauth/revoke"),
+            ("device_authorization_endpoint", "/oauth/device_authorization"),
+        ],
+        mutual_tls: config.listeners.client_ca.is_some(),
+    };
+    let desk = Arc::new(Desk::new(registry));
+    let oauth = Oauth::new(desk.clone(), Arc::new(SignedInVisitors(login.clone())), offered);
+    vec![Arc::new(oauth), Arc::new(Console::new(login, Some(desk)))]
+}
+
+/// Keeps the authority's signing keys fresh. The first look is over when this returns, so that tokens can be signed.
+pub(crate) async fn follow(tasks: &Tasks, authority: Option<&Authority>) {
+    let Some(authority) = authority.cloned() else { return };
+    tend(&authority).await;
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("authority", async move {
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(TEND_EVERY) => tend(&authority).await,
+                () = shutdown.requested() => {}
+            }
+        }
+    });
+}
+
+async fn tend(authority: &Authority) {
+    if let Err(stopped) = authority.tend_keys().await {
+        tracing::warn!(reason = %stopped.problem.reason, "the authority's keys were not looked after; tried again soon");
+    }
+}
