@@ -1,25 +1,22 @@
 //! The authority, put together: what it needs is there already; what it serves is mounted on the control listener.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_api::Mount;
-use bartizan_api::oauth::{Oauth, Visitors};
+use bartizan_api::oauth::Oauth;
 use bartizan_authority::Authority;
-use bartizan_authority::authorize::{Desk, Person};
+use bartizan_authority::authorize::Desk;
 use bartizan_authority::clients::{Fetch, Registry};
 use bartizan_authority::login::risk::NoSignals;
-use bartizan_authority::login::{Login, LoginSettings, Visitor};
+use bartizan_authority::login::{Login, LoginSettings};
 use bartizan_authority::metadata::Offered;
-use bartizan_authority::oauth::OauthError;
+use bartizan_console::{Console, SignedInVisitors};
 use bartizan_control::Control;
 use bartizan_model::GrantType;
 use bartizan_rt::Tasks;
 use bartizan_store::Rows;
 use bartizan_upstream::Upstreams;
-use futures_util::future::BoxFuture;
-use http::HeaderMap;
 
 use crate::config::Config;
 
@@ -57,7 +54,9 @@ pub(crate) fn mounts(
         endpoints: vec![("jwks_uri", "/oauth/jwks")],
         mutual_tls: config.listeners.client_ca.is_some(),
     };
-    vec![Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(InSession(login)), offered))]
+    let desk = Arc::new(Desk::new(registry));
+    let oauth = Oauth::new(desk.clone(), Arc::new(SignedInVisitors(login.clone())), offered);
+    vec![Arc::new(oauth), Arc::new(Console::new(login, Some(desk)))]
 }
 
 /// Keeps the authority's signing keys fresh. The first look is over when this returns, so that tokens can be signed.
@@ -78,22 +77,5 @@ pub(crate) async fn follow(tasks: &Tasks, authority: Option<&Authority>) {
 async fn tend(authority: &Authority) {
     if let Err(stopped) = authority.tend_keys().await {
         tracing::warn!(reason = %stopped.problem.reason, "the authority's keys were not looked after; tried again soon");
-    }
-}
-
-/// Whoever has a session.
-#[derive(Debug)]
-struct InSession(Arc<Login>);
-
-impl Visitors for InSession {
-    fn signed_in<'a>(
-        &'a self,
-        headers: &'a HeaderMap,
-        peer: SocketAddr,
-    ) -> BoxFuture<'a, Result<Option<Person>, OauthError>> {
-        Box::pin(async move {
-            let found = self.0.signed_in(&Visitor::of(headers, peer)).await?;
-            Ok(found.and_then(|signed_in| signed_in.person()))
-        })
     }
 }

@@ -16,6 +16,7 @@ impl Console {
             Some("passkey") => "The passkey was added.",
             Some("password") => "The password was set.",
             Some("totp") => "Codes from the app count from now on.",
+            Some("linked") => "The account there is yours: you can sign in with it.",
             Some("removed") => "It was removed.",
             Some("ended") => "It was ended, and everything issued in it is dead.",
             Some("stopped") => "The recovery was stopped, and its code is dead.",
@@ -69,6 +70,11 @@ impl Console {
             sessions,
             grants,
             devices,
+            providers: if enrol {
+                Vec::new()
+            } else {
+                self.login.provider_names().iter().map(ToString::to_string).collect()
+            },
         };
         Ok(answer::with(answer::page(status, &page), cookie))
     }

@@ -133,4 +133,5 @@ pub(crate) struct AccountPage<'a> {
     pub(crate) sessions: Vec<SessionLine>,
     pub(crate) grants: Vec<GrantLine>,
     pub(crate) devices: Vec<String>,
+    pub(crate) providers: Vec<String>,
 }

@@ -11,6 +11,7 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::client::ClientSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
+use crate::identity_provider::IdentityProviderSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -94,6 +95,8 @@ pub enum Spec {
     Device(DeviceSpec),
     /// A program that asks the authority for tokens.
     Client(ClientSpec),
+    /// Another provider of identity, at which people may log in.
+    IdentityProvider(IdentityProviderSpec),
     /// A server of tools.
     ToolServer(AssetSpec),
     /// A tool of a tool server.
@@ -439,6 +442,7 @@ impl Spec {
             Self::ModelFamily(_) => "model_family",
             Self::Device(_) => "device",
             Self::Client(_) => "client",
+            Self::IdentityProvider(_) => "identity_provider",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
             Self::Corpus(_) => "corpus",
@@ -478,6 +482,7 @@ impl Spec {
             Self::ModelFamily(_) => "ModelFamily",
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
+            Self::IdentityProvider(_) => "IdentityProvider",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",
             Self::Corpus(_) => "Corpus",

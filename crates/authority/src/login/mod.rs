@@ -71,6 +71,7 @@ pub struct Login {
     known: Sealer,
     signals: Arc<dyn Signals>,
     providers: Option<Arc<dyn upstream::Providers>>,
+    book: upstream::Book,
 }
 
 impl Login {
@@ -94,6 +95,7 @@ impl Login {
             known,
             signals,
             providers: None,
+            book: upstream::Book::default(),
         }
     }
 

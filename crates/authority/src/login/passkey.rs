@@ -166,6 +166,7 @@ impl Login {
             level: AssuranceLevel::Aal2PhishingResistant,
             methods: [kind, "mfa", "user"].map(Name::literal).to_vec(),
             via: None,
+            at: None,
             reach: Reach::Full,
             failures: 0,
             changes: vec![once, held.replace(&after)?],
@@ -275,7 +276,8 @@ fn is_framed(client_data: &[u8]) -> bool {
         cross_origin: bool,
         top_origin: Option<String>,
     }
-    serde_json::from_slice(client_data).map_or(true, |frame: Frame| frame.cross_origin || frame.top_origin.is_some())
+    serde_json::from_slice(client_data)
+        .map_or(true, |frame: Frame| frame.cross_origin || frame.top_origin.is_some())
 }
 
 /// Whether the attestation is the empty one that was asked for. Its format is the first text after `fmt` in the CBOR map.

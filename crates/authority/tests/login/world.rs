@@ -24,9 +24,7 @@ use bartizan_model::directory::{PrincipalSpec, Status};
 use bartizan_model::{Action, Document, NodeId, PrincipalId, Problem, ReasonCode, Spec, Tenant};
 use bartizan_record::{ClosedLog, Config, IntentRecorded, RealDisk, Recorder};
 use bartizan_secret::Secret;
-use bartizan_store::{
-    BundleRow, ClaimRow, Founding, MemoryStore, Row, RowKind, Rows, State, StoreError,
-};
+use bartizan_store::{BundleRow, ClaimRow, Founding, MemoryStore, Row, RowKind, Rows, State, StoreError};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
