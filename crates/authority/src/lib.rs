@@ -7,8 +7,10 @@
 
 pub mod authorize;
 pub mod clients;
+pub mod device;
 pub mod grant;
 pub mod grants;
+mod introspect;
 pub mod issue;
 pub mod kept;
 pub mod keys;
@@ -18,6 +20,7 @@ pub mod metadata;
 pub mod oauth;
 mod own;
 pub mod refresh;
+mod revoke;
 mod stripes;
 mod userinfo;
 

@@ -48,10 +48,18 @@ pub(crate) fn mounts(
     let Some(authority) = authority else { return Vec::new() };
     let fetch: Arc<dyn Fetch> = upstreams.clone();
     let registry = Arc::new(Registry::new(authority.clone(), fetch));
-    let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
+    let login = Arc::new(
+        Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals))
+            .with_providers(upstreams.clone()),
+    );
     let offered = Offered {
-        grants: [GrantType::RefreshToken].into(),
-        endpoints: vec![("jwks_uri", "/oauth/jwks")],
+        grants: GrantType::ALL.iter().copied().collect(),
+        endpoints: vec![
+            ("jwks_uri", "/oauth/jwks"),
+            ("introspection_endpoint", "/oauth/introspect"),
+            ("revocation_endpoint", "/oauth/revoke"),
+            ("device_authorization_endpoint", "/oauth/device_authorization"),
+        ],
         mutual_tls: config.listeners.client_ca.is_some(),
     };
     let desk = Arc::new(Desk::new(registry));

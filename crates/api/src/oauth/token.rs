@@ -31,19 +31,23 @@ impl Oauth {
         let given = match grant {
             GrantType::AuthorizationCode => grant::code(authority, &client, &form).await?,
             GrantType::RefreshToken => grant::refresh(authority, &client, &form).await?,
-            _ => {
-                return Err(OauthError::new(
-                    OauthCode::UnsupportedGrantType,
-                    "grant_type is none of those offered",
-                ));
-            }
+            GrantType::ClientCredentials => grant::client_credentials(authority, &client, &form).await?,
+            GrantType::TokenExchange => grant::exchange(authority, &client, &form).await?,
+            GrantType::DeviceCode => grant::device(authority, &client, &form).await?,
+            GrantType::JwtBearer => grant::jwt_bearer(self.desk.registry(), &client, &form).await?,
         };
         Ok(answer::secret(&given.to_json()))
     }
 
     pub(super) async fn push(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
         let form = body(arrived)?;
-        let client = self.authenticated(arrived, &form, "/oauth/par", None).await?;
+        // A client that is known by its document may come here before anybody has agreed to anything.
+        let registry = self.desk.registry();
+        let present = match form.get("client_id").filter(|id| id.starts_with("https:")) {
+            Some(id) => Some(registry.find(id).await?),
+            None => None,
+        };
+        let client = self.authenticated(arrived, &form, "/oauth/par", present).await?;
         Ok(answer::private(StatusCode::CREATED, &self.desk.push(&client, &form).await?))
     }
 
@@ -58,11 +62,12 @@ impl Oauth {
         let registry = self.desk.registry();
         let authority = registry.authority();
         let uri = format!("{}{path}", authority.issuer);
+        let certificate = certificate(arrived);
         let request = Request {
             headers: &arrived.head.headers,
             form,
             uri: &uri,
-            certificate: certificate(arrived),
+            certificate: certificate.as_ref(),
             now: authority.control.clock.now(),
         };
         match registry.authenticate(&request, agreed).await {
@@ -73,12 +78,14 @@ impl Oauth {
     }
 
     /// Addresses that tokens are asked for, in the spelling of the house (RFC 8707).
-    fn spelled(&self, form: Form) -> Result<Form, OauthError> {
+    pub(super) fn spelled(&self, form: Form) -> Result<Form, OauthError> {
         let authority = self.desk.registry().authority();
         let unknown = || OauthError::new(OauthCode::InvalidTarget, "a resource is unknown");
         let pairs = form.pairs().map(|(name, value)| {
             let value = match name {
-                "resource" if !value.is_empty() => authority.resource(value).ok_or_else(unknown)?,
+                "resource" | "audience" if !value.is_empty() => {
+                    authority.resource(value).ok_or_else(unknown)?
+                }
                 _ => value,
             };
             Ok((name.to_owned(), value.to_owned()))
@@ -88,7 +95,7 @@ impl Oauth {
 }
 
 /// The parameters of a request that holds none in its address: what stands there ends up in logs.
-fn body(arrived: &Arrived) -> Result<Form, OauthError> {
+pub(super) fn body(arrived: &Arrived) -> Result<Form, OauthError> {
     if arrived.head.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(OauthError::request("parameters stand in the body, not in the address"));
     }
