@@ -11,11 +11,8 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::client::ClientSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
-<<<<<<< HEAD
-use crate::identity_provider::IdentityProviderSpec;
-=======
 use crate::federation::FederationSpec;
->>>>>>> w-core
+use crate::identity_provider::IdentityProviderSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -99,13 +96,10 @@ pub enum Spec {
     Device(DeviceSpec),
     /// A program that asks the authority for tokens.
     Client(ClientSpec),
-<<<<<<< HEAD
     /// Another provider of identity, at which people may log in.
     IdentityProvider(IdentityProviderSpec),
-=======
     /// A rule by which another issuer's word becomes a token of ours.
     Federation(FederationSpec),
->>>>>>> w-core
     /// A server of tools.
     ToolServer(AssetSpec),
     /// A tool of a tool server.
@@ -451,11 +445,8 @@ impl Spec {
             Self::ModelFamily(_) => "model_family",
             Self::Device(_) => "device",
             Self::Client(_) => "client",
-<<<<<<< HEAD
             Self::IdentityProvider(_) => "identity_provider",
-=======
             Self::Federation(_) => "federation",
->>>>>>> w-core
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
             Self::Corpus(_) => "corpus",
@@ -495,11 +486,8 @@ impl Spec {
             Self::ModelFamily(_) => "ModelFamily",
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
-<<<<<<< HEAD
             Self::IdentityProvider(_) => "IdentityProvider",
-=======
             Self::Federation(_) => "Federation",
->>>>>>> w-core
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",
             Self::Corpus(_) => "Corpus",

@@ -12,11 +12,8 @@ pub mod delivery;
 pub mod directory;
 mod extras;
 pub mod fact;
-<<<<<<< HEAD
-pub mod identity_provider;
-=======
 pub mod federation;
->>>>>>> w-core
+pub mod identity_provider;
 pub mod label;
 pub mod obligation;
 pub mod point;
@@ -39,11 +36,8 @@ pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
-<<<<<<< HEAD
-pub use identity_provider::IdentityProviderSpec;
-=======
 pub use federation::{FederatedSubject, FederatedToken, FederationSpec};
->>>>>>> w-core
+pub use identity_provider::IdentityProviderSpec;
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use point::EnforcementPointSpec;
