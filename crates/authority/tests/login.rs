@@ -1,8 +1,10 @@
-//! Logging in, as an enemy would try it: numbers 45 to 50 of the catalogue of attacks.
+//! Logging in, as an enemy would try it: numbers 45 to 51 of the catalogue of attacks.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
 
 #[path = "login/authenticator.rs"]
 mod authenticator;
+#[path = "login/providers.rs"]
+mod providers;
 #[path = "login/world.rs"]
 mod world;
 
