@@ -8,6 +8,7 @@
 mod account;
 mod answer;
 mod consent;
+mod device;
 mod enrol;
 mod invite;
 mod login;
@@ -109,6 +110,7 @@ impl Console {
             (&Method::GET, ["login", "callback", provider]) => self.from_provider(request, provider).await,
             (&Method::GET, ["account"]) => self.account_page(request).await,
             (&Method::GET, ["consent"]) => self.consent_page(request).await,
+            (&Method::GET, ["device"]) => self.device_page(request).await,
             (&Method::POST, ["login", "passkey", "begin"]) => self.begin_passkey(request).await,
             (&Method::POST, ["login", "passkey"]) => self.passkey(request).await,
             (&Method::POST, ["account", "passkey", "begin"]) => self.begin_enrolment(request).await,
@@ -133,6 +135,8 @@ impl Console {
                     ["account", "end"] => self.end_session(request, &form).await,
                     ["account", "end-others"] => self.end_others(request).await,
                     ["account", "withdraw"] => self.withdraw(request, &form).await,
+                    ["device"] => self.device_code(request, &form).await,
+                    ["device", "answer"] => self.answer_device(request, &form).await,
                     ["consent"] => self.answer_consent(request, &form).await,
                     _ => Err(ReasonCode::NotFound.into()),
                 }
@@ -182,7 +186,7 @@ impl Mount for Console {
     fn takes(&self, path: &str) -> bool {
         let first = path.split('/').nth(1).unwrap_or_default();
         let invites = path.starts_with("/api/v1/users/") && path.ends_with("/invitation");
-        invites || matches!(first, "" | "login" | "logout" | "account" | "consent" | "assets")
+        invites || matches!(first, "" | "login" | "logout" | "account" | "consent" | "device" | "assets")
     }
 
     fn body_max(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use bartizan_authority::authorize::consent::Ask;
+use bartizan_authority::device::DeviceAsk;
 
 #[derive(Template)]
 #[template(path = "onward.html")]
@@ -81,6 +82,29 @@ pub(crate) struct ConsentPage<'a> {
     pub(crate) token: &'a str,
     pub(crate) name: &'a str,
     pub(crate) ask: &'a Ask,
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+pub(crate) struct DevicePage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) code: &'a str,
+    pub(crate) error: String,
+}
+
+#[derive(Template)]
+#[template(path = "device_ask.html")]
+pub(crate) struct DeviceAskPage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) ask: &'a DeviceAsk,
+}
+
+#[derive(Template)]
+#[template(path = "told.html")]
+pub(crate) struct ToldPage<'a> {
+    pub(crate) said: &'a str,
+    pub(crate) more: &'a str,
 }
 
 pub(crate) struct AuthenticatorLine {

@@ -55,7 +55,8 @@ environment.BARTIZAN_API_KEY = JSON.stringify(claimed).match(/btz_[A-Za-z0-9_-]+
 await call("POST", "/api/v1/resources", [
   { name: "alice", spec: { kind: "user" } },
   { name: "notes", spec: { kind: "client", display: "Notes <script>alert(1)</script>", redirect_uris: [`http://127.0.0.1:${back}/back`],
-    grant_types: ["authorization_code"], scopes: ["openid", "model:invoke"], authentication: { method: "none" } } },
+    grant_types: ["authorization_code"], scopes: ["openid", "model:invoke"] } },
+  { name: "terminal", spec: { kind: "client", display: "Terminal", grant_types: ["urn:ietf:params:oauth:grant-type:device_code"], scopes: ["model:invoke"] } },
 ]);
 
 // --- a browser -------------------------------------------------------------------------------------------------------------
@@ -244,6 +245,23 @@ try {
   is(await heading(phone.page), "Prove that it is you");
   await look(phone.page, "step-up");
   is(await phone.page.getByLabel("Name").inputValue(), "alice");
+
+  scene("a device without a browser is allowed by its code");
+  const begun = await (await fetch(`${issuer}/oauth/device_authorization`, { method: "POST", body: new URLSearchParams({ client_id: "terminal", scope: "model:invoke" }) })).json();
+  await page.goto(begun.verification_uri);
+  await look(page, "device");
+  await page.getByLabel("Code").fill("BCDF-GHJK");
+  await page.getByRole("button", { name: "Go on" }).click();
+  ok(await page.getByRole("alert").innerText());
+  await page.getByLabel("Code").fill(begun.user_code);
+  await page.getByRole("button", { name: "Go on" }).click();
+  ok((await page.innerText("main")).includes(begun.user_code) && (await page.innerText("main")).includes("Compare the code"));
+  await look(page, "device-ask");
+  await page.getByRole("button", { name: "Allow" }).click();
+  ok((await page.innerText("main")).includes("The device is connected"));
+  const fetched = await (await fetch(`${issuer}/oauth/token`, { method: "POST", body: new URLSearchParams({ client_id: "terminal",
+    grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code: begun.device_code }) })).json();
+  ok(fetched.access_token, JSON.stringify(fetched));
 
   scene("what somebody allowed is seen and withdrawn");
   await page.goto(`${issuer}/account`);

@@ -117,7 +117,13 @@ fn usual(world: &World, way: &Way, sub: &str) -> Value {
     json!({"iss": HERE, "aud": "bartizan", "sub": sub, "nonce": way.nonce, "iat": now, "exp": now + 300, "auth_time": now})
 }
 
-async fn end(world: &World, browser: &Browser, name: &str, way: &Way, iss: Option<&str>) -> Result<ProviderAnswer, Stopped> {
+async fn end(
+    world: &World,
+    browser: &Browser,
+    name: &str,
+    way: &Way,
+    iss: Option<&str>,
+) -> Result<ProviderAnswer, Stopped> {
     let returned = Returned { code: Some("c1"), state: Some(&way.state), iss };
     world.login.from_provider(&browser.visitor(), name, &returned, None).await
 }
@@ -141,13 +147,19 @@ async fn a_provider_that_gives_names_lets_its_people_in_with_what_its_word_is_wo
         let mut browser = Browser::new(&world.login);
         let way = begin(&world, &browser, "company").await;
         fake.say(merged(usual(&world, &way, "alice"), &json!({"acr": acr})));
-        let ProviderAnswer::Entered(entered, onward) = end(&world, &browser, "company", &way, None).await.unwrap() else {
+        let ProviderAnswer::Entered(entered, onward) =
+            end(&world, &browser, "company", &way, None).await.unwrap()
+        else {
             panic!("it was for logging in")
         };
         browser.take(&entered);
         let who = world.who(&browser).await.unwrap();
         let assurance = &who.session.value.assurance;
-        assert_eq!((assurance.level, assurance.via.as_ref().unwrap().as_str()), (level, "company"), "the cap is 3");
+        assert_eq!(
+            (assurance.level, assurance.via.as_ref().unwrap().as_str()),
+            (level, "company"),
+            "the cap is 3"
+        );
         assert_eq!((onward.as_str(), who.principal.name.as_str()), ("/account", "alice"));
     }
     let sent = fake.seen.lock().unwrap().join(" ");
@@ -156,7 +168,8 @@ async fn a_provider_that_gives_names_lets_its_people_in_with_what_its_word_is_wo
     let mut browser = Browser::new(&world.login);
     let way = begin(&world, &browser, "company").await;
     fake.say(merged(usual(&world, &way, "alice"), &json!({"auth_time": null, "acr": "gold"})));
-    let ProviderAnswer::Entered(entered, _) = end(&world, &browser, "company", &way, None).await.unwrap() else {
+    let ProviderAnswer::Entered(entered, _) = end(&world, &browser, "company", &way, None).await.unwrap()
+    else {
         panic!("it was for logging in")
     };
     browser.take(&entered);
@@ -196,7 +209,10 @@ async fn attack_51_no_provider_answers_for_another() {
     let way = begin(&world, &browser, "company").await;
     fake.say(usual(&world, &way, "alice"));
     assert_eq!(reason(end(&world, &browser, "other", &way, None).await), ReasonCode::ProviderRefused);
-    assert_eq!(reason(end(&world, &browser, "company", &way, Some(THERE)).await), ReasonCode::ProviderRefused);
+    assert_eq!(
+        reason(end(&world, &browser, "company", &way, Some(THERE)).await),
+        ReasonCode::ProviderRefused
+    );
     // One that says that it names itself must do so.
     let there = begin(&world, &browser, "other").await;
     fake.say(merged(usual(&world, &there, "alice"), &json!({"iss": THERE})));
@@ -218,7 +234,11 @@ async fn attack_51_the_way_back_is_of_one_browser_and_good_once() {
     let (mine, theirs) = (Browser::new(&world.login), Browser::new(&world.login));
     let way = begin(&world, &mine, "company").await;
     fake.say(usual(&world, &way, "alice"));
-    assert_eq!(reason(end(&world, &theirs, "company", &way, None).await), ReasonCode::LoginStale, "planted on somebody");
+    assert_eq!(
+        reason(end(&world, &theirs, "company", &way, None).await),
+        ReasonCode::LoginStale,
+        "planted on somebody"
+    );
     end(&world, &mine, "company", &way, None).await.unwrap();
     assert_eq!(reason(end(&world, &mine, "company", &way, None).await), ReasonCode::LoginStale);
     let late = begin(&world, &mine, "company").await;
@@ -230,12 +250,18 @@ async fn attack_51_the_way_back_is_of_one_browser_and_good_once() {
 async fn attack_51_addresses_for_mail_link_nobody() {
     for claim in [None, Some("email")] {
         let (world, fake) = world(claim).await;
-        for more in [json!({"email": "alice", "email_verified": true}), json!({"email": "alice", "sub": "s-1"})] {
+        for more in
+            [json!({"email": "alice", "email_verified": true}), json!({"email": "alice", "sub": "s-1"})]
+        {
             assert_eq!(reason(log_in(&world, &fake, more).await), ReasonCode::LoginFailed, "{claim:?}");
         }
     }
     let (world, fake) = world(Some("sub")).await;
-    assert_eq!(reason(log_in(&world, &fake, json!({"sub": "mallory"})).await), ReasonCode::LoginFailed, "nobody is made");
+    assert_eq!(
+        reason(log_in(&world, &fake, json!({"sub": "mallory"})).await),
+        ReasonCode::LoginFailed,
+        "nobody is made"
+    );
 }
 
 #[tokio::test]
@@ -252,9 +278,13 @@ async fn attack_51_accounts_are_linked_by_their_owner_once_and_by_issuer_and_sub
     let returned = Returned { code: Some("c"), state: Some(&back.state), iss: None };
     let crossed = world.login.from_provider(&his.visitor(), "company", &returned, Some(&bob)).await;
     assert_eq!(reason(crossed), ReasonCode::LoginStale);
-    let linked = world.login.from_provider(&hers.visitor(), "company", &returned, Some(&alice)).await.unwrap();
+    let linked =
+        world.login.from_provider(&hers.visitor(), "company", &returned, Some(&alice)).await.unwrap();
     assert!(matches!(linked, ProviderAnswer::Linked));
-    assert!(matches!(log_in(&world, &fake, json!({"sub": "s-1"})).await.unwrap(), ProviderAnswer::Entered(..)));
+    assert!(matches!(
+        log_in(&world, &fake, json!({"sub": "s-1"})).await.unwrap(),
+        ProviderAnswer::Entered(..)
+    ));
     assert_eq!(reason(log_in(&world, &fake, json!({"sub": "s-2"})).await), ReasonCode::LoginFailed);
     // The same subject for somebody else.
     let to = world.login.to_provider(&his.visitor(), "company", "/account", Some(&bob)).await.unwrap();
