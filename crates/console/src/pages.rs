@@ -101,6 +101,16 @@ pub(crate) struct DeviceAskPage<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "device_enrol.html")]
+pub(crate) struct DeviceEnrolPage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) label: &'a str,
+    pub(crate) key: String,
+    pub(crate) proof: &'a str,
+}
+
+#[derive(Template)]
 #[template(path = "told.html")]
 pub(crate) struct ToldPage<'a> {
     pub(crate) said: &'a str,

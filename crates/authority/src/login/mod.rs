@@ -6,6 +6,7 @@
 //! (`session:authenticate`), with its risk as a fact for policy; every one that fails is recorded as refused.
 
 mod authenticators;
+mod device;
 mod hasher;
 mod invitation;
 mod passkey;
