@@ -6,6 +6,7 @@ pub mod activity;
 pub mod ask;
 pub mod asset;
 pub mod caller;
+pub mod client;
 pub mod commit;
 pub mod delivery;
 pub mod directory;
@@ -28,6 +29,7 @@ pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
+pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
