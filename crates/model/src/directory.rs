@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::client::ClientSpec;
+use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
+use crate::federation::FederationRule;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -94,6 +96,8 @@ pub enum Spec {
     Device(DeviceSpec),
     /// A program that asks the authority for tokens.
     Client(ClientSpec),
+    /// Where people can connect external accounts.
+    ConnectionProvider(ConnectionProviderSpec),
     /// A server of tools.
     ToolServer(AssetSpec),
     /// A tool of a tool server.
@@ -347,6 +351,10 @@ pub struct IssuerSpec {
     /// The most its word is worth, 0 to 4.
     #[serde(default = "default_acr_cap")]
     pub assurance_cap: u8,
+    /// Which of its identities stand for workloads and agents of ours: platforms such as Kubernetes, CI systems, SPIFFE. The
+    /// issuer of a SPIFFE trust domain is `spiffe://trust.domain`, and its keys are the address of its bundle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federation: Vec<FederationRule>,
 }
 
 impl IssuerSpec {
@@ -439,6 +447,7 @@ impl Spec {
             Self::ModelFamily(_) => "model_family",
             Self::Device(_) => "device",
             Self::Client(_) => "client",
+            Self::ConnectionProvider(_) => "connection_provider",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
             Self::Corpus(_) => "corpus",
@@ -478,6 +487,7 @@ impl Spec {
             Self::ModelFamily(_) => "ModelFamily",
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
+            Self::ConnectionProvider(_) => "ConnectionProvider",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",
             Self::Corpus(_) => "Corpus",

@@ -8,10 +8,12 @@ pub mod asset;
 pub mod caller;
 pub mod client;
 pub mod commit;
+pub mod connection;
 pub mod delivery;
 pub mod directory;
 mod extras;
 pub mod fact;
+pub mod federation;
 pub mod label;
 pub mod obligation;
 pub mod point;
@@ -30,9 +32,11 @@ pub use caller::{
     RiskLevel, Tenant,
 };
 pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
+pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
 pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
+pub use federation::{FederationRule, SubjectPattern, federated};
 pub use fact::{Fact, Facts};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
