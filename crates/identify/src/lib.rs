@@ -6,6 +6,7 @@ mod identifier;
 mod presented;
 mod proven;
 mod recovery;
+pub mod spiffe;
 
 pub use caller::{Caller, Scopes};
 pub use directory::{Directory, EpochEntry, EpochKind, KeyEntry};

@@ -32,12 +32,12 @@ pub use caller::{
     RiskLevel, Tenant,
 };
 pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
-pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
 pub use commit::{Commitment, PayloadRef};
+pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
-pub use federation::{FederationRule, SubjectPattern, federated};
 pub use fact::{Fact, Facts};
+pub use federation::{FederationRule, SubjectPattern, federated};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use point::EnforcementPointSpec;
