@@ -5,7 +5,9 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+pub mod ca;
 pub mod clients;
+pub mod connections;
 pub mod kept;
 pub mod oauth;
 

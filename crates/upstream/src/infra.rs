@@ -34,6 +34,18 @@ pub enum ExchangePolicy {
         /// Whether its address may be private, and may then have another port than 443.
         allow_private: bool,
     },
+    /// An authorization server of others, or what a resource says of itself, on the way to connecting an account: `GET` or
+    /// `POST`, `https` unless private, an answer of at most 64 KiB within 10 seconds.
+    Connection {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
+    /// The resource of a connected account, under its token: `GET`, `POST` or `DELETE`, an answer of at most 4 MiB within 30
+    /// seconds.
+    Connected {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
     /// Objects of an S3-compatible store: `GET`, `HEAD` and `PUT`, an answer of at most 16 MiB within 60 seconds.
     Objects {
         /// Whether its address may be private, and may then be `http`.
@@ -55,6 +67,8 @@ impl ExchangePolicy {
         match self {
             Self::Webhook { allow_private }
             | Self::Objects { allow_private }
+            | Self::Connection { allow_private }
+            | Self::Connected { allow_private }
             | Self::ClientDocument { allow_private }
             | Self::ClientKeys { allow_private } => allow_private,
             Self::Witness => true,
@@ -64,7 +78,8 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
-            Self::Witness | Self::ClientKeys { .. } => 64 << 10,
+            Self::Witness | Self::ClientKeys { .. } | Self::Connection { .. } => 64 << 10,
+            Self::Connected { .. } => 4 << 20,
             Self::ClientDocument { .. } => 5 << 10,
             Self::Objects { .. } => 16 << 20,
         }
@@ -74,6 +89,8 @@ impl ExchangePolicy {
         match self {
             Self::Webhook { .. } => Duration::from_secs(15),
             Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
+            Self::Connection { .. } => Duration::from_secs(10),
+            Self::Connected { .. } => Duration::from_secs(30),
             Self::Objects { .. } => Duration::from_secs(60),
         }
     }
@@ -82,6 +99,8 @@ impl ExchangePolicy {
         let (method, uri) = (request.method(), request.uri());
         let fits = match self {
             Self::Webhook { .. } | Self::Witness => method == Method::POST && uri.query().is_none(),
+            Self::Connection { .. } => matches!(*method, Method::GET | Method::POST),
+            Self::Connected { .. } => matches!(*method, Method::GET | Method::POST | Method::DELETE),
             Self::Objects { .. } => matches!(*method, Method::GET | Method::HEAD | Method::PUT),
             Self::ClientDocument { allow_private } | Self::ClientKeys { allow_private } => {
                 let port = allow_private || matches!(uri.port_u16(), None | Some(443));
