@@ -5,11 +5,23 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+pub mod authorize;
 pub mod ca;
 pub mod clients;
 pub mod connections;
+pub mod grant;
+pub mod grants;
+pub mod issue;
 pub mod kept;
+pub mod keys;
+pub mod login;
+mod marks;
+pub mod metadata;
 pub mod oauth;
+mod own;
+pub mod refresh;
+mod stripes;
+mod userinfo;
 
 use std::sync::Arc;
 
@@ -27,4 +39,6 @@ pub struct Authority {
     pub issuer: Arc<str>,
     /// What was agreed on at the start.
     pub settings: Arc<oauth::Settings>,
+    /// What issuing remembers between requests: begin with the default.
+    pub issuing: Arc<issue::Issuing>,
 }

@@ -61,6 +61,8 @@ pub type DataKeyId = bartizan_base::Id<kinds::DataKey>;
 pub type DecisionId = bartizan_base::Id<kinds::Decision>;
 /// The erasure of a principal's personal data.
 pub type ErasureId = bartizan_base::Id<kinds::Erasure>;
+/// Id of a family of refresh tokens.
+pub type FamilyId = bartizan_base::Id<kinds::Family>;
 /// What somebody allowed a client or agent to do in their name.
 pub type GrantId = bartizan_base::Id<kinds::Grant>;
 /// An API key.
