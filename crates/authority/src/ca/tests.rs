@@ -1,4 +1,4 @@
-use bartizan_base::SeededRandom;
+use bartizan_base::random::SeededRandom;
 use bartizan_identify::spiffe::{Purpose, SvidError, TrustBundles, verify_x509};
 use bartizan_keys::Sealer;
 use bartizan_secret::Secret;

@@ -17,7 +17,7 @@ const LIMITS: json::Limits = json::Limits { bytes_max: 256 << 10, depth_max: 6, 
 const AUTHORITIES_MAX: usize = 32;
 
 /// A bundle that is not acceptable. Whoever has a last good one keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// Not a set of keys within bounds.
     #[error("not a trust bundle")]

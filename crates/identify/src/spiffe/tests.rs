@@ -1,4 +1,5 @@
-use bartizan_base::{SeededRandom, Timestamp};
+use bartizan_base::Timestamp;
+use bartizan_base::random::SeededRandom;
 use bartizan_jose::testing::ForeignKey;
 use bartizan_jose::{Jws, TokenError};
 use rcgen::{
