@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_api::Mount;
 use bartizan_api::oauth::{Oauth, Visitors};
+use bartizan_api::{ConnectionsDesk, Mount, Published, workloads};
 use bartizan_authority::Authority;
 use bartizan_authority::authorize::{Desk, Person};
 use bartizan_authority::clients::{Fetch, Registry};
+use bartizan_authority::connections::{Connections, Outside};
 use bartizan_authority::login::risk::NoSignals;
 use bartizan_authority::login::{Login, LoginSettings, Visitor};
 use bartizan_authority::metadata::Offered;
@@ -57,7 +58,17 @@ pub(crate) fn mounts(
         endpoints: vec![("jwks_uri", "/oauth/jwks")],
         mutual_tls: config.listeners.client_ca.is_some(),
     };
-    vec![Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(InSession(login)), offered))]
+    let visitors: Arc<dyn Visitors> = Arc::new(InSession(login));
+    let published =
+        Published { issuer: authority.issuer.clone(), certificates: config.listeners.client_ca.is_some() };
+    let outside: Arc<dyn Outside> = upstreams.clone();
+    let connections = Connections::new(authority.clone(), outside, None);
+    let control = authority.control.clone();
+    vec![
+        Arc::new(ConnectionsDesk::new(connections, control, visitors.clone(), published.clone())),
+        workloads(authority.clone(), published),
+        Arc::new(Oauth::new(Arc::new(Desk::new(registry)), visitors, offered)),
+    ]
 }
 
 /// Keeps the authority's signing keys fresh. The first look is over when this returns, so that tokens can be signed.

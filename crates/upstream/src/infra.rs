@@ -128,13 +128,19 @@ impl Upstreams {
         let agent = HeaderValue::from_static(concat!("bartizan/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         let work = async {
-            let answer = self.pool(policy.allow_private()).request(request).await;
+            let answer = self.pool_for(policy, request.uri()).request(request).await;
             let (head, body) = answer.map_err(|e| FetchError::Exchange(Box::new(e)))?.into_parts();
             let body =
                 Limited::new(body, policy.answer_max()).collect().await.map_err(|_| FetchError::Body)?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         tokio::time::timeout(policy.patience(), work).await.map_err(|_| FetchError::Timeout)?
+    }
+
+    /// Under mutual TLS to processes of the house, where that is set up; they are the witnesses.
+    fn pool_for(&self, policy: ExchangePolicy, uri: &http::Uri) -> &crate::send::Pool {
+        let ours = policy == ExchangePolicy::Witness && uri.scheme_str() == Some("https");
+        self.mutual().filter(|_| ours).unwrap_or_else(|| self.pool(policy.allow_private()))
     }
 
     /// Connects to `host` for a protocol that is not HTTP.
