@@ -4,7 +4,7 @@ use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Document, PrincipalId, PrincipalKind, Problem, ReasonCode, RequestExtra, Spec, Target, Tenant,
+    Action, Document, PrincipalId, Problem, ReasonCode, RequestExtra, Spec, Target, Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -252,10 +252,6 @@ fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
         Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
         Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
         Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
-        Spec::Issuer(issuer) => {
-            let principals = issuer.federation.iter().map(|rule| &rule.principal);
-            vec![principals.map(|p| (kind_of(p.kind.entity_type()), &p.name)).collect()]
-        }
         spec => match spec.asset() {
             None => Vec::new(),
             Some((asset, container)) => vec![
@@ -279,23 +275,13 @@ fn kind_of(entity_type: &'static str) -> &'static str {
         "Database" => "database",
         "Table" => "table",
         "Manifest" => "manifest",
-        "User" => "user",
-        "Agent" => "agent",
-        "Workload" => "workload",
         other => other,
     }
-}
-
-const fn is_person(kind: PrincipalKind) -> bool {
-    !matches!(kind, PrincipalKind::Agent | PrincipalKind::Workload)
 }
 
 /// What stands where it means nothing: it must not look as if it did.
 fn misplaced(spec: &Spec) -> Option<&'static str> {
     match spec {
-        Spec::Issuer(issuer) if issuer.federation.iter().any(|r| is_person(r.principal.kind)) => {
-            Some("a rule of federation stands for an agent or a workload, never for a person")
-        }
         Spec::Role(n) | Spec::Environment(n) | Spec::Provider(n) | Spec::Organisation(n)
             if n.organisation.is_some() =>
         {

@@ -61,7 +61,6 @@ impl World {
             subject_kind: PrincipalKind::User,
             acr: BTreeMap::from([("phr".to_owned(), 3), ("phrh".to_owned(), 4)]),
             assurance_cap: 3,
-            federation: Vec::new(),
         };
         let signer = ForeignKey::ed25519("k1", &random).unwrap();
         let identifier = Identifier::new();

@@ -12,7 +12,6 @@ use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
-use crate::federation::FederationRule;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -351,10 +350,6 @@ pub struct IssuerSpec {
     /// The most its word is worth, 0 to 4.
     #[serde(default = "default_acr_cap")]
     pub assurance_cap: u8,
-    /// Which of its identities stand for workloads and agents of ours: platforms such as Kubernetes, CI systems, SPIFFE. The
-    /// issuer of a SPIFFE trust domain is `spiffe://trust.domain`, and its keys are the address of its bundle.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub federation: Vec<FederationRule>,
 }
 
 impl IssuerSpec {

@@ -1,6 +1,6 @@
 //! SPIFFE: workloads that a platform vouches for, by certificate (X.509-SVID) or token (JWT-SVID), under a trust domain whose
-//! keys are known. What is verified here is only which workload it is; who that is in our directory, rules of federation say
-//! ([`bartizan_model::FederationRule`]), or the certificate's own path where the trust domain is ours.
+//! keys are known. What is verified here is only which workload it is; who that is in our directory, rules of federation say, or
+//! what the house kept of the certificate where the trust domain is ours.
 
 mod bundle;
 mod id;

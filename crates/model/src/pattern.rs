@@ -1,76 +1,17 @@
-//! Identities of other platforms that stand for principals of ours: Kubernetes, CI systems, SPIFFE, without a secret of our own
-//! (RFC 7523 as a grant; mutual TLS with an X.509-SVID).
+//! Patterns of subjects of other platforms: Kubernetes, CI systems, SPIFFE.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use bartizan_base::Text;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::Value;
-
-use crate::client::PrincipalRef;
 
 /// The longest subject or pattern, in bytes: a SPIFFE identity has at most as many.
 const SUBJECT_MAX: usize = 2_048;
 
-/// A rule of an issuer: whose identities stand for which principal. Every condition must hold; the first rule that fits counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FederationRule {
-    /// Which subjects: `system:serviceaccount:payments:*`, `repo:acme/app:ref:refs/heads/main`, `spiffe://acme.example/ns/*/sa/api`.
-    /// A `*` stands for one or more characters within one segment; segments end at `/` and `:`.
-    pub subject: SubjectPattern,
-    /// What the token must name as its audience; our own issuer identifier if absent. Of no meaning for certificates.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audience: Option<Text<1024>>,
-    /// Claims that must be there with exactly this value, such as `repository_owner_id` or `kubernetes.io/namespace`. Dots do not
-    /// lead into nested claims, slashes do: `kubernetes.io/namespace` is the member `namespace` of `kubernetes.io`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub claims: BTreeMap<Text<256>, Text<1024>>,
-    /// Who it is here.
-    pub principal: PrincipalRef,
-}
-
-impl FederationRule {
-    /// Whether an identity with this subject and these further claims is meant. The audience is for whoever verifies.
-    #[must_use]
-    pub fn fits(&self, subject: &str, claims: &serde_json::Map<String, Value>) -> bool {
-        let holds = |(path, wanted): (&Text<256>, &Text<1024>)| match claim(claims, path) {
-            Some(Value::String(text)) => **text == **wanted,
-            Some(Value::Number(number)) => number.to_string() == **wanted,
-            Some(Value::Bool(truth)) => truth.to_string() == **wanted,
-            // A list, an object or nothing equals no text.
-            Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => false,
-        };
-        self.subject.matches(subject) && self.claims.iter().all(holds)
-    }
-}
-
-/// The claim at `path`: a member of that very name, or of a member of the name before a slash.
-fn claim<'a>(claims: &'a serde_json::Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(found) = claims.get(path) {
-        return Some(found);
-    }
-    path.match_indices('/').find_map(|(at, _)| {
-        let (head, rest) = path.split_at_checked(at)?;
-        claim(claims.get(head)?.as_object()?, rest.strip_prefix('/')?)
-    })
-}
-
-/// The first rule that fits.
-#[must_use]
-pub fn federated<'a>(
-    rules: &'a [FederationRule],
-    subject: &str,
-    claims: &serde_json::Map<String, Value>,
-) -> Option<&'a FederationRule> {
-    rules.iter().find(|rule| rule.fits(subject, claims))
-}
-
-/// Which subjects a rule is about.
+/// Which subjects are meant: `system:serviceaccount:payments:*`, `repo:acme/app:ref:refs/heads/main`,
+/// `spiffe://acme.example/ns/*/sa/api`. A `*` stands for one or more characters within one segment; segments end at `/` and `:`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectPattern(Box<str>);
 
@@ -207,7 +148,6 @@ impl JsonSchema for SubjectPattern {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn pattern(text: &str) -> SubjectPattern {
         text.parse().unwrap()
@@ -254,30 +194,6 @@ mod tests {
         for bad in ["", "a b", "a\nb", "a**b"] {
             assert_eq!(bad.parse::<SubjectPattern>(), Err(PatternError::Text), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn every_claim_of_a_rule_must_be_there_as_it_says() {
-        let rule: FederationRule = serde_json::from_value(json!({
-            "subject": "repo:acme/app:*",
-            "claims": {"repository_owner_id": "42", "kubernetes.io/namespace": "prod"},
-            "principal": {"kind": "workload", "name": "deployer"},
-        }))
-        .unwrap();
-        let fits = |claims: Value| rule.fits("repo:acme/app:x", claims.as_object().unwrap());
-        assert!(fits(json!({"repository_owner_id": "42", "kubernetes.io": {"namespace": "prod"}})));
-        assert!(fits(json!({"repository_owner_id": 42, "kubernetes.io/namespace": "prod"})));
-        for claims in [
-            json!({}),
-            json!({"repository_owner_id": "42"}),
-            json!({"repository_owner_id": "43", "kubernetes.io": {"namespace": "prod"}}),
-            json!({"repository_owner_id": ["42"], "kubernetes.io": {"namespace": "prod"}}),
-            json!({"repository_owner_id": "42", "kubernetes": {"io": {"namespace": "prod"}}}),
-            json!({"repository_owner_id": "42", "kubernetes.io": "prod"}),
-        ] {
-            assert!(!fits(claims.clone()), "{claims}");
-        }
-        assert!(!rule.fits("repo:acme/other:x", json!({"repository_owner_id": "42"}).as_object().unwrap()));
     }
 
     /// The obvious meaning, by trying everything.
