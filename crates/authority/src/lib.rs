@@ -9,8 +9,10 @@ pub mod authorize;
 pub mod ca;
 pub mod clients;
 pub mod connections;
+pub mod device;
 pub mod grant;
 pub mod grants;
+mod introspect;
 pub mod issue;
 pub mod kept;
 pub mod keys;
@@ -20,6 +22,7 @@ pub mod metadata;
 pub mod oauth;
 mod own;
 pub mod refresh;
+mod revoke;
 mod stripes;
 mod userinfo;
 

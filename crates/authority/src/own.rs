@@ -109,8 +109,3 @@ fn withdrawable(own: &Map<String, Value>) -> Option<(Vec<GrantId>, Option<Family
 fn parsed<T: std::str::FromStr>(text: Option<&str>) -> Option<Option<T>> {
     text.map(|text| text.parse().ok()).map_or(Some(None), |parsed: Option<T>| parsed.map(Some))
 }
-
-/// When a token of these claims ends, at the latest.
-pub(crate) const fn ends(claims: &AccessClaims) -> Timestamp {
-    claims.times.expires
-}

@@ -54,8 +54,13 @@ pub(crate) fn mounts(
     let registry = Arc::new(Registry::new(authority.clone(), fetch));
     let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
     let offered = Offered {
-        grants: [GrantType::RefreshToken].into(),
-        endpoints: vec![("jwks_uri", "/oauth/jwks")],
+        grants: GrantType::ALL.iter().copied().collect(),
+        endpoints: vec![
+            ("jwks_uri", "/oauth/jwks"),
+            ("introspection_endpoint", "/oauth/introspect"),
+            ("revocation_endpoint", "/oauth/revoke"),
+            ("device_authorization_endpoint", "/oauth/device_authorization"),
+        ],
         mutual_tls: config.listeners.client_ca.is_some(),
     };
     let visitors: Arc<dyn Visitors> = Arc::new(InSession(login));

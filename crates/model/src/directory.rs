@@ -12,6 +12,7 @@ use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
+use crate::federation::FederationSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -97,6 +98,8 @@ pub enum Spec {
     Client(ClientSpec),
     /// Where people can connect external accounts.
     ConnectionProvider(ConnectionProviderSpec),
+    /// A rule by which another issuer's word becomes a token of ours.
+    Federation(FederationSpec),
     /// A server of tools.
     ToolServer(AssetSpec),
     /// A tool of a tool server.
@@ -443,6 +446,7 @@ impl Spec {
             Self::Device(_) => "device",
             Self::Client(_) => "client",
             Self::ConnectionProvider(_) => "connection_provider",
+            Self::Federation(_) => "federation",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
             Self::Corpus(_) => "corpus",
@@ -483,6 +487,7 @@ impl Spec {
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
             Self::ConnectionProvider(_) => "ConnectionProvider",
+            Self::Federation(_) => "Federation",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",
             Self::Corpus(_) => "Corpus",

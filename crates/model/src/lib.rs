@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod directory;
 mod extras;
 pub mod fact;
+pub mod federation;
 pub mod label;
 pub mod obligation;
 pub mod pattern;
@@ -37,6 +38,7 @@ pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClien
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
+pub use federation::{FederatedSubject, FederatedToken, FederationSpec};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use pattern::{PatternError, SubjectPattern};

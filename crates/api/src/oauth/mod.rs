@@ -6,6 +6,7 @@ mod register;
 #[cfg(test)]
 mod tests;
 mod token;
+mod tokens;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -53,6 +54,9 @@ const PATHS: &[&str] = &[
     "/oauth/jwks",
     "/oauth/authorize",
     "/oauth/par",
+    "/oauth/introspect",
+    "/oauth/revoke",
+    "/oauth/device_authorization",
     "/oauth/token",
     "/oauth/userinfo",
     "/oauth/register",
@@ -78,6 +82,9 @@ impl Oauth {
             }
             ("/oauth/authorize", &Method::GET | &Method::POST) => Ok(self.authorize(arrived).await),
             ("/oauth/par", &Method::POST) => self.push(arrived).await,
+            ("/oauth/introspect", &Method::POST) => self.introspect(arrived).await,
+            ("/oauth/revoke", &Method::POST) => self.revoke(arrived).await,
+            ("/oauth/device_authorization", &Method::POST) => self.begin_device(arrived).await,
             ("/oauth/token", &Method::POST) => self.token(arrived).await,
             ("/oauth/userinfo", &Method::GET | &Method::POST) => self.userinfo(arrived).await,
             ("/oauth/register", &Method::POST) => self.register(arrived).await,

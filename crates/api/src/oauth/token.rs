@@ -31,12 +31,10 @@ impl Oauth {
         let given = match grant {
             GrantType::AuthorizationCode => grant::code(authority, &client, &form).await?,
             GrantType::RefreshToken => grant::refresh(authority, &client, &form).await?,
-            _ => {
-                return Err(OauthError::new(
-                    OauthCode::UnsupportedGrantType,
-                    "grant_type is none of those offered",
-                ));
-            }
+            GrantType::ClientCredentials => grant::client_credentials(authority, &client, &form).await?,
+            GrantType::TokenExchange => grant::exchange(authority, &client, &form).await?,
+            GrantType::DeviceCode => grant::device(authority, &client, &form).await?,
+            GrantType::JwtBearer => grant::jwt_bearer(self.desk.registry(), &client, &form).await?,
         };
         Ok(answer::secret(&given.to_json()))
     }
@@ -73,12 +71,14 @@ impl Oauth {
     }
 
     /// Addresses that tokens are asked for, in the spelling of the house (RFC 8707).
-    fn spelled(&self, form: Form) -> Result<Form, OauthError> {
+    pub(super) fn spelled(&self, form: Form) -> Result<Form, OauthError> {
         let authority = self.desk.registry().authority();
         let unknown = || OauthError::new(OauthCode::InvalidTarget, "a resource is unknown");
         let pairs = form.pairs().map(|(name, value)| {
             let value = match name {
-                "resource" if !value.is_empty() => authority.resource(value).ok_or_else(unknown)?,
+                "resource" | "audience" if !value.is_empty() => {
+                    authority.resource(value).ok_or_else(unknown)?
+                }
                 _ => value,
             };
             Ok((name.to_owned(), value.to_owned()))
@@ -88,7 +88,7 @@ impl Oauth {
 }
 
 /// The parameters of a request that holds none in its address: what stands there ends up in logs.
-fn body(arrived: &Arrived) -> Result<Form, OauthError> {
+pub(super) fn body(arrived: &Arrived) -> Result<Form, OauthError> {
     if arrived.head.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(OauthError::request("parameters stand in the body, not in the address"));
     }

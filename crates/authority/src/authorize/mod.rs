@@ -23,6 +23,7 @@ use bartizan_store::Change;
 use serde_json::{Value, json};
 
 pub use answer::Answer;
+pub(crate) use consent::meaning;
 pub(crate) use details::TYPES as DETAIL_TYPES;
 pub(crate) use pending::Code;
 use pending::{Pending, give_code};

@@ -47,7 +47,7 @@ pub(super) fn requested(pem: &str) -> Result<PublicKey, RequestError> {
     let key = read.public_key;
     let kinds = [(&PKCS_ECDSA_P256_SHA256, 65), (&PKCS_ECDSA_P384_SHA384, 97), (&PKCS_ED25519, 32)];
     // The length too: what signed may be said to be of another curve than the key is.
-    let known = kinds.iter().any(|(kind, len)| key.algorithm() == **kind && key.der_bytes().len() == *len);
+    let known = kinds.iter().any(|(kind, len)| key.algorithm() == *kind && key.der_bytes().len() == *len);
     if known { Ok(key) } else { Err(RequestError::Key) }
 }
 

@@ -113,7 +113,7 @@ impl Authority {
                 return Err(invalid(format!("{LIVING_MAX} of its certificates are alive already")));
             }
             let (roots, mut changes) = self.roots_at(tenant, id.domain(), now).await?;
-            let signer = root::signer(&roots, now).ok_or(ReasonCode::Internal)?;
+            let signer = root::signer(&roots, now).ok_or_else(|| Problem::new(ReasonCode::Internal))?;
             let crt = CertificateId::new(now, &*self.control.random);
             let signing = signer.open(tenant, &self.control.sealer).map_err(broken)?;
             let ends = now.saturating_add(life);
@@ -197,7 +197,7 @@ impl Authority {
                 let found = find::<Issued>(&*self.rows, &row_id(&thumbprint), now).await.map_err(failed)?;
                 let held = found
                     .filter(|held| held.tenant == *tenant && held.value.principal.id == own)
-                    .ok_or(ReasonCode::NotFound)?;
+                    .ok_or_else(|| Problem::new(ReasonCode::NotFound))?;
                 Ok((vec![held.remove()], ()))
             })
             .await
@@ -297,6 +297,6 @@ fn broken(error: impl std::error::Error + 'static) -> Problem {
 }
 
 /// The name under which a root's key is sealed.
-fn sealed_name(id: CertificateId) -> Result<Name, bartizan_base::TextError> {
+fn sealed_name(id: CertificateId) -> Result<Name, bartizan_base::text::TextError> {
     format!("certificate-authority/{id}").parse()
 }

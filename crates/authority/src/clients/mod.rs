@@ -18,6 +18,7 @@ use bartizan_store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use authenticate::HoldError;
 pub use authenticate::Request;
 pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
 pub(crate) use once::use_up;
@@ -48,6 +49,9 @@ pub struct Client {
     pub scopes: BTreeSet<String>,
     /// The addresses it may have tokens for; empty for all that the authority issues for.
     pub resources: BTreeSet<String>,
+    /// The addresses that it answers at.
+    #[serde(default)]
+    pub serves: BTreeSet<String>,
     /// How it proves what it is.
     pub authentication: Authentication,
     /// Who it is when it acts for itself.
@@ -181,6 +185,12 @@ impl Client {
     #[must_use]
     pub const fn is_identified(&self) -> bool {
         matches!(self.origin, Origin::Declared) && !self.is_public()
+    }
+
+    /// Whether tokens for `resource` are for it.
+    #[must_use]
+    pub fn is_at(&self, resource: &str) -> bool {
+        self.serves.contains(resource)
     }
 
     /// Whether it may come to tokens by `grant`.

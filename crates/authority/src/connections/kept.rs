@@ -189,7 +189,7 @@ fn seal_opt(
 }
 
 fn name(place: &str) -> Result<Name, Problem> {
-    format!("connection/{place}").parse().map_err(|_| ReasonCode::Internal.into())
+    format!("connection/{place}").parse().map_err(|_| Problem::new(ReasonCode::Internal))
 }
 
 /// Seals a secret for one place.

@@ -234,11 +234,9 @@ impl Connections {
         let id = Digest::of(state.expose().as_bytes()).to_string();
         let authority = &self.authority;
         // Used up first and by itself, so that whatever follows can be tried only once.
-        let used = authority.control.change_with(
-            caller,
-            Action::ConnectionChange,
-            &("answer", &id),
-            async |_, tenant| {
+        let ask = ("answer", &id);
+        let used =
+            authority.control.change_with(caller, Action::ConnectionChange, &ask, async |_, tenant| {
                 let person = person(caller)?;
                 let found = find::<Connecting>(&*authority.rows, &id, now).await.map_err(failed)?;
                 // An answer in somebody else's browser connects nothing (attacks 9 and 42): neither theirs to ours nor ours to theirs.
@@ -246,8 +244,7 @@ impl Connections {
                     .filter(|held| held.tenant == *tenant && held.value.user.id == person.id)
                     .ok_or_else(|| Problem::from(ConnectError::State))?;
                 Ok((vec![held.remove()], held.value))
-            },
-        );
+            });
         let waiting = used.await?.value;
         let work = async |view: &View, tenant: &Tenant| {
             let spec = provider(view, tenant, &waiting.provider)?;
@@ -285,7 +282,8 @@ impl Connections {
             .control
             .read_with(caller, Action::GrantList, &"connections", async |_, tenant| {
                 let person = person(caller)?;
-                let all = find_of::<Connection>(&*authority.rows, tenant, &owner(&person), LISTED_MAX, now);
+                let own = owner(&person);
+                let all = find_of::<Connection>(&*authority.rows, tenant, &own, LISTED_MAX, now);
                 Ok(all.await.map_err(failed)?.into_iter().map(|held| held.value.view()).collect())
             })
             .await
@@ -304,7 +302,7 @@ impl Connections {
             let found = find::<Connection>(&*authority.rows, &id.to_string(), now).await.map_err(failed)?;
             let held = found
                 .filter(|held| held.tenant == *tenant && held.value.user.id == person.id)
-                .ok_or(ReasonCode::NotFound)?;
+                .ok_or_else(|| Problem::new(ReasonCode::NotFound))?;
             let ended = self.end_outside(view, tenant, &held.value).await;
             Ok((vec![held.remove()], ended))
         };

@@ -151,7 +151,7 @@ impl Connections {
         let work = async |view: &View, tenant: &Tenant| {
             let found =
                 find::<Connection>(&*self.authority.rows, &id.to_string(), now).await.map_err(failed)?;
-            let held = found.ok_or(ReasonCode::ConnectionNeeded)?;
+            let held = found.ok_or_else(|| Problem::new(ReasonCode::ConnectionNeeded))?;
             match self.next(view, tenant, &held.value, now).await {
                 Ok(next) => Ok((vec![held.replace(&next).map_err(failed)?], Ok(next))),
                 // The provider has ended it: nobody tries again with what is dead.

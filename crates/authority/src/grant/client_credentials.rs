@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bartizan_base::{Name, Timestamp};
-use bartizan_model::{Assurance, AssuranceLevel, GrantType, Principal, ReasonCode};
+use bartizan_model::{Assurance, AssuranceLevel, GrantType, Principal, PrincipalRef, Tenant};
 use bartizan_store::State;
 
 use crate::Authority;
@@ -21,17 +21,17 @@ pub async fn client_credentials(
     form: &Form,
 ) -> Result<TokenAnswer, OauthError> {
     // Nothing is counted or used up, so nobody waits for anybody.
-    authority
-        .issue_for("", async || {
-            let view = authority.control.house.view(&authority.settings.tenant)?;
-            let rights = own_rights(authority, &view.state, client, authority.control.clock.now())?;
-            Issue::new(GrantType::ClientCredentials, client, rights)?.asked(form)
-        })
-        .await
+    authority.issue_for("", || Box::pin(for_itself(authority, client, form))).await
+}
+
+async fn for_itself(authority: &Authority, client: &Authenticated, form: &Form) -> Result<Issue, OauthError> {
+    let view = authority.control.house.view(&authority.settings.tenant)?;
+    let rights = own_rights(authority, &view.state, client, authority.control.clock.now())?;
+    Issue::new(GrantType::ClientCredentials, client, rights)?.asked(form)
 }
 
 /// What a client may do as the principal that it is.
-pub(super) fn own_rights(
+pub(crate) fn own_rights(
     authority: &Authority,
     state: &State,
     authenticated: &Authenticated,
@@ -67,18 +67,20 @@ pub(super) fn own_rights(
 
 /// Who a client is when it acts for itself.
 pub(super) fn principal(state: &State, client: &Client) -> Option<Principal> {
-    let named = client.principal.as_ref()?;
-    let found = state.documents.iter().find(|(tenant, document, _)| {
-        *tenant == client.tenant
-            && document.name == named.name
-            && document.spec.principal_kind() == Some(named.kind)
+    principal_of(state, &client.tenant, client.principal.as_ref()?)
+}
+
+/// The principal of that kind and name.
+pub(crate) fn principal_of(state: &State, tenant: &Tenant, named: &PrincipalRef) -> Option<Principal> {
+    let found = state.documents.iter().find(|(owner, document, _)| {
+        owner == tenant && document.name == named.name && document.spec.principal_kind() == Some(named.kind)
     });
     let (_, document, _) = found?;
     Some(Principal { kind: named.kind, name: named.name.clone(), id: document.principal? })
 }
 
 /// The addresses that a client may have tokens for.
-pub(super) fn resources(authority: &Authority, client: &Client) -> BTreeSet<String> {
+pub(crate) fn resources(authority: &Authority, client: &Client) -> BTreeSet<String> {
     let all = &authority.settings.resources;
     if client.resources.is_empty() { all.clone() } else { &client.resources & all }
 }
@@ -86,9 +88,4 @@ pub(super) fn resources(authority: &Authority, client: &Client) -> BTreeSet<Stri
 /// Scopes that are about what is done, not about who somebody is.
 fn without_identity(scopes: &BTreeSet<String>) -> BTreeSet<String> {
     scopes.iter().filter(|scope| !IDENTITY.contains(&scope.as_str())).cloned().collect()
-}
-
-/// A client that is refused because the house cannot tell who it is.
-pub(super) fn unknown() -> OauthError {
-    OauthError::grant().because(ReasonCode::CredentialUnknown)
 }

@@ -10,21 +10,21 @@ use std::collections::BTreeSet;
 
 use bartizan_base::Timestamp;
 use bartizan_control::View;
-use bartizan_model::{Action, GrantType, Principal, PrincipalKind, ReasonCode, Tenant};
+use bartizan_model::{GrantType, Principal, PrincipalKind, ReasonCode};
 
-use super::client_credentials::{principal, resources};
+use super::client_credentials::principal;
 use crate::Authority;
 use crate::clients::Authenticated;
 use crate::grants::is_alive;
-use crate::issue::{BoundTo, Issue, Rights, Root, one_resource};
+use crate::issue::{Issue, NarrowError, Rights, Root, one_resource};
 use crate::kept::{Grant, Held, find, find_of, owner};
 use crate::oauth::{Form, IDENTITY, OauthCode, OauthError, TokenAnswer, parse_scope};
 use crate::own::Own;
 
 /// The type of access tokens (RFC 8693, 3).
-pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// The same, said of a JWT.
-pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The most grants of one person that are looked at.
 const GRANTS_MAX: usize = 1_000;
@@ -40,14 +40,10 @@ pub async fn exchange(
 ) -> Result<TokenAnswer, OauthError> {
     // Uses of one person's grants are counted one after the other.
     let what = form.get("subject_token").map(|token| bartizan_base::Digest::of(token.as_bytes()).to_string());
-    authority.issue_for(&what.unwrap_or_default(), async || exchanged(authority, client, form).await).await
+    authority.issue_for(&what.unwrap_or_default(), || Box::pin(exchanged(authority, client, form))).await
 }
 
-async fn exchanged(
-    authority: &Authority,
-    client: &Authenticated,
-    form: &Form,
-) -> Result<Issue, OauthError> {
+async fn exchanged(authority: &Authority, client: &Authenticated, form: &Form) -> Result<Issue, OauthError> {
     let now = authority.control.clock.now();
     let view = authority.control.house.view(&authority.settings.tenant)?;
     let wanted = form.get("requested_token_type").unwrap_or(ACCESS_TOKEN);
@@ -66,19 +62,20 @@ async fn exchanged(
         if may_act.is_some() || subject.client != client.client.id {
             return Err(refuse("nobody is named who would act"));
         }
-        let from = reaching(origin, &target, &held_grants, None);
+        let from = reaching(origin, &target, &held_grants, None)?;
         return finish(client, from, scopes, &target, None);
     };
     if let Some(may) = may_act {
         // It goes to the one that it names, and no further.
-        if may.sub != actor.id.to_string() || may.iss.as_deref().is_some_and(|iss| *iss != *authority.issuer) {
+        if may.sub != actor.id.to_string() || may.iss.as_deref().is_some_and(|iss| *iss != *authority.issuer)
+        {
             return Err(refuse("the token lets another party act"));
         }
-        let from = reaching(origin, &target, &held_grants, None);
+        let from = reaching(origin, &target, &held_grants, None)?;
         return finish(client, from, scopes, &target, Some((actor, None)));
     }
     let grant = allowed(authority, client, origin.get(), (&actor, scopes.as_ref(), &target), now).await?;
-    let from = reaching(origin, &target, &held_grants, Some(&grant.value));
+    let from = reaching(origin, &target, &held_grants, Some(&grant.value))?;
     finish(client, from, scopes, &target, Some((actor, Some(&grant.value))))
 }
 
@@ -101,7 +98,7 @@ fn token(
     }
     let own = authority.own(view, text)?.ok_or_else(|| refuse("the token is unknown, or over"))?;
     // Services are named by the addresses that tokens are for.
-    let audience = client.proven && client.client.serves(&own.audience);
+    let audience = client.proven && client.client.is_at(&own.audience);
     let holder = own.client == client.client.id && holds(&own.rights, client);
     if audience || holder { Ok(own) } else { Err(refuse("the token is somebody else's")) }
 }
@@ -154,14 +151,8 @@ async fn allowed(
     (actor, scopes, target): (&Principal, Option<&BTreeSet<String>>, &str),
     now: Timestamp,
 ) -> Result<Held<Grant>, OauthError> {
-    let given = find_of::<Grant>(
-        &*authority.rows,
-        &rights.tenant,
-        &owner(&rights.subject),
-        GRANTS_MAX,
-        now,
-    )
-    .await?;
+    let given =
+        find_of::<Grant>(&*authority.rows, &rights.tenant, &owner(&rights.subject), GRANTS_MAX, now).await?;
     let fits = |held: &Held<Grant>| {
         let grant = &held.value;
         grant.agent.as_ref().is_some_and(|agent| agent.id == actor.id)
@@ -171,33 +162,40 @@ async fn allowed(
             && grant.resources.contains(target)
             && scopes.is_none_or(|asked| asked.is_subset(&grant.scopes))
     };
-    given
-        .into_iter()
-        .filter(fits)
-        .max_by_key(|held| held.value.ends)
-        .ok_or_else(|| OauthError::new(OauthCode::AccessDenied, "the person has not allowed it").because(ReasonCode::Forbidden))
+    given.into_iter().filter(fits).max_by_key(|held| held.value.ends).ok_or_else(|| {
+        OauthError::new(OauthCode::AccessDenied, "the person has not allowed it")
+            .because(ReasonCode::Forbidden)
+    })
 }
 
 /// The token's rights at the address that is asked for. They reach it where the token is for it, or where the grant that the
-/// token comes from holds for it and so does the one by which the actor may act; otherwise they stay as they are.
+/// token comes from holds for it and so does the one by which the actor may act; otherwise they stay as they are. Where that
+/// one is for exact things only, so are they.
 fn reaching(
     origin: &Rights,
     target: &str,
     grants: &[Held<Grant>],
     by: Option<&Grant>,
-) -> Rights {
-    let root = origin.get();
+) -> Result<Rights, OauthError> {
+    let mut root = origin.get().clone();
     let newest = root.grants.first();
-    let comes_from = grants.iter().find(|held| Some(held.value.id) == newest);
-    let reaches = comes_from.is_some_and(|held| held.value.resources.contains(target))
-        && by.is_none_or(|grant| grant.resources.contains(target));
-    // A token that nobody's grant is behind is a client's own; where it reaches is the client's matter.
-    if root.resources.contains(target) || !reaches {
-        return origin.clone();
+    let comes_from = grants.iter().find(|held| Some(&held.value.id) == newest);
+    if comes_from.is_some_and(|held| held.value.resources.contains(target))
+        && by.is_none_or(|grant| grant.resources.contains(target))
+    {
+        root.resources = BTreeSet::from([target.to_owned()]);
     }
-    let mut root = root.clone();
-    root.resources = BTreeSet::from([target.to_owned()]);
-    Rights::root(root)
+    if let Some(grant) = by.filter(|grant| !grant.details.is_empty()) {
+        if root.details.is_empty() {
+            root.details.clone_from(&grant.details);
+        } else {
+            root.details.retain(|detail| grant.details.contains(detail));
+            if root.details.is_empty() {
+                return Err(NarrowError::Details.into());
+            }
+        }
+    }
+    Ok(Rights::root(root))
 }
 
 fn finish(
@@ -217,9 +215,6 @@ fn finish(
             rights = rights.by(actor)?;
             if let Some(grant) = grant {
                 rights = rights.scoped_within(&grant.scopes).until(grant.ends).under(grant.id);
-                if !grant.details.is_empty() {
-                    rights = rights.detailed_within(&grant.details)?;
-                }
             }
         }
         if let Some(scopes) = scopes {
