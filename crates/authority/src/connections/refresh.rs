@@ -115,9 +115,7 @@ impl Connections {
         let view = control.house.view(tenant)?;
         // As the provider is declared now: switched off, or moved elsewhere, what was given is of no use.
         let spec = provider(&view, tenant, &held.provider)?;
-        let moved = spec.issuer.as_ref().is_some_and(|issuer| *issuer != held.sent.server.issuer)
-            || !super::outside::is_within(&spec.resource, &held.sent.resource);
-        if moved {
+        if moved(&spec, held) {
             return Err(ReasonCode::ConnectionNeeded.into());
         }
         // Dead with the person: disabled, or everything that they were issued declared dead since.
@@ -157,9 +155,16 @@ impl Connections {
                 // The provider has ended it: nobody tries again with what is dead.
                 Err(ConnectError::Refused(code)) if code == "invalid_grant" => {
                     let over = Connection { over: true, renewing: None, ..held.value.clone() };
-                    Ok((vec![held.replace(&over).map_err(failed)?], Err(ReasonCode::ConnectionNeeded)))
+                    Ok((
+                        vec![held.replace(&over).map_err(failed)?],
+                        Err(Problem::new(ReasonCode::ConnectionNeeded)),
+                    ))
                 }
-                Err(error) => Err(Problem::from(error)),
+                // Whoever comes next may try at once.
+                Err(error) => {
+                    let free = Connection { renewing: None, ..held.value.clone() };
+                    Ok((vec![held.replace(&free).map_err(failed)?], Err(Problem::from(error))))
+                }
             }
         };
         let ask = ("renewed", id);
@@ -181,9 +186,7 @@ impl Connections {
         let spec = provider(view, tenant, &held.provider).map_err(|_| ConnectError::Client)?;
         let client = self.client(view, tenant, &spec, &held.sent.server).map_err(|_| ConnectError::Client)?;
         // A refresh token is the client's that it was given to, and of the issuer that gave it.
-        let same = client.id == held.sent.client_id
-            && spec.issuer.as_ref().is_none_or(|issuer| *issuer == held.sent.server.issuer);
-        if !same {
+        if client.id != held.sent.client_id || moved(&spec, held) {
             return Err(ConnectError::Issuer);
         }
         let token = held.refresh(control, tenant).map_err(|_| ConnectError::Client)?;
@@ -211,6 +214,12 @@ impl Connections {
             expires: held.connected.saturating_add(LIFE),
         }
     }
+}
+
+/// Whether the provider is now declared to be elsewhere: what was given there is of no use.
+fn moved(spec: &ConnectionProviderSpec, held: &Connection) -> bool {
+    spec.issuer.as_ref().is_some_and(|issuer| *issuer != held.sent.server.issuer)
+        || !super::outside::is_within(&spec.resource, &held.sent.resource)
 }
 
 /// Whether a token is to be renewed before it is used: it ends soon, and there is something to renew it with.
