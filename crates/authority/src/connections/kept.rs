@@ -58,11 +58,11 @@ pub struct Connection {
     /// What it may be used for there.
     pub scopes: BTreeSet<String>,
     /// Sealed.
-    access: String,
+    pub(super) access: String,
     /// When the access token ends.
     pub access_ends: Option<Timestamp>,
     /// Sealed.
-    refresh: Option<String>,
+    pub(super) refresh: Option<String>,
     /// When it was connected.
     pub connected: Timestamp,
     /// When its tokens were last renewed.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bartizan_base::{Name, Timestamp};
 use bartizan_control::{Stopped, View};
 use bartizan_identify::{Caller, Proof, Scopes};
-use bartizan_model::{Action, Binding, ConnectionId, PrincipalKind, Problem, ReasonCode, Risk, Tenant};
+use bartizan_model::{
+    Action, Binding, ConnectionId, ConnectionProviderSpec, PrincipalKind, Problem, ReasonCode, Risk, Tenant,
+};
 use bartizan_upstream::Released;
 
 use super::{ConnectError, Connection, Connections, LIFE, failed, flow, provider};

@@ -11,26 +11,26 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use serde_json::{Value, json};
 
-pub const RESOURCE: &str = "https://tools.example/mcp";
-pub const ISSUER: &str = "https://as.example/tenant";
-pub const CLIENT_SECRET: &str = "our-secret-at-the-provider";
+pub(crate) const RESOURCE: &str = "https://tools.example/mcp";
+pub(crate) const ISSUER: &str = "https://as.example/tenant";
+pub(crate) const CLIENT_SECRET: &str = "our-secret-at-the-provider";
 
 /// What it says and does; each test changes what it is about.
 #[derive(Debug)]
-pub struct Habits {
-    pub resource: Value,
-    pub metadata: Value,
+pub(crate) struct Habits {
+    pub(crate) resource: Value,
+    pub(crate) metadata: Value,
     /// Addresses that answer beside the true ones.
-    pub extra: BTreeMap<String, Value>,
+    pub(crate) extra: BTreeMap<String, Value>,
     /// Whether a refresh token that is used twice ends everything.
-    pub rotates: bool,
-    pub expires_in: u64,
+    pub(crate) rotates: bool,
+    pub(crate) expires_in: u64,
 }
 
 #[derive(Debug)]
-pub struct Provider {
-    pub habits: Mutex<Habits>,
-    pub asked: Mutex<Vec<(String, String)>>,
+pub(crate) struct Provider {
+    pub(crate) habits: Mutex<Habits>,
+    pub(crate) asked: Mutex<Vec<(String, String)>>,
     alive: Mutex<BTreeSet<String>>,
     dead: Mutex<bool>,
     count: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub fn new(clock: Arc<ManualClock>) -> Self {
+    pub(crate) fn new(clock: Arc<ManualClock>) -> Self {
         let metadata = json!({
             "issuer": ISSUER,
             "authorization_endpoint": "https://as.example/authorize",
@@ -60,22 +60,22 @@ impl Provider {
         }
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut Habits)) {
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Habits)) {
         change(&mut self.habits.lock().unwrap());
     }
 
     /// How often an address was asked for.
-    pub fn count(&self, end: &str) -> usize {
+    pub(crate) fn count(&self, end: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|(address, _)| address.ends_with(end)).count()
     }
 
     /// The last body that was sent there.
-    pub fn last(&self, end: &str) -> String {
+    pub(crate) fn last(&self, end: &str) -> String {
         let asked = self.asked.lock().unwrap();
         asked.iter().rfind(|(address, _)| address.ends_with(end)).unwrap().1.clone()
     }
 
-    pub fn alive(&self) -> usize {
+    pub(crate) fn alive(&self) -> usize {
         self.alive.lock().unwrap().len()
     }
 
@@ -122,7 +122,7 @@ impl Provider {
     }
 }
 
-pub fn field(body: &str, name: &str) -> String {
+pub(crate) fn field(body: &str, name: &str) -> String {
     let pair = body.split('&').find_map(|pair| pair.split_once('=').filter(|(n, _)| *n == name));
     pair.map(|(_, value)| value.to_owned()).unwrap_or_default()
 }

@@ -69,6 +69,10 @@ impl House for TestHouse {
         proof.caller(&directory, self.clock.now())
     }
 
+    fn proof_nonce(&self) -> Option<String> {
+        None
+    }
+
     fn view(&self, _: &Tenant) -> Result<View, ReasonCode> {
         let state = self.state.lock().unwrap().clone();
         let documents: Vec<Document> = state.documents.iter().map(|(_, d, _)| d.clone()).collect();
@@ -147,12 +151,12 @@ impl Couriers for Nothing {
     }
 }
 
-pub struct World {
-    pub authority: Authority,
-    pub connections: Connections,
-    pub provider: Arc<Provider>,
-    pub clock: Arc<ManualClock>,
-    pub store: MemoryStore,
+pub(crate) struct World {
+    pub(crate) authority: Authority,
+    pub(crate) connections: Connections,
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: MemoryStore,
     house: Arc<TestHouse>,
     _folder: tempfile::TempDir,
 }
@@ -163,7 +167,7 @@ fn document(name: &'static str, spec: Value, random: &SeededRandom) -> (Tenant, 
     (Tenant::default_tenant(), Document { name: Name::literal(name), principal, spec })
 }
 
-pub fn provider_spec() -> Value {
+pub(crate) fn provider_spec() -> Value {
     json!({
         "kind": "connection_provider",
         "resource": crate::provider::RESOURCE,
@@ -173,7 +177,7 @@ pub fn provider_spec() -> Value {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let random = SeededRandom::new(7);
         let clock = Arc::new(ManualClock::at(Timestamp::parse_rfc3339("2026-11-21T12:00:00Z").unwrap()));
@@ -245,11 +249,11 @@ impl World {
         world
     }
 
-    pub fn advance(&self, seconds: u64) {
+    pub(crate) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    pub async fn declare(&self, name: &'static str, spec: Value) {
+    pub(crate) async fn declare(&self, name: &'static str, spec: Value) {
         let document = Document {
             name: Name::literal(name),
             principal: None,
@@ -258,7 +262,12 @@ impl World {
         self.authority.control.apply_documents(&self.user("root"), &[document]).await.unwrap();
     }
 
-    pub fn proof(&self, kind: PrincipalKind, name: &'static str, agent: Option<&'static str>) -> Proof {
+    pub(crate) fn proof(
+        &self,
+        kind: PrincipalKind,
+        name: &'static str,
+        agent: Option<&'static str>,
+    ) -> Proof {
         let actors = agent.into_iter().map(|name| Actor {
             kind: PrincipalKind::Agent,
             name: Name::literal(name),
@@ -282,20 +291,20 @@ impl World {
         }
     }
 
-    pub fn prove(&self, proof: &Proof) -> Result<Caller, ReasonCode> {
+    pub(crate) fn prove(&self, proof: &Proof) -> Result<Caller, ReasonCode> {
         self.house.prove(proof).map_err(|(_, reason)| reason)
     }
 
-    pub fn user(&self, name: &'static str) -> Caller {
+    pub(crate) fn user(&self, name: &'static str) -> Caller {
         self.prove(&self.proof(PrincipalKind::User, name, None)).unwrap()
     }
 
-    pub fn through(&self, name: &'static str, agent: &'static str) -> Caller {
+    pub(crate) fn through(&self, name: &'static str, agent: &'static str) -> Caller {
         self.prove(&self.proof(PrincipalKind::User, name, Some(agent))).unwrap()
     }
 
     /// Everything that is kept, as text.
-    pub async fn kept(&self) -> String {
+    pub(crate) async fn kept(&self) -> String {
         use bartizan_store::{RowKind, Rows as _};
         let mut out = format!("{:?}", load(&self.store).await);
         for kind in RowKind::ALL {
