@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bartizan_identify::{PeerCertificate, Place, Presented};
-use bartizan_model::{Problem, ReasonCode};
+use bartizan_control::{Control, Stopped};
+use bartizan_identify::{Caller, PeerCertificate, Place, Presented};
+use bartizan_model::{Problem, ReasonCode, Tenant};
 use bartizan_wire::{Challenge, ProtectedResource, RESOURCE_METADATA};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts as Head;
@@ -63,6 +64,25 @@ pub(crate) fn presented(published: Option<&Published>, head: &Head) -> Result<Pr
         }
     };
     Presented::at(values(AUTHORIZATION), values(HeaderName::from_static("x-api-key")), values(PROOF), place)
+}
+
+/// Who asks. That somebody could not be identified is recorded.
+pub(crate) async fn identify(
+    control: &Control,
+    published: Option<&Published>,
+    head: &Head,
+) -> Result<Caller, Stopped> {
+    let presented = match presented(published, head) {
+        Ok(presented) => presented,
+        Err(reason) => {
+            let nobody = Caller::anonymous(Tenant::default_tenant());
+            return Err(control.refuse_caller(&nobody, reason).await);
+        }
+    };
+    match control.house.identify(&presented).await {
+        Ok(caller) => Ok(caller),
+        Err((caller, reason)) => Err(control.refuse_caller(&caller, reason).await),
+    }
 }
 
 /// Says in an answer how to authenticate, where that is what is missing.

@@ -437,19 +437,7 @@ impl Api {
     }
 
     async fn identify(&self, head: &Head) -> Result<Caller, Stopped> {
-        let presented = match door::presented(self.published.as_ref(), head) {
-            Ok(presented) => presented,
-            Err(reason) => {
-                return Err(self
-                    .control
-                    .refuse_caller(&Caller::anonymous(Tenant::default_tenant()), reason)
-                    .await);
-            }
-        };
-        match self.control.house.identify(&presented).await {
-            Ok(caller) => Ok(caller),
-            Err((caller, reason)) => Err(self.control.refuse_caller(&caller, reason).await),
-        }
+        door::identify(&self.control, self.published.as_ref(), head).await
     }
 
     async fn claim(&self, body: &[u8]) -> Result<Answer, Stopped> {
@@ -623,7 +611,7 @@ where
     if bytes.is_empty() || json { Ok(bytes) } else { Err(Problem::new(ReasonCode::MediaTypeUnsupported)) }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     json::parse_as(body, LIMITS).map_err(|error| {
         let reason = match &error {
             json::JsonError::DuplicateKey(_) => ReasonCode::JsonDuplicateKey,
@@ -635,7 +623,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-fn plain(status: u16, value: &Value) -> Answer {
+pub(crate) fn plain(status: u16, value: &Value) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(value.to_string())));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -643,7 +631,7 @@ fn plain(status: u16, value: &Value) -> Answer {
     answer
 }
 
-fn given<T>(done: &Done<T>, value: &Value) -> Answer {
+pub(crate) fn given<T>(done: &Done<T>, value: &Value) -> Answer {
     let mut answer = plain(200, value);
     mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
     mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
@@ -681,7 +669,7 @@ fn file(done: Done<LogFile>) -> Answer {
     answer
 }
 
-fn same<T: Serialize>(done: &Done<T>) -> Answer {
+pub(crate) fn same<T: Serialize>(done: &Done<T>) -> Answer {
     given(done, &serde_json::to_value(&done.value).unwrap_or(Value::Null))
 }
 
@@ -698,7 +686,7 @@ fn created(done: &Done<CreatedKey>) -> Answer {
     given(done, &key(&done.value))
 }
 
-fn told(stopped: &Stopped) -> Answer {
+pub(crate) fn told(stopped: &Stopped) -> Answer {
     let problem = &stopped.problem;
     let mut answer = plain(
         problem.reason.status(),

@@ -42,7 +42,7 @@ pub struct Held<T> {
 
 impl<T: Kept> Held<T> {
     /// The row as what it is.
-    fn read(row: Row) -> Result<Self, StoreError> {
+    pub(crate) fn read(row: Row) -> Result<Self, StoreError> {
         let value = serde_json::from_str(&row.body)
             .map_err(|e| StoreError::Corrupt(format!("a {}: {e}", row.kind.name())))?;
         Ok(Self { tenant: row.tenant, id: row.id, version: row.version, value })

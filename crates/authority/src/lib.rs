@@ -6,7 +6,9 @@
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
 pub mod authorize;
+pub mod ca;
 pub mod clients;
+pub mod connections;
 pub mod device;
 pub mod grant;
 pub mod grants;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_api::Mount;
-use bartizan_api::oauth::Oauth;
+use bartizan_api::oauth::{Oauth, Visitors};
+use bartizan_api::{ConnectionsDesk, Mount, Published, workloads};
 use bartizan_authority::Authority;
 use bartizan_authority::authorize::Desk;
 use bartizan_authority::clients::{Fetch, Registry};
+use bartizan_authority::connections::{Connections, Outside};
 use bartizan_authority::login::risk::NoSignals;
 use bartizan_authority::login::{Login, LoginSettings};
 use bartizan_authority::metadata::Offered;
@@ -66,9 +67,19 @@ pub(crate) fn mounts(
         ],
         mutual_tls: config.listeners.client_ca.is_some(),
     };
+    let visitors: Arc<dyn Visitors> = Arc::new(SignedInVisitors(login.clone()));
+    let published =
+        Published { issuer: authority.issuer.clone(), certificates: config.listeners.client_ca.is_some() };
+    let outside: Arc<dyn Outside> = upstreams.clone();
+    let connections = Connections::new(authority.clone(), outside, None);
+    let control = authority.control.clone();
     let desk = Arc::new(Desk::new(registry));
-    let oauth = Oauth::new(desk.clone(), Arc::new(SignedInVisitors(login.clone())), offered);
-    vec![Arc::new(oauth), Arc::new(Console::new(login, Some(desk)))]
+    vec![
+        Arc::new(ConnectionsDesk::new(connections, control, visitors.clone(), published.clone())),
+        workloads(authority.clone(), published),
+        Arc::new(Oauth::new(desk.clone(), visitors, offered)),
+        Arc::new(Console::new(login, Some(desk))),
+    ]
 }
 
 /// Keeps the authority's signing keys fresh. The first look is over when this returns, so that tokens can be signed.

@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::seconds;
-use crate::{WitnessNode, authoring, demo, init, log, personal, policy_commands, recover, replay_commands};
+use crate::{
+    WitnessNode, authoring, certificate_commands, connection_commands, demo, init, log, personal,
+    policy_commands, recover, replay_commands,
+};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -130,6 +133,8 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Key(command) => key(&global, command),
         Command::Resource(command) => resource(&global, command),
         Command::Upstream(command) => upstream_command(&global, command),
+        Command::Certificate(command) => certificate_commands::run(&global, &command),
+        Command::Connection(command) => connection_commands::run(&global, command),
         Command::Delivery(command) => delivery(&global, &command),
         Command::Policy(command) => policy(&global, command),
         Command::Decision(command) => decision(&global, &command),

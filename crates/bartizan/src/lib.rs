@@ -3,8 +3,11 @@
 mod archived;
 mod authoring;
 mod authority;
+mod certificate_commands;
 mod commands;
 pub mod config;
+mod connection_commands;
+mod connection_try;
 mod deliveries;
 mod demo;
 mod house;

@@ -16,7 +16,7 @@ use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policie
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
 use bartizan_jose::Nonces;
-use bartizan_keys::{KeyFolder, PolicySigner, Sealer, ServerTls};
+use bartizan_keys::{KeyFolder, MutualTls, PolicySigner, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
@@ -504,7 +504,11 @@ fn upstreams(config: &Config, credentials: Opener, clock: &Arc<dyn Clock>) -> Re
         credentials: Arc::new(credentials),
         clock: clock.clone(),
     };
-    Upstreams::new(settings).map_err(part("outbound TLS"))
+    let upstreams = Upstreams::new(settings).map_err(part("outbound TLS"))?;
+    Ok(match mutual_tls(config, clock.clone())? {
+        Some(mutual) => upstreams.with_mutual(mutual.client().map_err(part("mutual TLS"))?),
+        None => upstreams,
+    })
 }
 
 /// For how long a nonce is accepted, and again as long.
@@ -622,6 +626,12 @@ fn index(tasks: &Tasks, archive: Arc<Archive>, every: Duration) {
             }
         }
     });
+}
+
+/// Mutual TLS between processes of the house, where it is configured.
+pub(crate) fn mutual_tls(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<MutualTls>, NodeError> {
+    let Some(files) = &config.mutual else { return Ok(None) };
+    MutualTls::open(files.clone(), clock).map(Some).map_err(part("mutual TLS"))
 }
 
 pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {

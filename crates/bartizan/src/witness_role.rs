@@ -80,7 +80,10 @@ impl WitnessNode {
             ..ServerLimits::default()
         };
         let (asked, watched) = (desk.clone(), desk);
-        let tls = crate::node::server_tls(config)?;
+        let tls = match crate::node::mutual_tls(config, asked.clock.clone())? {
+            Some(mutual) => Some(mutual.server().map_err(part("mutual TLS"))?.config()),
+            None => crate::node::server_tls(config)?,
+        };
         let data = serve("witness", config.listeners.data, tls, limits, &tasks, move |request, _| {
             let desk = asked.clone();
             async move { desk.answer(request).await }

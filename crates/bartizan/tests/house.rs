@@ -42,6 +42,8 @@ mod traces;
 mod vocabulary;
 #[path = "house/witness.rs"]
 mod witness;
+#[path = "house/workloads.rs"]
+mod workloads;
 
 use std::net::SocketAddr;
 use std::path::Path;

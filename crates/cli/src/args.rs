@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::outside_args::{CertificateCommand, ConnectionCommand};
 use crate::policy_args::PolicyCommand;
 
 /// The guard post for AI systems: who asks, may they, and proof of it.
@@ -128,6 +129,12 @@ pub enum Command {
     /// Upstreams.
     #[command(subcommand)]
     Upstream(UpstreamCommand),
+    /// Certificates of the house's own authority, for workloads and agents.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+    /// Accounts outside that people connect, for programs that act for them.
+    #[command(subcommand)]
+    Connection(ConnectionCommand),
     /// Deliveries of records to other systems, and mirrors of the ledger.
     #[command(subcommand)]
     Delivery(DeliveryCommand),

@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod exit;
 mod output;
+mod outside_args;
 mod policy_args;
 
 pub use clap::Command as ClapCommand;
@@ -19,4 +20,5 @@ pub use args::{
 pub use client::{Client, ClientError};
 pub use exit::ExitCode;
 pub use output::{Output, Table};
+pub use outside_args::{CertificateCommand, ConnectionCommand, TryArgs};
 pub use policy_args::{DrawnAs, PolicyCommand, ProveArgs, ProveQuestion, ShadowCommand};

@@ -259,6 +259,7 @@ fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
                 all("project", &asset.project),
                 all("environment", &asset.environment),
                 all("user", &asset.owner),
+                all("connection_provider", &asset.connection),
             ],
         },
     };
@@ -357,6 +358,7 @@ fn check_address(document: &Document) -> Result<(), Problem> {
         Spec::Upstream(u) => check_url(&document.name, &u.base_url),
         Spec::Issuer(i) => check_url(&document.name, &i.jwks_url),
         Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),
+        Spec::ConnectionProvider(p) => check_url(&document.name, &p.resource),
         _ => Ok(()),
     }
 }

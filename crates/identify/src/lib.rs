@@ -19,6 +19,7 @@ mod presented;
 mod proven;
 mod recovery;
 mod replays;
+pub mod spiffe;
 
 pub use caller::{Caller, Scopes};
 pub use directory::{Assessed, Directory, KeyEntry, OwnKey};

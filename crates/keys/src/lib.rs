@@ -5,6 +5,7 @@
 
 mod claim;
 mod folder;
+mod mutual;
 mod policy;
 mod printed;
 mod recovery;
@@ -13,6 +14,7 @@ mod tls;
 
 pub use claim::ClaimToken;
 pub use folder::{KeyFolder, KeyFolderError};
+pub use mutual::{MutualFiles, MutualTls};
 pub use policy::{
     AuthorKey, AuthorPublic, AuthorSignature, Authored, Base, Candidate, PolicySignatureError, PolicySigner,
     PolicyVerifier, Stage, Statement,

@@ -36,6 +36,15 @@ pub enum TlsError {
     Authorities(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The error of a file that does not hold what it should.
+pub(crate) fn unreadable(
+    path: &Path,
+    wanted: &'static str,
+) -> impl FnOnce(rustls::pki_types::pem::Error) -> TlsError + use<> {
+    let path = path.to_owned();
+    move |source| TlsError::File { path, wanted, source }
+}
+
 impl ServerTls {
     /// Reads a certificate chain, the server's own first, and its private key (PKCS#8, SEC 1 or PKCS#1) from PEM files.
     ///
@@ -51,10 +60,6 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] names the file, or says what does not belong together.
     pub fn with_clients(certificates: &Path, key: &Path, clients: Option<&Path>) -> Result<Self, TlsError> {
-        let unreadable = |path: &Path, wanted| {
-            let path = path.to_owned();
-            move |source| TlsError::File { path, wanted, source }
-        };
         let chain = CertificateDer::pem_file_iter(certificates)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .and_then(|chain| {
@@ -86,6 +91,11 @@ impl ServerTls {
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
+    }
+
+    /// A listener's side that was put together elsewhere.
+    pub(crate) fn of(config: ServerConfig) -> Self {
+        Self(Arc::new(config))
     }
 
     /// What a TLS acceptor takes.

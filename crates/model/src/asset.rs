@@ -36,6 +36,9 @@ pub struct AssetSpec {
     /// Of which categories that is, such as `health`.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub categories: BTreeSet<Name>,
+    /// Where people connect the accounts that it is used with, of a tool server or API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Name>,
     /// SHA-256 of it, where it is fixed by its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
@@ -56,6 +59,7 @@ impl Default for AssetSpec {
             confidentiality: Confidentiality::default(),
             integrity: Integrity::default(),
             categories: BTreeSet::new(),
+            connection: None,
             digest: None,
             description: None,
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::client::ClientSpec;
+use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
@@ -98,6 +99,8 @@ pub enum Spec {
     Client(ClientSpec),
     /// Another provider of identity, at which people may log in.
     IdentityProvider(IdentityProviderSpec),
+    /// Where people can connect external accounts.
+    ConnectionProvider(ConnectionProviderSpec),
     /// A rule by which another issuer's word becomes a token of ours.
     Federation(FederationSpec),
     /// A server of tools.
@@ -446,6 +449,7 @@ impl Spec {
             Self::Device(_) => "device",
             Self::Client(_) => "client",
             Self::IdentityProvider(_) => "identity_provider",
+            Self::ConnectionProvider(_) => "connection_provider",
             Self::Federation(_) => "federation",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
@@ -487,6 +491,7 @@ impl Spec {
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
             Self::IdentityProvider(_) => "IdentityProvider",
+            Self::ConnectionProvider(_) => "ConnectionProvider",
             Self::Federation(_) => "Federation",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",

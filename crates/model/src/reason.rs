@@ -149,6 +149,8 @@ reasons! {
     ObligationFailed "obligation_failed" 502 "Try again; operators: see the log.",
     /// What is known of the directory or policy is older than its bound.
     SnapshotStale "snapshot_stale" 503 "Try again shortly; operators: check the state database.",
+    /// The external account that this needs is not connected for exactly this person, agent and client program, or is over.
+    ConnectionNeeded "connection_needed" 403 "Connect the account, for the agent and the program that use it: `bartizan connection add`.",
 
     // What was sent.
     /// The body is longer than the limit.

@@ -79,6 +79,10 @@ row_kinds! {
     Connection "connection" false,
     /// A certificate that the house issued.
     Certificate "certificate" false,
+    /// An authority of the house that issues certificates; its key sealed.
+    CertificateAuthority "certificate_authority" false,
+    /// A connection of an external account in progress, by the digest of its state.
+    Connecting "connecting" false,
     /// A stream of security events, and what waits to be sent.
     Stream "stream" false,
     /// An event that waits to be sent.

@@ -40,6 +40,18 @@ pub enum ExchangePolicy {
         /// Whether its address may be private, and may then be `http`.
         allow_private: bool,
     },
+    /// An authorization server of others, or what a resource says of itself, on the way to connecting an account: `GET` or
+    /// `POST`, `https` unless private, an answer of at most 64 KiB within 10 seconds.
+    Connection {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
+    /// The resource of a connected account, under its token: `GET`, `POST` or `DELETE`, an answer of at most 4 MiB within 30
+    /// seconds.
+    Connected {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
     /// Objects of an S3-compatible store: `GET`, `HEAD` and `PUT`, an answer of at most 16 MiB within 60 seconds.
     Objects {
         /// Whether its address may be private, and may then be `http`.
@@ -62,6 +74,8 @@ impl ExchangePolicy {
             Self::Webhook { allow_private }
             | Self::Objects { allow_private }
             | Self::Provider { allow_private }
+            | Self::Connection { allow_private }
+            | Self::Connected { allow_private }
             | Self::ClientDocument { allow_private }
             | Self::ClientKeys { allow_private } => allow_private,
             Self::Witness => true,
@@ -71,7 +85,8 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
-            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } => 64 << 10,
+            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } | Self::Connection { .. } => 64 << 10,
+            Self::Connected { .. } => 4 << 20,
             Self::ClientDocument { .. } => 5 << 10,
             Self::Objects { .. } => 16 << 20,
         }
@@ -81,7 +96,8 @@ impl ExchangePolicy {
         match self {
             Self::Webhook { .. } => Duration::from_secs(15),
             Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
-            Self::Provider { .. } => Duration::from_secs(10),
+            Self::Provider { .. } | Self::Connection { .. } => Duration::from_secs(10),
+            Self::Connected { .. } => Duration::from_secs(30),
             Self::Objects { .. } => Duration::from_secs(60),
         }
     }
@@ -91,6 +107,8 @@ impl ExchangePolicy {
         let fits = match self {
             Self::Webhook { .. } | Self::Witness => method == Method::POST && uri.query().is_none(),
             Self::Provider { .. } => matches!(*method, Method::GET | Method::POST) && uri.query().is_none(),
+            Self::Connection { .. } => matches!(*method, Method::GET | Method::POST),
+            Self::Connected { .. } => matches!(*method, Method::GET | Method::POST | Method::DELETE),
             Self::Objects { .. } => matches!(*method, Method::GET | Method::HEAD | Method::PUT),
             Self::ClientDocument { allow_private } | Self::ClientKeys { allow_private } => {
                 let port = allow_private || matches!(uri.port_u16(), None | Some(443));
@@ -118,13 +136,19 @@ impl Upstreams {
         let agent = HeaderValue::from_static(concat!("bartizan/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         let work = async {
-            let answer = self.pool(policy.allow_private()).request(request).await;
+            let answer = self.pool_for(policy, request.uri()).request(request).await;
             let (head, body) = answer.map_err(|e| FetchError::Exchange(Box::new(e)))?.into_parts();
             let body =
                 Limited::new(body, policy.answer_max()).collect().await.map_err(|_| FetchError::Body)?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         tokio::time::timeout(policy.patience(), work).await.map_err(|_| FetchError::Timeout)?
+    }
+
+    /// Under mutual TLS to processes of the house, where that is set up; they are the witnesses.
+    fn pool_for(&self, policy: ExchangePolicy, uri: &http::Uri) -> &crate::send::Pool {
+        let ours = policy == ExchangePolicy::Witness && uri.scheme_str() == Some("https");
+        self.mutual().filter(|_| ours).unwrap_or_else(|| self.pool(policy.allow_private()))
     }
 
     /// Connects to `host` for a protocol that is not HTTP.

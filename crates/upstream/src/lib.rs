@@ -4,11 +4,13 @@
 //! relatives [`Upstreams::exchange`] and [`Upstreams::dial`] for a closed list of infrastructure traffic.
 
 mod body;
+mod connected;
 mod egress;
 mod infra;
 mod send;
 
 pub use body::{AnswerBody, BodyError};
+pub use connected::Released;
 pub use egress::{Connector, Resolve, Stream, SystemResolver, is_private};
 pub use infra::{DialPolicy, ExchangePolicy};
 pub use send::{

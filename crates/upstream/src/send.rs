@@ -87,6 +87,8 @@ pub struct Upstreams {
     /// is never used under the other.
     public: Pool,
     private: Pool,
+    /// For other processes of the house, under mutual TLS.
+    mutual: Option<Pool>,
     /// For what is not HTTP, hence offers no protocol by ALPN.
     pub(crate) dialer: Connector,
     credentials: Arc<dyn Credentials>,
@@ -167,21 +169,29 @@ impl Upstreams {
         let pool = |allow_private| {
             let connector =
                 Connector { resolver: settings.resolver.clone(), tls: tls.clone(), allow_private };
-            Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(Duration::from_secs(60))
-                .pool_max_idle_per_host(1_024)
-                .http1_max_buf_size(256 * 1024)
-                .build(connector)
+            build(connector)
         };
         Ok(Self {
             public: pool(false),
             private: pool(true),
+            mutual: None,
             dialer: Connector { resolver: settings.resolver.clone(), tls: plain, allow_private: false },
             credentials: settings.credentials,
             clock: settings.clock,
             bases: Mutex::default(),
         })
+    }
+
+    /// Shows other processes of the house who we are, and demands the same of them.
+    #[must_use]
+    pub fn with_mutual(mut self, tls: ClientConfig) -> Self {
+        let resolver = self.dialer.resolver.clone();
+        self.mutual = Some(build(Connector { resolver, tls: Arc::new(tls), allow_private: true }));
+        self
+    }
+
+    pub(crate) fn mutual(&self) -> Option<&Pool> {
+        self.mutual.as_ref()
     }
 
     pub(crate) const fn pool(&self, allow_private: bool) -> &Pool {
@@ -322,6 +332,15 @@ impl Upstreams {
         };
         tokio::time::timeout(FETCH_PATIENCE, work).await.map_err(|_| FetchError::Timeout)?
     }
+}
+
+fn build(connector: Connector) -> Pool {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(1_024)
+        .http1_max_buf_size(256 * 1024)
+        .build(connector)
 }
 
 fn read_base(text: &str) -> Option<Uri> {

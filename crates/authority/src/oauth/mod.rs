@@ -9,7 +9,7 @@ mod settings;
 pub use answer::TokenAnswer;
 pub use error::{OauthCode, OauthError};
 pub use form::{Form, FormError};
-pub(crate) use form::{decode, push_pair};
+pub(crate) use form::{decode, push_encoded, push_pair};
 pub(crate) use scope::IDENTITY;
 pub use scope::{is_known, parse_scope, write_scope};
 pub use settings::{MetadataClients, Settings};

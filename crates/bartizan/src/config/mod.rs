@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_authority::oauth::{self, MetadataClients};
-use bartizan_keys::AuthorPublic;
+use bartizan_keys::{AuthorPublic, MutualFiles};
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
 
@@ -51,6 +51,8 @@ pub struct Config {
     pub traces: Option<TracesTo>,
     /// A PEM file with further roots for upstream TLS.
     pub upstream_ca: Option<PathBuf>,
+    /// What this process shows, and whom it believes, between processes of the house.
+    pub mutual: Option<MutualFiles>,
     /// The file that names the logs which a witness cosigns.
     pub witnessed: Option<PathBuf>,
 }
@@ -257,6 +259,29 @@ fn client_ca(raw: &Raw, tls: bool) -> Result<Option<PathBuf>, ConfigError> {
     }
 }
 
+/// Mutual TLS between processes of the house: all of it, or none.
+fn mutual(raw: &Raw) -> Result<Option<MutualFiles>, ConfigError> {
+    const NEEDED: [&str; 3] = ["mutual.folder", "mutual.trust_domain", "mutual.peers"];
+    if NEEDED.iter().all(|setting| raw.optional(setting).is_none()) {
+        return Ok(None);
+    }
+    let need = |setting: &'static str| {
+        raw.optional(setting)
+            .ok_or_else(|| raw.wrong(setting, "needed beside the other settings of `mutual`"))
+    };
+    let folder = PathBuf::from(need("mutual.folder")?);
+    let domain = need("mutual.trust_domain")?.parse();
+    let domain = domain.map_err(|_| raw.wrong("mutual.trust_domain", "a name such as `house.example`"))?;
+    let peers = need("mutual.peers")?.split(',').map(|peer| peer.trim().parse());
+    let peers = peers.collect::<Result<Vec<_>, _>>();
+    let expected =
+        "SPIFFE identities separated by commas, such as `spiffe://house.example/workload/witness-*`";
+    let files = ["cert.pem", "key.pem", "trust.pem"].map(|name| folder.join(name));
+    let [certificate, key, trust] = files;
+    let peers = peers.map_err(|_| raw.wrong("mutual.peers", expected))?;
+    Ok(Some(MutualFiles { certificate, key, trust, domain, peers }))
+}
+
 /// An address as others know it, which is an origin: paths are appended to it.
 fn origin(raw: &Raw, setting: &'static str) -> Result<Option<String>, ConfigError> {
     let Some(text) = raw.optional(setting) else { return Ok(None) };
@@ -301,6 +326,7 @@ impl Config {
             },
             issuer: origin(raw, "authority.issuer")?,
             authority: authority(raw)?,
+            mutual: mutual(raw)?,
             folder: raw.text("data.folder").into(),
             delivered: raw
                 .optional("deliver.folder")

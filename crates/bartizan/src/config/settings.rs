@@ -126,6 +126,20 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("log.format", "text", "How lines are logged: `text` or `json`."),
     setting(
+        "mutual.folder",
+        "",
+        "The folder with `cert.pem`, `key.pem` and `trust.pem` that this process shows to other processes of the house, as \
+         `bartizan certificate issue` keeps it: a witness then lets in nobody without a certificate, and a node shows its own to \
+         witnesses and demands theirs.",
+    ),
+    setting(
+        "mutual.peers",
+        "",
+        "Which workloads may be at the other end, separated by commas: SPIFFE identities, in which `*` stands for characters \
+         within one segment, such as `spiffe://house.example/workload/witness-*`.",
+    ),
+    setting("mutual.trust_domain", "", "The trust domain of the house: the host of its issuer."),
+    setting(
         "policy.signers",
         "",
         "Public keys (`ed25519:…`, from `bartizan policy key`) of those who may write policy, separated by commas: a bundle then \

@@ -1,0 +1,109 @@
+//! Workloads over HTTP: certificates of the house's authority, and the keys that they are verified by.
+
+use std::sync::Arc;
+
+use bartizan_authority::Authority;
+use bartizan_authority::ca::REFRESH;
+use bartizan_base::Digest;
+use bartizan_control::Stopped;
+use bartizan_model::{Problem, ReasonCode, Tenant};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CACHE_CONTROL, HeaderValue};
+use http::{Method, Response};
+use http_body_util::Full;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::door::{self, Published};
+use crate::mount::{Arrived, Mount};
+use crate::route::{given, plain, read, same, told};
+
+type Answer = Response<Full<Bytes>>;
+
+/// Where the keys of our trust domain are (SPIFFE Trust Domain and Bundle, 5).
+pub const BUNDLE: &str = "/.well-known/spiffe-bundle";
+const CERTIFICATES: &str = "/api/v1/certificates";
+
+/// A wish for a certificate.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Issue {
+    /// The certificate signing request (PKCS #10), in PEM. Only its key counts.
+    request: String,
+}
+
+/// Certificates and the trust bundle.
+#[derive(Debug)]
+pub struct Workloads {
+    authority: Authority,
+    published: Published,
+}
+
+impl Workloads {
+    /// The endpoints of `authority`.
+    #[must_use]
+    pub const fn new(authority: Authority, published: Published) -> Self {
+        Self { authority, published }
+    }
+
+    async fn try_answer(&self, arrived: &Arrived) -> Result<Answer, Stopped> {
+        let (method, path) = (&arrived.head.method, arrived.head.uri.path());
+        if path == BUNDLE {
+            return if method == Method::GET {
+                self.bundle().await
+            } else {
+                Err(ReasonCode::MethodNotAllowed.into())
+            };
+        }
+        let control = &self.authority.control;
+        let caller = door::identify(control, Some(&self.published), &arrived.head).await?;
+        let thumbprint = path.strip_prefix(CERTIFICATES).and_then(|rest| rest.strip_prefix('/'));
+        match (method, thumbprint) {
+            (&Method::POST, None) => {
+                let wish: Issue = read(&arrived.body)?;
+                Ok(same(&self.authority.issue_certificate(&caller, &wish.request).await?))
+            }
+            (&Method::DELETE, Some(thumbprint)) => {
+                let thumbprint: Digest =
+                    thumbprint.parse().map_err(|_| Problem::new(ReasonCode::NotFound))?;
+                let done = self.authority.withdraw_certificate(&caller, thumbprint).await?;
+                Ok(given(&done, &serde_json::json!({})))
+            }
+            _ => Err(ReasonCode::MethodNotAllowed.into()),
+        }
+    }
+
+    /// Public, as keys are: whoever verifies our certificates asks here.
+    async fn bundle(&self) -> Result<Answer, Stopped> {
+        let tenant: &Tenant = &self.authority.settings.tenant;
+        let (bundle, sequence) = self.authority.trust_bundle(tenant).await?;
+        let mut answer = plain(200, &bundle.to_json(sequence, REFRESH));
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+        Ok(answer)
+    }
+}
+
+impl Mount for Workloads {
+    fn takes(&self, path: &str) -> bool {
+        path == BUNDLE
+            || path.strip_prefix(CERTIFICATES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn answer(&self, arrived: Arrived) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            self.try_answer(&arrived).await.unwrap_or_else(|stopped| {
+                let mut answer = told(&stopped);
+                let action = Some("certificate:issue");
+                door::challenge(Some(&self.published), answer.headers_mut(), &stopped.problem, action);
+                answer
+            })
+        })
+    }
+}
+
+/// Ready to be mounted.
+#[must_use]
+pub fn workloads(authority: Authority, published: Published) -> Arc<dyn Mount> {
+    Arc::new(Workloads::new(authority, published))
+}
