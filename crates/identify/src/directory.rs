@@ -114,7 +114,7 @@ impl Directory {
         let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { return };
         let principal = Principal { kind, name: document.name.clone(), id };
         let entry = match document.spec {
-            Spec::User(spec) => Entry { principal, status: spec.status, expires: None, owner: None },
+            Spec::User(spec) => Entry { principal, status: spec.standing(), expires: None, owner: None },
             Spec::Agent(AgentSpec { status, owner, expires_us, .. })
             | Spec::Workload(AgentSpec { status, owner, expires_us, .. }) => {
                 Entry { principal, status, expires: expires_us, owner: Some(owner) }

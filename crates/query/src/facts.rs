@@ -109,7 +109,7 @@ impl Facts {
             Body::System(system) => {
                 self.text(Field::Kind, "system");
                 self.text(Field::Event, system.name());
-                if let System::Erased { of, .. } | System::Removed { of, .. } = system {
+                if let System::Erased { of, .. } | System::Removed { of, .. } | System::DirectoryChanged { of, .. } = system {
                     self.text(Field::Decision, of.to_string());
                 }
             }
@@ -180,6 +180,7 @@ pub(crate) const EVENTS: &[&str] = &[
     "expired",
     "reapplied",
     "removed",
+    "directory_changed",
     "policy_compared",
     "replay_checked",
 ];

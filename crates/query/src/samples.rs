@@ -3,6 +3,7 @@
 use bartizan_base::random::SeededRandom;
 use bartizan_base::{Digest, Id, IdKind, Name, Timestamp, json};
 use bartizan_model::record::{
+    Became, DirectoryChange,
     Body, End, ErasedClass, ErasureBasis, Grounds, Intent, Outcome, Record, Refusal, System, VERSION,
     VerdictKind, What, Who,
 };
@@ -216,6 +217,10 @@ fn system() -> impl Strategy<Value = Body> {
             size,
             root,
             of
+        }),
+        (id(), id()).prop_map(|(of, whom)| System::DirectoryChanged {
+            of,
+            changes: vec![DirectoryChange { kind: Name::literal("user"), whom, became: Became::Disabled }],
         }),
         (0..1_000_u64).prop_map(|size| System::Unwitnessed { size, seconds: 601 }),
     ]

@@ -17,6 +17,9 @@ mod path;
 mod schema;
 mod schemas;
 
+#[cfg(test)]
+mod tests;
+
 pub use bulk::{BULK_MAX, Bulk, BulkOperation, Method};
 pub use clean::{clean, complete};
 pub use discover::{resource_type, resource_types, schema_list, service_provider_config};

@@ -249,7 +249,7 @@ fn by_value(x: &Target, a: &Resource, y: &Target, b: &Resource, descending: bool
 fn first<'a>(resource: &'a Resource, target: &Target) -> Option<&'a Value> {
     let primary = items(resource, target).into_iter().find(|item| item.get("primary") == Some(&Value::Bool(true)));
     let primary = primary.zip(target.part).and_then(|(item, part)| item.get(part.name));
-    primary.or_else(|| values(resource, target).first().copied())
+    primary.or_else(|| values(resource, target).first().copied()).filter(|value| !value.is_null())
 }
 
 /// A name in `attributes` or `excludedAttributes`.

@@ -83,6 +83,8 @@ row_kinds! {
     Stream "stream" false,
     /// An event that waits to be sent.
     Event "event" false,
+    /// What is known of a person or group beside its document, sealed: names, addresses, what another system calls it.
+    Profile "profile" false,
 }
 
 /// A row.
