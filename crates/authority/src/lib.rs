@@ -5,12 +5,16 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+mod bonds;
 pub mod kept;
+pub mod scim;
 
 use std::sync::Arc;
 
 use bartizan_control::Control;
 use bartizan_store::Rows;
+
+pub use bonds::Bonds;
 
 /// The use cases of identity.
 #[derive(Clone, Debug)]

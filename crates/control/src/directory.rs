@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_decide::{Named, Supposed};
@@ -15,7 +16,7 @@ use bartizan_model::{
     Action, AskFacts, DecisionId, Document, EntityRef, Principal, PrincipalId, PrincipalKind, Problem,
     ReasonCode, Situation, Tenant,
 };
-use bartizan_store::{Change, EpochKind, EpochRow, StoreError};
+use bartizan_store::{Change, EpochKind, EpochRow, State, StoreError};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
@@ -34,15 +35,26 @@ const ASKED_MAX: usize = 8;
 /// What is kept of somebody beside the state, and ends with them: sessions, grants, authenticators. `bartizan-authority`
 /// knows what that is.
 pub trait Bonds: Debug + Send + Sync {
-    /// The changes that end what was given to `principal`; where they are `gone` for good, also what they prove themselves
-    /// with and what is known of them.
+    /// The changes that end what was given to `principal`, as far as `how` goes.
     fn sever<'a>(
         &'a self,
         tenant: &'a Tenant,
         principal: &'a Principal,
-        gone: bool,
+        how: Severing,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<Change>, StoreError>>;
+
+    /// The changes that remove what is known of somebody beside their document: names, addresses.
+    fn forget<'a>(&'a self, whom: PrincipalId) -> BoxFuture<'a, Result<Vec<Change>, StoreError>>;
+}
+
+/// How far something ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Severing {
+    /// Also what they prove themselves with and what is known of them: they leave for good.
+    pub gone: bool,
+    /// Also what changes with every use, such as sessions. Without, the epoch alone ends it.
+    pub busy: bool,
 }
 
 /// How to change the directory.
@@ -52,9 +64,6 @@ pub struct Redeclare {
     pub put: Vec<Document>,
     /// What is removed, by kind and name.
     pub gone: Vec<(String, Name)>,
-    /// Leave rows beside the state as they are: they change all the time, and the epoch alone is enough to end what was
-    /// issued. For the last attempt after conflicts.
-    pub epochs_only: bool,
 }
 
 /// What a change of the directory is, worked out.
@@ -72,6 +81,8 @@ struct Ended {
     principal: Principal,
     /// They leave for good.
     gone: bool,
+    /// They are called otherwise now.
+    renamed: bool,
 }
 
 impl Control {
@@ -85,9 +96,10 @@ impl Control {
         view: &View,
         tenant: &Tenant,
         request: Redeclare,
+        busy: bool,
     ) -> Result<Redeclared, Problem> {
         let now = self.clock.now();
-        let Redeclare { mut put, gone, epochs_only } = request;
+        let Redeclare { mut put, gone } = request;
         for document in &mut put {
             let present = find(&view.state, tenant, document.spec.kind(), &document.name);
             self.settle(document, present.map(|(document, _)| document), now);
@@ -112,12 +124,13 @@ impl Control {
         self.check_open(view, tenant, &put, &gone, &ended, now)?;
         out.changes.extend(devices(view, tenant, &put, &gone, now));
         for one in &ended {
-            out.changes.extend(epoch(tenant, &one.principal, now));
-            out.changes.extend(keys(view, tenant, one, now));
-            if !epochs_only {
-                let severed = self.bonds.sever(tenant, &one.principal, one.gone, now).await;
-                out.changes.extend(severed.map_err(|error| Stopped::from(error).problem)?);
+            out.changes.extend(epoch(&view.state, tenant, &one.principal, now));
+            if one.gone || one.renamed {
+                out.changes.extend(keys(view, tenant, one, now));
             }
+            let how = Severing { gone: one.gone, busy };
+            let severed = self.bonds.sever(tenant, &one.principal, how, now).await;
+            out.changes.extend(severed.map_err(|error| Stopped::from(error).problem)?);
         }
         Ok(out)
     }
@@ -142,9 +155,10 @@ impl Control {
             let result = self
                 .change_with(caller, action, request, async |view, tenant| {
                     let (redeclare, more, value) = work(view, tenant).await?;
-                    let epochs_only = left == 0;
-                    let redeclare = Redeclare { epochs_only, ..redeclare };
-                    let Redeclared { mut changes, told } = self.redeclare(view, tenant, redeclare).await?;
+                    // What is used all the time may never hold still: the last attempt leaves it to the epoch.
+                    let busy = left > 0;
+                    let Redeclared { mut changes, told } =
+                        self.redeclare(view, tenant, redeclare, busy).await?;
                     changes.extend(more);
                     let revision = view.state.revision + 1;
                     let put = changes.iter().filter_map(|change| match change {
@@ -307,16 +321,17 @@ fn became(view: &View, tenant: &Tenant, document: &Document) -> Became {
 fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]) -> Vec<Ended> {
     let mut out: BTreeMap<(PrincipalKind, Name), Ended> = BTreeMap::new();
     let present = || view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
-    let mut end = |document: &Document, gone: bool| {
+    let mut end = |document: &Document, gone: bool, renamed: bool| {
         if let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) {
             let principal = Principal { kind, name: document.name.clone(), id };
-            out.insert((kind, document.name.clone()), Ended { principal, gone });
+            out.insert((kind, document.name.clone()), Ended { principal, gone, renamed });
         }
     };
     for document in present() {
         let removed = gone.iter().any(|(kind, name)| kind == document.spec.kind() && *name == document.name);
         if removed {
-            end(document, !put.iter().any(|p| p.principal.is_some() && p.principal == document.principal));
+            let renamed = put.iter().any(|p| p.principal.is_some() && p.principal == document.principal);
+            end(document, !renamed, renamed);
             continue;
         }
         let Some(after) = put.iter().find(|p| p.spec.kind() == document.spec.kind() && p.name == document.name)
@@ -327,7 +342,7 @@ fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]
         let leaves = after.spec.standing() != Some(Status::Active);
         let was = document.spec.standing();
         if leaves && was == Some(Status::Active) || retires && was != Some(Status::Retired) {
-            end(document, retires);
+            end(document, retires, false);
         }
     }
     let owners: BTreeSet<Name> = out
@@ -340,21 +355,24 @@ fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]
         let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { continue };
         if owners.contains(&spec.owner) {
             let principal = Principal { kind, name: document.name.clone(), id };
-            out.entry((kind, document.name.clone())).or_insert(Ended { principal, gone: false });
+            out.entry((kind, document.name.clone())).or_insert(Ended { principal, gone: false, renamed: false });
         }
     }
     out.into_values().collect()
 }
 
 /// What everything issued to a principal up to now is dead by.
-fn epoch(tenant: &Tenant, principal: &Principal, now: Timestamp) -> Option<Change> {
+fn epoch(state: &State, tenant: &Tenant, principal: &Principal, now: Timestamp) -> Option<Change> {
     let kind = principal.kind.entity_type().to_lowercase();
     let name = format!("{kind}/{}", principal.name).parse().ok()?;
-    Some(mark(tenant, EpochKind::Principal, name, now))
+    Some(mark(state, tenant, EpochKind::Principal, name, now))
 }
 
-fn mark(tenant: &Tenant, kind: EpochKind, name: Name, now: Timestamp) -> Change {
-    Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before: now, revision: 0 })
+/// The mark goes on even where this node's clock is behind the one that moved it last.
+fn mark(state: &State, tenant: &Tenant, kind: EpochKind, name: Name, now: Timestamp) -> Change {
+    let present = state.epochs.iter().find(|e| e.tenant == *tenant && e.kind == kind && e.name == name);
+    let not_before = present.map_or(now, |e| now.max(e.not_before.saturating_add(Duration::from_micros(1))));
+    Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before, revision: 0 })
 }
 
 /// Keys of somebody who is gone, or is called otherwise now: none of them comes back with the name.
@@ -378,7 +396,7 @@ fn devices(
         let removed = gone.iter().any(|(kind, name)| kind == "device" && *name == d.name);
         removed || after.is_some_and(|after| !active(after))
     })
-    .map(|d| mark(tenant, EpochKind::Device, d.name.clone(), now))
+    .map(|d| mark(&view.state, tenant, EpochKind::Device, d.name.clone(), now))
     .collect()
 }
 

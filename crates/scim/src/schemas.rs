@@ -37,7 +37,6 @@ const ENTERPRISE_SCHEMA: Schema = Schema {
             &[
                 Attribute::text("value", "The manager's id.").exact(),
                 Attribute::reference("$ref", &["User"], "Where the manager is."),
-                Attribute::text("displayName", "The manager's name.").ours(),
             ],
             "Who leads them.",
         ),
@@ -140,16 +139,14 @@ const GROUP_SCHEMA: Schema = Schema {
     name: "Group",
     description: "A group of people and groups.",
     attributes: &[
-        Attribute::text("displayName", "The name for people to see; the name in policies is made of it.")
-            .required()
-            .unique(),
+        Attribute::text("displayName", "The name for people to see; the name in policies is made of the first one.")
+            .required(),
         Attribute::complex(
             "members",
             &[
                 Attribute::text("value", "The member's id.").exact().immutable(),
                 Attribute::reference("$ref", &["User", "Group"], "Where the member is.").immutable(),
                 Attribute::text("type", "What the member is.").usual(&["User", "Group"]).immutable(),
-                Attribute::text("display", "The member's name.").ours(),
             ],
             "Who belongs to it.",
         )
