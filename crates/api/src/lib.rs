@@ -1,10 +1,13 @@
 //! The control API over HTTP: JSON in, JSON out, every call an ask.
 
 mod body;
+mod door;
 mod mount;
+pub mod oauth;
 mod openapi;
 mod route;
 
+pub use door::Published;
 pub use mount::{Arrived, Mount};
 pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};

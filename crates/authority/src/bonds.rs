@@ -51,7 +51,10 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::Passkey
         | RowKind::Recovery
         | RowKind::Connection
-        | RowKind::Certificate => Fate::Goes,
+        | RowKind::Certificate
+        | RowKind::Invitation
+        | RowKind::Habit
+        | RowKind::Link => Fate::Goes,
         // The profile is found by its id, not by its owner; standing goes by its own clock.
         RowKind::Profile
         | RowKind::SigningKey

@@ -11,9 +11,10 @@ use std::time::Duration;
 use bartizan_api::Api;
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
-use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl};
+use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
+use bartizan_jose::Nonces;
 use bartizan_keys::{KeyFolder, PolicySigner, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
@@ -308,9 +309,11 @@ impl Assembled {
             Policies::open(&folder.path.join("policy"), verifier).map_err(part("what was in force"))?;
         let slices = policy_life::slices(config, vault.as_ref(), &clock, &random).await?;
         let afterwards = Arc::new(Afterwards::new(slices.clone()).map_err(part("a thread"))?);
-        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone(), policies)
-            .await
-            .map_err(part("the state"))?;
+        let issuer: Option<Arc<str>> = config.issuer.as_deref().map(Arc::from);
+        let keeper =
+            Keeper::open(store.state.clone(), recorder.clone(), clock.clone(), policies, issuer.clone())
+                .await
+                .map_err(part("the state"))?;
         let keeper = Arc::new(keeper);
         let known = Arc::new(OnceLock::from(keeper.clone()));
         let upstreams =
@@ -320,7 +323,7 @@ impl Assembled {
         let metrics = Metrics::register(&mut registry);
         let gate = Arc::new(Gate::new(Parts {
             keeper: keeper.clone(),
-            identifier: Arc::new(Identifier::new()),
+            identifier: Arc::new(identifier(&sealer)),
             recorder: recorder.clone(),
             upstreams: upstreams.clone(),
             afterwards: afterwards.clone(),
@@ -332,6 +335,11 @@ impl Assembled {
                 Some(url) => PublicUrl::Is(url.clone()),
                 None if config.listeners.tls.is_some() => PublicUrl::Asked { scheme: "https" },
                 None => PublicUrl::Asked { scheme: "http" },
+            },
+            published: Published {
+                base: base(config),
+                issuer,
+                certificates: config.listeners.client_ca.is_some(),
             },
             bounds: bounds(config),
             clock: clock.clone(),
@@ -487,6 +495,22 @@ fn upstreams(config: &Config, credentials: Opener, clock: &Arc<dyn Clock>) -> Re
     Upstreams::new(settings).map_err(part("outbound TLS"))
 }
 
+/// For how long a nonce is accepted, and again as long.
+const NONCE_PERIOD: Duration = Duration::from_secs(120);
+
+/// Proofs need a nonce that every node of the house accepts, since none knows what the others have seen.
+fn identifier(sealer: &Sealer) -> Identifier {
+    Identifier::new().with_nonces(Nonces::new(sealer.derive("nonces of proofs"), NONCE_PERIOD))
+}
+
+/// The data plane's address, for tokens that are for it. Never what a request says: a token for another house would be for
+/// whatever house its presenter names.
+fn base(config: &Config) -> String {
+    let listeners = &config.listeners;
+    let scheme = if listeners.tls.is_some() { "https" } else { "http" };
+    listeners.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", listeners.data))
+}
+
 const fn bounds(config: &Config) -> Bounds {
     let limits = &config.limits;
     Bounds {
@@ -590,7 +614,8 @@ fn index(tasks: &Tasks, archive: Arc<Archive>, every: Duration) {
 
 pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
     let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
-    let tls = ServerTls::from_pem_files(certificates, key).map_err(part("inbound TLS"))?;
+    let clients = config.listeners.client_ca.as_deref();
+    let tls = ServerTls::with_clients(certificates, key, clients).map_err(part("inbound TLS"))?;
     Ok(Some(tls.config()))
 }
 
@@ -616,7 +641,11 @@ async fn listen(
             async move { gateway.answer(request, peer).await }
         });
     let data = data.await.map_err(part("the data listener"))?;
-    let api = Api::new(control);
+    let published = config.issuer.as_deref().map(|issuer| bartizan_api::Published {
+        issuer: issuer.into(),
+        certificates: listeners.client_ca.is_some(),
+    });
+    let api = Api::new(control).published(published);
     let control =
         serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {
             let api = api.clone();

@@ -6,7 +6,9 @@
 mod access;
 mod afterwards;
 mod assess;
+mod doors;
 mod keep;
+mod known;
 mod masking;
 mod metrics;
 mod path;
@@ -20,6 +22,7 @@ mod world;
 
 pub use access::Access;
 pub use afterwards::{Afterwards, Trial};
+pub use doors::{Published, is_proven};
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts, PublicUrl};
 pub use policies::{InForce, Policies};

@@ -19,6 +19,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 use bartizan_base::{Digest, Name, Random};
 use bartizan_model::Tenant;
 use bartizan_secret::Secret;
@@ -70,6 +71,23 @@ impl Sealer {
         let mut id = [0; KEK_ID_LEN];
         id.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
         Self { kek, id }
+    }
+
+    /// A secret for another purpose: the same on every node that has the key-encryption key, and of no use for finding that.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Secret<[u8; KEY_LEN]> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.kek.expose());
+        let tag = hmac::sign(&key, format!("bartizan derived secret v1\0{purpose}").as_bytes());
+        let mut out = Zeroizing::new([0; KEY_LEN]);
+        out.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        Secret::new(*out)
+    }
+
+    /// A sealer with a key of its own for one purpose: what it seals does not open under this one, nor the reverse. For things
+    /// that are sealed so often that they must not use up the key-encryption key's nonces.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> Self {
+        Self::new(self.derive(&format!("sealer for {purpose}")))
     }
 
     /// Seals `secret` for the place `name` of `tenant`.
@@ -257,6 +275,18 @@ mod tests {
         let border = HEAD_LEN + NONCE_LEN + WRAPPED_LEN;
         let mixed = [&one[..border], &two[border..]].concat();
         assert_eq!(open(&mixed, "default", "openai").unwrap_err(), SealError::Broken);
+    }
+
+    #[test]
+    fn derived_sealers_open_only_what_is_of_their_purpose() {
+        let (text, random) = (Secret::new("x".to_owned()), SeededRandom::new(2));
+        let (tenant, name) = (tenant("default"), Name::literal("n"));
+        let one = sealer(1).derived("one");
+        let sealed = one.seal(&text, &tenant, &name, &random).unwrap();
+        assert_eq!(sealer(1).derived("one").open(&sealed, &tenant, &name).unwrap().expose(), "x");
+        for other in [sealer(1), sealer(1).derived("two"), sealer(2).derived("one"), one.derived("one")] {
+            assert_eq!(other.open(&sealed, &tenant, &name).unwrap_err(), SealError::OtherKey);
+        }
     }
 
     #[test]

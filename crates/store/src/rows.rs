@@ -85,6 +85,12 @@ row_kinds! {
     Event "event" false,
     /// What is known of a person or group beside its document, sealed: names, addresses, what another system calls it.
     Profile "profile" false,
+    /// A one-time link by which somebody enrols their first authenticator, by the digest of its text.
+    Invitation "invitation" false,
+    /// From where somebody logs in as a rule.
+    Habit "habit" false,
+    /// Who somebody is at another provider, by the digest of issuer and subject.
+    Link "link" false,
 }
 
 /// A row.

@@ -28,6 +28,12 @@ const fn setting(path: &'static str, default: &'static str, meaning: &'static st
 /// Every setting, by section.
 pub const SETTINGS: &[Setting] = &[
     setting(
+        "authority.issuer",
+        "",
+        "The address of the control listener as others know it, such as `https://id.example.com`: who issues our tokens (`iss`), \
+         and where the control API is asked at with them. Without, this installation issues and takes no tokens of its own.",
+    ),
+    setting(
         "data.folder",
         "bartizan-data",
         "The folder of state, keys and ledger. One running process a folder.",
@@ -56,6 +62,12 @@ pub const SETTINGS: &[Setting] = &[
         "limits.write_timeout_ms",
         "60000",
         "Milliseconds for which a caller may take nothing of its answer before it is cut off.",
+    ),
+    setting(
+        "listeners.client_ca",
+        "",
+        "PEM file with the authorities whose certificates clients of the data plane and the control API may show (mutual TLS): \
+         tokens can be bound to them. Needs `listeners.tls_certificate`. No certificates are asked for without.",
     ),
     setting("listeners.control", "127.0.0.1:8081", "Where the control API listens."),
     setting("listeners.data", "127.0.0.1:8080", "Where the data plane listens."),
