@@ -6,6 +6,7 @@ mod mount;
 pub mod oauth;
 mod openapi;
 mod route;
+pub mod scim;
 
 pub use door::Published;
 pub use mount::{Arrived, Mount};

@@ -83,7 +83,9 @@ impl bartizan_control::Bonds for Bonds {
                     Fate::Withdrawn if how.gone && how.busy => {
                         changes.extend(self.removed(tenant, *kind, principal).await?);
                     }
-                    Fate::Withdrawn if how.busy => changes.extend(self.withdrawn(tenant, principal, now).await?),
+                    Fate::Withdrawn if how.busy => {
+                        changes.extend(self.withdrawn(tenant, principal, now).await?)
+                    }
                     Fate::Goes if how.gone => changes.extend(self.removed(tenant, *kind, principal).await?),
                     Fate::Ends | Fate::Withdrawn | Fate::Goes | Fate::Stays => {}
                 }
@@ -113,7 +115,11 @@ impl Bonds {
             let rows = self.rows.rows_of(tenant, kind, &whose, &after, LOOK).await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.id);
-            out.extend(rows.into_iter().map(|row| Change::DeleteRow { kind, id: row.id, expect: row.version }));
+            out.extend(rows.into_iter().map(|row| Change::DeleteRow {
+                kind,
+                id: row.id,
+                expect: row.version,
+            }));
         }
         Ok(out)
     }
@@ -124,8 +130,7 @@ impl Bonds {
         principal: &Principal,
         now: Timestamp,
     ) -> Result<Vec<Change>, StoreError> {
-        let grants: Vec<Held<Grant>> =
-            find_of(&*self.rows, tenant, &owner(principal), ROWS_MAX, now).await?;
+        let grants: Vec<Held<Grant>> = find_of(&*self.rows, tenant, &owner(principal), ROWS_MAX, now).await?;
         let open = grants.iter().filter(|grant| grant.value.withdrawn.is_none());
         open.map(|grant| grant.replace(&Grant { withdrawn: Some(now), ..grant.value.clone() })).collect()
     }

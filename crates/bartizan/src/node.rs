@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bartizan_api::Api;
+use bartizan_api::scim::Provisioning;
+use bartizan_api::{Api, Mount};
+use bartizan_authority::Bonds;
+use bartizan_authority::scim::Scim;
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
@@ -20,7 +23,7 @@ use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
-use bartizan_store::{Checkpoints, Store};
+use bartizan_store::{Checkpoints, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
@@ -112,6 +115,7 @@ type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
 pub(crate) struct StateDb {
     state: StateStore,
     checkpoints: Arc<dyn Checkpoints>,
+    rows: Arc<dyn Rows>,
 }
 
 impl StateDb {
@@ -119,14 +123,14 @@ impl StateDb {
     pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
         if let Some(url) = &config.postgres {
             let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self { state: store.clone(), checkpoints: store });
+            return Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store });
         }
         let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
             .await
             .map_err(part("the state database"))?;
         let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store })
+        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store })
     }
 
     pub(crate) fn state(&self) -> &StateStore {
@@ -202,6 +206,7 @@ impl Node {
             witnesses,
             deliveries,
             control,
+            rows,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -225,6 +230,7 @@ impl Node {
             &tasks,
             gate,
             control,
+            rows,
             Operations {
                 registry: Arc::new(registry),
                 keeper,
@@ -285,6 +291,7 @@ pub(crate) struct Assembled {
     witnesses: Option<Arc<Witnesses>>,
     deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
+    rows: Arc<dyn Rows>,
 }
 
 impl Assembled {
@@ -371,6 +378,7 @@ impl Assembled {
         let control = Control {
             house,
             store: store.state,
+            bonds: Arc::new(Bonds { rows: store.rows.clone() }),
             recorder: recorder.clone(),
             archive,
             archives: Arc::new(Archived::new(&config.record)),
@@ -395,6 +403,7 @@ impl Assembled {
             witnesses,
             deliveries,
             control,
+            rows: store.rows,
         })
     }
 
@@ -624,6 +633,7 @@ async fn listen(
     tasks: &Tasks,
     gate: Arc<Gate>,
     control: Control,
+    rows: Arc<dyn Rows>,
     operations: Operations,
 ) -> Result<(SocketAddr, SocketAddr, SocketAddr), NodeError> {
     let limits = ServerLimits {
@@ -645,7 +655,10 @@ async fn listen(
         issuer: issuer.into(),
         certificates: listeners.client_ca.is_some(),
     });
-    let api = Api::new(control).published(published);
+    let provisioning = Scim { control: Arc::new(control.clone()), rows };
+    let mounts: Vec<Arc<dyn Mount>> =
+        vec![Arc::new(Provisioning::new(provisioning, published.clone(), tls.is_some()))];
+    let api = Api::new(control).published(published).with(mounts);
     let control =
         serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {
             let api = api.clone();

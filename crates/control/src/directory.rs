@@ -17,6 +17,7 @@ use bartizan_model::{
     ReasonCode, Situation, Tenant,
 };
 use bartizan_store::{Change, EpochKind, EpochRow, State, StoreError};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
@@ -66,6 +67,36 @@ pub struct Redeclare {
     pub gone: Vec<(String, Name)>,
 }
 
+/// Says what is to become of the directory, on a view of it. Asked again where somebody was quicker.
+pub trait Work: Sync {
+    /// What comes of it beside.
+    type Value: Send;
+
+    /// What is declared and removed, what else is changed with it, and what comes of it.
+    fn work<'a>(
+        &'a self,
+        view: &'a View,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, Self::Value), Problem>>;
+}
+
+/// What is worked out without waiting for anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plainly<F>(pub(crate) F);
+
+impl<F: Fn(&View, &Tenant) -> Result<Redeclare, Problem> + Sync> Work for Plainly<F> {
+    type Value = ();
+
+    fn work<'a>(
+        &'a self,
+        view: &'a View,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, ()), Problem>> {
+        let worked = (self.0)(view, tenant).map(|redeclare| (redeclare, Vec::new(), ()));
+        std::future::ready(worked).boxed()
+    }
+}
+
 /// What a change of the directory is, worked out.
 #[derive(Clone, Debug, Default)]
 pub struct Redeclared {
@@ -108,7 +139,8 @@ impl Control {
         check_names(view, tenant, &put, &gone)?;
         let mut out = Redeclared::default();
         for (kind, name) in &gone {
-            let (document, expect) = find(&view.state, tenant, kind, name).ok_or_else(|| absent(kind, name))?;
+            let (document, expect) =
+                find(&view.state, tenant, kind, name).ok_or_else(|| absent(kind, name))?;
             out.changes.push(Change::DeleteDocument { kind: kind.clone(), name: name.clone(), expect });
             let renamed = document.principal.is_some_and(|id| put.iter().any(|d| d.principal == Some(id)));
             if !renamed {
@@ -118,11 +150,12 @@ impl Control {
         for document in &put {
             let present = find(&view.state, tenant, document.spec.kind(), &document.name);
             out.tell(document, became(view, tenant, document));
-            out.changes.push(Change::PutDocument { document: document.clone(), expect: present.map(|(_, r)| r) });
+            out.changes
+                .push(Change::PutDocument { document: document.clone(), expect: present.map(|(_, r)| r) });
         }
         let ended = ended(view, tenant, &put, &gone);
         self.check_open(view, tenant, &put, &gone, &ended, now)?;
-        out.changes.extend(devices(view, tenant, &put, &gone, now));
+        out.changes.extend(things(view, tenant, &put, &gone, now));
         for one in &ended {
             out.changes.extend(epoch(&view.state, tenant, &one.principal, now));
             if one.gone || one.renamed {
@@ -141,20 +174,20 @@ impl Control {
     ///
     /// # Errors
     /// When policy says no, or `work` does, or the directory would not be whole.
-    pub async fn change_directory<T>(
+    pub async fn change_directory<W: Work>(
         &self,
         caller: &Caller,
         action: Action,
         request: &(impl Serialize + Sync),
-        work: impl AsyncFn(&View, &Tenant) -> Result<(Redeclare, Vec<Change>, T), Problem>,
-    ) -> Result<Done<(Vec<(Document, u64)>, T)>, Stopped> {
+        work: &W,
+    ) -> Result<Done<(Vec<(Document, u64)>, W::Value)>, Stopped> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             let mut worked = false;
             let result = self
                 .change_with(caller, action, request, async |view, tenant| {
-                    let (redeclare, more, value) = work(view, tenant).await?;
+                    let (redeclare, more, value) = work.work(view, tenant).await?;
                     // What is used all the time may never hold still: the last attempt leaves it to the epoch.
                     let busy = left > 0;
                     let Redeclared { mut changes, told } =
@@ -196,25 +229,26 @@ impl Control {
         name: &Name,
         status: Status,
     ) -> Result<Done<()>, Stopped> {
-        let done = self
-            .change_directory(caller, Action::ResourceApply, &(kind, name, status), async |view, tenant| {
-                let (document, _) = find(&view.state, tenant, kind, name).ok_or_else(|| absent(kind, name))?;
-                let mut document = document.clone();
-                match &mut document.spec {
-                    Spec::User(spec) if spec.status == Status::Retired => {
-                        return Err(Problem::with_detail(ReasonCode::Conflict, "they are gone for good"));
-                    }
-                    Spec::User(spec) => {
-                        spec.status = status;
-                        spec.suspended &= status != Status::Active;
-                    }
-                    Spec::Agent(spec) | Spec::Workload(spec) => spec.status = status,
-                    Spec::Device(spec) => spec.status = status,
-                    _ => return Err(absent("user, agent, workload or device", name)),
+        let work = |view: &View, tenant: &Tenant| {
+            let (document, _) = find(&view.state, tenant, kind, name).ok_or_else(|| absent(kind, name))?;
+            let mut document = document.clone();
+            match &mut document.spec {
+                Spec::User(spec) if spec.status == Status::Retired => {
+                    return Err(Problem::with_detail(ReasonCode::Conflict, "they are gone for good"));
                 }
-                Ok((Redeclare { put: vec![document], ..Redeclare::default() }, Vec::new(), ()))
-            })
-            .await?;
+                Spec::User(spec) => {
+                    spec.status = status;
+                    spec.suspended &= status != Status::Active;
+                }
+                Spec::Agent(spec) | Spec::Workload(spec) => spec.status = status,
+                Spec::Device(spec) => spec.status = status,
+                Spec::Client(spec) => spec.status = status,
+                _ => return Err(absent("user, agent, workload, client or device", name)),
+            }
+            Ok(Redeclare { put: vec![document], ..Redeclare::default() })
+        };
+        let request = (kind, name, status);
+        let done = self.change_directory(caller, Action::ResourceApply, &request, &Plainly(work)).await?;
         Ok(Done { value: (), receipt: done.receipt, decision: done.decision })
     }
 
@@ -265,9 +299,12 @@ impl Control {
             })
             .filter(|document| matches!(document.spec, Spec::User(_)))
             .map(|document| &document.name)
-            .chain(ended.iter().filter(|e| e.principal.kind == PrincipalKind::User).map(|e| &e.principal.name))
+            .chain(
+                ended.iter().filter(|e| e.principal.kind == PrincipalKind::User).map(|e| &e.principal.name),
+            )
             .collect();
-        let could = touched.len() > ASKED_MAX || touched.iter().any(|name| could_apply(view, tenant, name, now));
+        let could =
+            touched.len() > ASKED_MAX || touched.iter().any(|name| could_apply(view, tenant, name, now));
         if !could {
             return Ok(());
         }
@@ -281,9 +318,10 @@ impl Control {
         state.documents.extend(put.iter().map(|d| (tenant.clone(), d.clone(), 0)));
         after.state = std::sync::Arc::new(state);
         crate::policy::guard(&after, tenant, bundle.clone(), now).map_err(|problem| match problem.reason {
-            ReasonCode::Constitution => {
-                Problem::with_detail(ReasonCode::Constitution, "after this nobody could change policy any more")
-            }
+            ReasonCode::Constitution => Problem::with_detail(
+                ReasonCode::Constitution,
+                "after this nobody could change policy any more",
+            ),
             _ => problem,
         })
     }
@@ -334,7 +372,8 @@ fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]
             end(document, !renamed, renamed);
             continue;
         }
-        let Some(after) = put.iter().find(|p| p.spec.kind() == document.spec.kind() && p.name == document.name)
+        let Some(after) =
+            put.iter().find(|p| p.spec.kind() == document.spec.kind() && p.name == document.name)
         else {
             continue;
         };
@@ -355,7 +394,11 @@ fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]
         let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { continue };
         if owners.contains(&spec.owner) {
             let principal = Principal { kind, name: document.name.clone(), id };
-            out.entry((kind, document.name.clone())).or_insert(Ended { principal, gone: false, renamed: false });
+            out.entry((kind, document.name.clone())).or_insert(Ended {
+                principal,
+                gone: false,
+                renamed: false,
+            });
         }
     }
     out.into_values().collect()
@@ -377,27 +420,34 @@ fn mark(state: &State, tenant: &Tenant, kind: EpochKind, name: Name, now: Timest
 
 /// Keys of somebody who is gone, or is called otherwise now: none of them comes back with the name.
 fn keys(view: &View, tenant: &Tenant, ended: &Ended, now: Timestamp) -> Vec<Change> {
-    let own = view.state.keys.iter().filter(|key| key.tenant == *tenant && key.principal.id == ended.principal.id);
+    let own =
+        view.state.keys.iter().filter(|key| key.tenant == *tenant && key.principal.id == ended.principal.id);
     own.filter(|key| key.revoked.is_none()).map(|key| Change::RevokeKey { id: key.id, at: now }).collect()
 }
 
-/// Devices that requests may not come from any more.
-fn devices(
+/// Devices that requests may not come from any more, and clients that may not act any more.
+fn things(
     view: &View,
     tenant: &Tenant,
     put: &[Document],
     gone: &[(String, Name)],
     now: Timestamp,
 ) -> Vec<Change> {
-    let active = |d: &Document| matches!(&d.spec, Spec::Device(spec) if spec.status == Status::Active);
-    let of = view.state.documents.iter().filter(|(t, d, _)| t == tenant && active(d)).map(|(_, d, _)| d);
-    of.filter(|d| {
-        let after = put.iter().find(|p| p.spec.kind() == d.spec.kind() && p.name == d.name);
-        let removed = gone.iter().any(|(kind, name)| kind == "device" && *name == d.name);
-        removed || after.is_some_and(|after| !active(after))
-    })
-    .map(|d| mark(&view.state, tenant, EpochKind::Device, d.name.clone(), now))
-    .collect()
+    let active = |d: &Document| match &d.spec {
+        Spec::Device(spec) => (spec.status == Status::Active).then_some(EpochKind::Device),
+        Spec::Client(spec) => (spec.status == Status::Active).then_some(EpochKind::Client),
+        _ => None,
+    };
+    let mut out = Vec::new();
+    for (_, document, _) in view.state.documents.iter().filter(|(t, ..)| t == tenant) {
+        let Some(kind) = active(document) else { continue };
+        let same = |p: &&Document| p.spec.kind() == document.spec.kind() && p.name == document.name;
+        let removed = gone.iter().any(|(kind, name)| kind == document.spec.kind() && *name == document.name);
+        if removed || put.iter().find(same).is_some_and(|after| active(after).is_none()) {
+            out.push(mark(&view.state, tenant, kind, document.name.clone(), now));
+        }
+    }
+    out
 }
 
 /// Names that could be taken for each other, and names that no epoch could name.
@@ -420,7 +470,8 @@ fn check_names(
             d.spec.kind() == kind && d.name != document.name && d.name.eq_ignore_ascii_case(&document.name)
         };
         let leaves = |d: &Document| gone.iter().any(|(k, name)| k == d.spec.kind() && *name == d.name);
-        let there = view.state.documents.iter().filter(|(t, d, _)| t == tenant && !leaves(d)).map(|(_, d, _)| d);
+        let there =
+            view.state.documents.iter().filter(|(t, d, _)| t == tenant && !leaves(d)).map(|(_, d, _)| d);
         if let Some(other) = there.chain(put).find(|d| alike(d)) {
             let detail = format!("{kind} `{}` could be taken for `{}`", document.name, other.name);
             return Err(Problem::with_detail(ReasonCode::Conflict, detail));

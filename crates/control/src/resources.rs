@@ -5,15 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
-use bartizan_model::{
-    Action, Document, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant,
-};
+use bartizan_model::{Action, Document, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::directory::Redeclare;
+use crate::directory::{Plainly, Redeclare};
 use crate::turn::Turn;
 use crate::{Control, Done, Probe, Stopped, View};
 
@@ -49,17 +47,17 @@ impl Control {
         caller: &Caller,
         documents: &[Document],
     ) -> Result<Done<Vec<DocumentView>>, Stopped> {
-        self.change_directory(caller, Action::ResourceApply, &documents, async |view, tenant| {
+        let work = |view: &View, tenant: &Tenant| {
             let mut put = Vec::new();
             for given in documents {
                 check_address(given)?;
                 crate::deliveries::check(given, &*self.couriers)?;
                 put.push(kept_by_provisioning(view, tenant, given)?);
             }
-            Ok((Redeclare { put, ..Redeclare::default() }, Vec::new(), ()))
-        })
-        .await
-        .map(|done| {
+            Ok(Redeclare { put, ..Redeclare::default() })
+        };
+        let done = self.change_directory(caller, Action::ResourceApply, &documents, &Plainly(work)).await;
+        done.map(|done| {
             let Done { value: (put, ()), receipt, decision } = done;
             let value = put.into_iter().map(|(document, revision)| DocumentView { document, revision });
             Done { value: value.collect(), receipt, decision }
@@ -97,12 +95,12 @@ impl Control {
         kind: &str,
         name: &Name,
     ) -> Result<Done<()>, Stopped> {
-        let done = self
-            .change_directory(caller, Action::ResourceApply, &(kind, name), async |_, _| {
-                let gone = vec![(kind.to_owned(), name.clone())];
-                Ok((Redeclare { gone, ..Redeclare::default() }, Vec::new(), ()))
-            })
-            .await?;
+        let work = |_: &View, _: &Tenant| {
+            let gone = vec![(kind.to_owned(), name.clone())];
+            Ok(Redeclare { gone, ..Redeclare::default() })
+        };
+        let done =
+            self.change_directory(caller, Action::ResourceApply, &(kind, name), &Plainly(work)).await?;
         Ok(Done { value: (), receipt: done.receipt, decision: done.decision })
     }
 
@@ -288,7 +286,8 @@ fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Resul
         let group = find(&view.state, tenant, "group", name);
         group.is_some_and(|(group, _)| matches!(&group.spec, Spec::Group(spec) if spec.provisioned))
     };
-    let present = find(&view.state, tenant, given.spec.kind(), &given.name).map(|(document, _)| &document.spec);
+    let present =
+        find(&view.state, tenant, given.spec.kind(), &given.name).map(|(document, _)| &document.spec);
     match (&mut document.spec, present) {
         (Spec::User(_), Some(Spec::User(present))) if present.status == Status::Retired => {
             let detail = format!(

@@ -83,7 +83,8 @@ impl Bulk {
         let fail_on_errors = match member("failOnErrors") {
             None | Some(Value::Null) => None,
             Some(value) => {
-                let number = value.as_u64().and_then(|number| usize::try_from(number).ok()).filter(|n| *n > 0);
+                let number =
+                    value.as_u64().and_then(|number| usize::try_from(number).ok()).filter(|n| *n > 0);
                 Some(number.ok_or_else(|| syntax("`failOnErrors` is a number from 1 on"))?)
             }
         };
@@ -173,13 +174,18 @@ fn ordered(operations: &[BulkOperation]) -> Vec<usize> {
         .iter()
         .enumerate()
         .map(|(at, o)| {
-            o.refers().iter().filter_map(|id| makers.get(id.as_str()).copied()).filter(|maker| *maker != at).collect()
+            o.refers()
+                .iter()
+                .filter_map(|id| makers.get(id.as_str()).copied())
+                .filter(|maker| *maker != at)
+                .collect()
         })
         .collect();
     let mut out: Vec<usize> = Vec::with_capacity(operations.len());
     let mut done = BTreeSet::new();
     while out.len() < operations.len() {
-        let ready = |at: &usize| !done.contains(at) && needs.get(*at).is_none_or(|needs| needs.is_subset(&done));
+        let ready =
+            |at: &usize| !done.contains(at) && needs.get(*at).is_none_or(|needs| needs.is_subset(&done));
         let next = (0..operations.len()).find(ready);
         let next = next.or_else(|| (0..operations.len()).find(|at| !done.contains(at)));
         let Some(next) = next else { break };

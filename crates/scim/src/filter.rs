@@ -134,7 +134,8 @@ impl<'a> Reader<'a> {
     }
 
     fn takes(&mut self, keyword: &str) -> bool {
-        let fits = matches!(self.words.first(), Some(Token::Word(word)) if word.eq_ignore_ascii_case(keyword));
+        let fits =
+            matches!(self.words.first(), Some(Token::Word(word)) if word.eq_ignore_ascii_case(keyword));
         if fits {
             self.next();
         }
@@ -162,7 +163,8 @@ impl<'a> Reader<'a> {
         if depth >= DEPTH_MAX || self.terms > TERMS_MAX {
             return Err(wrong("it is too deep or too large"));
         }
-        let negated = matches!(self.words, [Token::Word(word), Token::Open, ..] if word.eq_ignore_ascii_case("not"));
+        let negated =
+            matches!(self.words, [Token::Word(word), Token::Open, ..] if word.eq_ignore_ascii_case("not"));
         if negated {
             self.next();
             return Ok(Filter::Not(Box::new(self.term(depth + 1)?)));

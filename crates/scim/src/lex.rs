@@ -72,7 +72,8 @@ fn quoted(chars: &mut Peekable<Chars<'_>>) -> Result<String, &'static str> {
         match c {
             '\\' => escaped = !escaped,
             '"' if !escaped => {
-                let text = serde_json::from_str::<String>(&raw).map_err(|_| "a text that is no JSON string")?;
+                let text =
+                    serde_json::from_str::<String>(&raw).map_err(|_| "a text that is no JSON string")?;
                 let control = text.chars().any(char::is_control);
                 return if control { Err("a control character in a text") } else { Ok(text) };
             }

@@ -22,7 +22,9 @@ impl Filter {
             Self::Compare(target, compare, with) => {
                 held(target.leaf(), *compare, &values(resource, target), with)
             }
-            Self::Within(target, inner) => items(resource, target).iter().any(|item| inner.matches_item(item)),
+            Self::Within(target, inner) => {
+                items(resource, target).iter().any(|item| inner.matches_item(item))
+            }
         }
     }
 

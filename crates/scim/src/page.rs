@@ -121,9 +121,10 @@ impl Query {
         let names = || -> Result<Vec<String>, ScimError> {
             let names: Vec<String> = match value {
                 Value::String(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
-                Value::Array(names) => {
-                    names.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>()?
-                }
+                Value::Array(names) => names
+                    .iter()
+                    .map(|name| name.as_str().map(str::to_owned).ok_or_else(wrong))
+                    .collect::<Result<_, _>>()?,
                 _ => return Err(wrong()),
             };
             if names.len() > NAMES_MAX {
@@ -164,7 +165,9 @@ impl Query {
         let mut found: Vec<(&Prepared, Resource)> = resources
             .into_iter()
             .filter_map(|(kind, resource)| Some((of(&kind)?, resource)))
-            .filter(|(prepared, resource)| prepared.filter.as_ref().is_none_or(|filter| filter.matches(resource)))
+            .filter(|(prepared, resource)| {
+                prepared.filter.as_ref().is_none_or(|filter| filter.matches(resource))
+            })
             .collect();
         found.sort_by(|a, b| {
             let sorted = match (&a.0.sort, &b.0.sort) {
@@ -183,8 +186,7 @@ impl Query {
         let more = skipped.saturating_add(page.len()) < total && count > 0;
         let next = self.cursor.is_some() && more;
         let next = page.last().filter(|_| next).map(|(_, resource)| id(resource).to_owned());
-        let resources =
-            page.iter().map(|(prepared, resource)| prepared.projection.apply(resource)).collect();
+        let resources = page.iter().map(|(prepared, resource)| prepared.projection.apply(resource)).collect();
         let start = self.cursor.is_none().then_some(skipped.saturating_add(1));
         Ok(Listed { total, start, resources, next })
     }
@@ -192,7 +194,8 @@ impl Query {
     /// How many come before the place that a cursor names. A cursor is the id after which the page begins: it stays good
     /// whatever is added or goes meanwhile.
     fn after(&self, cursor: &str, found: &[(&Prepared, Resource)]) -> Result<usize, ScimError> {
-        let plain = cursor.len() <= 64 && cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-:.".contains(&b));
+        let plain =
+            cursor.len() <= 64 && cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-:.".contains(&b));
         if self.sort_by.is_some() || !plain {
             let detail = "a cursor comes from an earlier answer, and goes with no `sortBy`";
             return Err(ScimError::new(ScimType::InvalidCursor, detail));
@@ -247,7 +250,8 @@ fn by_value(x: &Target, a: &Resource, y: &Target, b: &Resource, descending: bool
 
 /// The value that an attribute is sorted by: the primary one, or the first.
 fn first<'a>(resource: &'a Resource, target: &Target) -> Option<&'a Value> {
-    let primary = items(resource, target).into_iter().find(|item| item.get("primary") == Some(&Value::Bool(true)));
+    let primary =
+        items(resource, target).into_iter().find(|item| item.get("primary") == Some(&Value::Bool(true)));
     let primary = primary.zip(target.part).and_then(|(item, part)| item.get(part.name));
     primary.or_else(|| values(resource, target).first().copied()).filter(|value| !value.is_null())
 }
@@ -291,7 +295,9 @@ impl Projection {
         for (name, value) in resource {
             if let Some(schema) = self.kind.extension(name) {
                 let members = value.as_object().into_iter().flatten();
-                let members = members.filter_map(|(part, value)| Some((part.clone(), self.given(Some(schema.id), part, value)?)));
+                let members = members.filter_map(|(part, value)| {
+                    Some((part.clone(), self.given(Some(schema.id), part, value)?))
+                });
                 let members: Resource = members.collect();
                 if !members.is_empty() {
                     out.insert(name.clone(), members.into());
@@ -307,7 +313,8 @@ impl Projection {
 
     fn given(&self, extension: Option<&str>, name: &str, value: &Value) -> Option<Value> {
         if let Some(only) = &self.only {
-            let parts: Vec<Option<&str>> = only.iter().filter_map(|asked| asked.names(extension, name)).collect();
+            let parts: Vec<Option<&str>> =
+                only.iter().filter_map(|asked| asked.names(extension, name)).collect();
             return if parts.contains(&None) {
                 Some(value.clone())
             } else if parts.is_empty() {
@@ -316,11 +323,16 @@ impl Projection {
                 Some(filtered(value, &|part| parts.contains(&Some(part))))
             };
         }
-        let parts: Vec<Option<&str>> = self.without.iter().filter_map(|asked| asked.names(extension, name)).collect();
+        let parts: Vec<Option<&str>> =
+            self.without.iter().filter_map(|asked| asked.names(extension, name)).collect();
         if parts.contains(&None) {
             return None;
         }
-        Some(if parts.is_empty() { value.clone() } else { filtered(value, &|part| !parts.contains(&Some(part))) })
+        Some(if parts.is_empty() {
+            value.clone()
+        } else {
+            filtered(value, &|part| !parts.contains(&Some(part)))
+        })
     }
 }
 
@@ -328,9 +340,11 @@ impl Projection {
 fn filtered(value: &Value, keep: &dyn Fn(&str) -> bool) -> Value {
     match value {
         Value::Array(values) => values.iter().map(|value| filtered(value, keep)).collect(),
-        Value::Object(members) => {
-            members.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-        }
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| keep(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
         value => value.clone(),
     }
 }

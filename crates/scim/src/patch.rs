@@ -101,7 +101,8 @@ impl Patch {
         if op == Op::Remove {
             return Err(ScimError::new(ScimType::NoTarget, "`remove` without a path"));
         }
-        let members = value.as_object().ok_or_else(|| syntax("`value` is not an object, and there is no path"))?;
+        let members =
+            value.as_object().ok_or_else(|| syntax("`value` is not an object, and there is no path"))?;
         for (name, value) in members {
             let known = ["schemas", "id", "meta"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
             if known {
@@ -241,7 +242,10 @@ fn join(attribute: &Attribute, present: &mut Vec<Value>, new: Vec<Value>) -> Res
         } else if is_primary(&value) {
             // It is there; what is new is that it is the first choice.
             let same = identity(attribute, &value);
-            present.iter_mut().filter(|held| identity(attribute, held) == same).for_each(|held| *held = value.clone());
+            present
+                .iter_mut()
+                .filter(|held| identity(attribute, held) == same)
+                .for_each(|held| *held = value.clone());
         }
     }
     bounded(attribute, present)
@@ -328,7 +332,9 @@ fn some(
     }
     let mut found = false;
     let first = |value: &Value| match target.part {
-        Some(part) => part.name == "primary" && clean_one(part, value).ok().flatten() == Some(Value::Bool(true)),
+        Some(part) => {
+            part.name == "primary" && clean_one(part, value).ok().flatten() == Some(Value::Bool(true))
+        }
         None => is_primary(value),
     };
     if op != Op::Remove && first(sent) {

@@ -147,10 +147,9 @@ impl Path {
             let detail = "the path is wrong: only attributes with several values are filtered";
             return Err(ScimError::new(ScimType::InvalidPath, detail));
         }
-        let filter = Reader::within(target, inner).whole().map_err(|error| ScimError {
-            kind: Some(ScimType::InvalidPath),
-            ..error
-        })?;
+        let filter = Reader::within(target, inner)
+            .whole()
+            .map_err(|error| ScimError { kind: Some(ScimType::InvalidPath), ..error })?;
         Ok(Self::Values { target, filter })
     }
 }

@@ -139,8 +139,11 @@ const GROUP_SCHEMA: Schema = Schema {
     name: "Group",
     description: "A group of people and groups.",
     attributes: &[
-        Attribute::text("displayName", "The name for people to see; the name in policies is made of the first one.")
-            .required(),
+        Attribute::text(
+            "displayName",
+            "The name for people to see; the name in policies is made of the first one.",
+        )
+        .required(),
         Attribute::complex(
             "members",
             &[
@@ -219,8 +222,12 @@ pub(crate) const META: &[Schema] = &[
                 "bulk",
                 &[
                     SUPPORTED,
-                    Attribute::integer("maxOperations", "Operations of one request at the most.").required().ours(),
-                    Attribute::integer("maxPayloadSize", "Bytes of one request at the most.").required().ours(),
+                    Attribute::integer("maxOperations", "Operations of one request at the most.")
+                        .required()
+                        .ours(),
+                    Attribute::integer("maxPayloadSize", "Bytes of one request at the most.")
+                        .required()
+                        .ours(),
                 ],
                 "Several operations in one request.",
             )
@@ -230,7 +237,9 @@ pub(crate) const META: &[Schema] = &[
                 "filter",
                 &[
                     SUPPORTED,
-                    Attribute::integer("maxResults", "Resources of one answer at the most.").required().ours(),
+                    Attribute::integer("maxResults", "Resources of one answer at the most.")
+                        .required()
+                        .ours(),
                 ],
                 "Filters.",
             )

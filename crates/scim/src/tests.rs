@@ -30,7 +30,8 @@ fn fits(filter: &str) -> bool {
 }
 
 fn patched(resource: &Resource, operations: Value) -> Result<Resource, crate::ScimError> {
-    let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
+    let body =
+        json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
     Patch::parse(&USER, &body)?.apply(resource)
 }
 
@@ -81,16 +82,44 @@ fn what_is_no_filter_is_refused_as_such() {
     let wide = vec!["userName pr"; 70].join(" or ");
     let long = format!("userName eq \"{}\"", "a".repeat(5_000));
     for filter in [
-        "", " ", "userName", "userName eq", "userName eq bjensen", "userName like \"x\"", "nothing eq \"x\"",
-        "userName eq \"x", "userName eq \"x\" and", "(userName pr", "userName pr)", "emails[type eq \"work\"",
-        "emails[emails[type pr]]", "userName[type eq \"x\"]", "active gt true", "active eq \"maybe\"", "userName gt 5",
-        "meta.created co \"2026\"", "meta.created gt \"yesterday\"", "password eq \"x\"", "userName eq \"a\u{0}b\"",
-        "userName eq \"a\\u0000b\"", "userName eq 'x'", "userName eq \"x\"; drop table users", "emails.nothing pr",
-        "name.familyName.more pr", "not userName pr", &deep, &negated, &wide, &long,
+        "",
+        " ",
+        "userName",
+        "userName eq",
+        "userName eq bjensen",
+        "userName like \"x\"",
+        "nothing eq \"x\"",
+        "userName eq \"x",
+        "userName eq \"x\" and",
+        "(userName pr",
+        "userName pr)",
+        "emails[type eq \"work\"",
+        "emails[emails[type pr]]",
+        "userName[type eq \"x\"]",
+        "active gt true",
+        "active eq \"maybe\"",
+        "userName gt 5",
+        "meta.created co \"2026\"",
+        "meta.created gt \"yesterday\"",
+        "password eq \"x\"",
+        "userName eq \"a\u{0}b\"",
+        "userName eq \"a\\u0000b\"",
+        "userName eq 'x'",
+        "userName eq \"x\"; drop table users",
+        "emails.nothing pr",
+        "name.familyName.more pr",
+        "not userName pr",
+        &deep,
+        &negated,
+        &wide,
+        &long,
     ] {
         let error = Filter::parse(&USER, filter).unwrap_err();
         assert_eq!((error.status, error.kind), (400, Some(ScimType::InvalidFilter)), "{filter}");
-        assert!(!error.detail.contains("bjensen") && !error.detail.contains("yesterday"), "an error repeats no value");
+        assert!(
+            !error.detail.contains("bjensen") && !error.detail.contains("yesterday"),
+            "an error repeats no value"
+        );
     }
 }
 
@@ -106,24 +135,34 @@ fn patches_add_replace_and_remove_as_clients_send_them() {
         {"op": "replace", "path": format!("{ENTERPRISE}:manager"), "value": "prn_3"},
         {"op": "remove", "path": "externalId"},
     ])).unwrap();
-    assert_eq!(after["emails"], json!([
-        {"value": "Bjensen@example.com", "type": "work", "primary": false},
-        {"value": "home@example.com", "type": "home"},
-        {"value": "new@example.com", "type": "other", "primary": true},
-    ]));
+    assert_eq!(
+        after["emails"],
+        json!([
+            {"value": "Bjensen@example.com", "type": "work", "primary": false},
+            {"value": "home@example.com", "type": "home"},
+            {"value": "new@example.com", "type": "other", "primary": true},
+        ])
+    );
     assert_eq!(after["name"], json!({"familyName": "J", "givenName": "Babs"}));
     assert_eq!(after["phoneNumbers"], json!([{"type": "mobile", "value": "1"}]));
     assert_eq!((&after["active"], &after["displayName"]), (&json!(false), &json!("Babs")));
-    assert_eq!(after[ENTERPRISE], json!({"costCenter": "4130", "department": "Tours", "manager": {"value": "prn_3"}}));
+    assert_eq!(
+        after[ENTERPRISE],
+        json!({"costCenter": "4130", "department": "Tours", "manager": {"value": "prn_3"}})
+    );
     assert!(!after.contains_key("externalId"));
 
-    let gone = patched(&after, json!([
-        {"op": "remove", "path": "emails[type eq \"work\"]"},
-        {"op": "remove", "path": "emails", "value": [{"value": "home@example.com", "type": "home"}]},
-        {"op": "remove", "path": ENTERPRISE},
-        {"op": "remove", "path": "name.givenName"},
-        {"op": "replace", "path": "phoneNumbers", "value": []},
-    ])).unwrap();
+    let gone = patched(
+        &after,
+        json!([
+            {"op": "remove", "path": "emails[type eq \"work\"]"},
+            {"op": "remove", "path": "emails", "value": [{"value": "home@example.com", "type": "home"}]},
+            {"op": "remove", "path": ENTERPRISE},
+            {"op": "remove", "path": "name.givenName"},
+            {"op": "replace", "path": "phoneNumbers", "value": []},
+        ]),
+    )
+    .unwrap();
     assert_eq!(gone["emails"], json!([{"value": "new@example.com", "type": "other", "primary": true}]));
     assert_eq!(gone["name"], json!({"familyName": "J"}));
     assert!(!gone.contains_key(ENTERPRISE) && !gone.contains_key("phoneNumbers"));
@@ -133,14 +172,20 @@ fn patches_add_replace_and_remove_as_clients_send_them() {
 fn a_patch_that_may_not_be_changes_nothing_and_says_why() {
     for (operation, kind) in [
         (json!({"op": "remove"}), ScimType::NoTarget),
-        (json!({"op": "replace", "path": "emails[type eq \"other\"].value", "value": "x"}), ScimType::NoTarget),
+        (
+            json!({"op": "replace", "path": "emails[type eq \"other\"].value", "value": "x"}),
+            ScimType::NoTarget,
+        ),
         (json!({"op": "add", "path": "emails[type sw \"o\"].value", "value": "x"}), ScimType::NoTarget),
         (json!({"op": "replace", "path": "photos.value", "value": "x"}), ScimType::NoTarget),
         (json!({"op": "replace", "path": "id", "value": "prn_9"}), ScimType::Mutability),
         (json!({"op": "replace", "path": "groups", "value": [{"value": "g"}]}), ScimType::Mutability),
         (json!({"op": "add", "path": "roles", "value": [{"value": "administrator"}]}), ScimType::Mutability),
         (json!({"op": "add", "value": {"roles": [{"value": "administrator"}]}}), ScimType::Mutability),
-        (json!({"op": "add", "path": "roles[value eq \"x\"].value", "value": "administrator"}), ScimType::Mutability),
+        (
+            json!({"op": "add", "path": "roles[value eq \"x\"].value", "value": "administrator"}),
+            ScimType::Mutability,
+        ),
         (json!({"op": "replace", "path": "meta.version", "value": "1"}), ScimType::Mutability),
         (json!({"op": "remove", "path": "userName"}), ScimType::Mutability),
         (json!({"op": "replace", "path": "userName", "value": null}), ScimType::Mutability),
@@ -163,13 +208,16 @@ fn a_patch_that_may_not_be_changes_nothing_and_says_why() {
 
 #[test]
 fn members_of_a_group_are_added_once_and_removed_by_value_never_all_by_mistake() {
-    let group = resource(json!({"displayName": "g", "members": [{"value": "a"}, {"value": "b", "type": "User"}]}));
+    let group =
+        resource(json!({"displayName": "g", "members": [{"value": "a"}, {"value": "b", "type": "User"}]}));
     let apply = |operation: Value| {
-        let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": [operation]});
+        let body =
+            json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": [operation]});
         Patch::parse(&GROUP, &body).unwrap().apply(&group)
     };
     let members = |resource: Resource| resource.get("members").cloned().unwrap_or(Value::Null);
-    let added = apply(json!({"op": "add", "path": "members", "value": [{"value": "b"}, {"value": "c"}]})).unwrap();
+    let added =
+        apply(json!({"op": "add", "path": "members", "value": [{"value": "b"}, {"value": "c"}]})).unwrap();
     assert_eq!(members(added), json!([{"value": "a"}, {"value": "b", "type": "User"}, {"value": "c"}]));
     for operation in [
         json!({"op": "remove", "path": "members", "value": [{"value": "b"}]}),
@@ -203,10 +251,13 @@ fn what_is_sent_is_brought_into_one_form() {
         "groups": [{"value": "g"}], "emails": "b@example.com", "title": "", "unknown": {"a": 1},
         "URN:IETF:params:scim:schemas:extension:enterprise:2.0:USER": {"EmployeeNumber": 701984, "manager": "prn_2"},
     })).unwrap();
-    assert_eq!(Value::Object(cleaned.clone()), json!({
-        "userName": "bj", "active": true, "emails": [{"value": "b@example.com"}],
-        ENTERPRISE: {"employeeNumber": "701984", "manager": {"value": "prn_2"}},
-    }));
+    assert_eq!(
+        Value::Object(cleaned.clone()),
+        json!({
+            "userName": "bj", "active": true, "emails": [{"value": "b@example.com"}],
+            ENTERPRISE: {"employeeNumber": "701984", "manager": {"value": "prn_2"}},
+        })
+    );
     assert!(complete(&USER, &cleaned).is_ok() && complete(&GROUP, &cleaned).is_err());
     let core = "urn:ietf:params:scim:schemas:core:2.0:User";
     for wrong in [
@@ -223,7 +274,11 @@ fn what_is_sent_is_brought_into_one_form() {
 }
 
 fn people() -> Vec<(crate::Kind, Resource)> {
-    let person = |n: u32| resource(json!({"id": format!("prn_{n:03}"), "userName": format!("u{:03}", 999 - n), "title": if n % 2 == 0 { json!("x") } else { Value::Null }}));
+    let person = |n: u32| {
+        resource(
+            json!({"id": format!("prn_{n:03}"), "userName": format!("u{:03}", 999 - n), "title": if n % 2 == 0 { json!("x") } else { Value::Null }}),
+        )
+    };
     (0..250).map(|n| (USER, person(n))).collect()
 }
 
@@ -263,7 +318,10 @@ fn pages_by_index_and_by_cursor_give_every_resource_once() {
 
 #[test]
 fn a_filter_that_means_something_for_one_type_only_finds_that_type() {
-    let both = vec![(USER, bjensen()), (GROUP, resource(json!({"id": "prn_5", "displayName": "g", "members": [{"value": "prn_1"}]})))];
+    let both = vec![
+        (USER, bjensen()),
+        (GROUP, resource(json!({"id": "prn_5", "displayName": "g", "members": [{"value": "prn_1"}]}))),
+    ];
     let query = Query { filter: Some("members pr".to_owned()), start_index: 1, ..Query::default() };
     assert_eq!(ids(&query.select(&[USER, GROUP], both).unwrap()), ["prn_5"]);
 }
@@ -281,7 +339,10 @@ fn attributes_are_given_as_asked_and_ids_always() {
             "emails": [{"value": "Bjensen@example.com"}, {"value": "babs@jensen.org"}],
         })
     );
-    let less = given(&[("excludedAttributes", "id,meta,emails,name.givenName,urn:ietf:params:scim:schemas:extension:enterprise:2.0:User")]);
+    let less = given(&[(
+        "excludedAttributes",
+        "id,meta,emails,name.givenName,urn:ietf:params:scim:schemas:extension:enterprise:2.0:User",
+    )]);
     assert_eq!(less["name"], json!({"familyName": "Jensen"}));
     assert_eq!(less["id"], "prn_1");
     assert!(less.get("emails").is_none() && less.get("meta").is_none() && less.get(ENTERPRISE).is_none());
@@ -325,19 +386,56 @@ fn bulk_operations_are_put_in_order_and_refer_to_what_was_made() {
 
 fn words() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
-        "userName", "emails", "name.familyName", "active", "eq", "ne", "co", "pr", "and", "or", "not", "(", ")", "[", "]",
-        "\"x\"", "true", "null", "5", "type", "value", ".value", "meta.created", "members", "\\", "\"", "ü",
+        "userName",
+        "emails",
+        "name.familyName",
+        "active",
+        "eq",
+        "ne",
+        "co",
+        "pr",
+        "and",
+        "or",
+        "not",
+        "(",
+        ")",
+        "[",
+        "]",
+        "\"x\"",
+        "true",
+        "null",
+        "5",
+        "type",
+        "value",
+        ".value",
+        "meta.created",
+        "members",
+        "\\",
+        "\"",
+        "ü",
     ]);
     prop::collection::vec(word, 0..24).prop_map(|words| words.join(" "))
 }
 
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
-        Just(Value::Null), any::<bool>().prop_map(Value::Bool), any::<i32>().prop_map(Into::into),
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i32>().prop_map(Into::into),
         prop::sample::select(vec!["", "x", "work", "true", "prn_1", "\u{0}"]).prop_map(Into::into),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
-        let name = prop::sample::select(vec!["value", "type", "primary", "userName", "emails", "name", "givenName", "x", ENTERPRISE]);
+        let name = prop::sample::select(vec![
+            "value",
+            "type",
+            "primary",
+            "userName",
+            "emails",
+            "name",
+            "givenName",
+            "x",
+            ENTERPRISE,
+        ]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
             prop::collection::btree_map(name, inner, 0..4)

@@ -84,7 +84,8 @@ impl Scene<'_> {
         provisioned(present.document)?;
         let name = &present.document.name;
         let documents = self.view.state.documents.iter().filter(|(of, ..)| of == self.tenant);
-        let put = documents.map(|(_, d, _)| d).filter(|d| belongs(d, name)).map(|d| membership(d, name, false));
+        let put =
+            documents.map(|(_, d, _)| d).filter(|d| belongs(d, name)).map(|d| membership(d, name, false));
         let gone = vec![("group".to_owned(), name.clone())];
         let redeclare = Redeclare { put: put.collect(), gone };
         let kept = present.known.as_ref().map(|known| known.held.remove());

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::Name;
-use bartizan_control::{Redeclare, View};
+use bartizan_control::{Redeclare, View, Work};
 use bartizan_identify::Caller;
 use bartizan_model::{Action, Document, PrincipalId, Problem, Tenant};
 use bartizan_scim::{GROUP, Kind, Resource, ScimError, USER, clean, complete};
 use bartizan_store::Change;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -85,6 +87,32 @@ struct Gathered {
     seen: BTreeSet<String>,
 }
 
+/// An import, as it is worked out.
+struct Taking<'x> {
+    scim: &'x Scim,
+    people: &'x People,
+}
+
+impl Work for Taking<'_> {
+    type Value = Vec<ImportedEntry>;
+
+    fn work<'a>(
+        &'a self,
+        view: &'a View,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, Self::Value), Problem>> {
+        async move {
+            let gathered = self.scim.gather(view, tenant, self.people).await?;
+            if self.people.dry_run {
+                return Ok((Redeclare::default(), Vec::new(), gathered.entries));
+            }
+            let put = gathered.put.into_values().collect();
+            Ok((Redeclare { put, ..Redeclare::default() }, gathered.more, gathered.entries))
+        }
+        .boxed()
+    }
+}
+
 impl Scim {
     /// Takes people and groups in, all that can be in one set of changes.
     ///
@@ -98,17 +126,8 @@ impl Scim {
         let body = serde_json::to_vec(people).unwrap_or_default();
         let committed = self.commit(&body);
         let request = Request { operation: "import", resource: "any", id: None, body: committed.digest };
-        let done = self
-            .control
-            .change_directory(caller, Action::IdentityChange, &request, async |view, tenant| {
-                let gathered = self.gather(view, tenant, people).await?;
-                if people.dry_run {
-                    return Ok((Redeclare::default(), Vec::new(), gathered.entries));
-                }
-                let put = gathered.put.into_values().collect();
-                Ok((Redeclare { put, ..Redeclare::default() }, gathered.more, gathered.entries))
-            })
-            .await?;
+        let work = Taking { scim: self, people };
+        let done = self.control.change_directory(caller, Action::IdentityChange, &request, &work).await?;
         let value = Imported { dry_run: people.dry_run, entries: done.value.1 };
         Ok(committed.answer(bartizan_control::Done { value, receipt: done.receipt, decision: done.decision }))
     }

@@ -151,7 +151,8 @@ impl<'a> Index<'a> {
 
     fn reference_manager(&self, resource: &mut Resource) {
         let extension = resource.get_mut(bartizan_scim::ENTERPRISE.id);
-        let Some(manager) = extension.and_then(|e| e.get_mut("manager")).and_then(Value::as_object_mut) else {
+        let Some(manager) = extension.and_then(|e| e.get_mut("manager")).and_then(Value::as_object_mut)
+        else {
             return;
         };
         let Some(id) = manager.get("value").and_then(Value::as_str).map(str::to_owned) else { return };

@@ -128,8 +128,7 @@ impl Scim {
         id: &str,
     ) -> Result<Answered<Resource>, Failed> {
         let (told, committed) = (Told::default(), self.commit(&[]));
-        let request =
-            Request { operation: "get", resource: kind.name, id: Some(id), body: committed.digest };
+        let request = Request { operation: "get", resource: kind.name, id: Some(id), body: committed.digest };
         let done = self.control.read_with(caller, Action::IdentityRead, &request, async |view, tenant| {
             let index = Index::of(view, tenant, base);
             let document = index.find(kind, id).ok_or_else(|| told.stop(ScimError::not_found()))?;
@@ -194,7 +193,9 @@ impl Scim {
         }
         let known = profiles.all().await?;
         let all = kinds.iter().flat_map(|kind| index.all(*kind).map(|document| (*kind, document)));
-        Ok(all.map(|(kind, document)| (kind, index.resource(document, known.get(&id_of(document))))).collect())
+        Ok(all
+            .map(|(kind, document)| (kind, index.resource(document, known.get(&id_of(document)))))
+            .collect())
     }
 
     /// The ids that alone can fit a filter.

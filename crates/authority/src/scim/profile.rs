@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bartizan_base::{Digest, Name, Random, Timestamp};
 use bartizan_control::Control;
 use bartizan_model::{PrincipalId, ReasonCode, Tenant};
 use bartizan_scim::Resource;
 use bartizan_secret::Secret;
 use bartizan_store::{Change, Row, RowKind, Rows, StoreError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -133,7 +133,8 @@ impl Profiles<'_> {
 }
 
 fn read(row: Row) -> Result<Held<Profile>, StoreError> {
-    let value = serde_json::from_str(&row.body).map_err(|e| StoreError::Corrupt(format!("a profile: {e}")))?;
+    let value =
+        serde_json::from_str(&row.body).map_err(|e| StoreError::Corrupt(format!("a profile: {e}")))?;
     Ok(Held { tenant: row.tenant, id: row.id, version: row.version, value })
 }
 

@@ -1,11 +1,13 @@
 //! Changing resources: one operation, one ask, one set of changes.
 
 use bartizan_base::Name;
-use bartizan_control::{Redeclare, View};
+use bartizan_control::{Redeclare, View, Work};
 use bartizan_identify::Caller;
 use bartizan_model::{Action, Document, EntityRef, PrincipalId, Problem, Tenant};
 use bartizan_scim::{Kind, Patch, Resource, ScimError, ScimType, USER, clean, complete};
 use bartizan_store::{Change, EpochKind};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::index::{Index, version};
@@ -100,6 +102,30 @@ impl Operation<'_> {
     }
 }
 
+/// An operation, as it is worked out.
+struct Planning<'x> {
+    scim: &'x Scim,
+    base: &'x str,
+    write: &'x Write<'x>,
+    told: &'x Told,
+}
+
+impl Work for Planning<'_> {
+    type Value = Option<PrincipalId>;
+
+    fn work<'a>(
+        &'a self,
+        view: &'a View,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, Self::Value), Problem>> {
+        async move {
+            let (plan, id) = self.scim.plan(view, tenant, self.base, self.write, self.told).await?;
+            Ok((plan.redeclare, plan.more, id))
+        }
+        .boxed()
+    }
+}
+
 impl Scim {
     /// Does an operation. Gives the resource as it is afterwards; none for one that was taken away.
     ///
@@ -120,13 +146,8 @@ impl Scim {
             id: write.operation.id(),
             body: committed.digest,
         };
-        let done = self
-            .control
-            .change_directory(caller, Action::IdentityChange, &request, async |view, tenant| {
-                let (plan, id) = self.plan(view, tenant, base, write, &told).await?;
-                Ok((plan.redeclare, plan.more, id))
-            })
-            .await;
+        let work = Planning { scim: self, base, write, told: &told };
+        let done = self.control.change_directory(caller, Action::IdentityChange, &request, &work).await;
         let done = done.map_err(|stopped| told.failed(stopped))?;
         let value = match done.value.1 {
             None => None,
@@ -174,7 +195,8 @@ impl Scim {
             }
             _ => {
                 let Some(present) = present else { return Err(stop(ScimError::not_found())) };
-                let removed = if write.kind == USER { scene.retire(&present) } else { scene.dissolve(&present) };
+                let removed =
+                    if write.kind == USER { scene.retire(&present) } else { scene.dissolve(&present) };
                 return Ok((removed.map_err(stop)?, None));
             }
         };
