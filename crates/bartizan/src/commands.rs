@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::seconds;
-use crate::{WitnessNode, authoring, demo, init, log, personal, policy_commands, recover, replay_commands};
+use crate::{
+    WitnessNode, authoring, demo, directory_commands, init, log, personal, policy_commands, recover,
+    replay_commands,
+};
 
 /// How a command failed.
 pub(crate) struct Failure {
@@ -124,6 +127,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Whoami => show(&global, "GET", "/api/v1/whoami", None, whoami),
         Command::Key(command) => key(&global, command),
         Command::Resource(command) => resource(&global, command),
+        Command::Directory(command) => directory_commands::run(&global, &command),
         Command::Upstream(command) => upstream_command(&global, command),
         Command::Delivery(command) => delivery(&global, &command),
         Command::Policy(command) => policy(&global, command),

@@ -6,6 +6,7 @@ mod commands;
 pub mod config;
 mod deliveries;
 mod demo;
+mod directory_commands;
 mod house;
 mod init;
 mod log;

@@ -5,6 +5,7 @@
 
 mod args;
 mod client;
+mod directory_args;
 mod exit;
 mod output;
 mod policy_args;
@@ -17,6 +18,7 @@ pub use args::{
     command,
 };
 pub use client::{Client, ClientError};
+pub use directory_args::DirectoryCommand;
 pub use exit::ExitCode;
 pub use output::{Output, Table};
 pub use policy_args::{DrawnAs, PolicyCommand, ProveArgs, ProveQuestion, ShadowCommand};

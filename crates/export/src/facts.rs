@@ -113,7 +113,10 @@ impl<'a> Facts<'a> {
             },
             Body::System(event) => {
                 // An erasure answers an ask, as an outcome does.
-                let decision = if let System::Erased { of, .. } | System::Removed { of, .. } | System::DirectoryChanged { of, .. } = event {
+                let decision = if let System::Erased { of, .. }
+                | System::Removed { of, .. }
+                | System::DirectoryChanged { of, .. } = event
+                {
                     Some(*of)
                 } else {
                     None

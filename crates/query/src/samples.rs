@@ -3,9 +3,8 @@
 use bartizan_base::random::SeededRandom;
 use bartizan_base::{Digest, Id, IdKind, Name, Timestamp, json};
 use bartizan_model::record::{
-    Became, DirectoryChange,
-    Body, End, ErasedClass, ErasureBasis, Grounds, Intent, Outcome, Record, Refusal, System, VERSION,
-    VerdictKind, What, Who,
+    Became, Body, DirectoryChange, End, ErasedClass, ErasureBasis, Grounds, Intent, Outcome, Record, Refusal,
+    System, VERSION, VerdictKind, What, Who,
 };
 use bartizan_model::{
     Action, CredentialKind, Detector, EntityRef, Obligation, Offer, PrincipalKind, ReasonCode, Target, Tenant,
