@@ -486,3 +486,59 @@ proptest! {
         prop_assert_eq!(after, before);
     }
 }
+
+/// Every seed of a corpus, and cuts and joins of them: two halves of any two make an input that nobody thought of.
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus")).join(name);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let seeds: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    assert!(seeds.len() > 3, "{name} has no corpus");
+    let mut out = seeds.clone();
+    for (a, b) in seeds.iter().flat_map(|a| seeds.iter().map(move |b| (a, b))) {
+        for at in 0..a.len() {
+            let mut joined = a[..at].to_vec();
+            joined.extend_from_slice(&b[(at * 7 % b.len())..]);
+            out.push(joined);
+            let mut changed = a.clone();
+            changed[at] = b"\"[]{}(),:\\ \0.\xff0"[at % 15];
+            out.push(changed);
+        }
+    }
+    out
+}
+
+#[test]
+fn no_filter_or_path_of_the_corpus_or_made_of_it_breaks_the_reader() {
+    let mut read = 0;
+    for text in corpus("scim-filter").iter().filter_map(|bytes| std::str::from_utf8(bytes).ok()) {
+        if let Ok(filter) = Filter::parse(&USER, text) {
+            filter.matches(&bjensen());
+            read += 1;
+        }
+        read += usize::from(Path::parse(&USER, text).is_ok());
+    }
+    assert!(read > 20, "the corpus holds what is read as well");
+}
+
+#[test]
+fn no_message_of_the_corpus_or_made_of_it_breaks_the_engine() {
+    let mut read = 0;
+    for value in corpus("scim-patch").iter().filter_map(|bytes| serde_json::from_slice::<Value>(bytes).ok()) {
+        for kind in [USER, GROUP] {
+            if let Ok(after) = Patch::parse(&kind, &value).and_then(|patch| patch.apply(&bjensen())) {
+                assert_eq!(after.get("id"), bjensen().get("id"));
+                read += 1;
+            }
+            read += usize::from(clean(&kind, &value).is_ok());
+        }
+        if let Ok(bulk) = Bulk::parse(&value) {
+            read += bulk
+                .operations
+                .iter()
+                .filter(|(_, o)| o.resolved(&Default::default()).refers() == o.refers())
+                .count();
+        }
+    }
+    assert!(read > 20, "the corpus holds what is read as well");
+}
