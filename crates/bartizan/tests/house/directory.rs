@@ -43,7 +43,7 @@ impl Provisioned {
         headers: &[(&'static str, String)],
     ) -> (u16, Value) {
         let (path, headers) = (format!("/scim/v2{path}"), headers.to_vec());
-        self.house.ask(self.connector.clone(), method, path, body, headers).await
+        self.house.speak(self.connector.clone(), method, path, body, headers).await
     }
 
     async fn find(&self, name: &str) -> Value {
@@ -72,7 +72,7 @@ impl Provisioned {
 }
 
 impl House {
-    async fn ask(
+    async fn speak(
         &self,
         key: Secret<String>,
         method: &'static str,
@@ -91,7 +91,7 @@ impl House {
     }
 
     async fn admin(&self, method: &'static str, path: &str, body: Value) -> (u16, Value) {
-        self.ask(self.admin_key.clone(), method, path.to_owned(), body, Vec::new()).await
+        self.speak(self.admin_key.clone(), method, path.to_owned(), body, Vec::new()).await
     }
 }
 
@@ -212,13 +212,13 @@ async fn provisioning_gives_nobody_rights_and_locks_nobody_out() {
     // The connector's key is good for the directory alone; others' keys are not good for it.
     let apply = json!([{"name": "eve", "spec": {"kind": "user", "roles": ["administrator"]}}]);
     let path = "/api/v1/resources".to_owned();
-    assert_eq!(house.ask(p.connector.clone(), "POST", path, apply, Vec::new()).await.0, 403);
+    assert_eq!(house.speak(p.connector.clone(), "POST", path, apply, Vec::new()).await.0, 403);
     let users = "/scim/v2/Users".to_owned();
     let (status, body) =
-        house.ask(house.alice.1.clone(), "GET", users.clone(), Value::Null, Vec::new()).await;
+        house.speak(house.alice.1.clone(), "GET", users.clone(), Value::Null, Vec::new()).await;
     assert_eq!((status, &body["schemas"][0]), (403, &json!("urn:ietf:params:scim:api:messages:2.0:Error")));
     let nobody = Secret::new("btz_000000000000_0000000000000000000000000000000000000000000000000".to_owned());
-    assert_eq!(house.ask(nobody, "GET", users, Value::Null, Vec::new()).await.0, 401);
+    assert_eq!(house.speak(nobody, "GET", users, Value::Null, Vec::new()).await.0, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +303,7 @@ async fn a_file_is_taken_in_once_however_often_it_is_sent() {
     let outcomes = async |dry_run| {
         let path = "/api/v1/directory/import".to_owned();
         let (status, body) =
-            p.house.ask(p.connector.clone(), "POST", path, people(dry_run), Vec::new()).await;
+            p.house.speak(p.connector.clone(), "POST", path, people(dry_run), Vec::new()).await;
         assert_eq!(status, 200, "{body}");
         body["entries"]
             .as_array()
