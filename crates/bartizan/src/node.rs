@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bartizan_api::scim::Provisioning;
 use bartizan_api::{Api, Mount};
-use bartizan_authority::Bonds;
-use bartizan_authority::scim::Scim;
+use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
@@ -35,6 +33,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::archived::Archived;
+use crate::authority;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
@@ -110,7 +109,7 @@ impl DataFolder {
 
 type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
 
-/// The state database, as its two ports.
+/// The state database, as its ports.
 #[derive(Clone, Debug)]
 pub(crate) struct StateDb {
     state: StateStore,
@@ -206,7 +205,8 @@ impl Node {
             witnesses,
             deliveries,
             control,
-            rows,
+            authority,
+            mounts,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -225,12 +225,12 @@ impl Node {
         deliveries::follow(&tasks, deliveries.clone());
         let replay_differing = Arc::default();
         policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
+        authority::follow(&tasks, authority.as_ref()).await;
         let (data, control, operations) = listen(
             config,
             &tasks,
             gate,
-            control,
-            rows,
+            (control, mounts),
             Operations {
                 registry: Arc::new(registry),
                 keeper,
@@ -291,7 +291,8 @@ pub(crate) struct Assembled {
     witnesses: Option<Arc<Witnesses>>,
     deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
-    rows: Arc<dyn Rows>,
+    authority: Option<Authority>,
+    mounts: Vec<Arc<dyn Mount>>,
 }
 
 impl Assembled {
@@ -370,7 +371,7 @@ impl Assembled {
         let house = Arc::new(Running {
             keeper: keeper.clone(),
             gate: gate.clone(),
-            upstreams,
+            upstreams: upstreams.clone(),
             afterwards: afterwards.clone(),
             clock: clock.clone(),
         });
@@ -392,6 +393,9 @@ impl Assembled {
             clock,
             random,
         };
+        let authority = authority::authority(config, &control, store.rows.clone());
+        let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        mounts.push(authority::provisioning(config, &control, store.rows));
         Ok(Self {
             folder,
             registry,
@@ -403,7 +407,8 @@ impl Assembled {
             witnesses,
             deliveries,
             control,
-            rows: store.rows,
+            authority,
+            mounts,
         })
     }
 
@@ -514,7 +519,7 @@ fn identifier(sealer: &Sealer) -> Identifier {
 
 /// The data plane's address, for tokens that are for it. Never what a request says: a token for another house would be for
 /// whatever house its presenter names.
-fn base(config: &Config) -> String {
+pub(crate) fn base(config: &Config) -> String {
     let listeners = &config.listeners;
     let scheme = if listeners.tls.is_some() { "https" } else { "http" };
     listeners.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", listeners.data))
@@ -632,8 +637,7 @@ async fn listen(
     config: &Config,
     tasks: &Tasks,
     gate: Arc<Gate>,
-    control: Control,
-    rows: Arc<dyn Rows>,
+    (control, mounts): (Control, Vec<Arc<dyn Mount>>),
     operations: Operations,
 ) -> Result<(SocketAddr, SocketAddr, SocketAddr), NodeError> {
     let limits = ServerLimits {
@@ -655,9 +659,6 @@ async fn listen(
         issuer: issuer.into(),
         certificates: listeners.client_ca.is_some(),
     });
-    let provisioning = Scim { control: Arc::new(control.clone()), rows };
-    let mounts: Vec<Arc<dyn Mount>> =
-        vec![Arc::new(Provisioning::new(provisioning, published.clone(), tls.is_some()))];
     let api = Api::new(control).published(published).with(mounts);
     let control =
         serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {

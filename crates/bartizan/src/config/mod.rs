@@ -5,10 +5,12 @@
 mod load;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bartizan_authority::oauth::{self, MetadataClients};
 use bartizan_keys::AuthorPublic;
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
@@ -25,6 +27,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// Our own authority, as its tokens name it; none without.
     pub issuer: Option<String>,
+    /// What it was agreed to do.
+    pub authority: oauth::Settings,
     /// Where state, keys and the ledger are.
     pub folder: PathBuf,
     /// Where deliveries to files write.
@@ -204,6 +208,45 @@ fn retention(raw: &Raw) -> Result<Retention, ConfigError> {
     Ok(out)
 }
 
+/// What the authority was agreed to do.
+fn authority(raw: &Raw) -> Result<oauth::Settings, ConfigError> {
+    let list =
+        |setting| raw.optional(setting).into_iter().flat_map(|text: &str| text.split(',')).map(str::trim);
+    let owned = |setting| list(setting).map(str::to_owned).collect::<BTreeSet<_>>();
+    let flag = |setting| match raw.text(setting) {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(raw.wrong(setting, "expected `true` or `false`")),
+    };
+    for resource in list("authority.resources") {
+        let plain = resource.starts_with("https://") || resource.starts_with("http://");
+        if !plain || resource.contains(['?', '#', '@', ' ']) {
+            return Err(
+                raw.wrong("authority.resources", "expected addresses without user, query and fragment")
+            );
+        }
+    }
+    if let Some(unknown) = list("authority.default_scopes").find(|scope| !oauth::is_known(scope)) {
+        return Err(
+            raw.wrong("authority.default_scopes", &format!("no action or group of actions: `{unknown}`"))
+        );
+    }
+    let default_scopes = owned("authority.default_scopes");
+    let hosts = owned("authority.metadata_hosts");
+    let metadata_clients = flag("authority.metadata_clients")?.then(|| MetadataClients {
+        hosts: (!hosts.is_empty()).then_some(hosts),
+        private_hosts: owned("authority.metadata_private_hosts"),
+        scopes: default_scopes.clone(),
+    });
+    Ok(oauth::Settings {
+        resources: owned("authority.resources"),
+        default_scopes,
+        metadata_clients,
+        registration: flag("authority.registration")?,
+        ..oauth::Settings::default()
+    })
+}
+
 /// The file of authorities of client certificates, which are shown in TLS alone.
 fn client_ca(raw: &Raw, tls: bool) -> Result<Option<PathBuf>, ConfigError> {
     const SETTING: &str = "listeners.client_ca";
@@ -256,6 +299,7 @@ impl Config {
                 tls,
             },
             issuer: origin(raw, "authority.issuer")?,
+            authority: authority(raw)?,
             folder: raw.text("data.folder").into(),
             delivered: raw
                 .optional("deliver.folder")
