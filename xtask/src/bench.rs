@@ -1,4 +1,4 @@
-//! `cargo xtask bench gateway | ledger | decide`: builds what is measured, installs what it is measured beside, and measures.
+//! `cargo xtask bench gateway | ledger | decide | identity`: builds what is measured, installs what it is measured beside, and measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,10 @@ use crate::{Failure, root};
 
 /// The server that decisions are measured beside.
 const CERBOS: &str = "cerbos@0.51.0";
+/// The provider that the token endpoint is measured beside.
+const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
+/// The cases of the token endpoint.
+const ENDPOINT_CASES: &[&str] = &["oidc_provider", "token_endpoint"];
 
 /// Measures the gateways; `flags` go to the measuring program (`--quick`, `--only CASE,CASE`). A run of all cases writes
 /// `bench/results/gateway.json`, any other one stays under `target/`.
@@ -60,6 +64,51 @@ pub(crate) fn decide(flags: &[&str]) -> Result<(), Failure> {
         .arg("--results")
         .arg(results.join("decide.json"))
         .args(flags))
+}
+
+/// Measures verifying tokens beside another library, and the token endpoint beside another provider; `flags` as for
+/// [`gateway`]. A full run writes `bench/results/tokens.json` and `bench/results/authority.json`.
+pub(crate) fn identity(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    let results = results(&root, &target, flags)?;
+    // Both have cases of their own: those that are named belong to one of them.
+    let only = flags.iter().position(|flag| *flag == "--only").and_then(|at| flags.get(at + 1));
+    let endpoint = only.map(|only| only.split(',').any(|case| ENDPOINT_CASES.contains(&case)));
+    if endpoint != Some(true) {
+        build(&root, &target, "bartizan-bench-tokens")?;
+        let tokens = results.join("tokens.json");
+        run(Command::new(target.join("release/tokens")).arg("--results").arg(tokens).args(flags))?;
+    }
+    if endpoint != Some(false) {
+        build(&root, &target, "bartizan-bench-authority")?;
+        let provider = oidc_provider(&root, &target)?;
+        run(Command::new(target.join("release/authority"))
+            .arg("--work")
+            .arg(target.join("authority"))
+            .arg("--provider")
+            .arg(&provider)
+            .arg("--results")
+            .arg(results.join("authority.json"))
+            .args(flags))?;
+    }
+    Ok(())
+}
+
+/// The provider that the token endpoint is measured beside, with the script that sets it up next to it.
+fn oidc_provider(root: &Path, target: &Path) -> Result<PathBuf, Failure> {
+    let folder = target.join("oidc-provider");
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    if !folder.join("node_modules/oidc-provider").exists() {
+        run(Command::new("npm")
+            .args(["install", "--silent", "--no-save", "--prefix"])
+            .arg(&folder)
+            .arg(OIDC_PROVIDER))?;
+    }
+    let script = folder.join("provider.mjs");
+    std::fs::copy(root.join("bench/authority/provider.mjs"), &script)
+        .map_err(|e| format!("{}: {e}", script.display()))?;
+    Ok(folder)
 }
 
 /// The Cerbos server out of its npm package, without the script that would start it as a child of its own.

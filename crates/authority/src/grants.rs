@@ -1,24 +1,48 @@
 //! What people allowed: counted when it is used, seen and withdrawn by whoever gave it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use bartizan_base::Timestamp;
+use bartizan_base::{Name, Timestamp};
 use bartizan_control::{Done, Stopped};
 use bartizan_identify::Caller;
-use bartizan_model::{Action, FamilyId, GrantId, Principal, Problem, ReasonCode};
+use bartizan_model::{
+    Action, FamilyId, GrantId, Principal, PrincipalKind, PrincipalRef, Problem, ReasonCode,
+};
 use bartizan_store::{Change, EpochKind, RowKind, State};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::grant::principal_of;
 use crate::issue::Root;
-use crate::kept::{Grant, Held, Kept as _, find, find_of, owner};
-use crate::oauth::OauthError;
+use crate::kept::{Grant, Held, Kept as _, find, find_of, keep, owner};
+use crate::oauth::{IDENTITY, OauthError, is_known};
 use crate::refresh::Family;
 use crate::{Authority, marks};
 
 /// The most grants, and families of refresh tokens, of one person that are looked at.
 const OF_ONE_MAX: usize = 1_000;
+
+/// What somebody lets an agent do in their name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GiveGrant {
+    /// The agent.
+    pub agent: Name,
+    /// The client program that it has to run as; absent for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// What it may do: actions, or groups of them.
+    pub scopes: BTreeSet<String>,
+    /// Where.
+    pub resources: BTreeSet<String>,
+    /// For how many seconds.
+    pub life_s: u64,
+    /// How many tokens may come of it; absent for no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_max: Option<u64>,
+}
 
 /// Something that somebody allowed, as they see it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -102,6 +126,60 @@ pub(crate) fn is_alive(grant: &Grant) -> bool {
 }
 
 impl Authority {
+    /// Lets an agent act in the caller's name, within bounds. It takes a token of theirs, and an exchange, to make use of it.
+    ///
+    /// # Errors
+    /// When policy says no, the caller is nobody who can allow it, or the bounds are none.
+    pub async fn give_grant(&self, caller: &Caller, give: &GiveGrant) -> Result<Done<GrantView>, Stopped> {
+        let now = self.control.clock.now();
+        let invalid = |why: &str| Problem::with_detail(ReasonCode::Invalid, why);
+        let subject = caller.subject();
+        self.control
+            .change_with(caller, Action::GrantGive, give, async |view, tenant| {
+                if subject.principal.kind != PrincipalKind::User || !caller.actors().is_empty() {
+                    return Err(Problem::with_detail(
+                        ReasonCode::Forbidden,
+                        "only a person can allow it, for themselves",
+                    ));
+                }
+                let known = |scope: &String| is_known(scope) && !IDENTITY.contains(&scope.as_str());
+                if give.scopes.is_empty() || !give.scopes.iter().all(known) {
+                    return Err(invalid("`scopes` names actions or groups of actions, at least one"));
+                }
+                if give.resources.is_empty() || !give.resources.is_subset(&self.settings.resources) {
+                    return Err(invalid(
+                        "`resources` names addresses that tokens are issued for, at least one",
+                    ));
+                }
+                let life = Duration::from_secs(give.life_s);
+                if life.is_zero() || life > self.settings.grant_life || give.uses_max == Some(0) {
+                    return Err(invalid("`life_s` or `uses_max` is none, or too much"));
+                }
+                let agent = PrincipalRef { kind: PrincipalKind::Agent, name: give.agent.clone() };
+                let agent = principal_of(&view.state, tenant, &agent)
+                    .ok_or_else(|| invalid("there is no such agent"))?;
+                let grant = Grant {
+                    id: GrantId::new(now, &*self.control.random),
+                    principal: subject.principal.clone(),
+                    client: give.client.clone().unwrap_or_default(),
+                    agent: Some(agent),
+                    scopes: give.scopes.clone(),
+                    resources: give.resources.clone(),
+                    details: Vec::new(),
+                    session: None,
+                    assurance: subject.assurance.clone(),
+                    given: now,
+                    ends: now.saturating_add(life),
+                    uses_max: give.uses_max,
+                    uses: 0,
+                    withdrawn: None,
+                };
+                let change = keep(tenant, grant.id.to_string(), &grant).map_err(unread)?;
+                Ok((vec![change], seen(grant, &[])))
+            })
+            .await
+    }
+
     /// What the caller allowed others, with what is alive of it.
     ///
     /// # Errors

@@ -172,7 +172,7 @@ pub struct Grant {
     /// In whose name.
     pub principal: Principal,
     /// The client program: the name of a `client` document, a `cli_…` that registered itself, or the address of a metadata
-    /// document.
+    /// document. Of one for an agent it may be empty: for whichever program the agent runs as.
     pub client: String,
     /// The agent that may act, where it is for one.
     pub agent: Option<Principal>,

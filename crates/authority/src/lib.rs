@@ -8,8 +8,10 @@
 pub mod authorize;
 mod bonds;
 pub mod clients;
+pub mod device;
 pub mod grant;
 pub mod grants;
+mod introspect;
 pub mod issue;
 pub mod kept;
 pub mod keys;
@@ -19,6 +21,7 @@ pub mod metadata;
 pub mod oauth;
 mod own;
 pub mod refresh;
+mod revoke;
 pub mod scim;
 mod stripes;
 mod userinfo;

@@ -46,6 +46,7 @@ pub fn metadata(authority: &Authority, offered: &Offered) -> Value {
         "token_endpoint": at("/oauth/token"),
         "pushed_authorization_request_endpoint": at("/oauth/par"),
         "userinfo_endpoint": at("/oauth/userinfo"),
+        "end_session_endpoint": at("/oauth/logout"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": grants,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bartizan_base::{Name, Timestamp};
+use bartizan_base::Name;
 use bartizan_control::View;
 use bartizan_jose::{AccessClaims, AccessRules, Jws, KeptKey, TimeRules, Verified, verify};
 use bartizan_model::{Assurance, FamilyId, GrantId, Principal, PrincipalId, Problem, ReasonCode};
@@ -108,9 +108,4 @@ fn withdrawable(own: &Map<String, Value>) -> Option<(Vec<GrantId>, Option<Family
 #[expect(clippy::option_option, reason = "wrong, absent and there are three things")]
 fn parsed<T: std::str::FromStr>(text: Option<&str>) -> Option<Option<T>> {
     text.map(|text| text.parse().ok()).map_or(Some(None), |parsed: Option<T>| parsed.map(Some))
-}
-
-/// When a token of these claims ends, at the latest.
-pub(crate) const fn ends(claims: &AccessClaims) -> Timestamp {
-    claims.times.expires
 }

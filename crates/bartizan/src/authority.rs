@@ -1,27 +1,24 @@
 //! The authority, put together: what it needs is there already; what it serves is mounted on the control listener.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_api::oauth::{Oauth, Visitors};
+use bartizan_api::oauth::Oauth;
 use bartizan_api::scim::Provisioning;
 use bartizan_api::{Mount, Published};
 use bartizan_authority::Authority;
-use bartizan_authority::authorize::{Desk, Person};
+use bartizan_authority::authorize::Desk;
 use bartizan_authority::clients::{Fetch, Registry};
 use bartizan_authority::login::risk::NoSignals;
-use bartizan_authority::login::{Login, LoginSettings, Visitor};
+use bartizan_authority::login::{Login, LoginSettings};
 use bartizan_authority::metadata::Offered;
-use bartizan_authority::oauth::OauthError;
 use bartizan_authority::scim::Scim;
+use bartizan_console::{Console, SignedInVisitors};
 use bartizan_control::Control;
 use bartizan_model::GrantType;
 use bartizan_rt::Tasks;
 use bartizan_store::Rows;
 use bartizan_upstream::Upstreams;
-use futures_util::future::BoxFuture;
-use http::HeaderMap;
 
 use crate::config::Config;
 
@@ -33,7 +30,11 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     let issuer = config.issuer.as_deref()?;
     let mut settings = config.authority.clone();
     if settings.resources.is_empty() {
-        settings.resources.insert(crate::node::base(config));
+        let data = crate::node::base(config);
+        // Every door by itself, and both listeners as a whole; programs mean the data plane unless they say otherwise.
+        settings.resources = ["", "/v1", "/access/v1"].map(|door| format!("{data}{door}")).into();
+        settings.resources.extend(["", "/api/v1"].map(|door| format!("{issuer}{door}")));
+        settings.default_resource = Some(data);
     }
     Some(Authority {
         control: Arc::new(control.clone()),
@@ -55,11 +56,18 @@ pub(crate) fn mounts(
     let registry = Arc::new(Registry::new(authority.clone(), fetch));
     let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
     let offered = Offered {
-        grants: [GrantType::RefreshToken].into(),
-        endpoints: vec![("jwks_uri", "/oauth/jwks")],
+        grants: GrantType::ALL.iter().copied().collect(),
+        endpoints: vec![
+            ("jwks_uri", "/oauth/jwks"),
+            ("introspection_endpoint", "/oauth/introspect"),
+            ("revocation_endpoint", "/oauth/revoke"),
+            ("device_authorization_endpoint", "/oauth/device_authorization"),
+        ],
         mutual_tls: config.listeners.client_ca.is_some(),
     };
-    vec![Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(InSession(login)), offered))]
+    let desk = Arc::new(Desk::new(registry));
+    let oauth = Oauth::new(desk.clone(), Arc::new(SignedInVisitors(login.clone())), offered);
+    vec![Arc::new(oauth), Arc::new(Console::new(login, Some(desk)))]
 }
 
 /// Provisioning, which needs no authority: API keys are good for it as well.
@@ -90,22 +98,5 @@ pub(crate) async fn follow(tasks: &Tasks, authority: Option<&Authority>) {
 async fn tend(authority: &Authority) {
     if let Err(stopped) = authority.tend_keys().await {
         tracing::warn!(reason = %stopped.problem.reason, "the authority's keys were not looked after; tried again soon");
-    }
-}
-
-/// Whoever has a session.
-#[derive(Debug)]
-struct InSession(Arc<Login>);
-
-impl Visitors for InSession {
-    fn signed_in<'a>(
-        &'a self,
-        headers: &'a HeaderMap,
-        peer: SocketAddr,
-    ) -> BoxFuture<'a, Result<Option<Person>, OauthError>> {
-        Box::pin(async move {
-            let found = self.0.signed_in(&Visitor::of(headers, peer)).await?;
-            Ok(found.and_then(|signed_in| signed_in.person()))
-        })
     }
 }

@@ -125,6 +125,11 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo { once, env_file } => demo::run(once, env_file.as_deref()),
         Command::Doctor { data_folder } => doctor(&global, data_folder),
         Command::Whoami => show(&global, "GET", "/api/v1/whoami", None, whoami),
+        Command::Invite { name } => {
+            show(&global, "POST", &format!("/api/v1/users/{name}/invitation"), None, |v| {
+                format!("{}\ngood once, until {}", text(v, "/link"), text(v, "/ends"))
+            })
+        }
         Command::Key(command) => key(&global, command),
         Command::Resource(command) => resource(&global, command),
         Command::Directory(command) => directory_commands::run(&global, &command),

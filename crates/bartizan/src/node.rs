@@ -395,7 +395,7 @@ impl Assembled {
         };
         let authority = authority::authority(config, &control, store.rows.clone());
         let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
-        mounts.push(authority::provisioning(config, &control, store.rows));
+        mounts.insert(0, authority::provisioning(config, &control, store.rows));
         Ok(Self {
             folder,
             registry,

@@ -22,6 +22,10 @@ mod lessons;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;
+#[path = "house/oauth.rs"]
+mod oauth;
+#[path = "house/own_tokens.rs"]
+mod own_tokens;
 #[path = "house/periods.rs"]
 mod periods;
 #[path = "house/policy_life.rs"]
@@ -98,11 +102,21 @@ impl House {
     }
 
     async fn on(settings: &[(&'static str, String)], machine: Machine) -> Self {
+        Self::prepared(settings, machine, |_| {}).await
+    }
+
+    /// The same on an installation whose folder is `prepare`d before it is served.
+    async fn prepared(
+        settings: &[(&'static str, String)],
+        machine: Machine,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         // Another test of this binary may have been first.
         rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), settings);
         let Founded { claim, .. } = found(&config, "2/3").await.unwrap();
+        prepare(folder.path());
         let node = Node::start_on(&config, machine).await.unwrap();
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let model =

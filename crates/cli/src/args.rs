@@ -114,6 +114,12 @@ pub enum Command {
     },
     /// Who the control API takes you for.
     Whoami,
+    /// Invite a user to enrol a passkey; the link is shown once and is good once.
+    #[command(after_help = "Examples:\n  bartizan invite alice")]
+    Invite {
+        /// The user's name.
+        name: String,
+    },
     /// API keys.
     #[command(subcommand)]
     Key(KeyCommand),

@@ -43,14 +43,12 @@ pub struct EpochEntry {
     pub revision: u64,
 }
 
-/// How epochs name a client program: by its name in the directory, or by the digest of its address.
+/// How epochs, records and [`crate::Caller::client`] name a client program: by its id where that is a name and no address, else by
+/// the digest of it.
 #[must_use]
 pub fn client_mark(client_id: &str) -> Option<Name> {
-    if client_id.contains("://") {
-        Digest::of(client_id.as_bytes()).to_string().parse().ok()
-    } else {
-        client_id.parse().ok()
-    }
+    let name = client_id.parse().ok().filter(|_| !client_id.starts_with("https:"));
+    name.or_else(|| format!("sha256:{}", Digest::of(client_id.as_bytes())).parse().ok())
 }
 
 /// Where a mark stands.

@@ -94,7 +94,7 @@ fn is_fresh(keys: &Learned, now: Timestamp) -> bool {
 pub(crate) fn genuine(
     directory: &Directory,
     issuer: &Issuer,
-    token: Verified<AccessClaims>,
+    token: &Verified<AccessClaims>,
     now: Timestamp,
 ) -> Result<Genuine, Refusal> {
     let Issuer { tenant, name, spec, fingerprint } = issuer;
@@ -125,7 +125,7 @@ pub(crate) fn genuine(
         subject: member(principal, assurance),
         // An actor presents no login of its own here; the person's is not credited to it.
         actors: actors.into_iter().map(|actor| member(actor, Assurance::default())).collect(),
-        client: token.client_id.as_deref().and_then(|c| c.parse().ok()),
+        client: token.client_id.as_deref().and_then(client_mark),
         credential: CredentialKind::AccessToken,
         issuer: Some(name.clone()),
         scopes: token.scope.as_deref().map_or(Scopes::All, scopes),

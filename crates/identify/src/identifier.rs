@@ -143,12 +143,15 @@ impl Identifier {
         }
     }
 
-    /// The house itself, for what it does on a schedule without being asked: keeping the authority's signing keys fresh.
+    /// The house itself, for what it does without anybody proven: keeping the authority's signing keys fresh, and questions
+    /// of devices until somebody answers them.
     #[must_use]
     pub fn house(tenant: Tenant) -> Caller {
         Caller {
             credential: bartizan_model::CredentialKind::House,
-            scopes: crate::Scopes::Only([bartizan_model::Action::IdentityChange].into()),
+            scopes: crate::Scopes::Only(
+                [bartizan_model::Action::IdentityChange, bartizan_model::Action::TokenIssue].into(),
+            ),
             ..Caller::anonymous(tenant)
         }
     }
@@ -246,7 +249,7 @@ impl Identifier {
             }
             error => refused(reason(error)),
         })?;
-        Ok(foreign::genuine(directory, issuer, token, now)?)
+        Ok(foreign::genuine(directory, issuer, &token, now)?)
     }
 
     /// What the request proves of the token's holder. Nothing else is asked of a bearer token.
@@ -312,7 +315,7 @@ fn own_token(
     // Whose house it is for is said by the key that signed it.
     let tenant =
         own.tenant_of(token.signer(), now).ok_or_else(|| nobody(ReasonCode::TokenSignatureInvalid))?;
-    Ok(own::genuine(directory, tenant, token, audience, now)?)
+    Ok(own::genuine(directory, tenant, &token, audience, now)?)
 }
 
 /// What the house calls it.

@@ -1,8 +1,9 @@
 //! Access tokens of our own authority: what their claims say of whom.
 //!
 //! `sub` and `act` name principals by pseudonym. The private claim `bartizan` is an object with `rev`, the revision of the
-//! state it was issued on, `kind`, what the subject is, and where there are such, `grant` and `device`. How risky somebody
-//! looks is never in a token.
+//! state it was issued on, `kind`, what the subject is, and where there are such, `grant`, what it was issued `under` besides
+//! (a list of further grants and families, each with a mark as grants have them), and `device`. How risky somebody looks is
+//! never in a token.
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_jose::{AccessClaims, Verified};
@@ -28,6 +29,7 @@ struct Private {
     revision: u64,
     kind: PrincipalKind,
     grant: Option<GrantId>,
+    under: Vec<Name>,
     device: Option<Name>,
 }
 
@@ -44,6 +46,13 @@ impl Private {
             revision: members.get("rev")?.as_u64()?,
             kind,
             grant: optional(members.get("grant"))?,
+            under: match members.get("under") {
+                None => Vec::new(),
+                Some(under) => {
+                    let names = under.as_array()?.iter().map(|id| id.as_str()?.parse().ok());
+                    names.collect::<Option<_>>()?
+                }
+            },
             device: optional(members.get("device"))?,
         })
     }
@@ -61,7 +70,7 @@ fn optional<T: std::str::FromStr>(value: Option<&Value>) -> Option<Option<T>> {
 pub(crate) fn genuine(
     directory: &Directory,
     tenant: &Tenant,
-    token: Verified<AccessClaims>,
+    token: &Verified<AccessClaims>,
     audience: &str,
     now: Timestamp,
 ) -> Result<Genuine, Refusal> {
@@ -93,12 +102,13 @@ pub(crate) fn genuine(
     marks.extend(client_mark(client).map(|name| (EpochKind::Client, name)));
     marks.extend(session.and_then(|id| id.to_string().parse().ok()).map(|name| (EpochKind::Session, name)));
     marks.extend(private.grant.and_then(|id| id.to_string().parse().ok()).map(|n| (EpochKind::Grant, n)));
+    marks.extend(private.under.into_iter().map(|name| (EpochKind::Grant, name)));
     marks.extend(private.device.clone().map(|name| (EpochKind::Device, name)));
     let caller = Caller {
         subject: member(principal, assurance),
         // An actor presents no login of its own here; the person's is not credited to it.
         actors: actors.into_iter().map(|actor| member(actor, Assurance::default())).collect(),
-        client: client.parse().ok(),
+        client: client_mark(client),
         credential: CredentialKind::AccessToken,
         scopes: scopes(token.scope.as_deref().unwrap_or_default()),
         issued: token.issued(),
@@ -122,13 +132,14 @@ pub(crate) fn genuine(
     })
 }
 
-/// What `acr` of ours says. What we never write is worth one factor.
+/// What `acr` of ours says. What we never write, and nothing, is worth nothing: so it is with programs that nobody logged in.
 fn level(acr: Option<&str>) -> AssuranceLevel {
     match acr {
+        Some("aal1") => AssuranceLevel::Aal1,
         Some("aal2") => AssuranceLevel::Aal2,
         Some("phr") => AssuranceLevel::Aal2PhishingResistant,
         Some("phrh") => AssuranceLevel::Aal3,
-        _ => AssuranceLevel::Aal1,
+        _ => AssuranceLevel::None,
     }
 }
 

@@ -267,6 +267,6 @@ pub enum CredentialKind {
     Certificate,
     /// A signed security event.
     Event,
-    /// The house itself, for what it does on a schedule: nobody asked for it.
+    /// The house itself, for what it does without anybody proven.
     House,
 }

@@ -86,6 +86,9 @@ pub struct ClientSpec {
     /// The addresses it may have tokens for (RFC 8707); none for all that the authority issues for.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub resources: BTreeSet<String>,
+    /// The addresses that it answers at: tokens for them it may ask about (RFC 7662) and exchange (RFC 8693).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub serves: BTreeSet<String>,
     /// How it proves what it is.
     pub authentication: ClientAuthentication,
     /// Who it is when it acts for itself.
@@ -107,6 +110,7 @@ impl Default for ClientSpec {
             grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
             scopes: BTreeSet::new(),
             resources: BTreeSet::new(),
+            serves: BTreeSet::new(),
             authentication: ClientAuthentication::default(),
             principal: None,
             bound_tokens: false,

@@ -11,6 +11,7 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::client::ClientSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
+use crate::federation::FederationSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -96,6 +97,8 @@ pub enum Spec {
     Device(DeviceSpec),
     /// A program that asks the authority for tokens.
     Client(ClientSpec),
+    /// A rule by which another issuer's word becomes a token of ours.
+    Federation(FederationSpec),
     /// A server of tools.
     ToolServer(AssetSpec),
     /// A tool of a tool server.
@@ -459,6 +462,7 @@ impl Spec {
             Self::ModelFamily(_) => "model_family",
             Self::Device(_) => "device",
             Self::Client(_) => "client",
+            Self::Federation(_) => "federation",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
             Self::Corpus(_) => "corpus",
@@ -498,6 +502,7 @@ impl Spec {
             Self::ModelFamily(_) => "ModelFamily",
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
+            Self::Federation(_) => "Federation",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",
             Self::Corpus(_) => "Corpus",

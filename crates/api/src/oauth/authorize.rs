@@ -1,6 +1,6 @@
 //! The authorization endpoint: what a browser comes to.
 
-use bartizan_authority::authorize::Outcome;
+use bartizan_authority::authorize::{LoggedOut, Outcome};
 use bartizan_authority::oauth::{Form, OauthCode, OauthError};
 use bartizan_model::AssuranceLevel;
 use http::Method;
@@ -16,18 +16,22 @@ impl Oauth {
         }
     }
 
-    async fn try_authorize(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
-        let query = arrived.head.uri.query().unwrap_or_default();
-        let form = if arrived.head.method == Method::POST {
-            if !query.is_empty() {
-                return Err(OauthError::request(
-                    "parameters stand in the body or in the address, not in both",
-                ));
-            }
-            token::form(arrived)?
-        } else {
-            Form::parse(query.as_bytes())?
+    pub(super) async fn log_out(&self, arrived: &Arrived) -> Answer {
+        let worked = async {
+            let form = parameters(arrived)?;
+            let person = self.visitors.signed_in(&arrived.head.headers, arrived.peer).await?;
+            Ok(match self.desk.log_out(&form, person.as_ref()).await? {
+                LoggedOut::Done(Some(address)) => answer::see_other(&address),
+                LoggedOut::Done(None) => answer::see_other("/login"),
+                // The page there has a button for it.
+                LoggedOut::Ask => answer::see_other("/account"),
+            })
         };
+        worked.await.unwrap_or_else(|error: OauthError| answer::page(&error))
+    }
+
+    async fn try_authorize(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
+        let form = parameters(arrived)?;
         if form.has("client_secret") {
             return Err(OauthError::request("a secret does not go through a browser"));
         }
@@ -46,6 +50,19 @@ impl Oauth {
                 answer::see_other(&to("/login", &pairs)?)
             }
         })
+    }
+}
+
+/// The parameters of a request that a browser makes.
+fn parameters(arrived: &Arrived) -> Result<Form, OauthError> {
+    let query = arrived.head.uri.query().unwrap_or_default();
+    if arrived.head.method != Method::POST {
+        return Ok(Form::parse(query.as_bytes())?);
+    }
+    if query.is_empty() {
+        token::form(arrived)
+    } else {
+        Err(OauthError::request("parameters stand in the body or in the address, not in both"))
     }
 }
 

@@ -3,9 +3,8 @@
 mod answer;
 mod authorize;
 mod register;
-#[cfg(test)]
-mod tests;
 mod token;
+mod tokens;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -53,8 +52,12 @@ const PATHS: &[&str] = &[
     "/oauth/jwks",
     "/oauth/authorize",
     "/oauth/par",
+    "/oauth/introspect",
+    "/oauth/revoke",
+    "/oauth/device_authorization",
     "/oauth/token",
     "/oauth/userinfo",
+    "/oauth/logout",
     "/oauth/register",
 ];
 
@@ -78,8 +81,12 @@ impl Oauth {
             }
             ("/oauth/authorize", &Method::GET | &Method::POST) => Ok(self.authorize(arrived).await),
             ("/oauth/par", &Method::POST) => self.push(arrived).await,
+            ("/oauth/introspect", &Method::POST) => self.introspect(arrived).await,
+            ("/oauth/revoke", &Method::POST) => self.revoke(arrived).await,
+            ("/oauth/device_authorization", &Method::POST) => self.begin_device(arrived).await,
             ("/oauth/token", &Method::POST) => self.token(arrived).await,
             ("/oauth/userinfo", &Method::GET | &Method::POST) => self.userinfo(arrived).await,
+            ("/oauth/logout", &Method::GET | &Method::POST) => Ok(self.log_out(arrived).await),
             ("/oauth/register", &Method::POST) => self.register(arrived).await,
             _ => Ok(answer::empty(StatusCode::METHOD_NOT_ALLOWED)),
         }
@@ -89,15 +96,17 @@ impl Oauth {
         let authority = self.desk.registry().authority();
         let uri = format!("{}/oauth/userinfo", authority.issuer);
         let head = &arrived.head;
-        let claims =
-            authority.userinfo(head.method.as_str(), &uri, &head.headers, certificate(arrived)).await?;
+        let claims = authority
+            .userinfo(head.method.as_str(), &uri, &head.headers, certificate(arrived).as_ref())
+            .await?;
         Ok(answer::private(StatusCode::OK, &Value::Object(claims)))
     }
 }
 
-/// The certificate of the connection, where the listener has put one.
-fn certificate(arrived: &Arrived) -> Option<&PeerCertificate> {
-    arrived.head.extensions.get()
+/// The certificate of the connection, where the listener has verified one.
+fn certificate(arrived: &Arrived) -> Option<PeerCertificate> {
+    let shown: &bartizan_identify::PeerCertificate = arrived.head.extensions.get()?;
+    PeerCertificate::read(shown.thumbprint(), shown.der())
 }
 
 impl Mount for Oauth {

@@ -28,22 +28,28 @@ impl Oauth {
         };
         let client = self.authenticated(arrived, &form, "/oauth/token", agreed).await?;
         let form = self.spelled(form)?;
+        let form =
+            if grant == GrantType::ClientCredentials { self.meant(form, &client.client)? } else { form };
         let given = match grant {
             GrantType::AuthorizationCode => grant::code(authority, &client, &form).await?,
             GrantType::RefreshToken => grant::refresh(authority, &client, &form).await?,
-            _ => {
-                return Err(OauthError::new(
-                    OauthCode::UnsupportedGrantType,
-                    "grant_type is none of those offered",
-                ));
-            }
+            GrantType::ClientCredentials => grant::client_credentials(authority, &client, &form).await?,
+            GrantType::TokenExchange => grant::exchange(authority, &client, &form).await?,
+            GrantType::DeviceCode => grant::device(authority, &client, &form).await?,
+            GrantType::JwtBearer => grant::jwt_bearer(self.desk.registry(), &client, &form).await?,
         };
         Ok(answer::secret(&given.to_json()))
     }
 
     pub(super) async fn push(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
         let form = body(arrived)?;
-        let client = self.authenticated(arrived, &form, "/oauth/par", None).await?;
+        // A client that is known by its document may come here before anybody has agreed to anything.
+        let registry = self.desk.registry();
+        let present = match form.get("client_id").filter(|id| id.starts_with("https:")) {
+            Some(id) => Some(registry.find(id).await?),
+            None => None,
+        };
+        let client = self.authenticated(arrived, &form, "/oauth/par", present).await?;
         Ok(answer::private(StatusCode::CREATED, &self.desk.push(&client, &form).await?))
     }
 
@@ -58,11 +64,12 @@ impl Oauth {
         let registry = self.desk.registry();
         let authority = registry.authority();
         let uri = format!("{}{path}", authority.issuer);
+        let certificate = certificate(arrived);
         let request = Request {
             headers: &arrived.head.headers,
             form,
             uri: &uri,
-            certificate: certificate(arrived),
+            certificate: certificate.as_ref(),
             now: authority.control.clock.now(),
         };
         match registry.authenticate(&request, agreed).await {
@@ -72,13 +79,28 @@ impl Oauth {
         }
     }
 
+    /// The same with the address that is meant, where a client that asks for itself names none.
+    fn meant(&self, form: Form, client: &Client) -> Result<Form, OauthError> {
+        let named = ["resource", "audience"].iter().any(|name| form.get(name).is_some());
+        match self.desk.registry().authority().default_resource(client) {
+            Some(usual) if !named => {
+                let usual = ("resource".to_owned(), usual.to_owned());
+                let pairs = form.pairs().map(|(name, value)| (name.to_owned(), value.to_owned()));
+                Ok(Form::of(pairs.chain([usual]))?)
+            }
+            _ => Ok(form),
+        }
+    }
+
     /// Addresses that tokens are asked for, in the spelling of the house (RFC 8707).
-    fn spelled(&self, form: Form) -> Result<Form, OauthError> {
+    pub(super) fn spelled(&self, form: Form) -> Result<Form, OauthError> {
         let authority = self.desk.registry().authority();
         let unknown = || OauthError::new(OauthCode::InvalidTarget, "a resource is unknown");
         let pairs = form.pairs().map(|(name, value)| {
             let value = match name {
-                "resource" if !value.is_empty() => authority.resource(value).ok_or_else(unknown)?,
+                "resource" | "audience" if !value.is_empty() => {
+                    authority.resource(value).ok_or_else(unknown)?
+                }
                 _ => value,
             };
             Ok((name.to_owned(), value.to_owned()))
@@ -88,7 +110,7 @@ impl Oauth {
 }
 
 /// The parameters of a request that holds none in its address: what stands there ends up in logs.
-fn body(arrived: &Arrived) -> Result<Form, OauthError> {
+pub(super) fn body(arrived: &Arrived) -> Result<Form, OauthError> {
     if arrived.head.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(OauthError::request("parameters stand in the body, not in the address"));
     }

@@ -211,7 +211,7 @@ fn is_offline(refreshable: bool, scopes: &BTreeSet<String>) -> bool {
 }
 
 /// What a scope means, for people.
-fn meaning(scope: &str) -> String {
+pub(crate) fn meaning(scope: &str) -> String {
     if let Ok(action) = scope.parse::<Action>() {
         return action.meaning().trim().to_owned();
     }

@@ -7,6 +7,7 @@
 mod answer;
 pub mod consent;
 mod details;
+mod logout;
 mod pending;
 mod request;
 mod sealed;
@@ -23,7 +24,9 @@ use bartizan_store::Change;
 use serde_json::{Value, json};
 
 pub use answer::Answer;
+pub(crate) use consent::meaning;
 pub(crate) use details::TYPES as DETAIL_TYPES;
+pub use logout::LoggedOut;
 pub(crate) use pending::Code;
 use pending::{Pending, give_code};
 pub(crate) use request::ACRS;

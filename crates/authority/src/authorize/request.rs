@@ -168,8 +168,7 @@ fn resources(authority: &Authority, client: &Client, form: &Form) -> Result<BTre
         out.insert(authority.resource(asked).ok_or_else(refuse)?.to_owned());
     }
     if out.is_empty() {
-        let all = if client.resources.is_empty() { &authority.settings.resources } else { &client.resources };
-        out.extend(all.first().cloned());
+        out.extend(authority.default_resource(client).map(str::to_owned));
     }
     let within = client.resources.is_empty() || out.is_subset(&client.resources);
     let known = out.iter().all(|resource| authority.settings.resources.contains(resource));
@@ -177,6 +176,15 @@ fn resources(authority: &Authority, client: &Client, form: &Form) -> Result<BTre
 }
 
 impl Authority {
+    /// The address that is meant where a request of `client` names none.
+    #[must_use]
+    pub fn default_resource<'a>(&'a self, client: &'a Client) -> Option<&'a str> {
+        let settings = &self.settings;
+        let usual = settings.default_resource.as_ref().or(settings.resources.first());
+        let usual = usual.filter(|usual| client.resources.is_empty() || client.resources.contains(*usual));
+        usual.or(client.resources.first()).map(String::as_str)
+    }
+
     /// The address that the authority issues tokens for and that is meant by `asked` (RFC 8707): the same, but for what
     /// RFC 3986 holds to be the same. In the spelling of the house.
     #[must_use]

@@ -16,7 +16,7 @@ use http::header::AUTHORIZATION;
 use super::fetch::Wanted;
 use super::once::use_up;
 use super::registry::{Registry, failed};
-use super::{Authenticated, Authentication, Bound, Client, PeerCertificate, TlsName};
+use super::{Authenticated, Authentication, Bound, Client, PeerCertificate};
 use crate::oauth::{Form, OauthCode, OauthError, decode};
 
 /// The only kind of assertion (RFC 7523, 2.2).
@@ -42,6 +42,15 @@ pub struct Request<'a> {
     pub certificate: Option<&'a PeerCertificate>,
     /// When it came.
     pub now: Timestamp,
+}
+
+/// Why something signed by somebody else does not hold.
+#[derive(Debug)]
+pub(crate) enum HoldError {
+    /// There are no keys to verify it by.
+    Keys(OauthError),
+    /// It does not hold under them.
+    Token(TokenError),
 }
 
 /// What a client presented: at most one way.
@@ -103,7 +112,7 @@ impl Registry {
                 true
             }
             (Authentication::Tls(name), Presented::Nothing) => {
-                let named = request.certificate.is_some_and(|c| c.trusted && name.is_in(c));
+                let named = request.certificate.is_some_and(|c| c.names(name));
                 named.then_some(true).ok_or_else(OauthError::client)?
             }
             (Authentication::Certificates(digests), Presented::Nothing) => {
@@ -180,35 +189,58 @@ impl Registry {
                 hold(&keys.ok_or_else(OauthError::client)?).map_err(refuse)
             }
             Authentication::KeysAt { url, allow_private } => {
-                let keys = |newer| async move {
-                    let body = self
-                        .fetches
-                        .get(Wanted::Keys, url, *allow_private, now, newer)
-                        .await
-                        .map_err(failed)?;
-                    Jwks::parse(&body).map_err(|_| OauthError::client())
-                };
-                match hold(&keys(None).await?) {
-                    // Perhaps by a key that is newer than what is kept: asked again at most every half minute.
-                    Err(TokenError::Jws(_)) => {
-                        let before = now.as_secs().saturating_sub(30);
-                        hold(&keys(Some(Timestamp::from_secs(before))).await?).map_err(refuse)
-                    }
-                    held => held.map_err(refuse),
-                }
+                let held = self.hold_by(url, *allow_private, now, hold).await;
+                held.map_err(|error| match error {
+                    HoldError::Keys(error) => error,
+                    HoldError::Token(error) => refuse(error),
+                })
             }
             _ => Err(OauthError::client()),
         }
     }
 }
 
-impl TlsName {
-    fn is_in(&self, certificate: &PeerCertificate) -> bool {
-        match self {
-            Self::Subject(subject) => *subject == certificate.subject,
-            Self::Dns(name) => certificate.dns.contains(name),
-            Self::Uri(uri) => certificate.uris.contains(uri),
+impl Registry {
+    /// Verifies something by the keys at `url`; a second time by newer ones where its signature does not hold, at most every
+    /// half minute.
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    pub(crate) async fn hold_by<T>(
+        &self,
+        url: &str,
+        allow_private: bool,
+        now: Timestamp,
+        hold: impl Fn(&Jwks) -> Result<T, TokenError>,
+    ) -> Result<T, HoldError> {
+        let keys = async |newer| {
+            let body = self.fetches.get(Wanted::Keys, url, allow_private, now, newer).await;
+            let body = body.map_err(|error| HoldError::Keys(failed(error)))?;
+            Jwks::parse(&body).map_err(|_| HoldError::Keys(OauthError::client()))
+        };
+        match hold(&keys(None).await?) {
+            // Perhaps by a key that is newer than what is kept.
+            Err(TokenError::Jws(_)) => {
+                let before = now.as_secs().saturating_sub(30);
+                hold(&keys(Some(Timestamp::from_secs(before))).await?).map_err(HoldError::Token)
+            }
+            held => held.map_err(HoldError::Token),
         }
+    }
+
+    /// Takes something that may be taken once: the change that says so to every node. None where this node took it already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn take_once(
+        &self,
+        replay: bartizan_jose::Replay,
+        now: Timestamp,
+    ) -> Result<Option<bartizan_store::Change>, OauthError> {
+        if !self.seen.first(replay, now) {
+            return Ok(None);
+        }
+        Ok(Some(use_up(&self.authority.settings.tenant, replay)?))
     }
 }
 

@@ -133,6 +133,7 @@ pub(super) fn describe(
         grants,
         scopes,
         resources: BTreeSet::new(),
+        serves: BTreeSet::new(),
         authentication: authentication(members)?,
         principal: None,
         bound: flag("dpop_bound_access_tokens"),

@@ -1,6 +1,7 @@
 //! Client programs: known from the directory, by a document that they publish about themselves, or registered by somebody.
 
 mod authenticate;
+mod certificate;
 mod document;
 mod fetch;
 mod once;
@@ -18,7 +19,9 @@ use bartizan_store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use authenticate::HoldError;
 pub use authenticate::Request;
+pub use certificate::PeerCertificate;
 pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
 pub(crate) use once::use_up;
 pub(crate) use redirect::{host, is_local, is_same};
@@ -48,6 +51,9 @@ pub struct Client {
     pub scopes: BTreeSet<String>,
     /// The addresses it may have tokens for; empty for all that the authority issues for.
     pub resources: BTreeSet<String>,
+    /// The addresses that it answers at.
+    #[serde(default)]
+    pub serves: BTreeSet<String>,
     /// How it proves what it is.
     pub authentication: Authentication,
     /// Who it is when it acts for itself.
@@ -103,22 +109,6 @@ pub enum TlsName {
     Dns(String),
     /// Among its addresses.
     Uri(String),
-}
-
-/// The certificate of the connection, as the listener has verified it. It puts one into the extensions of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerCertificate {
-    /// SHA-256 of its DER.
-    pub thumbprint: X5t,
-    /// Whether an authority that the listener trusts has issued it, and it holds now. Of one that was only shown (its key
-    /// proven by the handshake, nothing else): false.
-    pub trusted: bool,
-    /// Its subject, after RFC 4514.
-    pub subject: String,
-    /// Its DNS names.
-    pub dns: Vec<String>,
-    /// Its addresses.
-    pub uris: Vec<String>,
 }
 
 /// What the request proved to hold, beside the client's own credential: what tokens are bound to.
@@ -181,6 +171,12 @@ impl Client {
     #[must_use]
     pub const fn is_identified(&self) -> bool {
         matches!(self.origin, Origin::Declared) && !self.is_public()
+    }
+
+    /// Whether tokens for `resource` are for it.
+    #[must_use]
+    pub fn is_at(&self, resource: &str) -> bool {
+        self.serves.contains(resource)
     }
 
     /// Whether it may come to tokens by `grant`.

@@ -33,6 +33,7 @@ impl Client {
             grants: spec.grant_types.clone(),
             scopes: spec.scopes.iter().map(ToString::to_string).collect(),
             resources: spec.resources.clone(),
+            serves: spec.serves.clone(),
             authentication: Authentication::of_spec(&spec.authentication)?,
             principal: spec.principal.clone(),
             bound: spec.bound_tokens,

@@ -11,6 +11,7 @@ use crate::issue::{Issue, OpenId};
 use crate::kept::{Held, Session, find};
 use crate::oauth::{Form, OauthError, TokenAnswer};
 use crate::refresh::{Family, Presented, Standing, hasty};
+use crate::userinfo::about;
 
 /// How often a withdrawal is tried where somebody else changes the family at the same time.
 const ATTEMPTS: usize = 5;
@@ -67,7 +68,11 @@ async fn next(
         }
         // Somebody else has a copy, or one that was thrown away comes back: nobody can say who is who, so nobody goes on.
         Standing::Repeated { .. } | Standing::Reused | Standing::Foreign => {
-            end(authority, held).await?;
+            tracing::warn!(
+                family = held.id,
+                "a refresh token came back after it was used; its family is withdrawn"
+            );
+            end(authority, held, "a refresh token came back").await?;
             Err(OauthError::grant().because(ReasonCode::CredentialRevoked))
         }
     }
@@ -80,7 +85,8 @@ fn issue(client: &Authenticated, family: &Family, form: &Form) -> Result<Issue, 
     } else {
         Issue::handed(GrantType::RefreshToken, client, rights)?
     };
-    Ok(issue.asked(form)?.openid(OpenId::default()))
+    let openid = OpenId { nonce: None, about: about(family.rights.get()) };
+    Ok(issue.asked(form)?.openid(openid))
 }
 
 /// A family that goes with a session ends with it.
@@ -100,15 +106,18 @@ struct Ending<'a> {
     because: &'a str,
 }
 
-/// Ends a family one of whose tokens came back, in the name of whom it stands for: recorded, and before anything is told.
-async fn end(authority: &Authority, mut held: Held<Family>) -> Result<(), OauthError> {
+/// Ends a family in the name of whom it stands for: recorded, and before anything is told.
+pub(crate) async fn end(
+    authority: &Authority,
+    mut held: Held<Family>,
+    because: &str,
+) -> Result<(), OauthError> {
     let now = authority.control.clock.now();
     let caller = authority
         .member_of(&held.value.rights, Bound::default(), Some(&held.value.client_name), Action::TokenRevoke)
         .await?;
-    tracing::warn!(family = held.id, "a refresh token came back after it was used; its family is withdrawn");
     for _ in 0..ATTEMPTS {
-        let ending = Ending { family: &held.id, because: "a refresh token came back" };
+        let ending = Ending { family: &held.id, because };
         let ended = authority
             .control
             .change_with(&caller, Action::TokenRevoke, &ending, async |view, _| {

@@ -15,7 +15,8 @@ use bartizan_control::View;
 use bartizan_identify::{Actor, Caller, Proof, Scopes};
 use bartizan_jose::Confirmation;
 use bartizan_model::{
-    Action, CredentialKind, FamilyId, GrantType, Principal, Problem, ReasonCode, Risk, Tenant, TokenId,
+    Action, Binding, CredentialKind, FamilyId, GrantType, Principal, Problem, ReasonCode, Risk, Tenant,
+    TokenId,
 };
 use bartizan_secret::Secret;
 use bartizan_store::Change;
@@ -46,6 +47,7 @@ pub struct Issuing {
     pub(crate) rings: Rings,
     pub(crate) stripes: Stripes,
     pub(crate) people: marks::People,
+    pub(crate) devices: crate::device::Limits,
 }
 
 /// What a token is issued for. Made of rights that somebody has, and made smaller from there.
@@ -388,35 +390,14 @@ impl Authority {
         action: Action,
     ) -> Result<Caller, OauthError> {
         let now = self.control.clock.now();
-        let rights = rights.get();
-        let proof = Proof {
-            tenant: rights.tenant.clone(),
-            kind: rights.subject.kind,
-            name: rights.subject.name.clone(),
-            assurance: rights.assurance.clone(),
-            binding: bound.binding(),
-            device: None,
-            risk: Risk::default(),
-            // The person's login is not credited to whoever acts for them; the key is the outermost actor's.
-            actors: rights
-                .actors
-                .iter()
-                .map(|actor| Actor {
-                    kind: actor.kind,
-                    name: actor.name.clone(),
-                    assurance: Default::default(),
-                    binding: bound.binding(),
-                })
-                .collect(),
-            client: client.cloned(),
-            credential: CredentialKind::Client,
-            scopes: Scopes::Only([action].into()),
-            issued: now,
-            expires: rights.ends,
-        };
+        let mut proof = proof(rights, action, now);
+        proof.binding = bound.binding();
+        // The key is the outermost actor's, who asks.
+        proof.actors.iter_mut().take(1).for_each(|actor| actor.binding = bound.binding());
+        proof.client = client.cloned();
         let dead = match self.control.house.prove(&proof) {
             // Somebody of the same name who was declared anew is somebody else.
-            Ok(caller) if caller.members().map(|m| &m.principal).eq(members(rights)) => return Ok(caller),
+            Ok(caller) if is_same(&caller, rights) => return Ok(caller),
             Ok(caller) => (Box::new(caller), ReasonCode::PrincipalDisabled),
             Err(dead) => dead,
         };
@@ -463,9 +444,38 @@ impl Authority {
     }
 }
 
-/// Subject and actors, as callers have them.
-fn members(rights: &Root) -> impl Iterator<Item = &Principal> {
-    std::iter::once(&rights.subject).chain(&rights.actors)
+/// What the authority has verified of the chain of `rights`, to ask for `action` and nothing else.
+pub(crate) fn proof(rights: &Rights, action: Action, now: Timestamp) -> Proof {
+    let rights = rights.get();
+    // The person's login is not credited to whoever acts for them.
+    let acting = |actor: &Principal| Actor {
+        kind: actor.kind,
+        name: actor.name.clone(),
+        assurance: Default::default(),
+        binding: Binding::None,
+    };
+    Proof {
+        tenant: rights.tenant.clone(),
+        kind: rights.subject.kind,
+        name: rights.subject.name.clone(),
+        assurance: rights.assurance.clone(),
+        binding: Binding::None,
+        device: None,
+        risk: Risk::default(),
+        actors: rights.actors.iter().map(acting).collect(),
+        client: None,
+        credential: CredentialKind::Client,
+        scopes: Scopes::Only([action].into()),
+        issued: now,
+        expires: rights.ends,
+    }
+}
+
+/// Whether a caller is of the same people as rights: somebody of the same name who was declared anew is somebody else.
+pub(crate) fn is_same(caller: &Caller, rights: &Rights) -> bool {
+    let rights = rights.get();
+    let members = std::iter::once(&rights.subject).chain(&rights.actors);
+    caller.members().map(|member| &member.principal).eq(members)
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub use invitation::Invited;
 pub use passkey::{PasskeyOptions, PasskeyRow};
 pub use password::PasswordAnswer;
 pub use recovery::{RecoveryAnswer, RecoveryPending};
+pub(crate) use session::ended;
 pub use session::{Entered, SessionView, SignedIn};
 pub use totp::TotpOffer;
 pub use visitor::{SetCookie, Visitor};

@@ -134,6 +134,9 @@ impl Login {
             return Ok(Err(ReasonCode::LoginStale));
         };
         let Ok(answer) = PublicKeyCredential::deserialize(answer) else { return failed };
+        if is_framed(answer.response.client_data_json.as_ref()) {
+            return failed;
+        }
         let id = row_id(answer.get_credential_id());
         let Some(held) = find::<PasskeyRow>(&*self.authority.rows, &id, self.now()).await? else {
             return failed;
@@ -230,6 +233,9 @@ impl Login {
         if !credential.user_verified {
             return Err(refused("it does not verify who uses it"));
         }
+        if is_framed(answer.response.client_data_json.as_ref()) {
+            return Err(refused("it was asked for in a frame of another site"));
+        }
         if !is_unattested(&answer) {
             return Err(refused("it says more about its maker than was asked for"));
         }
@@ -257,6 +263,20 @@ impl Login {
         let rows = &*self.authority.rows;
         Ok(find_of(rows, &who.tenant, &owner(&who.principal), MANY, self.now()).await?)
     }
+}
+
+/// Whether the browser says that another site has framed ours (WebAuthn Level 3, 7.2 step 13): our pages are in nobody's frame.
+/// The library looks at this only when a passkey is enrolled.
+fn is_framed(client_data: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Frame {
+        #[serde(default)]
+        cross_origin: bool,
+        top_origin: Option<String>,
+    }
+    serde_json::from_slice(client_data)
+        .map_or(true, |frame: Frame| frame.cross_origin || frame.top_origin.is_some())
 }
 
 /// Whether the attestation is the empty one that was asked for. Its format is the first text after `fmt` in the CBOR map.

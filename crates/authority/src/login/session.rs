@@ -10,7 +10,7 @@ use bartizan_model::{
     Risk, SessionId, Tenant,
 };
 use bartizan_secret::{Secret, constant_time_eq};
-use bartizan_store::{Change, EpochKind, EpochRow, RowKind};
+use bartizan_store::{Change, EpochKind, RowKind, State};
 use serde::{Deserialize, Serialize};
 
 use super::risk::{Facts, Habit, assess};
@@ -18,6 +18,7 @@ use super::visitor::{KNOWN, SESSION, SetCookie, Ticket, new_visit};
 use super::{Login, Visitor, broken};
 use crate::authorize::Person;
 use crate::kept::{Held, Kept, Reach, Session, find, find_of, keep, owner};
+use crate::marks;
 
 /// Sessions of one person that are looked at.
 const MANY: usize = 500;
@@ -453,12 +454,12 @@ impl Login {
         let rows = &*self.authority.rows;
         self.authority
             .control
-            .change_with(&who.caller, Action::SessionEnd, request, async |_, tenant| {
+            .change_with(&who.caller, Action::SessionEnd, request, async |view, tenant| {
                 let found = find_of::<Session>(rows, tenant, &owner(&who.principal), MANY, now).await;
                 let found = found.map_err(|e| Stopped::from(e).problem)?;
                 let mut changes = Vec::new();
                 for held in found.iter().filter(|held| which(&held.value)) {
-                    changes.extend(ended(held, now)?);
+                    changes.extend(ended(&view.state, held, now)?);
                 }
                 if must && changes.is_empty() {
                     return Err(Problem::with_detail(ReasonCode::NotFound, "no such session"));
@@ -479,16 +480,9 @@ impl Login {
 }
 
 /// The changes that end a session: its row goes, and what was issued in it is dead.
-pub(crate) fn ended(held: &Held<Session>, now: Timestamp) -> Result<[Change; 2], Problem> {
-    let name: Name = held.value.id.to_string().parse().map_err(|e| broken("an id is no name", &e))?;
-    let mark = EpochRow {
-        tenant: held.tenant.clone(),
-        kind: EpochKind::Session,
-        name,
-        not_before: now,
-        revision: 0,
-    };
-    Ok([held.remove(), Change::AdvanceEpoch(mark)])
+pub(crate) fn ended(state: &State, held: &Held<Session>, now: Timestamp) -> Result<[Change; 2], Problem> {
+    let id = held.value.id.to_string();
+    Ok([held.remove(), marks::advance(state, &held.tenant, (EpochKind::Session, &id), now)?])
 }
 
 fn proof(tenant: &Tenant, session: &Session, credential: CredentialKind) -> Proof {

@@ -36,6 +36,8 @@ codes! {
     InvalidGrant "invalid_grant" 400,
     /// The client may not do it this way (RFC 6749).
     UnauthorizedClient "unauthorized_client" 400,
+    /// A token of this kind is not revoked by itself (RFC 7009, 2.2.1).
+    UnsupportedTokenType "unsupported_token_type" 400,
     /// Unknown here (RFC 6749, 5.2).
     UnsupportedGrantType "unsupported_grant_type" 400,
     /// Only codes are given (RFC 6749, 4.1.2.1).

@@ -10,8 +10,10 @@ use bartizan_model::Tenant;
 pub struct Settings {
     /// Whose clients and people it serves: one issuer, one organisation.
     pub tenant: Tenant,
-    /// The addresses it issues tokens for (RFC 8707), to the letter. What names none gets the first in order.
+    /// The addresses it issues tokens for (RFC 8707), to the letter.
     pub resources: BTreeSet<String>,
+    /// The one of them that is meant where none is named; without, the first in order.
+    pub default_resource: Option<String>,
     /// What a client is given that asks for no scope.
     pub default_scopes: BTreeSet<String>,
     /// Whether clients may be named by the address of a document about them; none for no.
@@ -33,6 +35,7 @@ impl Default for Settings {
         Self {
             tenant: Tenant::default_tenant(),
             resources: BTreeSet::new(),
+            default_resource: None,
             default_scopes: ["model:use".to_owned()].into(),
             metadata_clients: None,
             registration: false,

@@ -239,6 +239,7 @@ fn authority(raw: &Raw) -> Result<oauth::Settings, ConfigError> {
         scopes: default_scopes.clone(),
     });
     Ok(oauth::Settings {
+        default_resource: list("authority.resources").next().map(str::to_owned),
         resources: owned("authority.resources"),
         default_scopes,
         metadata_clients,

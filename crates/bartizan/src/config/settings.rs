@@ -62,7 +62,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "authority.resources",
         "",
-        "The addresses that tokens are issued for (RFC 8707), separated by commas; the address of the data plane without.",
+        "The addresses that tokens are issued for (RFC 8707), separated by commas, the one that is meant where none is named first. \
+         Without, those of all doors, and the data plane is meant.",
     ),
     setting(
         "data.folder",

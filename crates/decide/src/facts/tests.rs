@@ -98,9 +98,12 @@ fn the_schema_knows_the_actions_of_the_model_and_no_others() {
         .collect();
     let known: BTreeSet<String> = Action::ALL.iter().map(|a| a.name().to_owned()).collect();
     assert_eq!(applicable, known);
+    let entities = schema.action_entities().unwrap();
     for action in Action::ALL {
         let entity = uid("Action", action.name()).unwrap();
         assert!(!groups.contains(&entity));
+        let within: Vec<_> = entities.ancestors(&entity).unwrap().map(|g| g.id().unescaped()).collect();
+        assert_eq!(within, action.group().into_iter().collect::<Vec<_>>(), "{action}");
         let resources: Vec<String> =
             schema.resources_for_action(&entity).unwrap().map(ToString::to_string).collect();
         assert_eq!(resources, [action.resource_type()], "{action}");

@@ -13,7 +13,12 @@ use crate::world::*;
 fn full(world: &World) -> String {
     world.own(|c| {
         c.act = vec![Actor::named(id(3).to_string())];
-        private(c, &json!({"rev": 50, "kind": "user", "grant": grant().to_string(), "device": "laptop"}));
+        private(
+            c,
+            &json!({
+                "rev": 50, "kind": "user", "grant": grant().to_string(), "under": ["fam_1", "grt_2"], "device": "laptop"
+            }),
+        );
     })
 }
 
@@ -26,6 +31,8 @@ fn marks() -> Vec<(EpochKind, String, &'static str)> {
         (EpochKind::Principal, "agent/reporter".to_owned(), "user/reporter"),
         (EpochKind::Session, session().to_string(), "ses_0"),
         (EpochKind::Grant, grant().to_string(), "grt_0"),
+        (EpochKind::Grant, "fam_1".to_owned(), "fam_2"),
+        (EpochKind::Grant, "grt_2".to_owned(), "grt_1"),
         (EpochKind::Client, client, "app.example"),
         (EpochKind::Device, "laptop".to_owned(), "phone"),
     ]
@@ -103,7 +110,7 @@ enum Change {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        3 => (0..8_usize, -120..120_i64).prop_map(|(which, at)| Change::Mark(which, at)),
+        3 => (0..10_usize, -120..120_i64).prop_map(|(which, at)| Change::Mark(which, at)),
         1 => (1..6_u8).prop_map(Change::Disable),
         1 => (1..6_u8).prop_map(Change::Remove),
         2 => (1..6_u8).prop_map(Change::Enable),
@@ -115,7 +122,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => any::<bool>().prop_map(Change::Authority),
         1 => (0..3_u8).prop_map(Change::Issuer),
         1 => any::<bool>().prop_map(Change::Keys),
-        2 => (0..90_u16).prop_map(Change::Pass),
+        2 => (0..300_u16).prop_map(Change::Pass),
     ]
 }
 
@@ -125,7 +132,7 @@ fn apply(world: &mut World, change: Change) -> u64 {
     let named = |n: u8| ["alice", "bob", "reporter", "helper", "batch"][usize::from(n) - 1];
     let place = |world: &World, n: u8| world.documents.iter().position(|d| d.name.as_str() == named(n));
     match change {
-        Change::Mark(7, at) => world.mark(EpochKind::Issuer, "company", moment(at)),
+        Change::Mark(9, at) => world.mark(EpochKind::Issuer, "company", moment(at)),
         Change::Mark(which, at) => {
             let (kind, what, _) = &marks()[which];
             world.mark(*kind, what, moment(at));

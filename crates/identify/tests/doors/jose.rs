@@ -22,7 +22,9 @@ fn a_token_of_ours_is_its_subject_with_its_assurance_scopes_session_and_grant() 
     // A token of ours without a scope is for nothing at all.
     let caller = world.bearer(&world.own(|c| c.scope = None)).unwrap();
     assert!(!bartizan_model::Action::ALL.iter().any(|action| caller.scopes().cover(*action)));
-    for (acr, level) in [(None, 1), (Some("aal2"), 2), (Some("phrh"), 4), (Some("made-up"), 1)] {
+    for (acr, level) in
+        [(None, 0), (Some("aal1"), 1), (Some("aal2"), 2), (Some("phrh"), 4), (Some("made-up"), 0)]
+    {
         let token = world.own(|c| c.acr = acr.map(str::to_owned));
         assert_eq!(u8::from(world.bearer(&token).unwrap().subject().assurance.level), level, "{acr:?}");
     }
@@ -140,6 +142,8 @@ fn attack_27_what_stands_twice_is_of_a_wrong_type_deep_or_huge_is_refused_though
         with("\"scope\":", &format!("\"x\":{deep},\"scope\":")),
         with("\"rev\":50", "\"rev\":\"50\""),
         with("\"rev\":50", "\"rev\":-1"),
+        with("\"rev\":50", "\"under\":\"grt_1\",\"rev\":50"),
+        with("\"rev\":50", "\"under\":[7],\"rev\":50"),
         with("\"kind\":\"user\"", "\"kind\":\"agent\""),
         with("\"kind\":\"user\"", "\"kind\":\"god\""),
         with("\"bartizan\":", "\"bartizan2\":"),

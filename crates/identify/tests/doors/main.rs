@@ -1,5 +1,10 @@
 //! Tokens at the doors, as an enemy would show them.
-#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test fails by panicking")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod chains;
 mod epochs;

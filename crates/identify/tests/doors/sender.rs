@@ -21,7 +21,7 @@ fn attack_31_a_proof_for_another_request_another_token_or_another_moment_is_refu
     let caller = world.show(&good).unwrap();
     assert_eq!(caller.subject().binding, Binding::Dpop(*mine.thumbprint().digest()));
     let refused = |showing: &Showing| world.show(showing).unwrap_err();
-    let changed = |n: u8, change: fn(&mut DpopProof)| {
+    let changed = |n: usize, change: fn(&mut DpopProof)| {
         Showing::dpop(&token, &mine, |p| {
             p.jti = format!("c-{n}");
             change(p);
@@ -42,7 +42,7 @@ fn attack_31_a_proof_for_another_request_another_token_or_another_moment_is_refu
     .into_iter()
     .enumerate()
     {
-        assert_eq!(refused(&changed(n as u8, change)), ReasonCode::ProofRefused, "{n}");
+        assert_eq!(refused(&changed(n, change)), ReasonCode::ProofRefused, "{n}");
     }
     // The default port, and what comes after the path, say nothing about where.
     for (n, htu) in

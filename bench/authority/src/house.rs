@@ -1,0 +1,380 @@
+//! A whole house with an authority: recorder, policy, SQLite, the control listener with the endpoints of OAuth. It writes what the
+//! load needs into a file when it is ready, and serves until it is killed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_api::oauth::{Oauth, Visitors};
+use bartizan_api::{Api, Mount};
+use bartizan_authority::Authority;
+use bartizan_authority::authorize::{Desk, Person};
+use bartizan_authority::clients::{Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted};
+use bartizan_authority::grants::GiveGrant;
+use bartizan_authority::issue::{Issue, Rights, Root};
+use bartizan_authority::kept::{Grant, keep};
+use bartizan_authority::metadata::Offered;
+use bartizan_authority::oauth::{Form, OauthError, Settings, TokenAnswer};
+use bartizan_base::{Clock, Digest, Name, Random, Timestamp};
+use bartizan_bench::Error;
+use bartizan_control::{
+    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, Probe, TrialView, View,
+};
+use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door};
+use bartizan_enforce::{Keeper, Policies};
+use bartizan_gateway::{ServerLimits, serve as listen};
+use bartizan_identify::{Caller, Presented, Proof, Scopes};
+use bartizan_keys::{PolicySigner, Sealer, Statement};
+use bartizan_model::action::ModelCall;
+use bartizan_model::{
+    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, NodeId, Principal,
+    PrincipalId, PrincipalKind, Problem, ReasonCode, Risk, Spec, Tenant,
+};
+use bartizan_record::{ClosedLog, IntentRecorded, RealDisk, Recorder};
+use bartizan_rt::{SystemClock, SystemRandom, Tasks};
+use bartizan_secret::Secret;
+use bartizan_store::{BundleRow, ClaimRow, Founding, StoreError};
+use bartizan_store_sqlite::SqliteStore;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+const RESOURCE: &str = "https://gateway.example";
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+const POLICY: &str = "@id(\"own\") permit (principal, action in Action::\"self:use\", resource);\n";
+
+#[derive(Debug)]
+struct Running {
+    keeper: Arc<Keeper>,
+    clock: Arc<dyn Clock>,
+    door: Door,
+}
+
+impl House for Running {
+    fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
+        Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
+    }
+
+    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
+        let stale = |reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason);
+        proof.caller(&self.keeper.current().map_err(stale)?.directory, self.clock.now())
+    }
+
+    fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {
+        let world = self.keeper.current()?;
+        let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
+        let (state, policy) = (world.state.clone(), part.policy.clone());
+        Ok(View { state, deciding: policy.clone(), policy, in_force: None })
+    }
+
+    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode> {
+        self.view(caller.tenant())
+    }
+
+    fn decided(&self, _: Decided) {}
+
+    fn trial(&self, _: &Tenant) -> TrialView {
+        TrialView::default()
+    }
+
+    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
+        Box::pin(self.keeper.compile(bundle))
+    }
+
+    fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
+        self.keeper.signed(row)
+    }
+
+    fn door(&self, _: Action) -> &Door {
+        &self.door
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.keeper.reload())
+    }
+
+    fn probe<'a>(
+        &'a self,
+        _: IntentRecorded<ModelCall>,
+        _: &'a Name,
+    ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
+        Box::pin(async { Err(ReasonCode::NotFound) })
+    }
+}
+
+/// What this house has not.
+#[derive(Debug)]
+struct Nothing;
+
+impl Archives for Nothing {
+    fn keep(&self) -> Option<Duration> {
+        None
+    }
+
+    fn verify(&self, _: &ClosedLog) -> Result<String, String> {
+        Err("nothing is archived".to_owned())
+    }
+}
+
+impl Couriers for Nothing {
+    fn absent_feature(&self, _: &Spec) -> Option<&'static str> {
+        None
+    }
+
+    fn list(&self, _: &Tenant) -> Vec<DeliveryView> {
+        Vec::new()
+    }
+
+    fn letters<'a>(&'a self, _: &'a Tenant, _: &'a Name) -> BoxFuture<'a, Result<Vec<LetterView>, Problem>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn retry<'a>(&'a self, _: &'a Tenant, _: &'a Name, _: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Fetch for Nothing {
+    fn fetch<'a>(
+        &'a self,
+        _: Wanted,
+        _: &'a str,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
+        Box::pin(async { Err(FetchFailed::Nothing) })
+    }
+}
+
+impl Visitors for Nothing {
+    fn signed_in<'a>(
+        &'a self,
+        _: &'a HeaderMap,
+        _: SocketAddr,
+    ) -> BoxFuture<'a, Result<Option<Person>, OauthError>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// Serves until it is killed.
+pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) -> Result<(), Error> {
+    // One core is what it gets.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let (authority, keeper) = house(folder).await?;
+        let told = seeds(&authority, logins).await?;
+        let registry = Arc::new(Registry::new(authority.clone(), Arc::new(Nothing)));
+        let offered = Offered { grants: GrantType::ALL.iter().copied().collect(), ..Offered::default() };
+        let oauth: Arc<dyn Mount> = Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
+        let api = Api::new((*authority.control).clone()).with(vec![oauth]);
+        let tasks = Tasks::new();
+        let limits = ServerLimits::default();
+        let _served = listen("control", address, None, limits, &tasks, move |request, peer| {
+            let api = api.clone();
+            async move { api.answer(request, peer).await }
+        })
+        .await?;
+        std::fs::write(ready.with_extension("new"), told.to_string())?;
+        std::fs::rename(ready.with_extension("new"), ready)?;
+        let mut turns: u64 = 0;
+        loop {
+            keeper.watch().await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            turns += 1;
+            if turns.is_multiple_of(5) {
+                authority.control.recorder.seal_now().await?;
+            }
+        }
+    })
+}
+
+fn document(value: Value) -> Result<(Tenant, Document), Error> {
+    Ok((Tenant::default_tenant(), serde_json::from_value(value)?))
+}
+
+fn id(number: u8) -> PrincipalId {
+    PrincipalId::from_parts(Timestamp::from_secs(1), [number; 10])
+}
+
+fn alice() -> Principal {
+    Principal { kind: PrincipalKind::User, name: Name::literal("alice"), id: id(1) }
+}
+
+async fn house(folder: &Path) -> Result<(Authority, Arc<Keeper>), Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
+    let path = folder.join("state.db");
+    let store = Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await??);
+    let tenant = Tenant::default_tenant();
+    let signer = PolicySigner::from_seed(&Secret::new([9; 32]))?;
+    let bundle = Bundle { files: [("policy.cedar".to_owned(), POLICY.to_owned())].into() };
+    let statement = Statement {
+        tenant: tenant.clone(),
+        name: bundle.name(),
+        version: 1,
+        base: None,
+        bundle: bundle.digest(),
+        candidate: None,
+        restores: None,
+        created: clock.now(),
+        author: None,
+        authored: None,
+    };
+    let row = BundleRow {
+        tenant,
+        version: 1,
+        base: 0,
+        digest: statement.bundle,
+        files: bundle.files,
+        candidate: None,
+        signed: signer.sign(&statement)?,
+    };
+    let client = json!({
+        "kind": "client",
+        "grant_types": GrantType::ALL.iter().map(|grant| grant.name()).collect::<Vec<_>>(),
+        "scopes": ["model:invoke", "offline_access"],
+        "authentication": {"method": "client_secret", "digests": [Digest::of(SECRET)]},
+        "principal": {"kind": "agent", "name": "helper"},
+    });
+    let agent = json!({"kind": "agent", "owner": "alice", "purpose": "measurements"});
+    let founding = Founding {
+        recovery: (1, vec!["none".to_owned()]),
+        claim: ClaimRow { digest: Digest::of(b"claim"), expires: clock.now() },
+        documents: vec![
+            document(json!({"name": "alice", "principal": id(1), "spec": {"kind": "user"}}))?,
+            document(json!({"name": "helper", "principal": id(2), "spec": agent}))?,
+            document(json!({"name": "bench-app", "spec": client}))?,
+        ],
+        bundle: Some(row),
+    };
+    bartizan_store::Store::<IntentRecorded<bartizan_model::action::ChangeState>>::found(&*store, founding).await?;
+    let node = NodeId::new(clock.now(), &*random);
+    let config = bartizan_record::Config::new(
+        folder.to_owned(),
+        node,
+        "bench.example/log".to_owned(),
+        Secret::new([8; 32]),
+        "bench".to_owned(),
+    );
+    let recorder = Recorder::open(config, clock.clone(), Arc::new(RealDisk), store.clone()).await?;
+    let policies = Policies::open(&folder.join("policy"), signer.verifier()?)?;
+    let keeper = Arc::new(Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies).await?);
+    let control = Control {
+        house: Arc::new(Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() }),
+        store: store.clone(),
+        archive: Arc::new(Archive::new(recorder.feed(), folder.join("index"), clock.clone())),
+        recorder,
+        archives: Arc::new(Nothing),
+        couriers: Arc::new(Nothing),
+        sealer: Arc::new(Sealer::new(Secret::new([6; 32]))),
+        vault: None,
+        policy_signer: Arc::new(signer),
+        authors: Vec::new().into(),
+        approvals: Arc::new(ByRight),
+        slices: None,
+        clock,
+        random,
+    };
+    let settings = Settings { resources: [RESOURCE.to_owned()].into(), ..Settings::default() };
+    let authority = Authority {
+        control: Arc::new(control),
+        rows: store,
+        issuer: "https://auth.example".into(),
+        settings: Arc::new(settings),
+        issuing: Arc::default(),
+    };
+    authority.tend_keys().await.map_err(|stopped| stopped.problem.message())?;
+    Ok((authority, keeper))
+}
+
+/// Logins of alice's, and what she lets the agent do.
+async fn seeds(authority: &Authority, logins: usize) -> Result<Value, Error> {
+    let alice = alice();
+    let now = authority.control.clock.now();
+    let assurance = Assurance { level: AssuranceLevel::Aal2, methods: Vec::new(), at: now, via: None };
+    let proof = Proof {
+        tenant: Tenant::default_tenant(),
+        kind: alice.kind,
+        name: alice.name.clone(),
+        assurance: assurance.clone(),
+        binding: Binding::None,
+        device: None,
+        risk: Risk::default(),
+        actors: Vec::new(),
+        client: None,
+        credential: CredentialKind::Session,
+        scopes: Scopes::All,
+        issued: now,
+        expires: Timestamp::MAX,
+    };
+    let caller = authority.control.house.prove(&proof).map_err(|(_, reason)| reason.to_string())?;
+    let give = GiveGrant {
+        agent: Name::literal("helper"),
+        client: None,
+        scopes: ["model:invoke".to_owned()].into(),
+        resources: [RESOURCE.to_owned()].into(),
+        life_s: 24 * 3_600,
+        uses_max: None,
+    };
+    authority.give_grant(&caller, &give).await.map_err(|stopped| stopped.problem.message())?;
+    let mut answers = Vec::new();
+    for _ in 0..logins {
+        answers.push(login(authority, &caller, &alice, &assurance).await?);
+    }
+    let refresh: Vec<_> =
+        answers.iter().filter_map(|answer| answer.refresh_token.as_ref()).map(|t| t.expose().clone()).collect();
+    let subject = answers.first().map(|answer| answer.access_token.expose().clone());
+    Ok(json!({"path": "/oauth/token", "refresh": refresh, "subject": subject}))
+}
+
+async fn login(
+    authority: &Authority,
+    caller: &Caller,
+    alice: &Principal,
+    assurance: &Assurance,
+) -> Result<TokenAnswer, Error> {
+    let tenant = Tenant::default_tenant();
+    let now = authority.control.clock.now();
+    let ends = now.saturating_add(Duration::from_secs(24 * 3_600));
+    let grant = Grant {
+        id: GrantId::new(now, &*authority.control.random),
+        principal: alice.clone(),
+        client: "bench-app".to_owned(),
+        agent: None,
+        scopes: ["model:invoke", "offline_access"].map(str::to_owned).into(),
+        resources: [RESOURCE.to_owned()].into(),
+        details: Vec::new(),
+        session: None,
+        assurance: assurance.clone(),
+        given: now,
+        ends,
+        uses_max: None,
+        uses: 0,
+        withdrawn: None,
+    };
+    let change = keep(&tenant, grant.id.to_string(), &grant)?;
+    let work = async |_: &View, _: &Tenant| Ok((vec![change], ()));
+    let kept = authority.control.change_with(caller, Action::GrantGive, &grant.id, work).await;
+    kept.map_err(|stopped| stopped.problem.message())?;
+    let view = authority.control.house.view(&tenant).map_err(|reason| reason.to_string())?;
+    let client = Client::declared(&view.state, &tenant, "bench-app").ok_or("no client")?;
+    let client = Authenticated { client, proven: true, bound: Bound::default(), used: Vec::new(), at: now };
+    let rights = Rights::root(Root {
+        tenant,
+        subject: alice.clone(),
+        actors: Vec::new(),
+        scopes: grant.scopes.clone(),
+        resources: grant.resources.clone(),
+        details: Vec::new(),
+        assurance: assurance.clone(),
+        session: None,
+        device: None,
+        grants: vec![grant.id],
+        family: None,
+        binding: None,
+        since: view.state.revision,
+        ends,
+    });
+    let issue = Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
+    Ok(authority.issue(issue).await?)
+}

@@ -1,0 +1,16 @@
+//! What the authority issues and takes back, on a whole house.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what the tests share may fail like a test"
+)]
+
+mod documents;
+mod exchange;
+mod keys;
+mod life;
+mod refresh;
+mod ways;
+mod world;

@@ -1,0 +1,512 @@
+//! A house with an authority in it: a real recorder, a real world of policy, and the store that a test chooses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_authority::Authority;
+use bartizan_authority::clients::{
+    Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted,
+};
+use bartizan_authority::issue::{Issue, OpenId, Rights, Root};
+use bartizan_authority::kept::{Grant, keep};
+use bartizan_authority::oauth::{Form, OauthError, Settings, TokenAnswer};
+use bartizan_base::random::SeededRandom;
+use bartizan_base::time::ManualClock;
+use bartizan_base::{Clock, Name, Random, Timestamp};
+use bartizan_control::{
+    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, Probe, TrialView, View,
+};
+use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door};
+use bartizan_enforce::{Keeper, Policies};
+use bartizan_identify::{Caller, Presented, Proof, Scopes};
+use bartizan_jose::{AccessClaims, Jkt, Jws};
+use bartizan_keys::{PolicySigner, Sealer, Statement};
+use bartizan_model::action::{ChangeState, ModelCall};
+use bartizan_model::{
+    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, NodeId,
+    Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Risk, Spec, Tenant,
+};
+use bartizan_record::{IntentRecorded, RealDisk, Recorder};
+use bartizan_secret::Secret;
+use bartizan_store::{BundleRow, Checkpoints, ClaimRow, Founding, MemoryStore, Rows, Store, StoreError};
+use bartizan_store_sqlite::SqliteStore;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+pub(crate) const ISSUER: &str = "https://auth.example";
+pub(crate) const GATEWAY: &str = "https://gateway.example";
+pub(crate) const TOOLS: &str = "https://tools.example";
+
+const POLICY: &str = r#"
+@id("own") permit (principal, action in Action::"self:use", resource);
+@id("mallory-gets-nothing") forbid (principal == Agent::"barred", action == Action::"token:issue", resource);
+@id("administrators") permit (principal in Role::"administrator", action in [Action::"house:change", Action::"house:read"], resource);
+"#;
+
+/// Which state database.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kept {
+    Memory,
+    Sqlite,
+}
+
+pub(crate) struct World {
+    pub(crate) authority: Authority,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) fetch: Arc<Published>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+/// The house as the authority sees it.
+#[derive(Debug)]
+struct Running {
+    keeper: Arc<Keeper>,
+    clock: Arc<ManualClock>,
+    door: Door,
+}
+
+impl House for Running {
+    fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
+        Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
+    }
+
+    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
+        let stale = |reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason);
+        proof.caller(&self.keeper.current().map_err(stale)?.directory, self.clock.now())
+    }
+
+    fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {
+        let world = self.keeper.current()?;
+        let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
+        let (state, policy) = (world.state.clone(), part.policy.clone());
+        Ok(View { state, deciding: policy.clone(), policy, in_force: None })
+    }
+
+    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode> {
+        self.view(caller.tenant())
+    }
+
+    fn decided(&self, _: Decided) {}
+
+    fn trial(&self, _: &Tenant) -> TrialView {
+        TrialView::default()
+    }
+
+    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
+        Box::pin(self.keeper.compile(bundle))
+    }
+
+    fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
+        self.keeper.signed(row)
+    }
+
+    fn door(&self, _: Action) -> &Door {
+        &self.door
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.keeper.reload())
+    }
+
+    fn probe<'a>(
+        &'a self,
+        _: IntentRecorded<ModelCall>,
+        _: &'a Name,
+    ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
+        Box::pin(async { Err(ReasonCode::NotFound) })
+    }
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Archives for Nothing {
+    fn keep(&self) -> Option<Duration> {
+        None
+    }
+
+    fn verify(&self, _: &bartizan_record::ClosedLog) -> Result<String, String> {
+        Err("nothing is archived".to_owned())
+    }
+}
+
+impl Couriers for Nothing {
+    fn absent_feature(&self, _: &Spec) -> Option<&'static str> {
+        None
+    }
+
+    fn list(&self, _: &Tenant) -> Vec<DeliveryView> {
+        Vec::new()
+    }
+
+    fn letters<'a>(&'a self, _: &'a Tenant, _: &'a Name) -> BoxFuture<'a, Result<Vec<LetterView>, Problem>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn retry<'a>(&'a self, _: &'a Tenant, _: &'a Name, _: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What others publish, by address.
+#[derive(Debug, Default)]
+pub(crate) struct Published(pub(crate) std::sync::Mutex<std::collections::HashMap<String, Value>>);
+
+impl Fetch for Published {
+    fn fetch<'a>(&'a self, _: Wanted, url: &'a str, _: bool) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
+        let found = self.0.lock().unwrap().get(url).cloned();
+        Box::pin(async move {
+            let body = found.ok_or(FetchFailed::Nothing)?;
+            Ok(Fetched { body: Bytes::from(body.to_string()), fresh: None })
+        })
+    }
+}
+
+pub(crate) fn id(number: u8) -> PrincipalId {
+    PrincipalId::from_parts(Timestamp::from_secs(1), [number; 10])
+}
+
+pub(crate) fn somebody(kind: PrincipalKind, name: &'static str, number: u8) -> Principal {
+    Principal { kind, name: Name::literal(name), id: id(number) }
+}
+
+pub(crate) fn alice() -> Principal {
+    somebody(PrincipalKind::User, "alice", 1)
+}
+
+fn document(value: Value) -> (Tenant, Document) {
+    (Tenant::default_tenant(), serde_json::from_value(value).unwrap())
+}
+
+fn documents() -> Vec<(Tenant, Document)> {
+    let all = [
+        "authorization_code",
+        "refresh_token",
+        "client_credentials",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+        "urn:ietf:params:oauth:grant-type:device_code",
+        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    ];
+    let scopes = ["model:invoke", "model:list", "tool:call", "openid", "profile", "offline_access"];
+    let secret = bartizan_base::Digest::of(b"0123456789abcdef0123456789abcdef");
+    let proven = json!({"method": "client_secret", "digests": [secret]});
+    let client = |name: &str, extra: Value| {
+        let mut spec = json!({"kind": "client", "grant_types": all, "scopes": scopes});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        document(json!({"name": name, "spec": spec}))
+    };
+    let agent = |name: &str, number| {
+        let spec = json!({"kind": "agent", "owner": "alice", "purpose": "tests"});
+        document(json!({"name": name, "principal": id(number), "spec": spec}))
+    };
+    let workload = |name: &str, number| {
+        let spec = json!({"kind": "workload", "owner": "alice", "purpose": "tests"});
+        document(json!({"name": name, "principal": id(number), "spec": spec}))
+    };
+    vec![
+        document(json!({"name": "administrator", "spec": {"kind": "role"}})),
+        document(json!({"name": "alice", "principal": id(1), "spec": {"kind": "user"}})),
+        document(
+            json!({"name": "bob", "principal": id(2), "spec": {"kind": "user", "roles": ["administrator"]}}),
+        ),
+        agent("helper", 3),
+        agent("second", 4),
+        agent("third", 5),
+        agent("fourth", 6),
+        agent("fifth", 7),
+        agent("barred", 8),
+        workload("service", 9),
+        workload("deployer", 10),
+        client("cli", json!({"scopes": scopes})),
+        client("web", json!({"authentication": proven})),
+        client(
+            "helper-app",
+            json!({"authentication": proven, "principal": {"kind": "agent", "name": "helper"}}),
+        ),
+        client(
+            "second-app",
+            json!({"authentication": proven, "principal": {"kind": "agent", "name": "second"}}),
+        ),
+        client(
+            "third-app",
+            json!({"authentication": proven, "principal": {"kind": "agent", "name": "third"}}),
+        ),
+        client(
+            "fourth-app",
+            json!({"authentication": proven, "principal": {"kind": "agent", "name": "fourth"}}),
+        ),
+        client(
+            "fifth-app",
+            json!({"authentication": proven, "principal": {"kind": "agent", "name": "fifth"}}),
+        ),
+        client(
+            "barred-app",
+            json!({"authentication": proven, "principal": {"kind": "agent", "name": "barred"}}),
+        ),
+        client(
+            "service-app",
+            json!({"authentication": proven, "serves": [TOOLS],
+            "principal": {"kind": "workload", "name": "service"}}),
+        ),
+        client(
+            "bound-app",
+            json!({"authentication": proven, "bound_tokens": true,
+            "principal": {"kind": "workload", "name": "service"}}),
+        ),
+    ]
+}
+
+impl World {
+    pub(crate) async fn new(kept: Kept) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_795_000_000)));
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
+        let path = folder.path().join("state.db");
+        let (store, rows, checkpoints) = match kept {
+            Kept::Memory => {
+                let store = Arc::new(MemoryStore::new());
+                (
+                    store.clone() as Arc<dyn Store<IntentRecorded<ChangeState>>>,
+                    store.clone() as Arc<dyn Rows>,
+                    store as Arc<dyn Checkpoints>,
+                )
+            }
+            Kept::Sqlite => {
+                let store =
+                    tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await.unwrap().unwrap();
+                let store = Arc::new(store);
+                (
+                    store.clone() as Arc<dyn Store<IntentRecorded<ChangeState>>>,
+                    store.clone() as Arc<dyn Rows>,
+                    store as Arc<dyn Checkpoints>,
+                )
+            }
+        };
+        let tenant = Tenant::default_tenant();
+        let signer = PolicySigner::from_seed(&Secret::new([9; 32])).unwrap();
+        let bundle = Bundle { files: [("policy.cedar".to_owned(), POLICY.to_owned())].into() };
+        let statement = Statement {
+            tenant: tenant.clone(),
+            name: bundle.name(),
+            version: 1,
+            base: None,
+            bundle: bundle.digest(),
+            candidate: None,
+            restores: None,
+            created: clock.now(),
+            author: None,
+            authored: None,
+        };
+        let row = BundleRow {
+            tenant: tenant.clone(),
+            version: 1,
+            base: 0,
+            digest: statement.bundle,
+            files: bundle.files,
+            candidate: None,
+            signed: signer.sign(&statement).unwrap(),
+        };
+        let founding = Founding {
+            recovery: (1, vec!["none".to_owned()]),
+            claim: ClaimRow { digest: bartizan_base::Digest::of(b"claim"), expires: clock.now() },
+            documents: documents(),
+            bundle: Some(row),
+        };
+        store.found(founding).await.unwrap();
+        let recorder = Recorder::open(
+            bartizan_record::Config::new(
+                folder.path().to_owned(),
+                NodeId::new(clock.now(), &*random),
+                "test.example/log".to_owned(),
+                Secret::new([8; 32]),
+                "test".to_owned(),
+            ),
+            clock.clone(),
+            Arc::new(RealDisk),
+            checkpoints,
+        )
+        .await
+        .unwrap();
+        let policies = Policies::open(&folder.path().join("policy"), signer.verifier().unwrap()).unwrap();
+        let keeper = Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies).await.unwrap();
+        let keeper = Arc::new(keeper);
+        let house = Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() };
+        let control = Control {
+            house: Arc::new(house),
+            bonds: Arc::new(bartizan_authority::Bonds { rows: rows.clone() }),
+            store,
+            archive: Arc::new(Archive::new(recorder.feed(), folder.path().join("index"), clock.clone())),
+            recorder,
+            archives: Arc::new(Nothing),
+            couriers: Arc::new(Nothing),
+            sealer: Arc::new(Sealer::new(Secret::new([6; 32]))),
+            vault: None,
+            policy_signer: Arc::new(signer),
+            authors: Vec::new().into(),
+            approvals: Arc::new(ByRight),
+            slices: None,
+            clock: clock.clone(),
+            random,
+        };
+        let authority = Authority {
+            control: Arc::new(control),
+            rows,
+            issuer: ISSUER.into(),
+            settings: Arc::new(Settings {
+                resources: [GATEWAY, TOOLS].map(str::to_owned).into(),
+                ..Settings::default()
+            }),
+            issuing: Arc::default(),
+        };
+        authority.tend_keys().await.unwrap();
+        let fetch = Arc::new(Published::default());
+        let registry = Arc::new(Registry::new(authority.clone(), fetch.clone()));
+        Self { authority, registry, keeper, clock, fetch, folder }
+    }
+
+    /// Time passes, and the state database is heard of meanwhile.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        self.keeper.watch().await.unwrap();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.authority.control.house.view(&Tenant::default_tenant()).unwrap()
+    }
+
+    /// A client as it comes, with the key of that number.
+    pub(crate) fn client(&self, name: &str, key: Option<u8>) -> Authenticated {
+        let client = Client::declared(&self.view().state, &Tenant::default_tenant(), name).unwrap();
+        let key = key.map(|number| Jkt::from_digest(bartizan_base::Digest::of(&[number])));
+        Authenticated {
+            proven: !client.is_public(),
+            client,
+            bound: Bound { key, certificate: None },
+            used: Vec::new(),
+            at: self.now(),
+        }
+    }
+
+    /// Somebody who is signed in.
+    pub(crate) fn person(&self, who: &Principal) -> Caller {
+        let proof = Proof {
+            tenant: Tenant::default_tenant(),
+            kind: who.kind,
+            name: who.name.clone(),
+            assurance: self.login(),
+            binding: Binding::None,
+            device: None,
+            risk: Risk::default(),
+            actors: Vec::new(),
+            client: None,
+            credential: CredentialKind::Session,
+            scopes: Scopes::All,
+            issued: self.now(),
+            expires: Timestamp::MAX,
+        };
+        self.authority.control.house.prove(&proof).unwrap()
+    }
+
+    pub(crate) fn login(&self) -> Assurance {
+        Assurance {
+            level: AssuranceLevel::Aal2,
+            methods: vec![Name::literal("otp"), Name::literal("pwd")],
+            at: Timestamp::from_secs(1_794_999_000),
+            via: None,
+        }
+    }
+
+    /// What alice allows a client: everything that it may have, everywhere.
+    pub(crate) async fn consent(&self, client: &str, uses_max: Option<u64>) -> Grant {
+        let grant = Grant {
+            id: GrantId::new(self.now(), &*self.authority.control.random),
+            principal: alice(),
+            client: client.to_owned(),
+            agent: None,
+            scopes: ["model:invoke", "model:list", "tool:call", "openid", "profile", "offline_access"]
+                .map(str::to_owned)
+                .into(),
+            resources: [GATEWAY, TOOLS].map(str::to_owned).into(),
+            details: Vec::new(),
+            session: None,
+            assurance: self.login(),
+            given: self.now(),
+            ends: self.now().saturating_add(Duration::from_secs(60 * 24 * 3_600)),
+            uses_max,
+            uses: 0,
+            withdrawn: None,
+        };
+        let change = keep(&Tenant::default_tenant(), grant.id.to_string(), &grant).unwrap();
+        let work = async |_: &View, _: &Tenant| Ok((vec![change], ()));
+        let caller = self.person(&alice());
+        self.authority.control.change_with(&caller, Action::GrantGive, &grant.id, work).await.unwrap();
+        grant
+    }
+
+    /// What comes of `grant` when it was just given.
+    pub(crate) fn rights(&self, grant: &Grant) -> Rights {
+        Rights::root(Root {
+            tenant: Tenant::default_tenant(),
+            subject: grant.principal.clone(),
+            actors: Vec::new(),
+            scopes: grant.scopes.clone(),
+            resources: grant.resources.clone(),
+            details: grant.details.clone(),
+            assurance: grant.assurance.clone(),
+            session: grant.session,
+            device: None,
+            grants: vec![grant.id],
+            family: None,
+            binding: None,
+            since: self.view().state.revision,
+            ends: grant.ends,
+        })
+    }
+
+    /// A login of `client`: an access token for `resource` and a refresh token.
+    pub(crate) async fn log_in(&self, client: &Authenticated, grant: &Grant, resource: &str) -> TokenAnswer {
+        let rights = self.rights(grant);
+        let issue = Issue::new(GrantType::AuthorizationCode, client, rights).unwrap();
+        let openid = OpenId { nonce: Some("n-1".to_owned()), ..OpenId::default() };
+        let issue = issue.openid(openid).refreshable().asked(&form(&[("resource", resource)])).unwrap();
+        self.authority.issue(issue).await.unwrap()
+    }
+
+    /// A login of the client `web` for `resource`.
+    pub(crate) async fn token(&self, resource: &str) -> String {
+        let grant = self.consent("web", None).await;
+        let answer = self.log_in(&self.client("web", None), &grant, resource).await;
+        answer.access_token.expose().clone()
+    }
+
+    /// Whether a token is alive, as the service that it is for sees it.
+    pub(crate) async fn is_active(&self, token: &str) -> bool {
+        let told = self.introspect("service-app", token).await;
+        told.get("active") == Some(&Value::Bool(true))
+    }
+
+    pub(crate) async fn introspect(&self, client: &str, token: &str) -> serde_json::Map<String, Value> {
+        let client = self.client(client, None);
+        self.authority.introspect(&client, &form(&[("token", token)])).await.unwrap()
+    }
+}
+
+pub(crate) fn form(pairs: &[(&str, &str)]) -> Form {
+    Form::of(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).unwrap()
+}
+
+/// What a token says, believed.
+pub(crate) fn claims(token: &str) -> AccessClaims {
+    AccessClaims::parse(Jws::parse(token).unwrap().unverified_payload()).unwrap()
+}
+
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, OauthError>) -> &'static str {
+    result.unwrap_err().code.name()
+}

@@ -1,0 +1,120 @@
+//! Small texts: moments, addresses to go on to.
+
+use bartizan_base::Timestamp;
+use bartizan_model::{Problem, RiskLevel};
+
+/// Where one may be sent on to after a login: paths of ours that are pages, and nothing that browsers read as another host.
+pub(crate) fn onward(given: Option<&str>) -> String {
+    let pages = ["/oauth/authorize?", "/consent?", "/device", "/account"];
+    let plain = |path: &&str| {
+        pages.iter().any(|page| path.starts_with(page))
+            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+    };
+    given.filter(plain).unwrap_or("/account").to_owned()
+}
+
+/// The login page, and where to go on from it.
+pub(crate) fn to_login(back: &str, again: bool) -> String {
+    let mut out = String::from("/login?continue=");
+    for byte in back.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if again {
+        out.push_str("&again=1");
+    }
+    out
+}
+
+/// A moment as people read it: to the minute, in UTC.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    match text.get(..16) {
+        Some(minute) => format!("{} UTC", minute.replace('T', " ")),
+        None => text,
+    }
+}
+
+/// The risk of a session, where there is any to tell.
+pub(crate) fn risk(level: RiskLevel) -> String {
+    match level {
+        RiskLevel::Low | RiskLevel::Unknown => String::new(),
+        RiskLevel::Medium => "unusual".to_owned(),
+        RiskLevel::High => "very unusual".to_owned(),
+    }
+}
+
+/// A problem as it stands above a form.
+pub(crate) fn line(problem: &Problem) -> String {
+    problem.message()
+}
+
+/// A browser and its system, out of what it calls itself. For people to tell their own apart, nothing else.
+pub(crate) fn agent(text: &str) -> String {
+    let find =
+        |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| text.contains(mark)).map(|(_, n)| *n);
+    let browser = find(&[
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("bartizan", "Bartizan's command line"),
+    ]);
+    let system = find(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        _ => "A program that does not say what it is".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_02_nobody_is_sent_on_to_another_host() {
+        assert_eq!(onward(Some("/oauth/authorize?client_id=a&x=%2F")), "/oauth/authorize?client_id=a&x=%2F");
+        for bad in [
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "/account\\@evil.example",
+            "javascript:alert(1)",
+            "/account\r\nlocation: x",
+            "",
+            "/api/v1/keys",
+            "/oauth/token",
+            "account",
+            "/oauth/authorize?\u{9}",
+        ] {
+            assert_eq!(onward(Some(bad)), "/account", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn where_to_go_back_to_survives_the_login_page() {
+        assert_eq!(
+            to_login("/consent?request=a&b=c d", true),
+            "/login?continue=/consent%3Frequest%3Da%26b%3Dc%20d&again=1"
+        );
+    }
+
+    #[test]
+    fn programs_are_named_so_that_people_know_their_own() {
+        let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Safari/537.36";
+        assert_eq!(agent(chrome), "Chrome on Linux");
+        assert_eq!(agent(""), "A program that does not say what it is");
+    }
+}
