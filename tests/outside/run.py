@@ -85,6 +85,7 @@ def main():
             ok = subprocess.run([str(python), str(HERE / "clients.py")], env=environment).returncode == 0
             ok &= subprocess.run(["node", "clients.mjs"], cwd=HERE / "js", env=environment).returncode == 0
             ok &= subprocess.run([str(python), str(HERE / "contract.py")], env=environment).returncode == 0
+            ok &= subprocess.run([str(python), str(HERE / "scim.py")], env=environment).returncode == 0
             ok &= people()
             time.sleep(1.5)
             # Killed, not ended: what is sealed must verify all the same.

@@ -7,6 +7,7 @@ mod mount;
 pub mod oauth;
 mod openapi;
 mod route;
+pub mod scim;
 mod workloads;
 
 pub use connections::ConnectionsDesk;

@@ -166,6 +166,8 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::ResourceDelete
         | Call::CredentialPut
         | Call::EpochAdvance
+        | Call::DirectoryDisable
+        | Call::DirectoryEnable
         | Call::HoldPlace
         | Call::HoldRelease
         | Call::DeliveryRetry => {

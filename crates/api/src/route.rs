@@ -11,7 +11,7 @@ use bartizan_control::{
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
-use bartizan_model::{Document, Problem, ReasonCode, Tenant};
+use bartizan_model::{Document, Problem, ReasonCode, Status, Tenant};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts as Head;
@@ -84,6 +84,8 @@ pub(crate) enum Call {
     LogExport,
     PeriodRemove,
     EpochAdvance,
+    DirectoryDisable,
+    DirectoryEnable,
     DecisionContent,
     SubjectErase,
     HoldList,
@@ -347,6 +349,20 @@ pub const ROUTES: &[Route] = &[
         "Everything issued up to now is dead.",
         Call::EpochAdvance,
     ),
+    route(
+        "POST",
+        "/api/v1/directory/{}/{}/disable",
+        "resource:apply",
+        "Let somebody or something in no more; everything issued to it is dead.",
+        Call::DirectoryDisable,
+    ),
+    route(
+        "POST",
+        "/api/v1/directory/{}/{}/enable",
+        "resource:apply",
+        "Let somebody or something in again, whoever disabled it.",
+        Call::DirectoryEnable,
+    ),
 ];
 
 type Answer = Response<Full<Bytes>>;
@@ -557,6 +573,12 @@ impl Api {
                 same(&control.release_hold(caller, &subject(part(0), part(1))?, &name(2)?).await?)
             }
             Call::Erasures => same(&control.list_erasures(caller).await?),
+            Call::DirectoryDisable => {
+                same(&control.set_standing(caller, part(0), &name(1)?, Status::Disabled).await?)
+            }
+            Call::DirectoryEnable => {
+                same(&control.set_standing(caller, part(0), &name(1)?, Status::Active).await?)
+            }
             Call::EpochAdvance => same(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?),
         })
     }

@@ -6,6 +6,7 @@
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
 pub mod authorize;
+mod bonds;
 pub mod ca;
 pub mod clients;
 pub mod connections;
@@ -23,6 +24,7 @@ pub mod oauth;
 mod own;
 pub mod refresh;
 mod revoke;
+pub mod scim;
 mod stripes;
 mod userinfo;
 
@@ -30,6 +32,8 @@ use std::sync::Arc;
 
 use bartizan_control::Control;
 use bartizan_store::Rows;
+
+pub use bonds::Bonds;
 
 /// The use cases of identity.
 #[derive(Clone, Debug)]

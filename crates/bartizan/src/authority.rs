@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_api::oauth::{Oauth, Visitors};
+use bartizan_api::scim::Provisioning;
 use bartizan_api::{ConnectionsDesk, Mount, Published, workloads};
 use bartizan_authority::Authority;
 use bartizan_authority::authorize::Desk;
@@ -12,6 +13,7 @@ use bartizan_authority::connections::{Connections, Outside};
 use bartizan_authority::login::risk::NoSignals;
 use bartizan_authority::login::{Login, LoginSettings};
 use bartizan_authority::metadata::Offered;
+use bartizan_authority::scim::Scim;
 use bartizan_console::{Console, SignedInVisitors};
 use bartizan_control::Control;
 use bartizan_model::GrantType;
@@ -80,6 +82,16 @@ pub(crate) fn mounts(
         Arc::new(Oauth::new(desk.clone(), visitors, offered)),
         Arc::new(Console::new(login, Some(desk))),
     ]
+}
+
+/// Provisioning, which needs no authority: API keys are good for it as well.
+pub(crate) fn provisioning(config: &Config, control: &Control, rows: Arc<dyn Rows>) -> Arc<dyn Mount> {
+    let published = config.issuer.as_deref().map(|issuer| Published {
+        issuer: issuer.into(),
+        certificates: config.listeners.client_ca.is_some(),
+    });
+    let scim = Scim { control: Arc::new(control.clone()), rows };
+    Arc::new(Provisioning::new(scim, published, config.listeners.tls.is_some()))
 }
 
 /// Keeps the authority's signing keys fresh. The first look is over when this returns, so that tokens can be signed.

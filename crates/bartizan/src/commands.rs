@@ -19,7 +19,7 @@ use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::seconds;
 use crate::{
-    WitnessNode, authoring, certificate_commands, connection_commands, demo, init, log, personal,
+    WitnessNode, authoring, certificate_commands, connection_commands, demo, directory_commands, init, log, personal,
     policy_commands, recover, replay_commands,
 };
 
@@ -132,6 +132,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Key(command) => key(&global, command),
         Command::Resource(command) => resource(&global, command),
+        Command::Directory(command) => directory_commands::run(&global, &command),
         Command::Upstream(command) => upstream_command(&global, command),
         Command::Certificate(command) => certificate_commands::run(&global, &command),
         Command::Connection(command) => connection_commands::run(&global, command),

@@ -10,6 +10,7 @@ mod connection_commands;
 mod connection_try;
 mod deliveries;
 mod demo;
+mod directory_commands;
 mod house;
 mod init;
 mod log;

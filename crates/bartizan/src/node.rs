@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_api::{Api, Mount};
-use bartizan_authority::Authority;
+use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
@@ -379,6 +379,7 @@ impl Assembled {
         let control = Control {
             house,
             store: store.state,
+            bonds: Arc::new(Bonds { rows: store.rows.clone() }),
             recorder: recorder.clone(),
             archive,
             archives: Arc::new(Archived::new(&config.record)),
@@ -392,8 +393,9 @@ impl Assembled {
             clock,
             random,
         };
-        let authority = authority::authority(config, &control, store.rows);
-        let mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        let authority = authority::authority(config, &control, store.rows.clone());
+        let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        mounts.insert(0, authority::provisioning(config, &control, store.rows));
         Ok(Self {
             folder,
             registry,

@@ -11,6 +11,8 @@ mod corpora;
 mod database;
 #[path = "house/delivery.rs"]
 mod delivery;
+#[path = "house/directory.rs"]
+mod directory;
 #[path = "house/faults.rs"]
 mod faults;
 #[path = "house/keep.rs"]

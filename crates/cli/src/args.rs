@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::directory_args::DirectoryCommand;
 use crate::outside_args::{CertificateCommand, ConnectionCommand};
 use crate::policy_args::PolicyCommand;
 
@@ -126,6 +127,9 @@ pub enum Command {
     /// Declared things: users, agents, models, upstreams, issuers, deliveries …
     #[command(subcommand)]
     Resource(ResourceCommand),
+    /// People, groups, agents and devices: taken in from files, disabled, their history.
+    #[command(subcommand)]
+    Directory(DirectoryCommand),
     /// Upstreams.
     #[command(subcommand)]
     Upstream(UpstreamCommand),

@@ -5,6 +5,7 @@
 
 mod args;
 mod client;
+mod directory_args;
 mod exit;
 mod output;
 mod outside_args;
@@ -18,6 +19,7 @@ pub use args::{
     command,
 };
 pub use client::{Client, ClientError};
+pub use directory_args::DirectoryCommand;
 pub use exit::ExitCode;
 pub use output::{Output, Table};
 pub use outside_args::{CertificateCommand, ConnectionCommand, TryArgs};

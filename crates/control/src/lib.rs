@@ -6,6 +6,7 @@ mod claim;
 mod content;
 mod decisions;
 mod deliveries;
+mod directory;
 mod house;
 mod keys;
 mod periods;
@@ -34,6 +35,7 @@ pub use claim::Claimed;
 pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};
 pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
+pub use directory::{Bonds, PRINCIPAL_NAME_MAX, Redeclare, Redeclared, Severing, Work};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use periods::{Archives, RemovedView};
@@ -55,6 +57,8 @@ pub struct Control {
     pub house: Arc<dyn House>,
     /// The state database; changing it demands a recorded intent.
     pub store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
+    /// What is kept of people beside the state and ends with them.
+    pub bonds: Arc<dyn Bonds>,
     /// The ledger's writer.
     pub recorder: Recorder,
     /// Finds things in the ledger.

@@ -208,6 +208,7 @@ impl Control {
             _ => PrincipalSpec::default(),
         };
         spec.status = Status::Active;
+        spec.suspended = false;
         spec.roles.insert(Name::literal(ROLE));
         let id = found.and_then(|d| d.principal);
         let id = id.unwrap_or_else(|| PrincipalId::new(self.clock.now(), &*self.random));

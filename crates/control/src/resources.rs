@@ -1,16 +1,17 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
-use bartizan_model::{
-    Action, Document, PrincipalId, Problem, ReasonCode, RequestExtra, Spec, Target, Tenant,
-};
+use bartizan_model::{Action, Document, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::directory::{Plainly, Redeclare};
 use crate::turn::Turn;
 use crate::{Control, Done, Probe, Stopped, View};
 
@@ -37,6 +38,8 @@ pub struct EpochToAdvance {
 impl Control {
     /// Declares things, all or none. A thing that exists already is declared anew.
     ///
+    /// Whoever may not come in any more by it is dead everywhere with it.
+    ///
     /// # Errors
     /// When policy says no, a reference leads nowhere, or something changed meanwhile.
     pub async fn apply_documents(
@@ -44,31 +47,21 @@ impl Control {
         caller: &Caller,
         documents: &[Document],
     ) -> Result<Done<Vec<DocumentView>>, Stopped> {
-        let now = self.clock.now();
-        self.change(caller, Action::ResourceApply, &documents, |view, tenant| {
-            let mut changes = Vec::new();
-            let mut views = Vec::new();
+        let work = |view: &View, tenant: &Tenant| {
+            let mut put = Vec::new();
             for given in documents {
-                let present = find(&view.state, tenant, given.spec.kind(), &given.name);
-                let mut document = given.clone();
-                // The pseudonym is ours to give, and stays for the life of the principal.
-                document.principal = document.spec.principal_kind().map(|_| {
-                    present
-                        .and_then(|(d, _)| d.principal)
-                        .unwrap_or_else(|| PrincipalId::new(now, &*self.random))
-                });
-                check_address(&document)?;
-                crate::deliveries::check(&document, &*self.couriers)?;
-                changes.push(Change::PutDocument {
-                    document: document.clone(),
-                    expect: present.map(|(_, r)| r),
-                });
-                views.push(DocumentView { document, revision: view.state.revision + 1 });
+                check_address(given)?;
+                crate::deliveries::check(given, &*self.couriers)?;
+                put.push(kept_by_provisioning(view, tenant, given)?);
             }
-            check_whole(view, tenant, documents)?;
-            Ok((changes, views))
+            Ok(Redeclare { put, ..Redeclare::default() })
+        };
+        let done = self.change_directory(caller, Action::ResourceApply, &documents, &Plainly(work)).await;
+        done.map(|done| {
+            let Done { value: (put, ()), receipt, decision } = done;
+            let value = put.into_iter().map(|(document, revision)| DocumentView { document, revision });
+            Done { value: value.collect(), receipt, decision }
         })
-        .await
     }
 
     /// Lists declared things, of one kind if `kind` is given.
@@ -102,30 +95,13 @@ impl Control {
         kind: &str,
         name: &Name,
     ) -> Result<Done<()>, Stopped> {
-        self.change(caller, Action::ResourceApply, &(kind, name), |view, tenant| {
-            let (_, revision) = find(&view.state, tenant, kind, name).ok_or_else(|| {
-                Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`"))
-            })?;
-            let user = view.state.documents.iter().find(|(t, d, _)| {
-                t == tenant && references(&d.spec).iter().any(|(k, n)| *k == kind && *n == name)
-            });
-            if let Some((_, user, _)) = user {
-                let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
-                return Err(Problem::with_detail(ReasonCode::Conflict, by));
-            }
-            let left = view
-                .state
-                .documents
-                .iter()
-                .filter(|(t, d, _)| t == tenant && !(d.spec.kind() == kind && d.name == *name));
-            let left: Vec<Document> = left.map(|(_, d, _)| d.clone()).collect();
-            check_entities(view, &left, &[]).map_err(|e| Problem { reason: ReasonCode::Conflict, ..e })?;
-            Ok((
-                vec![Change::DeleteDocument { kind: kind.to_owned(), name: name.clone(), expect: revision }],
-                (),
-            ))
-        })
-        .await
+        let work = |_: &View, _: &Tenant| {
+            let gone = vec![(kind.to_owned(), name.clone())];
+            Ok(Redeclare { gone, ..Redeclare::default() })
+        };
+        let done =
+            self.change_directory(caller, Action::ResourceApply, &(kind, name), &Plainly(work)).await?;
+        Ok(Done { value: (), receipt: done.receipt, decision: done.decision })
     }
 
     /// Keeps a credential for upstreams, sealed. It can be replaced, never read back.
@@ -221,7 +197,7 @@ pub(crate) fn find<'a>(
 
 /// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
 /// [`check_entities`].
-fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
+pub(crate) fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
     fn all<'a>(
         kind: &'static str,
         names: impl IntoIterator<Item = &'a Name>,
@@ -303,11 +279,64 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
     }
 }
 
+/// What provisioning says stays as it is when somebody is declared anew: whether they are suspended, and who belongs to the
+/// groups that are its own.
+fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Result<Document, Problem> {
+    let mut document = given.clone();
+    let provisioned = |name: &&Name| {
+        let group = find(&view.state, tenant, "group", name);
+        group.is_some_and(|(group, _)| matches!(&group.spec, Spec::Group(spec) if spec.provisioned))
+    };
+    let present =
+        find(&view.state, tenant, given.spec.kind(), &given.name).map(|(document, _)| &document.spec);
+    match (&mut document.spec, present) {
+        (Spec::User(_), Some(Spec::User(present))) if present.status == Status::Retired => {
+            let detail = format!(
+                "user `{}` is gone for good; once it is removed, the name can be given to somebody new",
+                given.name
+            );
+            return Err(Problem::with_detail(ReasonCode::Conflict, detail));
+        }
+        (Spec::User(spec), Some(Spec::User(present))) => {
+            spec.suspended = present.suspended;
+            spec.groups.extend(present.groups.iter().filter(provisioned).cloned());
+        }
+        (Spec::User(spec), _) => spec.suspended = false,
+        (Spec::Group(spec), Some(Spec::Group(present))) => {
+            spec.parents.extend(present.parents.iter().filter(provisioned).cloned());
+        }
+        _ => {}
+    }
+    // A pseudonym is ours to give.
+    document.principal = None;
+    Ok(document)
+}
+
+/// How deep groups, roles, organisations and projects may nest.
+const DEPTH_MAX: usize = 32;
+
 /// Every reference must lead somewhere, and the entities must still make a policy snapshot (no cycles).
-fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), Problem> {
-    let replaced = |d: &Document| given.iter().any(|g| g.spec.kind() == d.spec.kind() && g.name == d.name);
+pub(crate) fn check_whole(
+    view: &View,
+    tenant: &Tenant,
+    given: &[Document],
+    gone: &[(String, Name)],
+) -> Result<(), Problem> {
+    let replaced = |d: &Document| {
+        given.iter().any(|g| g.spec.kind() == d.spec.kind() && g.name == d.name)
+            || gone.iter().any(|(kind, name)| kind == d.spec.kind() && *name == d.name)
+    };
     let kept = view.state.documents.iter().filter(|(t, d, _)| t == tenant && !replaced(d)).map(|(_, d, _)| d);
     let all: Vec<Document> = kept.chain(given).cloned().collect();
+    for (kind, name) in gone {
+        if find(&view.state, tenant, kind, name).is_none() {
+            return Err(Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`")));
+        }
+        if let Some(user) = crate::directory::still_refers(all.iter(), kind, name) {
+            let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
+            return Err(Problem::with_detail(ReasonCode::Conflict, by));
+        }
+    }
     for document in given {
         if let Spec::Model(model) = &document.spec
             && model.accepts.contains(&RequestExtra::ProviderState)
@@ -338,7 +367,50 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
             }
         }
     }
-    check_entities(view, &all, given)
+    // Where something of a bundle's own falls out because of what is removed, that is what it is in conflict with.
+    let checked = check_entities(view, &all, given);
+    checked.map_err(|e| if given.is_empty() { Problem { reason: ReasonCode::Conflict, ..e } } else { e })?;
+    check_depth(&all)
+}
+
+/// What nests too deeply is refused: nobody sees through it, and everybody's rights are looked up in it.
+fn check_depth(all: &[Document]) -> Result<(), Problem> {
+    let parents: HashMap<(&str, &Name), &BTreeSet<Name>> = all
+        .iter()
+        .filter_map(|document| match &document.spec {
+            Spec::Group(n) | Spec::Role(n) | Spec::Project(n) | Spec::Organisation(n) => {
+                Some(((document.spec.kind(), &document.name), &n.parents))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut known = HashMap::new();
+    for (kind, name) in parents.keys() {
+        if depth(&parents, &mut known, kind, name, DEPTH_MAX).is_none() {
+            let detail = format!("{kind} `{name}` is nested more than {DEPTH_MAX} deep");
+            return Err(Problem::with_detail(ReasonCode::Invalid, detail));
+        }
+    }
+    Ok(())
+}
+
+/// How deep something lies below what has no parents; none for more than `left`.
+fn depth<'a>(
+    parents: &HashMap<(&'a str, &'a Name), &'a BTreeSet<Name>>,
+    known: &mut HashMap<(&'a str, &'a Name), usize>,
+    kind: &'a str,
+    name: &'a Name,
+    left: usize,
+) -> Option<usize> {
+    if let Some(depth) = known.get(&(kind, name)) {
+        return (*depth <= left).then_some(*depth);
+    }
+    let mut deepest = 0;
+    for parent in parents.get(&(kind, name)).into_iter().copied().flatten() {
+        deepest = deepest.max(1 + depth(parents, known, kind, parent, left.checked_sub(1)?)?);
+    }
+    known.insert((kind, name), deepest);
+    Some(deepest)
 }
 
 /// The entities must make a snapshot, and nothing of a bundle's own types may fall out of it that was in it: neither what is

@@ -116,6 +116,10 @@ impl Control {
             }
             Err(problem) => Err(problem),
         };
+        let erased = match erased {
+            Ok(erased) => self.forget(&turn, &tenant, subject).await.map(|()| erased),
+            Err(problem) => Err(problem),
+        };
         let told = match erased {
             Ok(erased) => {
                 let record = record(&erased, of, basis);
@@ -126,6 +130,21 @@ impl Control {
         };
         let receipt = turn.intent.receipt().clone();
         finish(turn.intent.begin(), told, receipt, of)
+    }
+
+    /// Removes what the directory knows of a subject beside their document.
+    async fn forget(
+        &self,
+        turn: &Turn<ChangeState>,
+        tenant: &Tenant,
+        subject: &SubjectRef,
+    ) -> Result<(), Problem> {
+        let failed = |error| Stopped::from(error).problem;
+        let changes = self.bonds.forget(found(turn, tenant, subject)?).await.map_err(failed)?;
+        if !changes.is_empty() {
+            self.store.apply(&turn.intent, changes).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Every erasure, for a list that backups must not be restored without. It names nobody.

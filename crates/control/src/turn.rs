@@ -172,6 +172,8 @@ impl Control {
         };
         let worked = work(&view, caller.tenant()).await;
         let result = match worked {
+            // Nothing to change is no change: it moves no revision.
+            Ok((changes, value)) if changes.is_empty() => Ok((value, view.state.revision)),
             Ok((changes, value)) => self
                 .store
                 .apply(&intent, changes)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bartizan_base::{Digest, Name, json};
-use bartizan_model::{ReasonCode, Remedy};
+use bartizan_model::{EntityRef, ReasonCode, Remedy};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 
 use crate::approval::ApprovalKey;
@@ -125,6 +125,13 @@ impl CompiledBundle {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Whether a rule speaks of `what` by its name.
+    #[must_use]
+    pub fn names(&self, what: &EntityRef) -> bool {
+        let named = crate::describe::uid(&what.kind, &what.name);
+        named.is_some_and(|uid| self.rules.iter().any(|rule| rule.policy.entity_literals().contains(&uid)))
     }
 
     /// What is not wrong but worth a look: rules that others cover, forbids that could err.

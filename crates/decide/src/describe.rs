@@ -60,7 +60,7 @@ pub(crate) fn describe(
     let mut out = Thing::default();
     match &document.spec {
         Spec::User(spec) => {
-            out.status(spec.status);
+            out.status(spec.standing());
             out.within("Group", &spec.groups).within("Role", &spec.roles);
         }
         Spec::Agent(spec) | Spec::Workload(spec) => {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, Timestamp, json};
 use bartizan_model::record::{
-    Body, End, ErasedClass, ErasureBasis, Grounds, Intent, Kept, Outcome, Record, Refusal, System, VERSION,
-    VerdictKind, What, Who,
+    Became, Body, DirectoryChange, End, ErasedClass, ErasureBasis, Grounds, Intent, Kept, Outcome, Record,
+    Refusal, System, VERSION, VerdictKind, What, Who,
 };
 use bartizan_model::{
     Action, BoundBy, Commitment, CredentialKind, DataKeyId, DecisionId, Detector, EntityRef, ErasureId,
@@ -63,6 +63,14 @@ pub fn example(kind: crate::Kind) -> Body {
             size: 70_000,
             root: Digest::of(b"a root"),
             of: DecisionId::from_parts(start(), [2; 10]),
+        }),
+        Kind::DirectoryChanged => Body::System(System::DirectoryChanged {
+            of: DecisionId::from_parts(start(), [2; 10]),
+            changes: vec![DirectoryChange {
+                kind: Name::literal("user"),
+                whom: person(),
+                became: Became::Disabled,
+            }],
         }),
         Kind::PolicyRejected => Body::System(System::PolicyRejected {
             bundle: Some(Digest::of(b"a broken bundle")),

@@ -113,7 +113,10 @@ impl<'a> Facts<'a> {
             },
             Body::System(event) => {
                 // An erasure answers an ask, as an outcome does.
-                let decision = if let System::Erased { of, .. } | System::Removed { of, .. } = event {
+                let decision = if let System::Erased { of, .. }
+                | System::Removed { of, .. }
+                | System::DirectoryChanged { of, .. } = event
+                {
                     Some(*of)
                 } else {
                     None
@@ -198,6 +201,9 @@ impl<'a> Facts<'a> {
             }
             Some(System::Erased { items, payloads, .. } | System::Expired { items, payloads }) => {
                 out.push_str(&format!(", {items} values, {payloads} payloads"));
+            }
+            Some(System::DirectoryChanged { changes, .. }) => {
+                out.push_str(&format!(", {} entries", changes.len()));
             }
             Some(System::Reapplied { erasures }) => out.push_str(&format!(", {erasures} erasures")),
             Some(System::Stopped | System::Initialised) | None => {}

@@ -56,6 +56,8 @@ kinds! {
     Reapplied "system.reapplied",
     /// A log of a past period is removed from its node, after it was archived; stands in the operator's log.
     Removed "system.removed",
+    /// The directory was changed; who it is about is said by pseudonyms.
+    DirectoryChanged "system.directory_changed",
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected "system.policy_rejected",
     /// A candidate was tried beside the bundle in force.
@@ -86,6 +88,7 @@ impl Kind {
             Body::System(System::Expired { .. }) => Self::Expired,
             Body::System(System::Reapplied { .. }) => Self::Reapplied,
             Body::System(System::Removed { .. }) => Self::Removed,
+            Body::System(System::DirectoryChanged { .. }) => Self::DirectoryChanged,
             Body::System(System::PolicyRejected { .. }) => Self::PolicyRejected,
             Body::System(System::PolicyCompared { .. }) => Self::PolicyCompared,
             Body::System(System::ReplayChecked { .. }) => Self::ReplayChecked,

@@ -37,6 +37,7 @@ impl Severity {
                 | System::Initialised
                 | System::Expired { .. }
                 | System::PolicyCompared { .. }
+                | System::DirectoryChanged { .. }
                 | System::ReplayChecked { differing: 0, .. }
                 | System::Checkpoint { .. } => Self::Informational,
                 System::Erased { .. } | System::Reapplied { .. } | System::Removed { .. } => Self::Low,

@@ -212,7 +212,7 @@ impl Directory {
         }
         let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { return };
         let (status, expires, owner) = match document.spec {
-            Spec::User(spec) => (spec.status, None, None),
+            Spec::User(spec) => (spec.standing(), None, None),
             Spec::Agent(AgentSpec { status, owner, expires_us, .. })
             | Spec::Workload(AgentSpec { status, owner, expires_us, .. }) => {
                 (status, expires_us, Some(owner))

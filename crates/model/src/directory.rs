@@ -24,7 +24,7 @@ use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra}
 pub struct Document {
     /// The name, unique within its kind and tenant.
     pub name: Name,
-    /// The pseudonym in records; set for principals, made when the document is first applied.
+    /// The pseudonym in records; set for principals and groups, made when the document is first applied and never given again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<PrincipalId>,
     /// What is declared.
@@ -51,6 +51,8 @@ pub enum Status {
     Active,
     /// Not to be let in or used, effective at once.
     Disabled,
+    /// Of people: gone for good. The name stays taken, so that nobody else comes to what was meant for them.
+    Retired,
 }
 
 /// What is declared, by kind.
@@ -133,12 +135,27 @@ pub enum Spec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrincipalSpec {
-    /// Whether they may come in.
+    /// Whether they may come in: what administrators say.
     pub status: Status,
+    /// Whether provisioning (SCIM) says that they may not come in. Only provisioning lifts it, or `bartizan directory enable`:
+    /// declaring the person anew does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// Groups they belong to.
     pub groups: BTreeSet<Name>,
     /// Roles they hold.
     pub roles: BTreeSet<Name>,
+}
+
+impl PrincipalSpec {
+    /// Whether they may come in, all taken together.
+    #[must_use]
+    pub const fn standing(&self) -> Status {
+        match self.status {
+            Status::Active if self.suspended => Status::Disabled,
+            status => status,
+        }
+    }
 }
 
 /// An agent or workload.
@@ -172,6 +189,9 @@ pub struct NodeSpec {
     /// For groups: the roles every member holds.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<Name>,
+    /// For groups: whether provisioning (SCIM) says who belongs to it. What is not so declared cannot be changed from there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub provisioned: bool,
     /// For groups and projects: the organisation they belong to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub organisation: Option<Name>,
@@ -505,6 +525,22 @@ impl Spec {
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
+        }
+    }
+
+    /// Whether records know it by a pseudonym: principals, and groups.
+    #[must_use]
+    pub const fn has_pseudonym(&self) -> bool {
+        matches!(self, Self::User(_) | Self::Agent(_) | Self::Workload(_) | Self::Group(_))
+    }
+
+    /// Of somebody who can come in: whether they may.
+    #[must_use]
+    pub const fn standing(&self) -> Option<Status> {
+        match self {
+            Self::User(spec) => Some(spec.standing()),
+            Self::Agent(spec) | Self::Workload(spec) => Some(spec.status),
+            _ => None,
         }
     }
 

@@ -338,6 +338,13 @@ pub enum System {
         /// The ask that it answers, which stands in the tenant's own log.
         of: DecisionId,
     },
+    /// The directory was changed. Who it is about is said by pseudonyms, so that the history of each can be told.
+    DirectoryChanged {
+        /// The ask that it answers.
+        of: DecisionId,
+        /// What became of whom.
+        changes: Vec<DirectoryChange>,
+    },
     /// A policy bundle could not be loaded; the last good one stays in force.
     PolicyRejected {
         /// The bundle's digest, where it could be read at all.
@@ -397,10 +404,42 @@ impl System {
             Self::Expired { .. } => "expired",
             Self::Reapplied { .. } => "reapplied",
             Self::Removed { .. } => "removed",
+            Self::DirectoryChanged { .. } => "directory_changed",
             Self::PolicyCompared { .. } => "policy_compared",
             Self::ReplayChecked { .. } => "replay_checked",
         }
     }
+}
+
+/// What became of one entry of the directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DirectoryChange {
+    /// The kind of entry, such as `user`.
+    pub kind: Name,
+    /// Its pseudonym.
+    pub whom: PrincipalId,
+    /// What became of it.
+    pub became: Became,
+}
+
+/// What became of an entry of the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Became {
+    /// It is new.
+    Declared,
+    /// It now says something else, such as other groups or roles.
+    Changed,
+    /// It is called otherwise.
+    Renamed,
+    /// It may not come in any more; everything issued to it is dead.
+    Disabled,
+    /// It may come in again.
+    Enabled,
+    /// It is gone for good; its name stays taken.
+    Retired,
+    /// It is gone.
+    Removed,
 }
 
 /// What an erasure is about.

@@ -109,7 +109,10 @@ impl Facts {
             Body::System(system) => {
                 self.text(Field::Kind, "system");
                 self.text(Field::Event, system.name());
-                if let System::Erased { of, .. } | System::Removed { of, .. } = system {
+                if let System::Erased { of, .. }
+                | System::Removed { of, .. }
+                | System::DirectoryChanged { of, .. } = system
+                {
                     self.text(Field::Decision, of.to_string());
                 }
             }
@@ -192,6 +195,7 @@ pub(crate) const EVENTS: &[&str] = &[
     "expired",
     "reapplied",
     "removed",
+    "directory_changed",
     "policy_compared",
     "replay_checked",
 ];

@@ -3,8 +3,8 @@
 use bartizan_base::random::SeededRandom;
 use bartizan_base::{Digest, Id, IdKind, Name, Timestamp, json};
 use bartizan_model::record::{
-    Body, End, ErasedClass, ErasureBasis, Grounds, Intent, Outcome, Record, Refusal, System, VERSION,
-    VerdictKind, What, Who,
+    Became, Body, DirectoryChange, End, ErasedClass, ErasureBasis, Grounds, Intent, Outcome, Record, Refusal,
+    System, VERSION, VerdictKind, What, Who,
 };
 use bartizan_model::{
     Action, CredentialKind, Detector, EntityRef, Obligation, Offer, PrincipalKind, ReasonCode, Target, Tenant,
@@ -217,6 +217,10 @@ fn system() -> impl Strategy<Value = Body> {
             size,
             root,
             of
+        }),
+        (id(), id()).prop_map(|(of, whom)| System::DirectoryChanged {
+            of,
+            changes: vec![DirectoryChange { kind: Name::literal("user"), whom, became: Became::Disabled }],
         }),
         (0..1_000_u64).prop_map(|size| System::Unwitnessed { size, seconds: 601 }),
     ]

@@ -87,6 +87,8 @@ row_kinds! {
     Stream "stream" false,
     /// An event that waits to be sent.
     Event "event" false,
+    /// What is known of a person or group beside its document, sealed: names, addresses, what another system calls it.
+    Profile "profile" false,
     /// A one-time link by which somebody enrols their first authenticator, by the digest of its text.
     Invitation "invitation" false,
     /// From where somebody logs in as a rule.

@@ -342,6 +342,7 @@ impl World {
         let house = Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() };
         let control = Control {
             house: Arc::new(house),
+            bonds: Arc::new(bartizan_authority::Bonds { rows: rows.clone() }),
             store,
             archive: Arc::new(Archive::new(recorder.feed(), folder.path().join("index"), clock.clone())),
             recorder,

@@ -249,6 +249,7 @@ impl World {
         house.load().await;
         let control = Control {
             house: house.clone(),
+            bonds: Arc::new(bartizan_authority::Bonds { rows: Arc::new(store.clone()) }),
             store: Arc::new(store.clone()),
             archive: Arc::new(Archive::new(recorder.feed(), folder.path().join("index"), clock.clone())),
             recorder,

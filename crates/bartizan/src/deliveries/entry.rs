@@ -182,7 +182,7 @@ impl Job {
         let health = self.running.as_ref().map(Running::health).unwrap_or_default();
         let failing = self.stopped.as_ref().or(health.failing.as_ref()).map(ToString::to_string);
         let state = match (self.declared.status(), &failing) {
-            (Status::Disabled, _) => DeliveryState::Disabled,
+            (Status::Disabled | Status::Retired, _) => DeliveryState::Disabled,
             (Status::Active, Some(_)) => DeliveryState::Failing,
             (Status::Active, None) => DeliveryState::Running,
         };

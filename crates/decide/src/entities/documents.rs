@@ -61,7 +61,7 @@ fn described(documents: &[Document]) -> Result<Vec<(Entity, bool)>, EntitiesErro
     let roles: HashMap<Name, BTreeSet<Name>> = roles_of_groups(documents);
     let seen = documents.iter().filter_map(|document| Some((document, describe(document, &roles)?)));
     seen.map(|(document, described)| {
-        let person = matches!(document.spec, Spec::User(ref spec) if spec.status == Status::Active);
+        let person = matches!(document.spec, Spec::User(ref spec) if spec.standing() == Status::Active);
         Ok((entity(&document.entity(), described)?, person))
     })
     .collect()

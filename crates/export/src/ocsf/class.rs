@@ -215,6 +215,7 @@ pub const fn activity_of_kind(kind: Kind) -> Option<Activity> {
         Kind::Started => Activity::listed(Class::ApplicationLifecycle, 3),
         Kind::Stopped => Activity::listed(Class::ApplicationLifecycle, 4),
         Kind::Initialised => Activity::listed(Class::ApplicationLifecycle, 1),
+        Kind::DirectoryChanged => Activity::listed(Class::EntityManagement, 3),
         Kind::Erased | Kind::Expired | Kind::Reapplied | Kind::Removed => {
             Activity::listed(Class::EntityManagement, 4)
         }
