@@ -19,7 +19,7 @@ use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
-use bartizan_store::{Checkpoints, Store};
+use bartizan_store::{Checkpoints, Nodes, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
@@ -29,6 +29,7 @@ use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::Notify;
 
 use crate::archived::Archived;
 use crate::config::Config;
@@ -111,6 +112,7 @@ type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
 pub(crate) struct StateDb {
     state: StateStore,
     checkpoints: Arc<dyn Checkpoints>,
+    nodes: Arc<dyn Nodes>,
 }
 
 impl StateDb {
@@ -118,14 +120,14 @@ impl StateDb {
     pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
         if let Some(url) = &config.postgres {
             let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self { state: store.clone(), checkpoints: store });
+            return Ok(Self { state: store.clone(), checkpoints: store.clone(), nodes: store });
         }
         let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
             .await
             .map_err(part("the state database"))?;
         let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store })
+        Ok(Self { state: store.clone(), checkpoints: store.clone(), nodes: store })
     }
 
     pub(crate) fn state(&self) -> &StateStore {
@@ -262,6 +264,7 @@ impl Node {
             tracing::warn!("some requests did not end in time");
         }
         write_uses(&self.keeper).await;
+        leave(&self.keeper).await;
         // What happened in the last minute must not be deniable for want of a round.
         tell(&self.recorder, self.witnesses.as_deref()).await;
         self.recorder.close().await;
@@ -308,7 +311,9 @@ impl Assembled {
             Policies::open(&folder.path.join("policy"), verifier).map_err(part("what was in force"))?;
         let slices = policy_life::slices(config, vault.as_ref(), &clock, &random).await?;
         let afterwards = Arc::new(Afterwards::new(slices.clone()).map_err(part("a thread"))?);
-        let keeper = Keeper::open(store.state.clone(), recorder.clone(), clock.clone(), policies)
+        let node = node_id(&folder.path, &*clock, &*random)?;
+        let state = store.state.clone();
+        let keeper = Keeper::open(state, store.nodes, node, recorder.clone(), clock.clone(), policies)
             .await
             .map_err(part("the state"))?;
         let keeper = Arc::new(keeper);
@@ -348,7 +353,7 @@ impl Assembled {
             upstreams: upstreams.clone(),
             clock: clock.clone(),
             random: random.clone(),
-            node: node_id(&folder.path, &*clock, &*random)?,
+            node,
             folder: folder.path.join("deliveries"),
             files: config.delivered.clone(),
         }));
@@ -392,6 +397,7 @@ impl Assembled {
 
     /// Ends: what was recorded is sealed.
     pub(crate) async fn close(self) {
+        leave(&self.keeper).await;
         self.recorder.close().await;
     }
 }
@@ -500,9 +506,20 @@ const fn bounds(config: &Config) -> Bounds {
     }
 }
 
-/// Watches the state database: a change made elsewhere is in force here within a fraction of the lease.
+/// Watches the state database: a change made elsewhere is in force here as soon as the word of it comes, and without one within
+/// a fraction of the lease.
 fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
     let shutdown = tasks.shutdown().clone();
+    let (word, heard) = (Arc::new(Notify::new()), keeper.clone());
+    let (told, until) = (word.clone(), shutdown.clone());
+    tasks.spawn("listen", async move {
+        while !until.is_requested() {
+            tokio::select! {
+                () = heard.moved() => told.notify_one(),
+                () = until.requested() => {}
+            }
+        }
+    });
     tasks.spawn("watch", async move {
         while !shutdown.is_requested() {
             if let Err(error) = keeper.watch().await {
@@ -513,10 +530,21 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = word.notified() => {}
                 () = shutdown.requested() => {}
             }
         }
     });
+}
+
+/// Nobody needs to wait for this node any more.
+async fn leave(keeper: &Keeper) {
+    if let Err(error) = keeper.leave().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the lease was not given back; it runs out by itself"
+        );
+    }
 }
 
 /// Compares a sample of decisions with what all rules would have decided.

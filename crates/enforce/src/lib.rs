@@ -4,6 +4,7 @@
 //! module that does it.
 
 mod access;
+mod acknowledge;
 mod afterwards;
 mod assess;
 mod keep;
@@ -20,10 +21,11 @@ mod world;
 
 pub use access::Access;
 pub use afterwards::{Afterwards, Trial};
+pub use bartizan_store::LEASE;
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts, PublicUrl};
 pub use policies::{InForce, Policies};
 pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
 pub use trace::Traces;
-pub use world::{Keeper, LEASE, Staged, TenantWorld, World};
+pub use world::{Keeper, Staged, TenantWorld, World};
