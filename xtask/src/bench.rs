@@ -1,4 +1,4 @@
-//! `cargo xtask bench gateway | ledger | decide`: builds what is measured, installs what it is measured beside, and measures.
+//! `cargo xtask bench gateway | ledger | decide | revoke`: builds what is measured, installs what it is measured beside, and measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,6 +59,27 @@ pub(crate) fn decide(flags: &[&str]) -> Result<(), Failure> {
         .arg(&cerbos)
         .arg("--results")
         .arg(results.join("decide.json"))
+        .args(flags))
+}
+
+/// Measures revocations across nodes and changes of the state; `flags` as for [`gateway`]. A run of all cases writes
+/// `bench/results/revoke.json`.
+pub(crate) fn revoke(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    let packages = ["build", "--release", "--locked", "--package", "bartizan", "--package", "bartizan-simulated-model"];
+    run(cargo().args(packages).current_dir(&root))?;
+    build(&root, &target, "bartizan-bench-revoke")?;
+    let results = results(&root, &target, flags)?;
+    run(Command::new(target.join("release/revoke"))
+        .arg("--bartizan")
+        .arg(root.join("target/release/bartizan"))
+        .arg("--model")
+        .arg(root.join("target/release/bartizan-simulated-model"))
+        .arg("--work")
+        .arg(target.join("revoke"))
+        .arg("--results")
+        .arg(results.join("revoke.json"))
         .args(flags))
 }
 

@@ -1,5 +1,5 @@
 //! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] |
-//! faults | bench gateway | bench ledger | bench decide`.
+//! faults | bench gateway | bench ledger | bench decide | bench revoke`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
@@ -36,9 +36,10 @@ fn main() -> ExitCode {
         ["bench", "gateway", flags @ ..] => bench::gateway(flags),
         ["bench", "ledger", flags @ ..] => bench::ledger(flags),
         ["bench", "decide", flags @ ..] => bench::decide(flags),
+        ["bench", "revoke", flags @ ..] => bench::revoke(flags),
         _ => {
             Err("usage: cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] | faults | \
-                  bench gateway | ledger | decide [--quick] [--only CASE,CASE]"
+                  bench gateway | ledger | decide | revoke [--quick] [--only CASE,CASE]"
                 .to_owned())
         }
     };

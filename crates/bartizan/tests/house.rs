@@ -11,6 +11,8 @@ mod corpora;
 mod database;
 #[path = "house/delivery.rs"]
 mod delivery;
+#[path = "house/epochs.rs"]
+mod epochs;
 #[path = "house/faults.rs"]
 mod faults;
 #[path = "house/keep.rs"]
