@@ -55,6 +55,8 @@ id_kinds! {
     Decision "dec",
     /// The erasure of a principal's personal data.
     Erasure "ers",
+    /// A family of refresh tokens.
+    Family "fam",
     /// What somebody allowed a client or agent to do in their name.
     Grant "grt",
     /// An API key.
@@ -111,6 +113,13 @@ impl<K: IdKind> Id<K> {
             seconds.saturating_mul(1_000).saturating_add(u64::from(nanos / 1_000_000))
         });
         Timestamp::from_micros(millis.saturating_mul(1_000))
+    }
+
+    /// The id of these sixteen bytes; none unless they are a UUID of version 7.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let uuid = Uuid::from_bytes(bytes);
+        (uuid.get_version_num() == 7).then_some(Self { uuid, kind: PhantomData })
     }
 
     /// The sixteen bytes of the UUID.

@@ -9,7 +9,7 @@ use bartizan_identify::Caller;
 use bartizan_index::{Cursor, IndexError, LIMIT_MAX, Order, Page};
 use bartizan_model::action::ReadLedger;
 use bartizan_model::directory::Spec;
-use bartizan_model::{Action, Problem, ReasonCode, Target, Tenant};
+use bartizan_model::{Action, PrincipalId, Problem, ReasonCode, Target, Tenant};
 use bartizan_query::Query;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -122,19 +122,35 @@ impl Control {
         let found = async {
             let limit = request.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
             let page = self.page(caller.tenant(), question(&view, caller.tenant(), request)?, limit).await?;
-            let sizes = self.archive.sizes(caller.tenant());
-            let (here, next) = (page.here.to_string(), page.next.map(|c| c.to_string()));
-            let entries = page.rows.into_iter().map(|row| FoundEntry {
-                verified_size: sizes.get(&row.place.origin).copied().unwrap_or(row.place.index + 1),
-                origin: row.place.origin.to_string(),
-                index: row.place.index,
-                entry: String::from_utf8_lossy(&row.entry).into_owned(),
-            });
-            Ok(FoundEntries { entries: entries.collect(), next, here })
+            Ok(self.told(caller.tenant(), page))
         };
         let found = found.await;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         finish(intent.begin(), found, receipt, decision)
+    }
+
+    /// What others did in the caller's own name: sealed entries of which they are the subject and somebody acts for them, or
+    /// `actor` alone; the latest first, at most 100. Everybody may see these of themselves.
+    ///
+    /// # Errors
+    /// When policy says no, or the cursor cannot be read.
+    pub async fn acts_in_own_name(
+        &self,
+        caller: &Caller,
+        actor: Option<PrincipalId>,
+        cursor: Option<&str>,
+    ) -> Result<Done<FoundEntries>, Stopped> {
+        let subject = caller.subject().principal.id;
+        let actor = actor.map_or_else(|| "prn_*".to_owned(), |actor| actor.to_string());
+        let query = format!("subject:{subject} actor:{actor}");
+        self.read_with(caller, Action::GrantList, &(&query, cursor), async |_, tenant| {
+            let cursor = cursor.map(str::parse::<Cursor>).transpose();
+            let cursor =
+                cursor.map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
+            let page = self.found_page(tenant, &query, Order::Newest, LIMIT_DEFAULT, cursor).await?;
+            Ok(self.told(tenant, page))
+        })
+        .await
     }
 
     /// Exports entries of the caller's ledger, at most 10,000 at once.
@@ -184,6 +200,18 @@ impl Control {
                 }
             }
         }
+    }
+
+    fn told(&self, tenant: &Tenant, page: Page) -> FoundEntries {
+        let sizes = self.archive.sizes(tenant);
+        let (here, next) = (page.here.to_string(), page.next.map(|c| c.to_string()));
+        let entries = page.rows.into_iter().map(|row| FoundEntry {
+            verified_size: sizes.get(&row.place.origin).copied().unwrap_or(row.place.index + 1),
+            origin: row.place.origin.to_string(),
+            index: row.place.index,
+            entry: String::from_utf8_lossy(&row.entry).into_owned(),
+        });
+        FoundEntries { entries: entries.collect(), next, here }
     }
 
     /// A page of what `query` finds, for what the house makes of its own ledger.

@@ -374,14 +374,21 @@ fn discovering(resource: &EntityRef) -> Option<Action> {
     }
 }
 
-/// The two asks that no policy decides: whoever holds the claim may redeem it, whoever holds the recovery keys may
-/// recover; and neither may do anything else.
+/// The asks that no policy decides: whoever holds the claim may redeem it, whoever holds the recovery keys may recover, the
+/// house keeps its own signing keys fresh; and none of them may do anything else.
 fn claim_or_recovery(case: &Case<'_>) -> Option<VerdictKind> {
     let credential = case.caller.credential();
     let fits = match case.action {
         Action::HouseClaim => credential == CredentialKind::Claim,
         Action::HouseRecover => credential == CredentialKind::Recovery,
-        _ if matches!(credential, CredentialKind::Claim | CredentialKind::Recovery) => false,
+        Action::IdentityChange if credential == CredentialKind::House => true,
+        _ if matches!(
+            credential,
+            CredentialKind::Claim | CredentialKind::Recovery | CredentialKind::House
+        ) =>
+        {
+            false
+        }
         _ => return None,
     };
     Some(if fits { VerdictKind::Permit } else { VerdictKind::Deny })

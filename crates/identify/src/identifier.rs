@@ -145,6 +145,16 @@ impl Identifier {
         })
     }
 
+    /// The house itself, for what it does on a schedule without being asked: keeping the authority's signing keys fresh.
+    #[must_use]
+    pub fn house(tenant: Tenant) -> Caller {
+        Caller {
+            credential: CredentialKind::House,
+            scopes: Scopes::Only([Action::IdentityChange].into()),
+            ..Caller::anonymous(tenant)
+        }
+    }
+
     /// Learns an issuer's keys.
     ///
     /// # Errors

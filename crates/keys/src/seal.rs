@@ -19,6 +19,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 use bartizan_base::{Digest, Name, Random};
 use bartizan_model::Tenant;
 use bartizan_secret::Secret;
@@ -70,6 +71,16 @@ impl Sealer {
         let mut id = [0; KEK_ID_LEN];
         id.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
         Self { kek, id }
+    }
+
+    /// A secret for another purpose: the same on every node that has the key-encryption key, and of no use for finding that.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Secret<[u8; KEY_LEN]> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.kek.expose());
+        let tag = hmac::sign(&key, format!("bartizan derived secret v1\0{purpose}").as_bytes());
+        let mut out = Zeroizing::new([0; KEY_LEN]);
+        out.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        Secret::new(*out)
     }
 
     /// Seals `secret` for the place `name` of `tenant`.

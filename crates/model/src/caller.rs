@@ -267,4 +267,6 @@ pub enum CredentialKind {
     Certificate,
     /// A signed security event.
     Event,
+    /// The house itself, for what it does on a schedule: nobody asked for it.
+    House,
 }

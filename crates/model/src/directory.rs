@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
+use crate::client::ClientSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::point::EnforcementPointSpec;
@@ -91,6 +92,8 @@ pub enum Spec {
     ModelFamily(FamilySpec),
     /// A device that requests can be bound to.
     Device(DeviceSpec),
+    /// A program that asks the authority for tokens.
+    Client(ClientSpec),
     /// A server of tools.
     ToolServer(AssetSpec),
     /// A tool of a tool server.
@@ -435,6 +438,7 @@ impl Spec {
             Self::Organisation(_) => "organisation",
             Self::ModelFamily(_) => "model_family",
             Self::Device(_) => "device",
+            Self::Client(_) => "client",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
             Self::Corpus(_) => "corpus",
@@ -473,6 +477,7 @@ impl Spec {
             Self::Organisation(_) => "Organisation",
             Self::ModelFamily(_) => "ModelFamily",
             Self::Device(_) => "Device",
+            Self::Client(_) => "Client",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",
             Self::Corpus(_) => "Corpus",

@@ -6,6 +6,7 @@ pub mod activity;
 pub mod ask;
 pub mod asset;
 pub mod caller;
+pub mod client;
 pub mod commit;
 pub mod delivery;
 pub mod directory;
@@ -28,6 +29,7 @@ pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
+pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
@@ -55,6 +57,8 @@ pub type DataKeyId = bartizan_base::Id<kinds::DataKey>;
 pub type DecisionId = bartizan_base::Id<kinds::Decision>;
 /// The erasure of a principal's personal data.
 pub type ErasureId = bartizan_base::Id<kinds::Erasure>;
+/// Id of a family of refresh tokens.
+pub type FamilyId = bartizan_base::Id<kinds::Family>;
 /// What somebody allowed a client or agent to do in their name.
 pub type GrantId = bartizan_base::Id<kinds::Grant>;
 /// An API key.

@@ -205,6 +205,7 @@ const fn credential(kind: CredentialKind) -> &'static str {
         CredentialKind::Client => "client",
         CredentialKind::Certificate => "certificate",
         CredentialKind::Event => "event",
+        CredentialKind::House => "house",
     }
 }
 

@@ -66,6 +66,7 @@ fn who() -> impl Strategy<Value = Who> {
         CredentialKind::Client,
         CredentialKind::Certificate,
         CredentialKind::Event,
+        CredentialKind::House,
     ];
     (
         (id(), select(kinds.to_vec()), vec(id(), 0..3)),

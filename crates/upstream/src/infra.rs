@@ -24,6 +24,16 @@ pub enum ExchangePolicy {
     /// A checkpoint to a witness (C2SP tlog-witness): `POST`, no query, an answer of at most 64 KiB within 5 seconds. Its
     /// address is one of the bootstrap configuration, so it may be private.
     Witness,
+    /// The document that a client program publishes about itself: `GET`, no query, `https`, at most 5 KiB within 5 seconds.
+    ClientDocument {
+        /// Whether its address may be private, and may then have another port than 443.
+        allow_private: bool,
+    },
+    /// The keys of a client program: the same, at most 64 KiB.
+    ClientKeys {
+        /// Whether its address may be private, and may then have another port than 443.
+        allow_private: bool,
+    },
     /// Objects of an S3-compatible store: `GET`, `HEAD` and `PUT`, an answer of at most 16 MiB within 60 seconds.
     Objects {
         /// Whether its address may be private, and may then be `http`.
@@ -43,7 +53,10 @@ pub struct DialPolicy {
 impl ExchangePolicy {
     const fn allow_private(self) -> bool {
         match self {
-            Self::Webhook { allow_private } | Self::Objects { allow_private } => allow_private,
+            Self::Webhook { allow_private }
+            | Self::Objects { allow_private }
+            | Self::ClientDocument { allow_private }
+            | Self::ClientKeys { allow_private } => allow_private,
             Self::Witness => true,
         }
     }
@@ -51,7 +64,8 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
-            Self::Witness => 64 << 10,
+            Self::Witness | Self::ClientKeys { .. } => 64 << 10,
+            Self::ClientDocument { .. } => 5 << 10,
             Self::Objects { .. } => 16 << 20,
         }
     }
@@ -59,7 +73,7 @@ impl ExchangePolicy {
     const fn patience(self) -> Duration {
         match self {
             Self::Webhook { .. } => Duration::from_secs(15),
-            Self::Witness => Duration::from_secs(5),
+            Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
             Self::Objects { .. } => Duration::from_secs(60),
         }
     }
@@ -69,6 +83,10 @@ impl ExchangePolicy {
         let fits = match self {
             Self::Webhook { .. } | Self::Witness => method == Method::POST && uri.query().is_none(),
             Self::Objects { .. } => matches!(*method, Method::GET | Method::HEAD | Method::PUT),
+            Self::ClientDocument { allow_private } | Self::ClientKeys { allow_private } => {
+                let port = allow_private || matches!(uri.port_u16(), None | Some(443));
+                method == Method::GET && uri.query().is_none() && uri.scheme_str() == Some("https") && port
+            }
         };
         fits && is_plain(uri) && (self.allow_private() || uri.scheme_str() == Some("https"))
     }
@@ -159,6 +177,33 @@ mod tests {
             ("POST", "/in"),
         ] {
             assert!(!asks(private, method, uri), "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn attack_34_what_a_client_publishes_is_fetched_from_plain_public_https_addresses_only() {
+        for make in [
+            |allow_private| ExchangePolicy::ClientDocument { allow_private },
+            |allow_private| ExchangePolicy::ClientKeys { allow_private },
+        ] {
+            let [public, private] = [false, true].map(make);
+            assert!(asks(public, "GET", "https://app.example/client"));
+            assert!(asks(public, "GET", "https://app.example:443/client"));
+            assert!(asks(private, "GET", "https://127.0.0.1:8443/client"));
+            for uri in ["https://app.example:8443/client", "https://app.example:22/client"] {
+                assert!(!asks(public, "GET", uri), "{uri}");
+            }
+            for (method, uri) in [
+                ("POST", "https://app.example/client"),
+                ("GET", "http://app.example/client"),
+                ("GET", "https://app.example/client?u=1"),
+                ("GET", "https://user@app.example/client"),
+                ("GET", "https://2130706433/client"),
+                ("GET", "https://0x7f.1/client"),
+                ("GET", "file:///etc/passwd"),
+            ] {
+                assert!(!asks(private, method, uri), "{method} {uri}");
+            }
         }
     }
 

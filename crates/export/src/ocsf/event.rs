@@ -265,6 +265,7 @@ fn authentication(event: &mut Event, facts: &Facts<'_>) {
         Some(CredentialKind::Client) => (99, "Client credential"),
         Some(CredentialKind::Certificate) => (99, "Certificate"),
         Some(CredentialKind::Event) => (99, "Security event"),
+        Some(CredentialKind::House) => (99, "The house itself"),
     };
     event.put("auth_protocol", Some(name));
     event.put("auth_protocol_id", Some(protocol));

@@ -1,0 +1,5 @@
+//! The ways to a token. Each works out what may be issued, and leaves the issuing to [`crate::Authority::issue_for`].
+
+mod refresh;
+
+pub use refresh::refresh;

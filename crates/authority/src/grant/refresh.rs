@@ -1,0 +1,128 @@
+//! Refresh tokens, presented (RFC 6749, 6; RFC 9700, 4.14).
+
+use bartizan_base::Timestamp;
+use bartizan_model::{Action, GrantType, ReasonCode};
+use serde::Serialize;
+
+use crate::Authority;
+use crate::clients::{Authenticated, Bound};
+use crate::grants::end_family;
+use crate::issue::{Issue, OpenId};
+use crate::kept::{Held, Session, find};
+use crate::oauth::{Form, OauthError, TokenAnswer};
+use crate::refresh::{Family, Presented, Standing, hasty};
+
+/// How often a withdrawal is tried where somebody else changes the family at the same time.
+const ATTEMPTS: usize = 5;
+
+/// Answers a refresh token with an access token and the next refresh token.
+///
+/// # Errors
+/// `invalid_grant` for whatever does not hold. A token that was used before, and not just now, ends its family first.
+pub async fn refresh(
+    authority: &Authority,
+    client: &Authenticated,
+    form: &Form,
+) -> Result<TokenAnswer, OauthError> {
+    let token = match form.need("refresh_token").map(Presented::parse) {
+        Ok(Some(token)) => token,
+        Ok(None) => return Err(authority.refused(OauthError::grant()).await),
+        Err(error) => return Err(authority.refused(error).await),
+    };
+    let id = token.family.to_string();
+    authority.issue_for(&id, async || next(authority, client, form, &token).await).await
+}
+
+async fn next(
+    authority: &Authority,
+    client: &Authenticated,
+    form: &Form,
+    token: &Presented,
+) -> Result<Issue, OauthError> {
+    let now = authority.control.clock.now();
+    let held = find::<Family>(&*authority.rows, &token.family.to_string(), now).await?;
+    let Some(held) = held.filter(|held| held.tenant == authority.settings.tenant) else {
+        return Err(OauthError::grant());
+    };
+    let family = &held.value;
+    let standing = family.hold(token, now, &*authority.control.random);
+    if matches!(standing, Standing::Foreign) {
+        return Err(OauthError::grant());
+    }
+    if family.withdrawn.is_some() {
+        return Err(OauthError::grant().because(ReasonCode::CredentialRevoked));
+    }
+    let rightful = family.client == client.client.id && family.is_held_by(client.bound);
+    match standing {
+        Standing::Present { .. } | Standing::Hasty if !rightful => Err(OauthError::grant()),
+        Standing::Hasty => Err(hasty()),
+        Standing::Present { family: next, text } => {
+            check_session(authority, family, now).await?;
+            let change = held.replace(&next)?;
+            Ok(issue(client, family, form)?.next_refresh(text).with([change]))
+        }
+        Standing::Repeated { text } if rightful => {
+            check_session(authority, family, now).await?;
+            Ok(issue(client, family, form)?.next_refresh(text))
+        }
+        // Somebody else has a copy, or one that was thrown away comes back: nobody can say who is who, so nobody goes on.
+        Standing::Repeated { .. } | Standing::Reused | Standing::Foreign => {
+            end(authority, held).await?;
+            Err(OauthError::grant().because(ReasonCode::CredentialRevoked))
+        }
+    }
+}
+
+fn issue(client: &Authenticated, family: &Family, form: &Form) -> Result<Issue, OauthError> {
+    let rights = family.rights.clone();
+    let issue = if family.held {
+        Issue::new(GrantType::RefreshToken, client, rights)?
+    } else {
+        Issue::handed(GrantType::RefreshToken, client, rights)?
+    };
+    Ok(issue.asked(form)?.openid(OpenId::default()))
+}
+
+/// A family that goes with a session ends with it.
+async fn check_session(authority: &Authority, family: &Family, now: Timestamp) -> Result<(), OauthError> {
+    let Some(session) = family.rights.get().session else { return Ok(()) };
+    let held = find::<Session>(&*authority.rows, &session.to_string(), now).await?;
+    let alive = held.is_some_and(|held| {
+        held.tenant == family.rights.get().tenant && held.value.principal.id == family.subject().id
+    });
+    if alive { Ok(()) } else { Err(OauthError::grant().because(ReasonCode::CredentialExpired)) }
+}
+
+/// What is asked for when a family is ended; its digest is recorded.
+#[derive(Serialize)]
+struct Ending<'a> {
+    family: &'a str,
+    because: &'a str,
+}
+
+/// Ends a family one of whose tokens came back, in the name of whom it stands for: recorded, and before anything is told.
+async fn end(authority: &Authority, mut held: Held<Family>) -> Result<(), OauthError> {
+    let now = authority.control.clock.now();
+    let caller = authority
+        .member_of(&held.value.rights, Bound::default(), Some(&held.value.client_name), Action::TokenRevoke)
+        .await?;
+    tracing::warn!(family = held.id, "a refresh token came back after it was used; its family is withdrawn");
+    for _ in 0..ATTEMPTS {
+        let ending = Ending { family: &held.id, because: "a refresh token came back" };
+        let ended = authority
+            .control
+            .change_with(&caller, Action::TokenRevoke, &ending, async |view, _| {
+                Ok((end_family(&view.state, &held, now)?.to_vec(), ()))
+            })
+            .await;
+        match ended {
+            Err(stopped) if stopped.problem.reason == ReasonCode::Conflict => {}
+            other => return Ok(other.map(drop)?),
+        }
+        match find::<Family>(&*authority.rows, &held.id, now).await? {
+            Some(again) if again.value.withdrawn.is_none() => held = again,
+            _ => return Ok(()),
+        }
+    }
+    Err(ReasonCode::Busy.into())
+}

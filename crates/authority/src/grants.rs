@@ -1,0 +1,202 @@
+//! What people allowed: counted when it is used, seen and withdrawn by whoever gave it.
+
+use std::collections::BTreeSet;
+
+use bartizan_base::Timestamp;
+use bartizan_control::{Done, Stopped};
+use bartizan_identify::Caller;
+use bartizan_model::{Action, FamilyId, GrantId, Principal, Problem, ReasonCode};
+use bartizan_store::{Change, EpochKind, RowKind, State};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::issue::Root;
+use crate::kept::{Grant, Held, Kept as _, find, find_of, owner};
+use crate::oauth::OauthError;
+use crate::refresh::Family;
+use crate::{Authority, marks};
+
+/// The most grants, and families of refresh tokens, of one person that are looked at.
+const OF_ONE_MAX: usize = 1_000;
+
+/// Something that somebody allowed, as they see it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct GrantView {
+    /// Its id.
+    pub id: GrantId,
+    /// The client program it was given to.
+    pub client: String,
+    /// The agent that may act, such as `agent/helper`, where it is for one.
+    pub agent: Option<String>,
+    /// What may be done.
+    pub scopes: BTreeSet<String>,
+    /// Where.
+    pub resources: BTreeSet<String>,
+    /// What exactly.
+    pub details: Vec<Value>,
+    /// When it was given.
+    pub given: String,
+    /// When it ends.
+    pub ends: String,
+    /// How often it may be used.
+    pub uses_max: Option<u64>,
+    /// How often it was used; exact where there is a bound.
+    pub uses: u64,
+    /// When it was withdrawn.
+    pub withdrawn: Option<String>,
+    /// Logins of programs that are alive under it.
+    pub logins: Vec<LoginView>,
+    /// `active`, `used_up` or `withdrawn`.
+    pub state: &'static str,
+}
+
+/// A family of refresh tokens, as the person sees it in whose name it is used.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct LoginView {
+    /// Its id.
+    pub id: FamilyId,
+    /// When it began.
+    pub began: String,
+    /// When it was used last.
+    pub used: String,
+}
+
+/// The changes that use each of the grants behind `rights` once more. Exact: a grant with a bound is replaced by its version.
+///
+/// # Errors
+/// `invalid_grant` for one that was withdrawn, has ended, is used up, or is somebody else's.
+pub(crate) async fn spend(
+    authority: &Authority,
+    rights: &Root,
+    changes: &[Change],
+    now: Timestamp,
+) -> Result<Vec<Change>, OauthError> {
+    let mut out = Vec::new();
+    for id in rights.grants.iter().map(ToString::to_string) {
+        // One that this very request gives or counts.
+        let put = |change: &Change| matches!(change, Change::PutRow { row, .. } if row.kind == RowKind::Grant && row.id == id);
+        if changes.iter().any(put) {
+            continue;
+        }
+        let held = find::<Grant>(&*authority.rows, &id, now).await?;
+        let held = held.filter(|held| {
+            held.tenant == rights.tenant
+                && held.value.principal.id == rights.subject.id
+                && is_alive(&held.value)
+        });
+        let Some(held) = held else {
+            return Err(OauthError::grant().because(ReasonCode::CredentialRevoked));
+        };
+        if held.value.uses_max.is_some() {
+            let used = Grant { uses: held.value.uses.saturating_add(1), ..held.value.clone() };
+            out.push(held.replace(&used)?);
+        }
+    }
+    Ok(out)
+}
+
+/// Whether a grant can still be used, its end aside.
+pub(crate) fn is_alive(grant: &Grant) -> bool {
+    grant.withdrawn.is_none() && grant.uses_max.is_none_or(|max| grant.uses < max)
+}
+
+impl Authority {
+    /// What the caller allowed others, with what is alive of it.
+    ///
+    /// # Errors
+    /// When policy says no.
+    pub async fn list_grants(&self, caller: &Caller) -> Result<Done<Vec<GrantView>>, Stopped> {
+        let now = self.control.clock.now();
+        self.control
+            .read_with(caller, Action::GrantList, &"own", async |_, tenant| {
+                let owner = owner(&caller.subject().principal);
+                let grants =
+                    find_of::<Grant>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
+                let families =
+                    find_of::<Family>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
+                Ok(grants.into_iter().map(|held| seen(held.value, &families)).collect())
+            })
+            .await
+    }
+
+    /// Withdraws what the caller allowed: no token comes of it any more, its refresh tokens and everything that was issued
+    /// under it are dead.
+    ///
+    /// # Errors
+    /// When policy says no, or the caller gave no such grant.
+    pub async fn withdraw_grant(&self, caller: &Caller, id: GrantId) -> Result<Done<GrantView>, Stopped> {
+        let now = self.control.clock.now();
+        let own = owner(&caller.subject().principal);
+        self.control
+            .change_with(caller, Action::GrantWithdraw, &id, async |view, tenant| {
+                let held = find::<Grant>(&*self.rows, &id.to_string(), now).await.map_err(unread)?;
+                let held = held
+                    .filter(|held| held.tenant == *tenant && held.value.owner() == own)
+                    .ok_or_else(|| Problem::new(ReasonCode::NotFound))?;
+                let families =
+                    find_of::<Family>(&*self.rows, tenant, &own, OF_ONE_MAX, now).await.map_err(unread)?;
+                let withdrawn =
+                    Grant { withdrawn: Some(held.value.withdrawn.unwrap_or(now)), ..held.value.clone() };
+                let mut changes = vec![
+                    held.replace(&withdrawn).map_err(unread)?,
+                    marks::advance(&view.state, tenant, (EpochKind::Grant, &id.to_string()), now)?,
+                ];
+                for family in families.iter().filter(|family| family.value.rights.get().grants.contains(&id))
+                {
+                    changes.extend(end_family(&view.state, family, now)?);
+                }
+                Ok((changes, seen(withdrawn, &[])))
+            })
+            .await
+    }
+}
+
+/// The changes that end a family and what was issued to it.
+pub(crate) fn end_family(
+    state: &State,
+    family: &Held<Family>,
+    now: Timestamp,
+) -> Result<[Change; 2], Problem> {
+    Ok([
+        family.replace(&family.value.ended(now)).map_err(unread)?,
+        marks::advance(state, &family.tenant, (EpochKind::Grant, &family.id), now)?,
+    ])
+}
+
+/// A state database that does not answer.
+pub(crate) fn unread(error: bartizan_store::StoreError) -> Problem {
+    Stopped::from(error).problem
+}
+
+fn seen(grant: Grant, families: &[Held<Family>]) -> GrantView {
+    let name = |principal: &Principal| marks::name_of(principal);
+    let alive = families
+        .iter()
+        .map(|held| &held.value)
+        .filter(|family| family.withdrawn.is_none() && family.rights.get().grants.contains(&grant.id));
+    let login = |family: &Family| LoginView {
+        id: family.id,
+        began: family.began.to_string(),
+        used: family.used.to_string(),
+    };
+    GrantView {
+        id: grant.id,
+        client: grant.client.clone(),
+        agent: grant.agent.as_ref().map(name),
+        scopes: grant.scopes.clone(),
+        resources: grant.resources.clone(),
+        details: grant.details.clone(),
+        given: grant.given.to_string(),
+        ends: grant.ends.to_string(),
+        uses_max: grant.uses_max,
+        uses: grant.uses,
+        withdrawn: grant.withdrawn.map(|at| at.to_string()),
+        logins: alive.map(login).collect(),
+        state: match grant.withdrawn {
+            Some(_) => "withdrawn",
+            None if !is_alive(&grant) => "used_up",
+            None => "active",
+        },
+    }
+}
