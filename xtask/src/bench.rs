@@ -67,7 +67,8 @@ pub(crate) fn decide(flags: &[&str]) -> Result<(), Failure> {
 pub(crate) fn revoke(flags: &[&str]) -> Result<(), Failure> {
     let root = root();
     let target = root.join("target/bench");
-    let packages = ["build", "--release", "--locked", "--package", "bartizan", "--package", "bartizan-simulated-model"];
+    let packages =
+        ["build", "--release", "--locked", "--package", "bartizan", "--package", "bartizan-simulated-model"];
     run(cargo().args(packages).current_dir(&root))?;
     build(&root, &target, "bartizan-bench-revoke")?;
     let results = results(&root, &target, flags)?;

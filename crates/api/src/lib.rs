@@ -4,7 +4,9 @@ mod body;
 mod mount;
 mod openapi;
 mod route;
+mod signals;
 
 pub use mount::{Arrived, Mount};
 pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};
+pub use signals::SignalsMount;

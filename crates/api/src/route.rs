@@ -688,7 +688,7 @@ fn created(done: &Done<CreatedKey>) -> Answer {
     given(done, &key(&done.value))
 }
 
-fn told(stopped: &Stopped) -> Answer {
+pub(crate) fn told(stopped: &Stopped) -> Answer {
     let problem = &stopped.problem;
     let mut answer = plain(
         problem.reason.status(),
@@ -703,7 +703,7 @@ fn told(stopped: &Stopped) -> Answer {
     answer
 }
 
-fn mark(headers: &mut HeaderMap, name: &'static str, text: &str) {
+pub(crate) fn mark(headers: &mut HeaderMap, name: &'static str, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
     }

@@ -15,6 +15,7 @@ mod marks;
 pub mod oauth;
 mod own;
 pub mod refresh;
+pub mod signals;
 mod stripes;
 
 use std::sync::Arc;

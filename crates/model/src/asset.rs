@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bartizan_base::{Digest, Name, Text};
+use bartizan_base::{Digest, Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -103,4 +103,17 @@ pub struct DeviceSpec {
     /// Groups it belongs to.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<Name>,
+    /// The thumbprint (RFC 7638) of the key enrolled for it: requests proven by that key come from it (RFC 9449).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
+    /// SHA-256 of the certificate enrolled for it, in DER: the same for mutual TLS (RFC 8705).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Digest>,
+    /// Whether its key was attested when it was enrolled.
+    pub attested: bool,
+    /// Whether it kept the organisation's rules when it was last looked at.
+    pub compliant: bool,
+    /// When it was last looked at; policies do not see a device that nobody has looked at for long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_us: Option<Timestamp>,
 }

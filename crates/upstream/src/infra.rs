@@ -34,6 +34,12 @@ pub enum ExchangePolicy {
         /// Whether its address may be private, and may then have another port than 443.
         allow_private: bool,
     },
+    /// Security events to a receiver, or the question for them to a sender (RFC 8935, RFC 8936): `POST`, no query, an answer
+    /// of at most 1 MiB within 15 seconds.
+    Events {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
     /// Objects of an S3-compatible store: `GET`, `HEAD` and `PUT`, an answer of at most 16 MiB within 60 seconds.
     Objects {
         /// Whether its address may be private, and may then be `http`.
@@ -54,6 +60,7 @@ impl ExchangePolicy {
     const fn allow_private(self) -> bool {
         match self {
             Self::Webhook { allow_private }
+            | Self::Events { allow_private }
             | Self::Objects { allow_private }
             | Self::ClientDocument { allow_private }
             | Self::ClientKeys { allow_private } => allow_private,
@@ -64,6 +71,7 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
+            Self::Events { .. } => 1 << 20,
             Self::Witness | Self::ClientKeys { .. } => 64 << 10,
             Self::ClientDocument { .. } => 5 << 10,
             Self::Objects { .. } => 16 << 20,
@@ -72,7 +80,7 @@ impl ExchangePolicy {
 
     const fn patience(self) -> Duration {
         match self {
-            Self::Webhook { .. } => Duration::from_secs(15),
+            Self::Webhook { .. } | Self::Events { .. } => Duration::from_secs(15),
             Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
             Self::Objects { .. } => Duration::from_secs(60),
         }
@@ -81,7 +89,9 @@ impl ExchangePolicy {
     fn permits(self, request: &Request<Bytes>) -> bool {
         let (method, uri) = (request.method(), request.uri());
         let fits = match self {
-            Self::Webhook { .. } | Self::Witness => method == Method::POST && uri.query().is_none(),
+            Self::Webhook { .. } | Self::Witness | Self::Events { .. } => {
+                method == Method::POST && uri.query().is_none()
+            }
             Self::Objects { .. } => matches!(*method, Method::GET | Method::HEAD | Method::PUT),
             Self::ClientDocument { allow_private } | Self::ClientKeys { allow_private } => {
                 let port = allow_private || matches!(uri.port_u16(), None | Some(443));
