@@ -11,10 +11,11 @@ use bartizan_control::{
     TryPolicy,
 };
 use bartizan_decide::Supposed;
-use bartizan_identify::{Caller, Presented};
+use bartizan_identify::Caller;
 use bartizan_model::{Document, Problem, ReasonCode, Tenant};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::request::Parts as Head;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::body::{Claim, Credential, Erase, Rotate};
+use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
 
 const BODY_MAX: usize = 18 << 20;
@@ -355,19 +357,26 @@ type Answer = Response<Full<Bytes>>;
 pub struct Api {
     control: Control,
     mounts: Vec<Arc<dyn Mount>>,
+    published: Option<Published>,
 }
 
 impl Api {
     /// The API in front of `control`.
     #[must_use]
     pub const fn new(control: Control) -> Self {
-        Self { control, mounts: Vec::new() }
+        Self { control, mounts: Vec::new(), published: None }
     }
 
     /// The same with parts that answer for paths of their own; the first that takes a path answers.
     #[must_use]
     pub fn with(self, mounts: Vec<Arc<dyn Mount>>) -> Self {
         Self { mounts, ..self }
+    }
+
+    /// The same under the address of our own authority: its tokens hold here.
+    #[must_use]
+    pub fn published(self, published: Option<Published>) -> Self {
+        Self { published, ..self }
     }
 
     /// Answers a request.
@@ -377,13 +386,38 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Some(mount) = self.mounts.iter().find(|mount| mount.takes(request.uri().path())) else {
-            return self.try_answer(request).await.unwrap_or_else(|stopped| told(&stopped));
+            return self.answer_own(request).await;
         };
         let (head, body) = request.into_parts();
         match collect(body, mount.body_max()).await {
             Ok(body) => mount.answer(Arrived { head, body, peer }).await,
             Err(problem) => told(&problem.into()),
         }
+    }
+
+    async fn answer_own<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (method, path) = (request.method(), request.uri().path());
+        if let Some(metadata) = self.published.as_ref().and_then(|p| p.metadata(method, path)) {
+            return plain(200, &metadata);
+        }
+        let proven = door::is_proven(request.headers());
+        let action = find(method.as_str(), path).ok().map(|(route, _)| route.action);
+        let mut answer = match self.try_answer(request).await {
+            Ok(answer) => answer,
+            Err(stopped) => {
+                let mut answer = told(&stopped);
+                door::challenge(self.published.as_ref(), answer.headers_mut(), &stopped.problem, action);
+                answer
+            }
+        };
+        if proven {
+            door::next_nonce(answer.headers_mut(), self.control.house.proof_nonce());
+        }
+        answer
     }
 
     async fn try_answer<B>(&self, request: Request<B>) -> Result<Answer, Stopped>
@@ -397,18 +431,14 @@ impl Api {
             return self.claim(&receive(&head.headers, body).await?).await;
         }
         // Whoever is not known learns nothing about paths.
-        let caller = self.identify(&head.headers).await?;
+        let caller = self.identify(&head).await?;
         let (route, parts) = found?;
         let body = receive(&head.headers, body).await?;
         self.call(route.call, &caller, &parts, head.uri.query().unwrap_or_default(), &body).await
     }
 
-    async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Stopped> {
-        let values = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect::<Vec<_>>();
-        let presented = match Presented::from_headers(
-            values("authorization").into_iter(),
-            values("x-api-key").into_iter(),
-        ) {
+    async fn identify(&self, head: &Head) -> Result<Caller, Stopped> {
+        let presented = match door::presented(self.published.as_ref(), head) {
             Ok(presented) => presented,
             Err(reason) => {
                 return Err(self

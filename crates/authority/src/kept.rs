@@ -135,6 +135,21 @@ pub struct Session {
     pub device: Option<Name>,
     /// How risky it looked when it was last assessed.
     pub risk: Risk,
+    /// What it may be used for.
+    #[serde(default)]
+    pub reach: Reach,
+}
+
+/// What a session may be used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Whatever policy allows.
+    #[default]
+    Full,
+    /// To enrol authenticators, and nothing else: it was begun by an invitation or a recovery, which prove too little for more.
+    /// No grant may be given in it and no token issued.
+    Enrol,
 }
 
 impl Kept for Session {

@@ -5,18 +5,22 @@
 //! state ([`kept`]); tokens are copies of it, and what is in a row wins. Somebody who was just proven becomes a
 //! [`bartizan_identify::Caller`] only through [`bartizan_control::House::prove`].
 
+pub mod authorize;
 pub mod clients;
 pub mod grant;
 pub mod grants;
 pub mod issue;
 pub mod kept;
 pub mod keys;
+pub mod login;
 mod marks;
+pub mod metadata;
 pub mod oauth;
 mod own;
 pub mod refresh;
 pub mod signals;
 mod stripes;
+mod userinfo;
 
 use std::sync::Arc;
 

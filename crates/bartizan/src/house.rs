@@ -51,6 +51,10 @@ impl House for Running {
         })
     }
 
+    fn proof_nonce(&self) -> Option<String> {
+        self.gate.proof_nonce()
+    }
+
     fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
         let world = self
             .keeper

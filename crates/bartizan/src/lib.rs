@@ -2,6 +2,7 @@
 
 mod archived;
 mod authoring;
+mod authority;
 mod commands;
 pub mod config;
 mod deliveries;

@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bartizan_api::Api;
+use bartizan_api::{Api, Mount};
+use bartizan_authority::Authority;
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
-use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl};
+use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
+use bartizan_jose::Nonces;
 use bartizan_keys::{KeyFolder, PolicySigner, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
-use bartizan_store::{Checkpoints, Nodes, Store};
+use bartizan_store::{Checkpoints, Nodes, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
@@ -32,6 +34,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::Notify;
 
 use crate::archived::Archived;
+use crate::authority;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
@@ -107,12 +110,13 @@ impl DataFolder {
 
 type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
 
-/// The state database, as its two ports.
+/// The state database, as its ports.
 #[derive(Clone, Debug)]
 pub(crate) struct StateDb {
     state: StateStore,
     checkpoints: Arc<dyn Checkpoints>,
     nodes: Arc<dyn Nodes>,
+    rows: Arc<dyn Rows>,
 }
 
 impl StateDb {
@@ -120,14 +124,14 @@ impl StateDb {
     pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
         if let Some(url) = &config.postgres {
             let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self { state: store.clone(), checkpoints: store.clone(), nodes: store });
+            return Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store });
         }
         let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
             .await
             .map_err(part("the state database"))?;
         let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store.clone(), nodes: store })
+        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store })
     }
 
     pub(crate) fn state(&self) -> &StateStore {
@@ -203,6 +207,8 @@ impl Node {
             witnesses,
             deliveries,
             control,
+            authority,
+            mounts,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -221,11 +227,12 @@ impl Node {
         deliveries::follow(&tasks, deliveries.clone());
         let replay_differing = Arc::default();
         policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
+        authority::follow(&tasks, authority.as_ref()).await;
         let (data, control, operations) = listen(
             config,
             &tasks,
             gate,
-            control,
+            (control, mounts),
             Operations {
                 registry: Arc::new(registry),
                 keeper,
@@ -287,6 +294,8 @@ pub(crate) struct Assembled {
     witnesses: Option<Arc<Witnesses>>,
     deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
+    authority: Option<Authority>,
+    mounts: Vec<Arc<dyn Mount>>,
 }
 
 impl Assembled {
@@ -311,9 +320,10 @@ impl Assembled {
             Policies::open(&folder.path.join("policy"), verifier).map_err(part("what was in force"))?;
         let slices = policy_life::slices(config, vault.as_ref(), &clock, &random).await?;
         let afterwards = Arc::new(Afterwards::new(slices.clone()).map_err(part("a thread"))?);
+        let issuer: Option<Arc<str>> = config.issuer.as_deref().map(Arc::from);
         let node = node_id(&folder.path, &*clock, &*random)?;
-        let state = store.state.clone();
-        let keeper = Keeper::open(state, store.nodes, node, recorder.clone(), clock.clone(), policies)
+        let (state, from) = (store.state.clone(), issuer.clone());
+        let keeper = Keeper::open(state, store.nodes, node, recorder.clone(), clock.clone(), policies, from)
             .await
             .map_err(part("the state"))?;
         let keeper = Arc::new(keeper);
@@ -325,7 +335,7 @@ impl Assembled {
         let metrics = Metrics::register(&mut registry);
         let gate = Arc::new(Gate::new(Parts {
             keeper: keeper.clone(),
-            identifier: Arc::new(Identifier::new()),
+            identifier: Arc::new(identifier(&sealer)),
             recorder: recorder.clone(),
             upstreams: upstreams.clone(),
             afterwards: afterwards.clone(),
@@ -337,6 +347,11 @@ impl Assembled {
                 Some(url) => PublicUrl::Is(url.clone()),
                 None if config.listeners.tls.is_some() => PublicUrl::Asked { scheme: "https" },
                 None => PublicUrl::Asked { scheme: "http" },
+            },
+            published: Published {
+                base: base(config),
+                issuer,
+                certificates: config.listeners.client_ca.is_some(),
             },
             bounds: bounds(config),
             clock: clock.clone(),
@@ -360,7 +375,7 @@ impl Assembled {
         let house = Arc::new(Running {
             keeper: keeper.clone(),
             gate: gate.clone(),
-            upstreams,
+            upstreams: upstreams.clone(),
             afterwards: afterwards.clone(),
             clock: clock.clone(),
         });
@@ -381,6 +396,8 @@ impl Assembled {
             clock,
             random,
         };
+        let authority = authority::authority(config, &control, store.rows);
+        let mounts = authority::mounts(config, authority.as_ref(), &upstreams);
         Ok(Self {
             folder,
             registry,
@@ -392,6 +409,8 @@ impl Assembled {
             witnesses,
             deliveries,
             control,
+            authority,
+            mounts,
         })
     }
 
@@ -491,6 +510,22 @@ fn upstreams(config: &Config, credentials: Opener, clock: &Arc<dyn Clock>) -> Re
         clock: clock.clone(),
     };
     Upstreams::new(settings).map_err(part("outbound TLS"))
+}
+
+/// For how long a nonce is accepted, and again as long.
+const NONCE_PERIOD: Duration = Duration::from_secs(120);
+
+/// Proofs need a nonce that every node of the house accepts, since none knows what the others have seen.
+fn identifier(sealer: &Sealer) -> Identifier {
+    Identifier::new().with_nonces(Nonces::new(sealer.derive("nonces of proofs"), NONCE_PERIOD))
+}
+
+/// The data plane's address, for tokens that are for it. Never what a request says: a token for another house would be for
+/// whatever house its presenter names.
+pub(crate) fn base(config: &Config) -> String {
+    let listeners = &config.listeners;
+    let scheme = if listeners.tls.is_some() { "https" } else { "http" };
+    listeners.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", listeners.data))
 }
 
 const fn bounds(config: &Config) -> Bounds {
@@ -618,7 +653,8 @@ fn index(tasks: &Tasks, archive: Arc<Archive>, every: Duration) {
 
 pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
     let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
-    let tls = ServerTls::from_pem_files(certificates, key).map_err(part("inbound TLS"))?;
+    let clients = config.listeners.client_ca.as_deref();
+    let tls = ServerTls::with_clients(certificates, key, clients).map_err(part("inbound TLS"))?;
     Ok(Some(tls.config()))
 }
 
@@ -626,7 +662,7 @@ async fn listen(
     config: &Config,
     tasks: &Tasks,
     gate: Arc<Gate>,
-    control: Control,
+    (control, mounts): (Control, Vec<Arc<dyn Mount>>),
     operations: Operations,
 ) -> Result<(SocketAddr, SocketAddr, SocketAddr), NodeError> {
     let limits = ServerLimits {
@@ -644,7 +680,11 @@ async fn listen(
             async move { gateway.answer(request, peer).await }
         });
     let data = data.await.map_err(part("the data listener"))?;
-    let api = Api::new(control);
+    let published = config.issuer.as_deref().map(|issuer| bartizan_api::Published {
+        issuer: issuer.into(),
+        certificates: listeners.client_ca.is_some(),
+    });
+    let api = Api::new(control).published(published).with(mounts);
     let control =
         serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {
             let api = api.clone();

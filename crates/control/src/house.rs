@@ -45,6 +45,9 @@ pub trait House: Debug + Send + Sync {
         presented: &'a Presented,
     ) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>>;
 
+    /// The nonce for the next proof of possession, where one is asked for (RFC 9449, 9).
+    fn proof_nonce(&self) -> Option<String>;
+
     /// Makes a caller of somebody whom `bartizan-authority` has just verified: by an authenticator, a session, a client's own
     /// credential. Nothing else may call this.
     ///

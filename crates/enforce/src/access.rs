@@ -70,6 +70,10 @@ impl Access {
         (Self::Search(Sought::Action), "/access/v1/search/action"),
     ];
 
+    fn path(self) -> &'static str {
+        Self::ALL.iter().find(|(known, _)| *known == self).map_or("", |(_, path)| path)
+    }
+
     const fn action(self) -> Action {
         match self {
             Self::Evaluation | Self::Evaluations => Action::AccessEvaluate,
@@ -80,10 +84,7 @@ impl Access {
 
 /// The metadata of the decision point at `base` (AuthZEN 1.0, section 9), which has no slash at its end.
 fn metadata(base: &str) -> Bytes {
-    let path = |endpoint: Access| {
-        let found = Access::ALL.iter().find(|(known, _)| *known == endpoint);
-        format!("{base}{}", found.map_or("", |(_, path)| path))
-    };
+    let path = |endpoint: Access| format!("{base}{}", endpoint.path());
     authzen::body(&json!({
         "policy_decision_point": base,
         "access_evaluation_endpoint": path(Access::Evaluation),
@@ -104,7 +105,7 @@ impl Gate {
         let echoed = request.headers().get(REQUEST_ID).filter(|value| value.len() <= 256).cloned();
         let mut reply = match self.try_access(access, request, peer).await {
             Ok(reply) => reply,
-            Err(stop) => self.access_problem(&stop),
+            Err(stop) => self.access_problem(access, &stop),
         };
         if let Some(echoed) = echoed {
             reply.headers_mut().insert(REQUEST_ID, echoed);
@@ -139,7 +140,7 @@ impl Gate {
     {
         let (head, body) = request.into_parts();
         let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, &head.headers).await?;
+        let presented = self.presented(&world, &head).await?;
         let caller = self.identify(&world, &presented).await?;
         let bounds = self.parts.bounds;
         let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
@@ -288,12 +289,12 @@ impl Gate {
         after.ok_or_else(|| Problem::with_detail(ReasonCode::BodyMalformed, detail))
     }
 
-    fn access_problem(&self, stop: &Stop) -> Reply {
+    fn access_problem(&self, access: Access, stop: &Stop) -> Reply {
         let (status, body) = authzen::problem_body(&stop.problem);
         let mut answer = reply::json(status, body);
         let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
         reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
-        reply::challenge(answer.headers_mut(), &stop.problem);
+        self.challenge(answer.headers_mut(), &stop.problem, access.path(), Some(access.action()));
         answer
     }
 }

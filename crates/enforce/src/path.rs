@@ -23,11 +23,13 @@ use bartizan_upstream::{FetchPolicy, Outbound, Upstreams};
 use bartizan_vault::Vault;
 use bartizan_wire::ModelRequest;
 use bytes::Bytes;
+use http::request::Parts as Head;
 use http::{HeaderMap, Request};
 use http_body::Body;
 
 use crate::afterwards::Afterwards;
 use crate::assess::assess;
+use crate::doors::{self, Published};
 use crate::keep::{Shelf, circumstances};
 use crate::metrics::Metrics;
 use crate::receive::receive;
@@ -76,6 +78,8 @@ pub struct Parts {
     pub sealer: Arc<Sealer>,
     /// The data plane's address as others know it.
     pub public: PublicUrl,
+    /// The same as a protected resource: what tokens must be for.
+    pub published: Published,
     /// Where traces go, if anywhere.
     pub traces: Option<Arc<Traces>>,
     /// Bounds on what callers and upstreams may send.
@@ -163,7 +167,7 @@ impl Gate {
             Ok(reply) => reply,
             Err(stop) => {
                 trace.refused(&stop.problem);
-                self.answer_problem(dialect, &stop)
+                self.answer_problem(dialect, dialect.path(), Some(action_of(dialect)), &stop)
             }
         }
     }
@@ -181,7 +185,7 @@ impl Gate {
         trace.step("identify");
         let (head, body) = request.into_parts();
         let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, &head.headers).await?;
+        let presented = self.presented(&world, &head).await?;
         let caller = self.identify(&world, &presented).await?;
         trace.step("receive");
         let bounds = self.parts.bounds;
@@ -194,7 +198,7 @@ impl Gate {
         let situation = self.assess(&caller, peer, &head.headers).await?;
         let ask = self.model_ask(dialect, &request);
         let id = ask.id;
-        let watch = Watch::new(self.clone(), presented, &ask, situation.clone(), &world);
+        let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world);
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
         let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
         let obligations = permit.obligations().clone();
@@ -230,29 +234,29 @@ impl Gate {
     /// The models a caller may know of.
     pub async fn list_models(
         self: &Arc<Self>,
-        headers: &HeaderMap,
+        head: &Head,
         one: Option<&str>,
         peer: Option<IpAddr>,
     ) -> Reply {
-        let anthropic = headers.contains_key("anthropic-version");
+        let anthropic = head.headers.contains_key("anthropic-version");
         let dialect = if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
-        match self.try_list(headers, one, peer, anthropic).await {
+        match self.try_list(head, one, peer, anthropic).await {
             Ok(reply) => reply,
-            Err(stop) => self.answer_problem(dialect, &stop),
+            Err(stop) => self.answer_problem(dialect, head.uri.path(), Some(Action::ModelList), &stop),
         }
     }
 
     async fn try_list(
         &self,
-        headers: &HeaderMap,
+        head: &Head,
         one: Option<&str>,
         peer: Option<IpAddr>,
         anthropic: bool,
     ) -> Result<Reply, Stop> {
         let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, headers).await?;
+        let presented = self.presented(&world, head).await?;
         let caller = self.identify(&world, &presented).await?;
-        let situation = self.assess(&caller, peer, headers).await?;
+        let situation = self.assess(&caller, peer, &head.headers).await?;
         let tenant = world.tenants.get(caller.tenant());
         let ask = |name: &Name| {
             let facts = bartizan_model::AskFacts { dialect: "list".to_owned(), ..Default::default() };
@@ -332,25 +336,24 @@ impl Gate {
     }
 
     /// The answer to a path there is nothing at: only for those who are known, so that paths cannot be probed for.
-    pub async fn no_such_path(&self, headers: &HeaderMap, reason: ReasonCode) -> Reply {
-        let stop = match self.try_nothing(headers, reason).await {
+    pub async fn no_such_path(&self, head: &Head, reason: ReasonCode) -> Reply {
+        let stop = match self.try_nothing(head, reason).await {
             Ok(stop) | Err(stop) => stop,
         };
-        self.answer_problem(Dialect::OpenAiChat, &stop)
+        self.answer_problem(Dialect::OpenAiChat, head.uri.path(), None, &stop)
     }
 
-    async fn try_nothing(&self, headers: &HeaderMap, reason: ReasonCode) -> Result<Stop, Stop> {
+    async fn try_nothing(&self, head: &Head, reason: ReasonCode) -> Result<Stop, Stop> {
         let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, headers).await?;
+        let presented = self.presented(&world, head).await?;
         let caller = self.identify(&world, &presented).await?;
         Ok(self.refuse_early(&caller, None, Problem::new(reason)).await)
     }
 
     // --- identify ------------------------------------------------------------------------------------------------
 
-    pub(crate) async fn presented(&self, world: &World, headers: &HeaderMap) -> Result<Presented, Stop> {
-        let bytes = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect::<Vec<_>>();
-        match Presented::from_headers(bytes("authorization").into_iter(), bytes("x-api-key").into_iter()) {
+    pub(crate) async fn presented(&self, world: &World, head: &Head) -> Result<Presented, Stop> {
+        match doors::presented(&self.parts.published, head) {
             Ok(presented) => Ok(presented),
             Err(reason) => {
                 let tenant =
@@ -387,12 +390,9 @@ impl Gate {
         Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::IssuerKeysUnavailable))
     }
 
-    /// The same without fetching anything: for streams that are open already.
-    pub(crate) fn verify_known(&self, world: &World, presented: &Presented) -> Option<Caller> {
-        match self.parts.identifier.identify(&world.directory, presented, self.parts.clock.now()) {
-            Identified::Caller(caller) => Some(*caller),
-            Identified::NeedKeys(_) | Identified::Refused { .. } => None,
-        }
+    /// Somebody who was let in, by what holds now: for streams that are open already. Nothing is fetched for them.
+    pub(crate) fn verify_again(&self, world: &World, caller: &Caller) -> Option<Caller> {
+        self.parts.identifier.again(&world.directory, caller, self.parts.clock.now())
     }
 
     /// Fetches an issuer's keys, once for all who wait for them, and not again at once whatever came of it: anybody can name
@@ -638,12 +638,12 @@ impl Gate {
 
     // --- answer --------------------------------------------------------------------------------------------------
 
-    fn answer_problem(&self, dialect: Dialect, stop: &Stop) -> Reply {
+    fn answer_problem(&self, dialect: Dialect, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
         let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);
         let mut answer = reply::json(status, body);
         let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
         reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
-        reply::challenge(answer.headers_mut(), &stop.problem);
+        self.challenge(answer.headers_mut(), &stop.problem, path, action);
         answer
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bartizan_base::Digest;
-use bartizan_identify::Presented;
+use bartizan_identify::Caller;
 use bartizan_limits::Tracks;
 use bartizan_mask::Masker;
 use bartizan_model::action::ModelCall;
@@ -58,7 +58,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Watch {
     gate: Arc<Gate>,
-    presented: Presented,
+    caller: Caller,
     action: Action,
     resource: EntityRef,
     facts: AskFacts,
@@ -70,14 +70,14 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(
         gate: Arc<Gate>,
-        presented: Presented,
+        caller: &Caller,
         ask: &Ask<ModelCall>,
         situation: Situation,
         world: &World,
     ) -> Self {
         Self {
             gate,
-            presented,
+            caller: caller.clone(),
             action: ask.action,
             resource: ask.resource.clone(),
             facts: ask.facts.clone(),
@@ -90,7 +90,7 @@ impl Watch {
     /// Whether the stream must end now: the lease ran out, the credential died, or policy says no by now.
     fn must_end(&mut self) -> bool {
         let Ok(world) = self.gate.parts.keeper.current() else { return true };
-        let Some(caller) = self.gate.verify_known(&world, &self.presented) else { return true };
+        let Some(caller) = self.gate.verify_again(&world, &self.caller) else { return true };
         if world.state.revision == self.revision {
             return false;
         }

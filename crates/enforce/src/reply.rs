@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bartizan_model::{DecisionId, Offer, Problem, ReasonCode};
+use bartizan_model::DecisionId;
 use bartizan_record::Receipt;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -87,28 +87,4 @@ pub(crate) fn mark(headers: &mut HeaderMap, decision: DecisionId, receipt: Optio
         set("bartizan-receipt", receipt.to_string());
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-}
-
-/// Says how to authenticate, where that is what is missing (RFC 6750, RFC 9470).
-pub(crate) fn challenge(headers: &mut HeaderMap, problem: &Problem) {
-    if problem.reason.status() != 401 {
-        return;
-    }
-    let mut text = "Bearer realm=\"bartizan\"".to_owned();
-    if problem.reason != ReasonCode::CredentialMissing {
-        let error =
-            if problem.offers.is_empty() { "invalid_token" } else { "insufficient_user_authentication" };
-        text.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", problem.reason));
-    }
-    for offer in &problem.offers {
-        if let Offer::StepUp { level, max_age_s } = offer {
-            text.push_str(&format!(", acr_values=\"aal{level}\""));
-            if let Some(age) = max_age_s {
-                text.push_str(&format!(", max_age={age}"));
-            }
-        }
-    }
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(WWW_AUTHENTICATE, value);
-    }
 }

@@ -10,16 +10,17 @@ use bartizan_base::{Clock, Digest, Name, Timestamp};
 use bartizan_decide::{
     Bundle, BundleErrors, CompiledBundle, Entities, EntitiesError, Misfit, Mismatch, Shadow, Snapshot,
 };
-use bartizan_identify::{Caller, Directory, EpochEntry, KeyEntry};
+use bartizan_identify::{Caller, Directory};
 use bartizan_keys::{Stage, Statement};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
 use bartizan_model::{Document, EnforcementPointSpec, EntityRef, KeyId, NodeId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
-use bartizan_store::{BundleRow, Enforced, EpochKind, LEASE, Nodes, State, Store, StoreError};
+use bartizan_store::{BundleRow, Enforced, LEASE, Nodes, State, Store, StoreError};
 
 use crate::afterwards::chosen;
+use crate::known::directory;
 use crate::policies::{Alarm, InForce, Policies};
 
 /// Everything a request needs to know, at one revision.
@@ -87,6 +88,8 @@ pub struct Keeper {
     /// Something waits to be compiled.
     uncompiled: tokio::sync::Notify,
     policies: Arc<Policies>,
+    /// Our own authority, as its tokens name it.
+    issuer: Option<Arc<str>>,
     /// A sample of evaluations that are done again by every rule.
     shadow: Arc<Shadow>,
     /// When keys were last used, until it is written down: advisory, so a crash may lose the last of it.
@@ -111,6 +114,7 @@ impl Keeper {
         recorder: Recorder,
         clock: Arc<dyn Clock>,
         policies: Policies,
+        issuer: Option<Arc<str>>,
     ) -> Result<Self, StoreError> {
         let empty = World { state: Arc::default(), directory: Directory::empty(), tenants: BTreeMap::new() };
         let keeper = Self {
@@ -128,6 +132,7 @@ impl Keeper {
             compiling: tokio::sync::Mutex::default(),
             uncompiled: tokio::sync::Notify::new(),
             policies: Arc::new(policies),
+            issuer,
             shadow: Arc::default(),
             uses: Mutex::default(),
         };
@@ -345,8 +350,9 @@ impl Keeper {
     /// Makes a world of `state` and swaps it in, whole.
     async fn put_in_force(&self, state: Arc<State>) -> Result<(), StoreError> {
         let (previous, policies) = (self.world.load_full(), self.policies.clone());
-        let shadow = self.shadow.clone();
-        let built = tokio::task::spawn_blocking(move || build(state, &previous, &policies, &shadow)).await;
+        let (shadow, issuer) = (self.shadow.clone(), self.issuer.clone());
+        let built = tokio::task::spawn_blocking(move || build(state, issuer, &previous, &policies, &shadow));
+        let built = built.await;
         let (world, waits, alarms) = built.map_err(|e| StoreError::Unavailable(Box::new(e)))??;
         let revision = world.state.revision;
         self.world.store(Arc::new(world));
@@ -377,11 +383,12 @@ fn went_back(known: u64, latest: u64) -> StoreError {
 
 fn build(
     state: Arc<State>,
+    issuer: Option<Arc<str>>,
     previous: &World,
     policies: &Policies,
     shadow: &Arc<Shadow>,
 ) -> Result<(World, bool, Vec<Alarm>), StoreError> {
-    let directory = directory(&state);
+    let directory = directory(&state, issuer);
     let (mut tenants, mut alarms, mut waits) = (BTreeMap::new(), Vec::new(), false);
     let known = previous.tenants.keys();
     let names: std::collections::BTreeSet<&Tenant> = state
@@ -510,34 +517,4 @@ fn entities(
         return anew();
     }
     before.with_documents(&changed, &gone).map(Arc::new)
-}
-
-fn directory(state: &State) -> Directory {
-    let keys = state.keys.iter().map(|row| KeyEntry {
-        id: row.id,
-        tenant: row.tenant.clone(),
-        digest: row.digest,
-        principal: row.principal.clone(),
-        scopes: row.scopes.clone(),
-        created: row.created,
-        expires: row.expires,
-        revoked: row.revoked,
-    });
-    let epochs = state.epochs.iter().map(|row| EpochEntry {
-        tenant: row.tenant.clone(),
-        kind: match row.kind {
-            EpochKind::Principal => bartizan_identify::EpochKind::Principal,
-            EpochKind::Issuer => bartizan_identify::EpochKind::Issuer,
-            EpochKind::Tenant => bartizan_identify::EpochKind::Tenant,
-            EpochKind::Session => bartizan_identify::EpochKind::Session,
-            EpochKind::Grant => bartizan_identify::EpochKind::Grant,
-            EpochKind::Client => bartizan_identify::EpochKind::Client,
-            EpochKind::Device => bartizan_identify::EpochKind::Device,
-        },
-        name: row.name.clone(),
-        not_before: row.not_before,
-        revision: row.revision,
-    });
-    let documents = state.documents.iter().map(|(tenant, document, _)| (tenant.clone(), document.clone()));
-    Directory::build(state.revision, documents, keys, epochs)
 }

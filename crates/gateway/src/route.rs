@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bartizan_enforce::{Access, Gate, Reply};
+use bartizan_enforce::{Access, Gate, Reply, is_proven};
 use bartizan_model::ReasonCode;
 use bartizan_model::directory::Dialect;
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use http_body::Body;
 /// What the decision point can do (AuthZEN 1.0, section 9).
 const METADATA: &str = "/.well-known/authzen-configuration";
 
-/// The routes of the data plane. There is no path without authentication but the metadata of the decision API, which say
-/// nothing about anybody.
+/// The routes of the data plane. There is no path without authentication but metadata, of the decision API and of the doors as
+/// protected resources, which say nothing about anybody.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     gate: Arc<Gate>,
@@ -32,31 +32,50 @@ impl Gateway {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let proven = is_proven(request.headers());
+        let mut reply = self.route(request, peer).await;
+        if proven {
+            self.gate.next_nonce(reply.headers_mut());
+        }
+        reply
+    }
+
+    async fn route<B>(&self, request: Request<B>, peer: SocketAddr) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let peer = Some(peer.ip());
         let path = request.uri().path().to_owned();
         if let Some(dialect) = Dialect::ALL.iter().copied().find(|d| d.path() == path) {
             if request.method() != Method::POST {
-                return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
+                return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }
             return self.gate.call_model(dialect, request, peer).await;
         }
         if let Some((access, _)) = Access::ALL.iter().find(|(_, known)| *known == path) {
             if request.method() != Method::POST {
-                return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
+                return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }
             return self.gate.answer_access(*access, request, peer).await;
         }
         if path == METADATA && request.method() == Method::GET {
             return self.gate.access_metadata(request.headers());
         }
+        if let Some(metadata) = self.gate.resource_metadata(request.method(), &path) {
+            return metadata;
+        }
         let model = match path.strip_prefix("/v1/models") {
             Some("") => None,
             Some(rest) if rest.len() > 1 && rest.starts_with('/') => rest.get(1..),
-            _ => return self.gate.no_such_path(request.headers(), ReasonCode::NotFound).await,
+            _ => return self.nothing(request, ReasonCode::NotFound).await,
         };
         if request.method() != Method::GET {
-            return self.gate.no_such_path(request.headers(), ReasonCode::MethodNotAllowed).await;
+            return self.nothing(request, ReasonCode::MethodNotAllowed).await;
         }
-        self.gate.list_models(request.headers(), model, peer).await
+        self.gate.list_models(&request.into_parts().0, model, peer).await
+    }
+
+    async fn nothing<B>(&self, request: Request<B>, reason: ReasonCode) -> Reply {
+        self.gate.no_such_path(&request.into_parts().0, reason).await
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bartizan_identify::PeerCertificate;
 use bartizan_rt::Tasks;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -148,10 +149,6 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
     let stream = Box::pin(stream);
-    let service = service_fn(move |request| {
-        let answered = answer(request, peer);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -167,10 +164,41 @@ where
     match tls {
         Some(acceptor) => {
             let stream = tokio::time::timeout(limits.head_timeout, acceptor.accept(stream)).await??;
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.map(|certificate| PeerCertificate::of_connection(certificate));
+            let service = answering(answer, peer, certificate);
             drive(builder.serve_connection(TokioIo::new(stream), service), tasks).await
         }
-        None => drive(builder.serve_connection(TokioIo::new(stream), service), tasks).await,
+        None => {
+            let service = answering(answer, peer, None);
+            drive(builder.serve_connection(TokioIo::new(stream), service), tasks).await
+        }
     }
+}
+
+/// Each request of a connection, with the certificate that its client has proven in the handshake.
+fn answering<A, F, B>(
+    answer: A,
+    peer: SocketAddr,
+    certificate: Option<PeerCertificate>,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<B>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+>
+where
+    A: Fn(Request<Incoming>, SocketAddr) -> F,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+{
+    service_fn(move |mut request: Request<Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let answered = answer(request, peer);
+        async move { Ok::<_, Infallible>(answered.await) }
+    })
 }
 
 /// Runs a connection to its end; when shutdown is asked for, lets the running requests finish first.

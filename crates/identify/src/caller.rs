@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::Who;
 use bartizan_model::{
-    Action, Assurance, Binding, CredentialKind, KeyId, Member, Principal, PrincipalId, PrincipalKind, Risk,
-    Tenant,
+    Action, Assurance, Binding, CredentialKind, GrantId, KeyId, Member, Principal, PrincipalId,
+    PrincipalKind, Risk, SessionId, Tenant,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::ground::Ground;
 
 /// Who is asking: the subject responsible, the actors in between, and what they presented. Made only by this crate
 /// after verification, never deserialised from anything.
@@ -25,6 +27,10 @@ pub struct Caller {
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
     pub(crate) supposed: bool,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) grant: Option<GrantId>,
+    /// What it rests on, to be looked at again while a stream runs.
+    pub(crate) ground: Ground,
 }
 
 /// What a credential may be used for. Scopes only shrink what policy grants; they never add to it.
@@ -75,6 +81,9 @@ impl Caller {
             issued: Timestamp::default(),
             expires: Timestamp::MAX,
             supposed: false,
+            session: None,
+            grant: None,
+            ground: Ground::None,
         }
     }
 
@@ -141,6 +150,18 @@ impl Caller {
     #[must_use]
     pub const fn key(&self) -> Option<KeyId> {
         self.key
+    }
+
+    /// The session of ours that the credential comes from.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// The grant of ours that the credential was issued under.
+    #[must_use]
+    pub const fn grant(&self) -> Option<GrantId> {
+        self.grant
     }
 
     /// What the credential may be used for.

@@ -1,10 +1,17 @@
-//! Who can be identified: principals, keys, issuers and epochs at one revision. Immutable.
+//! Who can be identified: principals, keys, issuers, devices and epochs at one revision. Immutable.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, Timestamp};
+use bartizan_jose::{Jkt, Jwk, JwkError, Jwks};
 use bartizan_model::directory::{AgentSpec, IssuerSpec, Spec, Status};
-use bartizan_model::{Action, Document, KeyId, Principal, PrincipalKind, ReasonCode, Tenant};
+use bartizan_model::{
+    Action, Binding, Device, Document, KeyId, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
+    SessionId, Tenant,
+};
+
+use crate::epochs::{EpochEntry, EpochKind, Epochs, Mark};
 
 /// An API key as the directory knows it.
 #[derive(Clone, Debug)]
@@ -27,38 +34,24 @@ pub struct KeyEntry {
     pub revoked: Option<Timestamp>,
 }
 
-/// What an epoch is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EpochKind {
-    /// A principal: `user/alice`.
-    Principal,
-    /// An issuer.
-    Issuer,
-    /// The whole tenant.
-    Tenant,
-    /// A session.
-    Session,
-    /// A grant.
-    Grant,
-    /// A client program.
-    Client,
-    /// A device.
-    Device,
+/// A key that our own authority signs access tokens with, or has signed living ones with.
+#[derive(Clone, Debug)]
+pub struct OwnKey {
+    /// Whose house its tokens are for.
+    pub tenant: Tenant,
+    /// Its public half, with its id.
+    pub public: Jwk,
+    /// From when on nothing that it signed is taken.
+    pub until: Timestamp,
 }
 
-/// A "not before" mark.
-#[derive(Clone, Debug)]
-pub struct EpochEntry {
-    /// Whose house.
-    pub tenant: Tenant,
-    /// About what kind of thing.
-    pub kind: EpochKind,
-    /// Which.
-    pub name: Name,
-    /// The mark.
-    pub not_before: Timestamp,
-    /// The revision at which it was moved there: our own tokens are held against it.
-    pub revision: u64,
+/// Of whom or what a risk was assessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Assessed {
+    /// A session.
+    Session(SessionId),
+    /// A principal.
+    Principal(PrincipalId),
 }
 
 /// The directory at one revision.
@@ -66,18 +59,59 @@ pub struct EpochEntry {
 pub struct Directory {
     revision: u64,
     keys: HashMap<Digest, KeyEntry>,
-    principals: HashMap<(Tenant, PrincipalKind, Name), Entry>,
+    names: HashMap<(Tenant, PrincipalKind, Name), PrincipalId>,
+    principals: HashMap<PrincipalId, Entry>,
     /// By the exact `iss`.
-    issuers: HashMap<String, (Tenant, Name, IssuerSpec)>,
-    epochs: HashMap<(Tenant, EpochKind, Name), Timestamp>,
+    issuers: HashMap<String, Issuer>,
+    epochs: Epochs,
+    own: Option<Own>,
+    /// By the key or certificate that a request proves; none where two devices claim the same.
+    devices: HashMap<(Tenant, Binding), Option<Enrolled>>,
+    device_names: HashMap<(Tenant, Name), Status>,
+    risks: HashMap<(Tenant, Assessed), Risk>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    tenant: Tenant,
     principal: Principal,
-    status: Status,
     expires: Option<Timestamp>,
     owner: Option<Name>,
+    status: Status,
+    /// From when on it may not come in: of itself, and of its owner.
+    alive_until: Timestamp,
+}
+
+/// A foreign issuer.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    pub(crate) tenant: Tenant,
+    pub(crate) name: Name,
+    pub(crate) spec: IssuerSpec,
+    /// Changes with anything that is declared of it.
+    pub(crate) fingerprint: Digest,
+}
+
+/// Our own authority.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) issuer: Arc<str>,
+    pub(crate) jwks: Jwks,
+    keys: HashMap<Jkt, (Tenant, Timestamp)>,
+}
+
+impl Own {
+    /// Whose house a key signs for, unless nothing of it is taken any more.
+    pub(crate) fn tenant_of(&self, key: Jkt, now: Timestamp) -> Option<&Tenant> {
+        self.keys.get(&key).filter(|(_, until)| now < *until).map(|(tenant, _)| tenant)
+    }
+}
+
+#[derive(Debug)]
+struct Enrolled {
+    status: Status,
+    owner: Option<Name>,
+    device: Device,
 }
 
 impl Directory {
@@ -95,33 +129,113 @@ impl Directory {
         keys: impl Iterator<Item = KeyEntry>,
         epochs: impl Iterator<Item = EpochEntry>,
     ) -> Self {
-        let mut out = Self { revision, keys: keys.map(|k| (k.digest, k)).collect(), ..Self::default() };
-        for epoch in epochs {
-            let mark = out.epochs.entry((epoch.tenant, epoch.kind, epoch.name)).or_default();
-            *mark = epoch.not_before.max(*mark);
-        }
+        let mut out = Self {
+            revision,
+            keys: keys.map(|k| (k.digest, k)).collect(),
+            epochs: epochs.collect(),
+            ..Self::default()
+        };
         for (tenant, document) in documents {
             out.add(tenant, document);
+        }
+        let ends: Vec<_> = out.principals.iter().map(|(id, entry)| (*id, out.alive_until(entry))).collect();
+        for (id, end) in ends {
+            if let Some(entry) = out.principals.get_mut(&id) {
+                entry.alive_until = end;
+            }
         }
         out
     }
 
+    /// The same, with an authority of our own: who it is as its tokens say, and the keys that hold.
+    ///
+    /// # Errors
+    /// When two keys have one id, or there are more than a set may hold: with the directory as it was.
+    pub fn with_own(
+        mut self,
+        issuer: Arc<str>,
+        keys: impl IntoIterator<Item = OwnKey>,
+    ) -> Result<Self, (Box<Self>, JwkError)> {
+        let (mut all, mut known) = (Vec::new(), HashMap::new());
+        for key in keys {
+            known.insert(key.public.thumbprint(), (key.tenant, key.until));
+            all.push(key.public);
+        }
+        match Jwks::of(all) {
+            Ok(jwks) => {
+                self.own = Some(Own { issuer, jwks, keys: known });
+                Ok(self)
+            }
+            Err(error) => Err((Box::new(self), error)),
+        }
+    }
+
+    /// The same, with what was last found of sessions and principals that do not look harmless.
+    #[must_use]
+    pub fn with_risks(mut self, risks: impl IntoIterator<Item = (Tenant, Assessed, Risk)>) -> Self {
+        self.risks = risks.into_iter().map(|(tenant, whom, risk)| ((tenant, whom), risk)).collect();
+        self
+    }
+
     fn add(&mut self, tenant: Tenant, document: Document) {
-        if let Spec::Issuer(spec) = document.spec {
-            self.issuers.insert(spec.issuer.clone(), (tenant, document.name, spec));
-            return;
+        match &document.spec {
+            Spec::Issuer(spec) => {
+                let text = serde_json::to_vec(spec).unwrap_or_default();
+                let fingerprint = Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text]);
+                let issuer = Issuer { tenant, name: document.name, spec: spec.clone(), fingerprint };
+                self.issuers.insert(spec.issuer.clone(), issuer);
+                return;
+            }
+            Spec::Device(spec) => {
+                let device = Device {
+                    name: document.name.clone(),
+                    key_matches_binding: true,
+                    attested: spec.attested,
+                    managed: spec.managed,
+                    compliant: spec.compliant,
+                    seen: spec.seen_us.unwrap_or_default(),
+                };
+                self.device_names.insert((tenant.clone(), document.name.clone()), spec.status);
+                let proofs = [spec.key.map(Binding::Dpop), spec.certificate.map(Binding::Mtls)];
+                for proof in proofs.into_iter().flatten() {
+                    let enrolled =
+                        Enrolled { status: spec.status, owner: spec.owner.clone(), device: device.clone() };
+                    // A key of two devices tells of neither.
+                    self.devices
+                        .entry((tenant.clone(), proof))
+                        .and_modify(|known| *known = None)
+                        .or_insert(Some(enrolled));
+                }
+                return;
+            }
+            _ => {}
         }
         let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { return };
-        let principal = Principal { kind, name: document.name.clone(), id };
-        let entry = match document.spec {
-            Spec::User(spec) => Entry { principal, status: spec.status, expires: None, owner: None },
+        let (status, expires, owner) = match document.spec {
+            Spec::User(spec) => (spec.status, None, None),
             Spec::Agent(AgentSpec { status, owner, expires_us, .. })
             | Spec::Workload(AgentSpec { status, owner, expires_us, .. }) => {
-                Entry { principal, status, expires: expires_us, owner: Some(owner) }
+                (status, expires_us, Some(owner))
             }
             _ => return,
         };
-        self.principals.insert((tenant, kind, document.name), entry);
+        let principal = Principal { kind, name: document.name.clone(), id };
+        let alive_until = Timestamp::default();
+        let entry = Entry { tenant: tenant.clone(), principal, expires, owner, status, alive_until };
+        self.principals.insert(id, entry);
+        self.names.insert((tenant, kind, document.name), id);
+    }
+
+    /// In use, not past its end, and with an owner in use where it needs one: until when.
+    fn alive_until(&self, entry: &Entry) -> Timestamp {
+        if entry.status != Status::Active {
+            return Timestamp::default();
+        }
+        let own = entry.expires.unwrap_or(Timestamp::MAX);
+        let Some(owner) = &entry.owner else { return own };
+        let owner = self.named(&entry.tenant, PrincipalKind::User, owner);
+        let owned = owner.is_some_and(|owner| owner.status == Status::Active);
+        if owned { own } else { Timestamp::default() }
     }
 
     /// Which state it was built from.
@@ -134,11 +248,29 @@ impl Directory {
         self.keys.get(digest)
     }
 
-    pub(crate) fn issuer(&self, iss: &str) -> Option<&(Tenant, Name, IssuerSpec)> {
+    pub(crate) fn issuer(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(iss)
     }
 
-    /// A principal that may come in now: in use, not past its end, and with an owner in use where it needs one.
+    pub(crate) const fn own(&self) -> Option<&Own> {
+        self.own.as_ref()
+    }
+
+    pub(crate) const fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    fn named(&self, tenant: &Tenant, kind: PrincipalKind, name: &Name) -> Option<&Entry> {
+        let id = self.names.get(&(tenant.clone(), kind, name.clone()))?;
+        self.principals.get(id).filter(|entry| entry.tenant == *tenant)
+    }
+
+    /// Whether there is somebody of that kind and name, whatever they may.
+    pub(crate) fn is_known(&self, tenant: &Tenant, kind: PrincipalKind, name: &Name) -> bool {
+        self.named(tenant, kind, name).is_some()
+    }
+
+    /// A principal that may come in now, by name.
     pub(crate) fn active(
         &self,
         tenant: &Tenant,
@@ -146,34 +278,90 @@ impl Directory {
         name: &Name,
         now: Timestamp,
     ) -> Result<Principal, ReasonCode> {
-        let entry = self
-            .principals
-            .get(&(tenant.clone(), kind, name.clone()))
-            .ok_or(ReasonCode::CredentialUnknown)?;
-        let owned = match &entry.owner {
-            None => true,
-            Some(owner) => self.active(tenant, PrincipalKind::User, owner, now).is_ok(),
-        };
-        if entry.status != Status::Active || entry.expires.is_some_and(|end| end <= now) || !owned {
-            return Err(ReasonCode::PrincipalDisabled);
-        }
-        Ok(entry.principal.clone())
+        let entry = self.named(tenant, kind, name).ok_or(ReasonCode::CredentialUnknown)?;
+        if now < entry.alive_until { Ok(entry.principal.clone()) } else { Err(ReasonCode::PrincipalDisabled) }
+    }
+
+    /// The same by pseudonym, as our own tokens name them.
+    pub(crate) fn active_id(
+        &self,
+        tenant: &Tenant,
+        id: PrincipalId,
+        now: Timestamp,
+    ) -> Result<Principal, ReasonCode> {
+        let entry = self.principals.get(&id).filter(|entry| entry.tenant == *tenant);
+        let entry = entry.ok_or(ReasonCode::CredentialUnknown)?;
+        if now < entry.alive_until { Ok(entry.principal.clone()) } else { Err(ReasonCode::PrincipalDisabled) }
+    }
+
+    /// Whether somebody who was looked up before may still come in, as who they were.
+    pub(crate) fn is_alive(&self, tenant: &Tenant, principal: &Principal, now: Timestamp) -> bool {
+        self.principals.get(&principal.id).is_some_and(|entry| {
+            now < entry.alive_until && entry.principal == *principal && entry.tenant == *tenant
+        })
     }
 
     /// The latest mark that concerns a principal: its own, its tenant's.
     pub(crate) fn not_before(&self, tenant: &Tenant, principal: &Principal) -> Timestamp {
-        let kind = principal.kind.entity_type().to_lowercase();
-        let own = format!("{kind}/{}", principal.name)
-            .parse()
-            .ok()
-            .map_or_else(Timestamp::default, |name| self.epoch(tenant, EpochKind::Principal, &name));
-        own.max(self.epoch(tenant, EpochKind::Tenant, &tenant.0))
+        let own = principal_mark(principal)
+            .map_or_else(Mark::default, |name| self.epochs.mark(tenant, EpochKind::Principal, &name));
+        own.not_before.max(self.epochs.mark(tenant, EpochKind::Tenant, &tenant.0).not_before)
     }
 
-    pub(crate) fn epoch(&self, tenant: &Tenant, kind: EpochKind, name: &Name) -> Timestamp {
-        if self.epochs.is_empty() {
-            return Timestamp::default();
+    /// The device that a request was bound by, for one of those it is made by.
+    ///
+    /// # Errors
+    /// `DeviceDisabled`.
+    pub(crate) fn device(&self, tenant: &Tenant, proofs: &[Binding]) -> Result<Option<&Device>, ReasonCode> {
+        if self.devices.is_empty() {
+            return Ok(None);
         }
-        self.epochs.get(&(tenant.clone(), kind, name.clone())).copied().unwrap_or_default()
+        let mut found = None;
+        for proof in proofs {
+            match self.devices.get(&(tenant.clone(), *proof)) {
+                Some(Some(enrolled)) if enrolled.status != Status::Active => {
+                    return Err(ReasonCode::DeviceDisabled);
+                }
+                Some(Some(enrolled)) => found = found.or(Some(enrolled)),
+                Some(None) | None => {}
+            }
+        }
+        Ok(found.map(|enrolled| &enrolled.device))
     }
+
+    /// Whether there is a device of that name, and it is in use.
+    pub(crate) fn is_device_in_use(&self, tenant: &Tenant, name: &Name) -> bool {
+        self.device_names.get(&(tenant.clone(), name.clone())) == Some(&Status::Active)
+    }
+
+    /// Whether a device is `member`'s: nobody's in particular, their own, or that of the person who answers for them.
+    pub(crate) fn is_device_of(
+        &self,
+        tenant: &Tenant,
+        device: &Device,
+        proof: Binding,
+        member: &Principal,
+    ) -> bool {
+        let enrolled = self.devices.get(&(tenant.clone(), proof)).and_then(Option::as_ref);
+        let Some(enrolled) = enrolled.filter(|enrolled| enrolled.device.name == device.name) else {
+            return false;
+        };
+        let Some(owner) = &enrolled.owner else { return true };
+        match member.kind {
+            PrincipalKind::User => member.name == *owner,
+            _ => self.principals.get(&member.id).is_some_and(|entry| entry.owner.as_ref() == Some(owner)),
+        }
+    }
+
+    pub(crate) fn risk(&self, tenant: &Tenant, whom: Assessed) -> Option<&Risk> {
+        if self.risks.is_empty() {
+            return None;
+        }
+        self.risks.get(&(tenant.clone(), whom))
+    }
+}
+
+/// How epochs name a principal: `user/alice`.
+pub(crate) fn principal_mark(principal: &Principal) -> Option<Name> {
+    format!("{}/{}", principal.kind.entity_type().to_lowercase(), principal.name).parse().ok()
 }

@@ -1,32 +1,36 @@
 //! Verification: from what was presented to a caller.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_base::{Digest, Name, Timestamp};
-use bartizan_jose::{AccessClaims, JwkError, Jwks, Jws, JwsError, TimeRules, TokenError as ClaimsError};
-use bartizan_model::directory::{IssuerSpec, Status};
-use bartizan_model::{
-    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Member, Principal, PrincipalKind, ReasonCode,
-    Risk, Tenant,
+use bartizan_jose::{
+    AccessClaims, AccessRules, Audience, Confirmation, DpopError, DpopProof, DpopRules, Jws, JwsError,
+    NonceRule, Nonces, Presentation, Scheme, TimeRules, TokenError, verify,
 };
-use bartizan_secret::constant_time_eq;
-use serde_json::Value;
+use bartizan_model::directory::Status;
+use bartizan_model::{ReasonCode, Tenant};
 
-use crate::caller::{Caller, Scopes};
-use crate::directory::{Directory, EpochKind, KeyEntry};
-use crate::presented::Presented;
-use crate::recovery::{QuorumError, RecoverySignature, verify_quorum};
+use crate::api_key::api_key;
+use crate::cache::Cache;
+use crate::caller::Caller;
+use crate::directory::{Directory, Issuer, Own};
+use crate::epochs::SKEW;
+use crate::foreign::{self, IssuerKeys, LearnError, NoKeys};
+use crate::genuine::{Genuine, Source};
+use crate::ground::Ground;
+use crate::own::{self, Refusal};
+use crate::presented::{Presented, Shown};
+use crate::replays::Replays;
 
-/// Verified tokens kept.
-const CACHE_MAX: usize = 10_000;
-/// How long an issuer's keys are used without being fetched anew.
-const KEYS_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// Between two fetches for a key id that is not known.
-const FETCH_GAP: Duration = Duration::from_secs(30);
-/// How far an issuer's clock may be off when its tokens are held against an epoch.
-const SKEW: Duration = Duration::from_secs(60);
+/// Verified tokens kept, unless it is said otherwise.
+const CACHE_MAX: usize = 50_000;
+/// How old a proof may be, beside how far its maker's clock may be off.
+const PROOF_AGE_MAX: Duration = Duration::from_secs(300);
+/// The longest life of a token of ours that is believed.
+const OWN_LIFE_MAX: Duration = Duration::from_secs(3_600);
+/// The longest life of another issuer's token that is believed.
+const FOREIGN_LIFE_MAX: Duration = Duration::from_secs(48 * 3_600);
 
 /// The result of identification.
 #[derive(Debug)]
@@ -44,113 +48,107 @@ pub enum Identified {
     },
 }
 
-/// Why an issuer's keys were not taken. The last good ones stay until they are too old.
-#[derive(Debug, thiserror::Error)]
-#[error("the issuer's keys are not acceptable")]
-pub struct LearnError(#[from] JwkError);
-
 /// Verifies, and remembers what it verified.
-#[derive(Debug, Default)]
-pub struct Identifier {
-    tokens: Mutex<HashMap<Digest, Verified>>,
-    keys: Mutex<HashMap<Name, IssuerKeys>>,
-}
-
 #[derive(Debug)]
-struct IssuerKeys {
-    jwks: Jwks,
-    learned: Timestamp,
-    asked: Timestamp,
+pub struct Identifier {
+    tokens: Cache,
+    keys: IssuerKeys,
+    proofs: Replays,
+    nonces: Option<Nonces>,
 }
 
-/// A caller made from a token at one revision of the directory, which covers statuses and epochs: while the revision
-/// stands, only the time has to be checked again.
-#[derive(Clone, Debug)]
-struct Verified {
-    revision: u64,
-    caller: Caller,
-    claims_expire: Timestamp,
+impl Default for Identifier {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-type Refusal = (Box<Caller>, ReasonCode);
+enum Stop {
+    NeedKeys(Name),
+    Refused(Box<Caller>, ReasonCode),
+}
+
+impl From<Refusal> for Stop {
+    fn from((caller, reason): Refusal) -> Self {
+        Self::Refused(caller, reason)
+    }
+}
+
+fn nobody(reason: ReasonCode) -> Stop {
+    Stop::Refused(Box::new(Caller::anonymous(Tenant::default_tenant())), reason)
+}
 
 impl Identifier {
-    /// An identifier that has verified nothing yet.
+    /// An identifier that has verified nothing yet, and asks for no nonces.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_room_for(CACHE_MAX)
     }
 
-    /// Verifies what was presented against the present directory.
+    /// The same with room for about so many verified tokens.
+    #[must_use]
+    pub fn with_room_for(tokens: usize) -> Self {
+        Self {
+            tokens: Cache::new(tokens),
+            keys: IssuerKeys::default(),
+            proofs: Replays::new(PROOF_AGE_MAX.saturating_add(SKEW)),
+            nonces: None,
+        }
+    }
+
+    /// The same, asking for one of `nonces` in every proof (RFC 9449, 9): nodes do not tell each other which proofs they have
+    /// seen, and a nonce bounds for how long one could be shown to another.
+    #[must_use]
+    pub fn with_nonces(self, nonces: Nonces) -> Self {
+        Self { nonces: Some(nonces), ..self }
+    }
+
+    /// The nonce for the next proof, where one is asked for.
+    #[must_use]
+    pub fn nonce(&self, now: Timestamp) -> Option<String> {
+        self.nonces.as_ref().map(|nonces| nonces.current(now))
+    }
+
+    /// Verifies what was presented against the present directory. A proof is used up by it.
     #[must_use]
     pub fn identify(&self, directory: &Directory, presented: &Presented, now: Timestamp) -> Identified {
-        let nobody = || Box::new(Caller::anonymous(Tenant::default_tenant()));
         let result = match presented {
-            Presented::Nothing => Err((nobody(), ReasonCode::CredentialMissing)),
+            Presented::Nothing => Err(nobody(ReasonCode::CredentialMissing)),
             Presented::ApiKey(digest) => match directory.key(digest) {
-                Some(key) => api_key(directory, key, now),
-                None => Err((nobody(), ReasonCode::CredentialUnknown)),
+                Some(key) => api_key(directory, key, now).map_err(Stop::from),
+                None => Err(nobody(ReasonCode::CredentialUnknown)),
             },
-            Presented::Token(text) => match self.token(directory, text.expose(), now) {
-                Ok(caller) => Ok(caller),
-                Err(TokenError::NeedKeys(issuer)) => return Identified::NeedKeys(issuer),
-                Err(TokenError::Refused(caller, reason)) => Err((caller, reason)),
-            },
+            Presented::Token(shown) => self.token(directory, shown, now),
         };
         match result {
             Ok(caller) => Identified::Caller(Box::new(caller)),
-            Err((caller, reason)) => Identified::Refused { caller, reason },
+            Err(Stop::NeedKeys(issuer)) => Identified::NeedKeys(issuer),
+            Err(Stop::Refused(caller, reason)) => Identified::Refused { caller, reason },
         }
     }
 
-    /// Whoever holds the open claim of the first administrator.
-    ///
-    /// # Errors
-    /// When there is no open claim, it has run out, or another text was presented.
-    pub fn claimant(
-        tenant: Tenant,
-        presented: Digest,
-        open: Option<(Digest, Timestamp)>,
-        now: Timestamp,
-    ) -> Result<Caller, ReasonCode> {
-        let (digest, expires) = open.ok_or(ReasonCode::CredentialUnknown)?;
-        if !constant_time_eq(digest.as_bytes(), presented.as_bytes()) {
-            return Err(ReasonCode::CredentialUnknown);
+    /// Somebody who was let in, looked at again while what they were let in for still runs: none once they would not be let in
+    /// any more. What they proved then is not asked for again.
+    #[must_use]
+    pub fn again(&self, directory: &Directory, caller: &Caller, now: Timestamp) -> Option<Caller> {
+        match &caller.ground {
+            Ground::None => None,
+            Ground::Key(digest) => api_key(directory, directory.key(digest)?, now).ok(),
+            Ground::Token(genuine, bound) => {
+                let stands = self.stands(directory, genuine, now);
+                let mut found = stands.then(|| genuine.caller(directory, *bound).ok()).flatten()?;
+                found.ground = caller.ground.clone();
+                Some(found)
+            }
         }
-        if expires <= now {
-            return Err(ReasonCode::CredentialExpired);
-        }
-        Ok(Caller {
-            credential: CredentialKind::Claim,
-            scopes: Scopes::Only([Action::HouseClaim].into()),
-            ..Caller::anonymous(tenant)
-        })
-    }
-
-    /// Whoever holds enough of the recovery keys, proven by signatures over `message`.
-    ///
-    /// # Errors
-    /// [`QuorumError`] says what is missing or wrong.
-    pub fn recoverer(
-        tenant: Tenant,
-        message: &[u8],
-        signatures: &[RecoverySignature],
-        (needed, publics): (u32, &[String]),
-    ) -> Result<Caller, QuorumError> {
-        verify_quorum(message, signatures, publics, needed)?;
-        Ok(Caller {
-            credential: CredentialKind::Recovery,
-            scopes: Scopes::Only([Action::HouseRecover].into()),
-            ..Caller::anonymous(tenant)
-        })
     }
 
     /// The house itself, for what it does on a schedule without being asked: keeping the authority's signing keys fresh.
     #[must_use]
     pub fn house(tenant: Tenant) -> Caller {
         Caller {
-            credential: CredentialKind::House,
-            scopes: Scopes::Only([Action::IdentityChange].into()),
+            credential: bartizan_model::CredentialKind::House,
+            scopes: crate::Scopes::Only([bartizan_model::Action::IdentityChange].into()),
             ..Caller::anonymous(tenant)
         }
     }
@@ -160,238 +158,182 @@ impl Identifier {
     /// # Errors
     /// When they are not acceptable; the last good ones stay.
     pub fn learn_keys(&self, issuer: &Name, jwks: &[u8], now: Timestamp) -> Result<(), LearnError> {
-        let jwks = Jwks::parse(jwks)?;
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.insert(issuer.clone(), IssuerKeys { jwks, learned: now, asked: now });
-        Ok(())
+        self.keys.learn(issuer, jwks, now)
     }
 
-    fn token(&self, directory: &Directory, text: &str, now: Timestamp) -> Result<Caller, TokenError> {
-        // The digest of the whole token: a prefix would let one token stand for another.
-        let digest = Digest::of(text.as_bytes());
-        if let Some(found) = self.remembered(&digest, directory.revision(), now) {
-            return Ok(found);
-        }
-        let nobody =
-            |reason| TokenError::Refused(Box::new(Caller::anonymous(Tenant::default_tenant())), reason);
-        let jws = Jws::parse(text).map_err(|_| nobody(ReasonCode::CredentialMalformed))?;
-        if !matches!(jws.typ(), Some("at+jwt" | "application/at+jwt")) {
-            return Err(nobody(ReasonCode::TokenTypeRefused));
-        }
-        // Which issuer it claims, only to know whose keys to try.
-        let claimed = AccessClaims::parse(jws.unverified_payload())
-            .map_err(|_| nobody(ReasonCode::CredentialMalformed))?;
-        let Some((tenant, name, issuer)) =
-            directory.issuer(&claimed.iss).filter(|(_, _, i)| i.status == Status::Active)
-        else {
-            return Err(nobody(ReasonCode::TokenIssuerUnknown));
-        };
-        let anonymous = |reason| TokenError::Refused(Box::new(Caller::anonymous(tenant.clone())), reason);
-        self.check_signature(&jws, name, now).map_err(|error| match error {
-            KeyError::Need => TokenError::NeedKeys(name.clone()),
-            KeyError::Refused(reason) => anonymous(reason),
-        })?;
-        let claims = claimed;
-        if !claims.is_for(&issuer.audience) {
-            return Err(anonymous(ReasonCode::TokenAudienceMismatch));
-        }
-        if claims.cnf.is_some() {
-            // Bound to a key that this form of presenting does not prove (attack: downgrade to a bearer token).
-            return Err(anonymous(ReasonCode::TokenTypeRefused));
-        }
-        TimeRules { now, skew: SKEW, life_max: Duration::MAX }.check(&claims.times).map_err(|e| {
-            anonymous(if e == ClaimsError::Expired {
-                ReasonCode::CredentialExpired
-            } else {
-                ReasonCode::CredentialNotYetValid
-            })
-        })?;
-        let caller = from_claims(directory, tenant, name, issuer, &claims, now)
-            .map_err(|(c, r)| TokenError::Refused(c, r))?;
-        self.remember(digest, directory.revision(), &caller, claims.expires(), now);
+    fn token(&self, directory: &Directory, shown: &Shown, now: Timestamp) -> Result<Caller, Stop> {
+        let genuine = self.genuine(directory, shown, now)?;
+        let refused = |reason| Stop::Refused(Box::new(genuine.caller.clone()), reason);
+        let bound = self.bound(&genuine, shown, now).map_err(refused)?;
+        let mut caller = genuine.caller(directory, bound).map_err(refused)?;
+        caller.ground = Ground::Token(genuine, bound);
         Ok(caller)
     }
 
-    fn remembered(&self, digest: &Digest, revision: u64, now: Timestamp) -> Option<Caller> {
-        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = tokens.get(digest)?;
-        // A clock set back could make a token valid "again" only within its own life, so that is all that is checked.
-        let fresh = found.revision == revision && now < found.claims_expire && now >= found.caller.issued;
-        fresh.then(|| found.caller.clone())
-    }
-
-    fn remember(
-        &self,
-        digest: Digest,
-        revision: u64,
-        caller: &Caller,
-        claims_expire: Timestamp,
-        now: Timestamp,
-    ) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= CACHE_MAX {
-            tokens.retain(|_, v| v.revision == revision && now < v.claims_expire);
-            if tokens.len() >= CACHE_MAX {
-                tokens.clear();
-            }
-        }
-        tokens.insert(digest, Verified { revision, caller: caller.clone(), claims_expire });
-    }
-
-    fn check_signature(&self, jws: &Jws<'_>, issuer: &Name, now: Timestamp) -> Result<(), KeyError> {
-        let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(keys) = all.get_mut(issuer) else { return Err(KeyError::Need) };
-        if now.saturating_since(keys.learned) > KEYS_AGE_MAX {
-            return Err(ask_again(keys, now, ReasonCode::IssuerKeysUnavailable));
-        }
-        let jwks = keys.jwks.clone();
-        let result = {
-            drop(all);
-            jws.verify(&jwks).map(drop)
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(JwsError::UnknownKey) => {
-                let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-                let reason = ReasonCode::TokenSignatureInvalid;
-                Err(all.get_mut(issuer).map_or(KeyError::Need, |keys| ask_again(keys, now, reason)))
-            }
-            Err(JwsError::Algorithm) => Err(KeyError::Refused(ReasonCode::TokenAlgorithmRefused)),
-            Err(JwsError::Shape | JwsError::Header) => {
-                Err(KeyError::Refused(ReasonCode::CredentialMalformed))
-            }
-            Err(JwsError::Signature) => Err(KeyError::Refused(ReasonCode::TokenSignatureInvalid)),
-        }
-    }
-}
-
-enum TokenError {
-    NeedKeys(Name),
-    Refused(Box<Caller>, ReasonCode),
-}
-
-enum KeyError {
-    Need,
-    Refused(ReasonCode),
-}
-
-/// Fetches again, but not for every token that names a key nobody knows.
-fn ask_again(keys: &mut IssuerKeys, now: Timestamp, otherwise: ReasonCode) -> KeyError {
-    if now.saturating_since(keys.asked) < FETCH_GAP {
-        return KeyError::Refused(otherwise);
-    }
-    keys.asked = now;
-    KeyError::Need
-}
-
-fn api_key(directory: &Directory, key: &KeyEntry, now: Timestamp) -> Result<Caller, Refusal> {
-    let caller = Caller {
-        subject: Member {
-            principal: key.principal.clone(),
-            // A bearer key is one factor, and as old as the key.
-            assurance: Assurance {
-                level: AssuranceLevel::Aal1,
-                methods: vec![Name::literal("key")],
-                at: key.created,
-                via: None,
-            },
-            binding: Binding::None,
-            device: None,
-            risk: Risk::default(),
-        },
-        credential: CredentialKind::ApiKey,
-        key: Some(key.id),
-        scopes: key.scopes.clone().map_or(Scopes::All, Scopes::Only),
-        issued: key.created,
-        expires: key.expires,
-        ..Caller::anonymous(key.tenant.clone())
-    };
-    let refuse = |reason| Err((Box::new(caller.clone()), reason));
-    if key.revoked.is_some() {
-        return refuse(ReasonCode::CredentialRevoked);
-    }
-    if key.expires <= now {
-        return refuse(ReasonCode::CredentialExpired);
-    }
-    match directory.active(&key.tenant, key.principal.kind, &key.principal.name, now) {
-        // A principal of the same name declared anew is another one.
-        Ok(principal) if principal.id == key.principal.id => {}
-        Ok(_) | Err(ReasonCode::CredentialUnknown) => return refuse(ReasonCode::PrincipalDisabled),
-        Err(reason) => return refuse(reason),
-    }
-    if key.created < directory.not_before(&key.tenant, &key.principal) {
-        return refuse(ReasonCode::CredentialRevoked);
-    }
-    Ok(caller)
-}
-
-fn from_claims(
-    directory: &Directory,
-    tenant: &Tenant,
-    name: &Name,
-    issuer: &IssuerSpec,
-    claims: &AccessClaims,
-    now: Timestamp,
-) -> Result<Caller, Refusal> {
-    let nobody = |reason| (Box::new(Caller::anonymous(tenant.clone())), reason);
-    let subject = match issuer.subject_claim.as_str() {
-        "sub" => Some(claims.sub.as_str()),
-        other => claims.others.get(other).and_then(Value::as_str),
-    };
-    let subject: Name =
-        subject.and_then(|s| s.parse().ok()).ok_or_else(|| nobody(ReasonCode::CredentialUnknown))?;
-    let principal = directory.active(tenant, issuer.subject_kind, &subject, now).map_err(nobody)?;
-    let mut actors = Vec::new();
-    for actor in claims.actors() {
-        let actor: Name = actor.parse().map_err(|_| nobody(ReasonCode::CredentialUnknown))?;
-        let found = directory
-            .active(tenant, PrincipalKind::Agent, &actor, now)
-            .or_else(|reason| {
-                if reason == ReasonCode::CredentialUnknown {
-                    directory.active(tenant, PrincipalKind::Workload, &actor, now)
+    /// The token, verified now or remembered and still standing; in either case for this door.
+    fn genuine(&self, directory: &Directory, shown: &Shown, now: Timestamp) -> Result<Arc<Genuine>, Stop> {
+        // The digest of the whole token: a prefix would let one token stand for another.
+        let digest = Digest::of(shown.text.expose().as_bytes());
+        if let Some(known) = self.tokens.get(&digest) {
+            if self.stands(directory, &known, now) {
+                return if for_this_door(&known, shown) {
+                    Ok(known)
                 } else {
-                    Err(reason)
-                }
-            })
-            .map_err(nobody)?;
-        // An actor presents no login of its own here; the person's is not credited to it.
-        actors.push(member(found, Assurance::default()));
+                    let tenant = known.caller.tenant.clone();
+                    let caller = Box::new(Caller::anonymous(tenant));
+                    Err(Stop::Refused(caller, ReasonCode::TokenAudienceMismatch))
+                };
+            }
+            self.tokens.forget(&digest);
+        }
+        let genuine = self.verified(directory, shown, now)?;
+        if !genuine.is_known_state(directory) {
+            // Issued on a state that this node has not seen yet, or on one that was set back: not known is not alive.
+            return Err(Stop::Refused(Box::new(genuine.caller), ReasonCode::SnapshotStale));
+        }
+        if !genuine.is_not_outlived(directory) {
+            return Err(Stop::Refused(Box::new(genuine.caller), ReasonCode::CredentialRevoked));
+        }
+        let genuine = Arc::new(genuine);
+        self.tokens.put(genuine.clone(), now);
+        Ok(genuine)
     }
-    let assurance = Assurance {
-        level: issuer.assurance(claims.acr.as_deref()),
-        methods: claims.amr.iter().filter_map(|m| m.parse().ok()).collect(),
-        at: claims.authenticated(),
-        via: Some(name.clone()),
-    };
-    let caller = Caller {
-        subject: member(principal, assurance),
-        actors,
-        client: claims.client_id.as_deref().and_then(|c| c.parse().ok()),
-        credential: CredentialKind::AccessToken,
-        issuer: Some(name.clone()),
-        scopes: scopes(claims.scope.as_deref()),
-        issued: claims.issued(),
-        expires: claims.expires(),
-        ..Caller::anonymous(tenant.clone())
-    };
-    // Foreign clocks differ, so what was issued about the time of the mark counts as dead.
-    let issued = claims.issued();
-    let mark = caller.members().map(|m| directory.not_before(tenant, &m.principal)).max().unwrap_or_default();
-    let mark = mark.max(directory.epoch(tenant, EpochKind::Issuer, name));
-    if mark > Timestamp::default() && issued <= mark.saturating_add(SKEW) {
-        return Err((Box::new(caller), ReasonCode::CredentialRevoked));
+
+    /// Whether a remembered token still holds.
+    fn stands(&self, directory: &Directory, genuine: &Genuine, now: Timestamp) -> bool {
+        let keys_hold = match &genuine.source {
+            Source::Own => true,
+            Source::Foreign { issuer, .. } => self.keys.hold(issuer, genuine.signer, now),
+        };
+        keys_hold && genuine.stands(directory, &times(genuine.source == Source::Own, now))
     }
-    Ok(caller)
+
+    /// Verifies a token afresh.
+    fn verified(&self, directory: &Directory, shown: &Shown, now: Timestamp) -> Result<Genuine, Stop> {
+        let jws = Jws::parse(shown.text.expose()).map_err(|_| nobody(ReasonCode::CredentialMalformed))?;
+        if !jws.is_typ("at+jwt") {
+            return Err(nobody(ReasonCode::TokenTypeRefused));
+        }
+        // Whom it claims to be from and for, only to know whose keys to try.
+        let claimed = AccessClaims::parse(jws.unverified_payload()).map_err(|e| nobody(reason(e)))?;
+        if let Some(own) = directory.own().filter(|own| *own.issuer == *claimed.iss) {
+            return own_token(directory, own, &jws, &claimed, shown, now);
+        }
+        let issuer = directory.issuer(&claimed.iss).filter(|i| i.spec.status == Status::Active);
+        let issuer = issuer.ok_or_else(|| nobody(ReasonCode::TokenIssuerUnknown))?;
+        self.foreign_token(directory, issuer, &jws, now)
+    }
+
+    fn foreign_token(
+        &self,
+        directory: &Directory,
+        issuer: &Issuer,
+        jws: &Jws<'_>,
+        now: Timestamp,
+    ) -> Result<Genuine, Stop> {
+        let Issuer { tenant, name, spec, .. } = issuer;
+        let refused = |reason| Stop::Refused(Box::new(Caller::anonymous(tenant.clone())), reason);
+        let no_keys = |why| match why {
+            NoKeys::Fetch => Stop::NeedKeys(name.clone()),
+            NoKeys::Refused(reason) => refused(reason),
+        };
+        let keys = self.keys.of(name, now).map_err(no_keys)?;
+        let time = times(false, now);
+        let rules = AccessRules { issuer: &spec.issuer, audience: &spec.audience, time, complete: false };
+        let token = verify::<AccessClaims>(jws, &keys, &rules).map_err(|error| match error {
+            TokenError::Jws(JwsError::UnknownKey) => {
+                no_keys(self.keys.ask_again(name, now, ReasonCode::TokenSignatureInvalid))
+            }
+            error => refused(reason(error)),
+        })?;
+        Ok(foreign::genuine(directory, issuer, token, now)?)
+    }
+
+    /// What the request proves of the token's holder. Nothing else is asked of a bearer token.
+    fn bound(
+        &self,
+        genuine: &Genuine,
+        shown: &Shown,
+        now: Timestamp,
+    ) -> Result<bartizan_jose::Bound, ReasonCode> {
+        let mismatch = |_| ReasonCode::BindingMismatch;
+        let certificate = shown.place.certificate;
+        let Some(proof) = &shown.proof else {
+            let how = Presentation { scheme: Scheme::Bearer, certificate };
+            return Confirmation::check(genuine.bound_to, genuine.token, &how).map_err(mismatch);
+        };
+        if genuine.bound_to.and_then(Confirmation::key).is_none() {
+            return Err(ReasonCode::BindingMismatch);
+        }
+        let rules = DpopRules {
+            method: &shown.place.method,
+            uri: &shown.place.uri,
+            now,
+            age_max: PROOF_AGE_MAX,
+            skew: SKEW,
+            access_token: Some(shown.text.expose()),
+            nonce: self.nonces.as_ref().map_or(NonceRule::Off, NonceRule::Required),
+        };
+        let proven = DpopProof::verify(proof.expose(), &rules).map_err(|error| match error {
+            DpopError::UseNonce => ReasonCode::ProofNonceNeeded,
+            _ => ReasonCode::ProofRefused,
+        })?;
+        let how = Presentation { scheme: Scheme::Dpop(&proven), certificate };
+        let bound = Confirmation::check(genuine.bound_to, genuine.token, &how).map_err(mismatch)?;
+        // Last: only who holds the token's key can fill the memory of proofs.
+        self.proofs.take(proven.replay(), now)?;
+        Ok(bound)
+    }
 }
 
-fn member(principal: Principal, assurance: Assurance) -> Member {
-    Member { principal, assurance, binding: Binding::None, device: None, risk: Risk::default() }
+fn times(own: bool, now: Timestamp) -> TimeRules {
+    TimeRules { now, skew: SKEW, life_max: if own { OWN_LIFE_MAX } else { FOREIGN_LIFE_MAX } }
 }
 
-/// Words that are no actions of ours mean nothing here.
-fn scopes(scope: Option<&str>) -> Scopes {
-    scope.map_or(Scopes::All, |words| {
-        let actions: BTreeSet<Action> = words.split(' ').filter_map(|w| w.parse().ok()).collect();
-        Scopes::Only(actions)
-    })
+/// A token of ours must be for what this door answers for; others' are for the audience that was agreed with their issuer.
+fn for_this_door(genuine: &Genuine, shown: &Shown) -> bool {
+    genuine.source != Source::Own || shown.place.resources.contains(&genuine.audience)
+}
+
+fn own_token(
+    directory: &Directory,
+    own: &Own,
+    jws: &Jws<'_>,
+    claimed: &AccessClaims,
+    shown: &Shown,
+    now: Timestamp,
+) -> Result<Genuine, Stop> {
+    let audience = match &claimed.aud {
+        Audience::One(one) if shown.place.resources.contains(one) => one,
+        _ => return Err(nobody(ReasonCode::TokenAudienceMismatch)),
+    };
+    let rules = AccessRules { issuer: &own.issuer, audience, time: times(true, now), complete: true };
+    let token = verify::<AccessClaims>(jws, &own.jwks, &rules).map_err(|e| nobody(reason(e)))?;
+    // Whose house it is for is said by the key that signed it.
+    let tenant =
+        own.tenant_of(token.signer(), now).ok_or_else(|| nobody(ReasonCode::TokenSignatureInvalid))?;
+    Ok(own::genuine(directory, tenant, token, audience, now)?)
+}
+
+/// What the house calls it.
+const fn reason(error: TokenError) -> ReasonCode {
+    match error {
+        TokenError::Jws(JwsError::Algorithm) => ReasonCode::TokenAlgorithmRefused,
+        TokenError::Jws(JwsError::Signature | JwsError::UnknownKey) => ReasonCode::TokenSignatureInvalid,
+        TokenError::Type => ReasonCode::TokenTypeRefused,
+        TokenError::ChainTooLong => ReasonCode::ChainRefused,
+        TokenError::Issuer => ReasonCode::TokenIssuerUnknown,
+        TokenError::Audience => ReasonCode::TokenAudienceMismatch,
+        TokenError::Expired => ReasonCode::CredentialExpired,
+        TokenError::NotYetValid => ReasonCode::CredentialNotYetValid,
+        TokenError::Jws(JwsError::Shape | JwsError::Header)
+        | TokenError::Malformed
+        | TokenError::Claim(_)
+        | TokenError::Forbidden(_)
+        | TokenError::Client
+        | TokenError::TooLongLived
+        | TokenError::Nonce
+        | TokenError::Hash
+        | TokenError::Stale => ReasonCode::CredentialMalformed,
+    }
 }

@@ -206,7 +206,7 @@ fn tokens_that_are_forged_expired_for_others_or_of_other_kinds_are_refused() {
     assert_eq!(refused(|c| c["sub"] = json!("mallory")), ReasonCode::CredentialUnknown);
     assert_eq!(
         refused(|c| c["cnf"] = json!({"jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"})),
-        ReasonCode::TokenTypeRefused
+        ReasonCode::BindingMismatch
     );
     assert_eq!(refused(|c| c["act"] = json!({"sub": "nobody"})), ReasonCode::CredentialUnknown);
     let claims = json!({"iss": "https://id.example", "sub": "alice", "aud": "https://ai.example", "iat": 999_990, "exp": 1_000_300});

@@ -83,6 +83,13 @@ impl Sealer {
         Secret::new(*out)
     }
 
+    /// A sealer with a key of its own for one purpose: what it seals does not open under this one, nor the reverse. For things
+    /// that are sealed so often that they must not use up the key-encryption key's nonces.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> Self {
+        Self::new(self.derive(&format!("sealer for {purpose}")))
+    }
+
     /// Seals `secret` for the place `name` of `tenant`.
     ///
     /// # Errors
@@ -268,6 +275,18 @@ mod tests {
         let border = HEAD_LEN + NONCE_LEN + WRAPPED_LEN;
         let mixed = [&one[..border], &two[border..]].concat();
         assert_eq!(open(&mixed, "default", "openai").unwrap_err(), SealError::Broken);
+    }
+
+    #[test]
+    fn derived_sealers_open_only_what_is_of_their_purpose() {
+        let (text, random) = (Secret::new("x".to_owned()), SeededRandom::new(2));
+        let (tenant, name) = (tenant("default"), Name::literal("n"));
+        let one = sealer(1).derived("one");
+        let sealed = one.seal(&text, &tenant, &name, &random).unwrap();
+        assert_eq!(sealer(1).derived("one").open(&sealed, &tenant, &name).unwrap().expose(), "x");
+        for other in [sealer(1), sealer(1).derived("two"), sealer(2).derived("one"), one.derived("one")] {
+            assert_eq!(other.open(&sealed, &tenant, &name).unwrap_err(), SealError::OtherKey);
+        }
     }
 
     #[test]

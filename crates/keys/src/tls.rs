@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig};
 
 /// A listener's side of TLS: version 1.3 only (RFC 8446), HTTP/2 and HTTP/1.1 by ALPN (RFC 7301).
 #[derive(Clone, Debug)]
@@ -30,6 +31,9 @@ pub enum TlsError {
     /// The certificate is not valid, or the key is not the certificate's.
     #[error("the certificate cannot be used with the key")]
     Unusable(#[source] rustls::Error),
+    /// The certificates of `clients` are none of authorities.
+    #[error("the authorities of client certificates cannot be used")]
+    Authorities(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl ServerTls {
@@ -38,6 +42,15 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] names the file, or says that key and certificate do not belong together.
     pub fn from_pem_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
+        Self::with_clients(certificates, key, None)
+    }
+
+    /// The same. Where `clients` names a PEM file of authorities, clients may show a certificate (mutual TLS, RFC 8705): one that
+    /// is not of these authorities or not of now ends the handshake, none is nobody's.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file, or says what does not belong together.
+    pub fn with_clients(certificates: &Path, key: &Path, clients: Option<&Path>) -> Result<Self, TlsError> {
         let unreadable = |path: &Path, wanted| {
             let path = path.to_owned();
             move |source| TlsError::File { path, wanted, source }
@@ -49,10 +62,28 @@ impl ServerTls {
             })
             .map_err(unreadable(certificates, "a certificate chain in PEM"))?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key, "a private key in PEM"))?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let provider = Arc::new(default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(TlsError::Unusable)?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for root in CertificateDer::pem_file_iter(path)
+                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                    .map_err(unreadable(path, "certificates of authorities in PEM"))?
+                {
+                    roots.add(root).map_err(TlsError::Unusable)?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| TlsError::Authorities(Box::new(error)))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
     }

@@ -174,6 +174,80 @@ actions! {
 }
 
 impl Action {
+    /// The group that it is in, as policies and scopes name it; none for what every grant must name itself.
+    #[must_use]
+    pub const fn group(self) -> Option<&'static str> {
+        Some(match self {
+            Self::ModelInvoke | Self::ModelEmbed => "model:use",
+            Self::ModelTrain | Self::ModelEvaluate => "model:develop",
+            Self::ModelDeploy | Self::ModelMonitor => "model:operate",
+            Self::ToolCall => "tool:use",
+            Self::CollectionRetrieve
+            | Self::DocumentRead
+            | Self::DatabaseQuery
+            | Self::TableRead
+            | Self::ColumnRead => "data:read",
+            Self::DocumentWrite | Self::TableWrite => "data:write",
+            Self::SessionAuthenticate
+            | Self::SessionList
+            | Self::SessionEnd
+            | Self::AuthenticatorChange
+            | Self::TokenIssue
+            | Self::TokenIntrospect
+            | Self::TokenRevoke
+            | Self::GrantGive
+            | Self::GrantList
+            | Self::GrantWithdraw
+            | Self::DeviceEnrol
+            | Self::ConnectionChange
+            | Self::CertificateIssue => "self:use",
+            Self::ResourceApply
+            | Self::KeyCreate
+            | Self::KeyRotate
+            | Self::KeyRevoke
+            | Self::EpochAdvance
+            | Self::DeliveryRetry
+            | Self::UpstreamTest
+            | Self::PolicyApply
+            | Self::HouseClaim
+            | Self::HouseRecover
+            | Self::SubjectErase
+            | Self::SubjectHold
+            | Self::LedgerRemove
+            | Self::ClientRegister
+            | Self::IdentityChange
+            | Self::ApprovalDecide
+            | Self::ReviewDecide
+            | Self::IncidentHandle
+            | Self::ConfigurationChange => "house:change",
+            Self::ResourceRead
+            | Self::KeyList
+            | Self::PolicyRead
+            | Self::PolicyTest
+            | Self::DecisionRead
+            | Self::LedgerRead
+            | Self::LedgerExport
+            | Self::IdentityRead => "house:read",
+            Self::ModelList
+            | Self::ModelExport
+            | Self::ToolList
+            | Self::ApiCall
+            | Self::CodeRun
+            | Self::AgentDelegate
+            | Self::DeploymentPromote
+            | Self::ArtifactAdmit
+            | Self::SignalSend
+            | Self::AccessEvaluate
+            | Self::AccessSearch
+            | Self::ContentRead => return None,
+        })
+    }
+
+    /// The actions that a word of a scope covers: itself, or those of a group. None for words that are none of ours.
+    pub fn in_scope(word: &str) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |action| action.name() == word || action.group() == Some(word))
+    }
+
     /// Whether it takes something out of the house that stays out: counted as an export.
     #[must_use]
     pub const fn is_export(self) -> bool {

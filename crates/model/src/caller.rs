@@ -145,7 +145,7 @@ pub struct Assurance {
 }
 
 /// What proves that the presenter of this request holds the credential's key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Binding {
     /// Nothing: a bearer credential.

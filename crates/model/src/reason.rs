@@ -59,7 +59,7 @@ reasons! {
     /// The credential is not well-formed.
     CredentialMalformed "credential_malformed" 401 "Check that the whole credential was copied.",
     /// More than one credential was presented, and they are not the same.
-    CredentialAmbiguous "credential_ambiguous" 401 "Send one credential only.",
+    CredentialAmbiguous "credential_ambiguous" 400 "Send one credential only.",
     /// Nobody knows this credential.
     CredentialUnknown "credential_unknown" 401 "Create a new key, or ask its owner.",
     /// The credential is past its end.
@@ -84,6 +84,39 @@ reasons! {
     IssuerKeysUnavailable "issuer_keys_unavailable" 503 "Try again shortly; operators: check the issuer's `jwks_url`.",
     /// The credential's scopes do not cover this.
     ScopeInsufficient "scope_insufficient" 403 "Use a credential with the scope named in the answer.",
+
+    /// The login did not succeed. It is never said which part was wrong.
+    LoginFailed "login_failed" 401 "Check what you typed and try again, or sign in another way.",
+    /// Too many attempts have failed; more are not looked at for a while.
+    LoginThrottled "login_throttled" 429 "Wait a while, use a passkey, or sign in with a browser that you have used before.",
+    /// The page was open for too long, or was answered already.
+    LoginStale "login_stale" 409 "Start again.",
+    /// The request did not come from one of our own pages.
+    RequestForged "request_forged" 403 "Open the page anew and try again; a browser that hides `Origin` cannot be used.",
+    /// There is no login, or it has ended.
+    SessionMissing "session_missing" 401 "Sign in.",
+    /// For this a login is too long ago, or not strong enough.
+    LoginTooOld "login_too_old" 401 "Prove once more that it is you; then go on.",
+    /// The authenticator, or what it sent, is not acceptable.
+    AuthenticatorRefused "authenticator_refused" 422 "Use another one; see the message.",
+    /// The password is too short, too common or too easy to guess.
+    PasswordRefused "password_refused" 422 "Choose a longer one that nobody would guess; a few random words are good.",
+    /// The recovery was begun, but its waiting time is not over.
+    RecoveryWaits "recovery_waits" 403 "Come back when it is over; sign in meanwhile if you can, to stop what you did not begin.",
+    /// The invitation is not, or no longer, good.
+    InvitationInvalid "invitation_invalid" 401 "Ask an administrator for a new one.",
+    /// The other provider's answer cannot be accepted.
+    ProviderRefused "provider_refused" 401 "Start again; if it stays so, ask an administrator.",
+    /// The proof that came with the token is missing, stands twice, was used before, or does not hold for this request (DPoP, RFC 9449).
+    ProofRefused "proof_refused" 401 "Sign a new proof for this very request: its method, its address, now, with the token's own key.",
+    /// The proof needs a nonce of ours.
+    ProofNonceNeeded "proof_nonce_needed" 401 "Sign a new proof with the nonce of the `DPoP-Nonce` header.",
+    /// The token is bound otherwise than it was presented: to a key or certificate that was not shown, or to none.
+    BindingMismatch "binding_mismatch" 401 "Present the token with the key or certificate it was issued for, under the scheme it was issued with.",
+    /// The chain of those who act for others is not acceptable.
+    ChainRefused "chain_refused" 401 "Get a token in which nobody acts twice, and only agents and workloads act for others.",
+    /// The device behind the request is disabled.
+    DeviceDisabled "device_disabled" 401 "Use another device, or ask an administrator.",
 
     // What policy says.
     /// No rule permits it.

@@ -83,6 +83,12 @@ row_kinds! {
     Stream "stream" false,
     /// An event that waits to be sent.
     Event "event" false,
+    /// A one-time link by which somebody enrols their first authenticator, by the digest of its text.
+    Invitation "invitation" false,
+    /// From where somebody logs in as a rule.
+    Habit "habit" false,
+    /// Who somebody is at another provider, by the digest of issuer and subject.
+    Link "link" false,
 }
 
 /// A row.

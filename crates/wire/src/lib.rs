@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod authzen;
+mod challenge;
 mod error;
 mod extras;
 mod list;
@@ -14,6 +15,7 @@ mod splice;
 mod stream;
 
 pub use answer::{Usage, answer_texts, usage_of};
+pub use challenge::{Challenge, ProtectedResource, RESOURCE_METADATA};
 pub use error::{error_body, error_event};
 pub use list::{model_body, models_body};
 pub use request::{Edits, ModelRequest, parse_request};

@@ -63,7 +63,7 @@ impl Registry {
     /// The clients of an authority; what they publish is fetched by `fetch`.
     #[must_use]
     pub fn new(authority: Authority, fetch: Arc<dyn Fetch>) -> Self {
-        let nonces = Nonces::new(authority.control.sealer.derive("oauth dpop nonces"), NONCE_PERIOD);
+        let nonces = Nonces::new(authority.control.sealer.derive("nonces of proofs"), NONCE_PERIOD);
         Self { authority, fetches: Fetches::new(fetch), seen: Seen::default(), nonces }
     }
 

@@ -30,7 +30,7 @@ pub async fn refresh(
         Err(error) => return Err(authority.refused(error).await),
     };
     let id = token.family.to_string();
-    authority.issue_for(&id, async || next(authority, client, form, &token).await).await
+    authority.issue_for(&id, || Box::pin(next(authority, client, form, &token))).await
 }
 
 async fn next(

@@ -19,6 +19,7 @@ use bartizan_model::{
 };
 use bartizan_secret::Secret;
 use bartizan_store::Change;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -268,10 +269,10 @@ impl Authority {
     ///
     /// # Errors
     /// What `work` or [`Authority::issue`] say. A refusal is recorded before it is told.
-    pub async fn issue_for(
+    pub async fn issue_for<'a>(
         &self,
         what: &str,
-        work: impl AsyncFn() -> Result<Issue, OauthError>,
+        work: impl Fn() -> BoxFuture<'a, Result<Issue, OauthError>> + Send + Sync,
     ) -> Result<TokenAnswer, OauthError> {
         let _alone = self.issuing.stripes.lock(what).await;
         let mut result = Err(OauthError::from(ReasonCode::Busy));
@@ -288,7 +289,7 @@ impl Authority {
     }
 
     /// Records that nobody could be proven by what was sent, unless it is recorded already.
-    pub(crate) async fn refused(&self, error: OauthError) -> OauthError {
+    pub async fn refused(&self, error: OauthError) -> OauthError {
         let waits = matches!(error.code, OauthCode::AuthorizationPending | OauthCode::SlowDown);
         if waits || error.decision.is_some() || error.reason == ReasonCode::Conflict {
             return error;

@@ -5,10 +5,12 @@
 mod load;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bartizan_authority::oauth::{self, MetadataClients};
 use bartizan_keys::AuthorPublic;
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
@@ -23,6 +25,10 @@ pub struct Config {
     pub role: Role,
     /// Where the listeners bind.
     pub listeners: Listeners,
+    /// Our own authority, as its tokens name it; none without.
+    pub issuer: Option<String>,
+    /// What it was agreed to do.
+    pub authority: oauth::Settings,
     /// Where state, keys and the ledger are.
     pub folder: PathBuf,
     /// Where deliveries to files write.
@@ -71,6 +77,8 @@ pub struct Listeners {
     pub public_url: Option<String>,
     /// Certificate chain and key for the data plane and the control API; plain HTTP without.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The authorities of client certificates; none are asked for without.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Bounds on what callers may send.
@@ -200,15 +208,62 @@ fn retention(raw: &Raw) -> Result<Retention, ConfigError> {
     Ok(out)
 }
 
-/// The public address, which is an origin: paths are appended to it.
-fn public_url(raw: &Raw) -> Result<Option<String>, ConfigError> {
-    const SETTING: &str = "listeners.public_url";
-    let Some(text) = raw.optional(SETTING) else { return Ok(None) };
+/// What the authority was agreed to do.
+fn authority(raw: &Raw) -> Result<oauth::Settings, ConfigError> {
+    let list =
+        |setting| raw.optional(setting).into_iter().flat_map(|text: &str| text.split(',')).map(str::trim);
+    let owned = |setting| list(setting).map(str::to_owned).collect::<BTreeSet<_>>();
+    let flag = |setting| match raw.text(setting) {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(raw.wrong(setting, "expected `true` or `false`")),
+    };
+    for resource in list("authority.resources") {
+        let plain = resource.starts_with("https://") || resource.starts_with("http://");
+        if !plain || resource.contains(['?', '#', '@', ' ']) {
+            return Err(
+                raw.wrong("authority.resources", "expected addresses without user, query and fragment")
+            );
+        }
+    }
+    if let Some(unknown) = list("authority.default_scopes").find(|scope| !oauth::is_known(scope)) {
+        return Err(
+            raw.wrong("authority.default_scopes", &format!("no action or group of actions: `{unknown}`"))
+        );
+    }
+    let default_scopes = owned("authority.default_scopes");
+    let hosts = owned("authority.metadata_hosts");
+    let metadata_clients = flag("authority.metadata_clients")?.then(|| MetadataClients {
+        hosts: (!hosts.is_empty()).then_some(hosts),
+        private_hosts: owned("authority.metadata_private_hosts"),
+        scopes: default_scopes.clone(),
+    });
+    Ok(oauth::Settings {
+        resources: owned("authority.resources"),
+        default_scopes,
+        metadata_clients,
+        registration: flag("authority.registration")?,
+        ..oauth::Settings::default()
+    })
+}
+
+/// The file of authorities of client certificates, which are shown in TLS alone.
+fn client_ca(raw: &Raw, tls: bool) -> Result<Option<PathBuf>, ConfigError> {
+    const SETTING: &str = "listeners.client_ca";
+    match raw.optional(SETTING) {
+        Some(_) if !tls => Err(raw.wrong(SETTING, "expected with `listeners.tls_certificate`")),
+        path => Ok(path.map(PathBuf::from)),
+    }
+}
+
+/// An address as others know it, which is an origin: paths are appended to it.
+fn origin(raw: &Raw, setting: &'static str) -> Result<Option<String>, ConfigError> {
+    let Some(text) = raw.optional(setting) else { return Ok(None) };
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']);
     match host {
         Some(host) if plain(host) => Ok(Some(text.to_owned())),
-        _ => Err(raw.wrong(SETTING, "a scheme and a host such as `https://gateway.example.com`")),
+        _ => Err(raw.wrong(setting, "a scheme and a host such as `https://gateway.example.com`")),
     }
 }
 
@@ -236,12 +291,15 @@ impl Config {
             },
             listeners: Listeners {
                 data: raw.parse("listeners.data", "an address and port such as `127.0.0.1:8080`")?,
-                public_url: public_url(raw)?,
+                public_url: origin(raw, "listeners.public_url")?,
                 control: raw.parse("listeners.control", "an address and port such as `127.0.0.1:8081`")?,
                 operations: raw
                     .parse("listeners.operations", "an address and port such as `127.0.0.1:9090`")?,
+                client_ca: client_ca(raw, tls.is_some())?,
                 tls,
             },
+            issuer: origin(raw, "authority.issuer")?,
+            authority: authority(raw)?,
             folder: raw.text("data.folder").into(),
             delivered: raw
                 .optional("deliver.folder")

@@ -28,6 +28,43 @@ const fn setting(path: &'static str, default: &'static str, meaning: &'static st
 /// Every setting, by section.
 pub const SETTINGS: &[Setting] = &[
     setting(
+        "authority.default_scopes",
+        "model:use",
+        "What a client program is given that asks for no scope, separated by commas; also the most that clients may have which \
+         are known by a document of their own or registered themselves.",
+    ),
+    setting(
+        "authority.issuer",
+        "",
+        "The address of the control listener as others know it, such as `https://id.example.com`: who issues our tokens (`iss`), \
+         and where the control API is asked at with them. Without, this installation issues and takes no tokens of its own.",
+    ),
+    setting(
+        "authority.metadata_clients",
+        "false",
+        "Whether client programs may be known by a document that they publish (client ID metadata documents): `true` or `false`.",
+    ),
+    setting(
+        "authority.metadata_hosts",
+        "",
+        "Hosts whose documents are taken, separated by commas; `.example.com` for all below it. Any public host without.",
+    ),
+    setting(
+        "authority.metadata_private_hosts",
+        "",
+        "Hosts, with their ports where they are not 443, whose documents may lie at private addresses, separated by commas.",
+    ),
+    setting(
+        "authority.registration",
+        "false",
+        "Whether somebody who may do `client:register` can register client programs over the protocol (RFC 7591): `true` or `false`.",
+    ),
+    setting(
+        "authority.resources",
+        "",
+        "The addresses that tokens are issued for (RFC 8707), separated by commas; the address of the data plane without.",
+    ),
+    setting(
         "data.folder",
         "bartizan-data",
         "The folder of state, keys and ledger. One running process a folder.",
@@ -56,6 +93,12 @@ pub const SETTINGS: &[Setting] = &[
         "limits.write_timeout_ms",
         "60000",
         "Milliseconds for which a caller may take nothing of its answer before it is cut off.",
+    ),
+    setting(
+        "listeners.client_ca",
+        "",
+        "PEM file with the authorities whose certificates clients of the data plane and the control API may show (mutual TLS): \
+         tokens can be bound to them. Needs `listeners.tls_certificate`. No certificates are asked for without.",
     ),
     setting("listeners.control", "127.0.0.1:8081", "Where the control API listens."),
     setting("listeners.data", "127.0.0.1:8080", "Where the data plane listens."),

@@ -119,7 +119,7 @@ async fn tokens_of_a_trusted_issuer_are_let_in_and_forged_ones_are_refused_by_re
         (token(&edwards, &json!({"sub": "nobody-here"})), "credential_unknown"),
         (
             token(&edwards, &json!({"cnf": {"jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"}})),
-            "token_type_refused",
+            "binding_mismatch",
         ),
         (Secret::new(edwards.sign("JWT", &claims(&json!({}))).unwrap()), "token_type_refused"),
         (Secret::new(unsigned), "token_algorithm_refused"),

@@ -245,6 +245,11 @@ const fn is_about_the_credential(reason: &ReasonCode) -> bool {
             | ReasonCode::TokenAlgorithmRefused
             | ReasonCode::TokenSignatureInvalid
             | ReasonCode::IssuerKeysUnavailable
+            | ReasonCode::ProofRefused
+            | ReasonCode::ProofNonceNeeded
+            | ReasonCode::BindingMismatch
+            | ReasonCode::ChainRefused
+            | ReasonCode::DeviceDisabled
     )
 }
 
