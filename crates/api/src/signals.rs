@@ -6,17 +6,19 @@ use std::sync::Arc;
 use bartizan_authority::signals::{NotTaken, POLL, PUSH, Poll, Signals, StatusToSet, StreamToMake, Verify};
 use bartizan_base::json;
 use bartizan_control::{Done, Stopped};
-use bartizan_identify::{Caller, Presented};
+use bartizan_identify::Caller;
 use bartizan_model::{Problem, ReasonCode, StreamId, Tenant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::request::Parts;
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::door::{Published, presented};
 use crate::mount::{Arrived, Mount};
 use crate::route::{mark, told};
 
@@ -34,7 +36,12 @@ type Answer = Response<Full<Bytes>>;
 
 /// The paths of shared signals.
 #[derive(Clone, Debug)]
-pub struct SignalsMount(pub Arc<Signals>);
+pub struct SignalsMount {
+    /// What is behind them.
+    pub signals: Arc<Signals>,
+    /// As what they are known.
+    pub published: Published,
+}
 
 impl Mount for SignalsMount {
     fn takes(&self, path: &str) -> bool {
@@ -55,7 +62,7 @@ impl Mount for SignalsMount {
 
 impl SignalsMount {
     fn metadata(&self) -> Value {
-        let issuer = &self.0.authority().issuer;
+        let issuer = &self.signals.authority().issuer;
         let at = |path: &str| format!("{issuer}{path}");
         serde_json::json!({
             "spec_version": "1_0", "issuer": &**issuer, "jwks_uri": at("/oauth/jwks"),
@@ -72,7 +79,7 @@ impl SignalsMount {
         let not_taken = if !media.eq_ignore_ascii_case(b"application/secevent+jwt") {
             NotTaken::Request("the media type is application/secevent+jwt")
         } else if let Ok(text) = std::str::from_utf8(&arrived.body) {
-            match self.0.receive(text.trim_ascii()).await {
+            match self.signals.receive(text.trim_ascii()).await {
                 Ok(()) => return empty(202),
                 Err(not_taken) => not_taken,
             }
@@ -93,8 +100,8 @@ impl SignalsMount {
 
     /// What receivers of our own events ask.
     async fn manage(&self, arrived: &Arrived) -> Result<Answer, Stopped> {
-        let caller = self.identify(&arrived.head.headers).await?;
-        let (signals, body) = (&*self.0, &*arrived.body);
+        let caller = self.identify(&arrived.head).await?;
+        let (signals, body) = (&*self.signals, &*arrived.body);
         let query = arrived.head.uri.query().unwrap_or_default();
         let named = query.split('&').find_map(|part| part.strip_prefix("stream_id="));
         let which: Option<StreamId> = named.map(id).transpose()?;
@@ -146,15 +153,14 @@ impl SignalsMount {
         })
     }
 
-    async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Stopped> {
-        let control = &self.0.authority().control;
-        let values = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect::<Vec<_>>();
-        let presented =
-            Presented::from_headers(values("authorization").into_iter(), values("x-api-key").into_iter());
-        let nobody = || Caller::anonymous(Tenant::default_tenant());
-        let presented = match presented {
+    async fn identify(&self, head: &Parts) -> Result<Caller, Stopped> {
+        let control = &self.signals.authority().control;
+        let presented = match presented(Some(&self.published), head) {
             Ok(presented) => presented,
-            Err(reason) => return Err(control.refuse_caller(&nobody(), reason).await),
+            Err(reason) => {
+                let nobody = Caller::anonymous(Tenant::default_tenant());
+                return Err(control.refuse_caller(&nobody, reason).await);
+            }
         };
         match control.house.identify(&presented).await {
             Ok(caller) => Ok(caller),

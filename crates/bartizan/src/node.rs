@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bartizan_api::{Api, Mount};
 use bartizan_authority::Authority;
+use bartizan_authority::signals::Signals;
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
@@ -40,8 +41,9 @@ use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::telemetry::Telemetry;
+use crate::watermark::Watermark;
 use crate::witnesses::{Witnesses, follow, tell, told};
-use crate::{policy_life, retention};
+use crate::{policy_life, retention, signals};
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,20 @@ pub enum NodeError {
     /// The folder holds no installation.
     #[error("{0}: no installation here; run `bartizan init` first")]
     NotFounded(PathBuf),
+    /// The state database was put back.
+    #[error(
+        "the state database is at revision {revision}, and this node has decided on {known}: it was put back, and has forgotten \
+         what was revoked since; to go on all the same remove {}, start, and raise the tenant's epoch at once",
+        path.display()
+    )]
+    PutBack {
+        /// Where it is now.
+        revision: u64,
+        /// Where it was.
+        known: u64,
+        /// What remembers.
+        path: PathBuf,
+    },
     /// The folder holds no keys, though there is an installation: a further node's.
     #[error(
         "{0}: no keys here; a further node of an installation needs a copy of the first one's `keys` folder"
@@ -124,7 +140,12 @@ impl StateDb {
     pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
         if let Some(url) = &config.postgres {
             let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store });
+            return Ok(Self {
+                state: store.clone(),
+                checkpoints: store.clone(),
+                rows: store.clone(),
+                nodes: store,
+            });
         }
         let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
@@ -208,6 +229,7 @@ impl Node {
             deliveries,
             control,
             authority,
+            signals,
             mounts,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
@@ -218,7 +240,9 @@ impl Node {
         let known_keeper = keeper.clone();
         let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
-        watch(&tasks, keeper.clone());
+        let mark = Watermark::of(&folder.path);
+        not_put_back(&mark, keeper.revision())?;
+        watch(&tasks, keeper.clone(), mark);
         compare(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         index(&tasks, control.archive.clone(), config.record.seal_interval);
@@ -228,6 +252,7 @@ impl Node {
         let replay_differing = Arc::default();
         policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
         authority::follow(&tasks, authority.as_ref()).await;
+        signals::follow(&tasks, signals);
         let (data, control, operations) = listen(
             config,
             &tasks,
@@ -295,6 +320,7 @@ pub(crate) struct Assembled {
     deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
     authority: Option<Authority>,
+    signals: Option<Arc<Signals>>,
     mounts: Vec<Arc<dyn Mount>>,
 }
 
@@ -397,7 +423,9 @@ impl Assembled {
             random,
         };
         let authority = authority::authority(config, &control, store.rows);
-        let mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        let signals = signals::signals(authority.as_ref(), &upstreams);
+        mounts.extend(signals::mount(config, signals.as_ref()));
         Ok(Self {
             folder,
             registry,
@@ -410,6 +438,7 @@ impl Assembled {
             deliveries,
             control,
             authority,
+            signals,
             mounts,
         })
     }
@@ -543,7 +572,7 @@ const fn bounds(config: &Config) -> Bounds {
 
 /// Watches the state database: a change made elsewhere is in force here as soon as the word of it comes, and without one within
 /// a fraction of the lease.
-fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
+fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
     let shutdown = tasks.shutdown().clone();
     let (word, heard) = (Arc::new(Notify::new()), keeper.clone());
     let (told, until) = (word.clone(), shutdown.clone());
@@ -556,12 +585,18 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
         }
     });
     tasks.spawn("watch", async move {
+        let mut noted = 0;
         while !shutdown.is_requested() {
             if let Err(error) = keeper.watch().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the state database does not answer; the lease runs"
                 );
+            }
+            let revision = keeper.revision();
+            if revision > noted {
+                noted = revision;
+                note(mark.clone(), revision).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
@@ -570,6 +605,23 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
             }
         }
     });
+}
+
+async fn note(mark: Watermark, revision: u64) {
+    let noted = tokio::task::spawn_blocking(move || mark.note(revision)).await;
+    if let Ok(Err(error)) = noted {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the revision could not be noted");
+    }
+}
+
+/// Refuses a state database that is behind what this node has decided on.
+fn not_put_back(mark: &Watermark, revision: u64) -> Result<(), NodeError> {
+    match mark.known() {
+        Some(known) if known > revision => {
+            Err(NodeError::PutBack { revision, known, path: mark.path().to_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Nobody needs to wait for this node any more.

@@ -30,6 +30,8 @@ mod policy_life;
 mod reading;
 #[path = "house/recover.rs"]
 mod recover;
+#[path = "house/signals.rs"]
+mod signals;
 #[path = "house/tls.rs"]
 mod tls;
 #[path = "house/tokens.rs"]

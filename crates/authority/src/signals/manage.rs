@@ -340,7 +340,7 @@ impl Signals {
             let named = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
             named
                 && uri.query().is_none()
-                && (scheme == Some("https") || self.private_receivers && scheme == Some("http"))
+                && (scheme == Some("https") || self.may_be_private(url) && scheme == Some("http"))
         });
         let wrong = "`endpoint_url` is not an https address without user and query";
         if fits { Ok(()) } else { Err(Problem::with_detail(ReasonCode::Invalid, wrong)) }

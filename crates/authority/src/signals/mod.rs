@@ -88,8 +88,6 @@ impl Outside for Upstreams {
 pub struct Signals {
     pub(crate) authority: Authority,
     outside: Arc<dyn Outside>,
-    /// Whether receivers may name private addresses.
-    private_receivers: bool,
     keys: keys::Keys,
     storms: receive::Storms,
     tries: tell::Tries,
@@ -98,15 +96,21 @@ pub struct Signals {
 impl Signals {
     /// Signals of an authority, over its way out.
     #[must_use]
-    pub fn new(authority: Authority, outside: Arc<dyn Outside>, private_receivers: bool) -> Self {
+    pub fn new(authority: Authority, outside: Arc<dyn Outside>) -> Self {
         Self {
             authority,
             outside,
-            private_receivers,
             keys: keys::Keys::default(),
             storms: receive::Storms::default(),
             tries: tell::Tries::default(),
         }
+    }
+
+    /// Whether a receiver may be at a private address.
+    fn may_be_private(&self, url: &str) -> bool {
+        let uri: Option<http::Uri> = url.parse().ok();
+        let host = uri.as_ref().and_then(|uri| uri.authority()).map(http::uri::Authority::as_str);
+        host.is_some_and(|host| self.authority.settings.private_receivers.contains(host))
     }
 
     /// The authority behind it.

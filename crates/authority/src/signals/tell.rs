@@ -232,7 +232,7 @@ impl Signals {
                 authorization: authorization.clone(),
                 body: self.token(&view, &held.value, event)?,
             };
-            match self.outside.post(url.clone(), posted, self.private_receivers).await {
+            match self.outside.post(url.clone(), posted, self.may_be_private(url)).await {
                 Ok(answer) if answer.status().is_success() => done.push(event.remove()),
                 Ok(answer) if answer.status() == 400 && is_hopeless(answer.body()) => {
                     tracing::warn!(

@@ -208,6 +208,18 @@ async fn attack_54_a_database_that_was_put_back_is_not_decided_on() {
     })
     .await;
     until(&house, 200).await;
-    house.stop().await;
+    let folder = house.stop().await;
+    // Nor after a restart; the node itself remembers.
+    let settings = [("state.postgres_url", url)];
+    let database = settings[0].1.rsplit('/').next().unwrap().to_owned();
+    let server = blocking(move || {
+        server.psql(&database, "update installation set revision = revision - 1");
+        server
+    })
+    .await;
+    let refused = Node::start(&config(folder.path(), &settings)).await.unwrap_err().to_string();
+    assert!(refused.contains("it was put back"), "{refused}");
+    std::fs::remove_file(folder.path().join("revision")).unwrap();
+    Node::start(&config(folder.path(), &settings)).await.unwrap().stop().await;
     drop(server);
 }
