@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::directory::IssuerSpec;
-use bartizan_model::{Document, Principal, Problem, ReasonCode, Risk, RiskLevel, Spec, Tenant};
+use bartizan_model::{Document, Principal, Problem, ReasonCode, Risk, RiskLevel, SessionId, Spec, Tenant};
 use bartizan_store::{Change, EpochKind, Row, RowKind, State};
 
 use super::event::Happened;
@@ -19,6 +19,8 @@ pub(super) struct Ground<'a> {
     pub(super) spec: &'a IssuerSpec,
     /// Our own name as an issuer.
     pub(super) own: &'a str,
+    /// The session that it names, if there is one of ours of that id.
+    pub(super) session: Option<SessionId>,
     pub(super) now: Timestamp,
 }
 
@@ -26,19 +28,20 @@ impl Ground<'_> {
     /// The changes that events about somebody or something bring; none where we know nobody of the sort. Of several about the
     /// same, the strictest counts.
     pub(super) fn changes(&self, about: &About, happened: &[Happened]) -> Result<Vec<Change>, Problem> {
-        let Self { state, tenant, spec, own, now } = *self;
+        let Self { state, tenant, spec, own, now, .. } = *self;
         let principal = about.principal(state, tenant, spec, own);
         let device = about.device(state, tenant);
         let mut marks = BTreeSet::new();
-        let (mut risk, mut compliance) = (None, None);
+        let (mut risk, mut compliance, mut lifted) = (None, None, None);
         for happened in happened {
             match happened {
                 Happened::Nothing => {}
-                Happened::Ended => marks.extend(self.concerned(about, principal.as_ref(), device)),
+                Happened::Ended => marks.extend(self.concerned(principal.as_ref(), device)),
                 Happened::Barred(reason) => {
-                    marks.extend(self.concerned(about, principal.as_ref(), None));
+                    marks.extend(self.concerned(principal.as_ref(), None));
                     risk = stricter(risk, (RiskLevel::High, *reason));
                 }
+                Happened::Lifted(reason) => lifted = Some(*reason),
                 Happened::Risk(level) => risk = stricter(risk, (*level, "told_by_issuer")),
                 Happened::Compliance(keeps) => {
                     compliance = Some(compliance.unwrap_or(true) && *keeps);
@@ -52,8 +55,10 @@ impl Ground<'_> {
         for (kind, name) in marks {
             changes.push(marks::advance(state, tenant, (kind, &name), now)?);
         }
+        let present = principal.as_ref().and_then(|principal| self.present(principal));
+        let risk = risk.or_else(|| lifted_by(lifted?, present?));
         if let Some((principal, (level, reason))) = principal.zip(risk) {
-            changes.extend(self.standing(&principal, level, reason)?);
+            changes.extend(self.standing(&principal, present, level, reason)?);
         }
         if let Some(((document, changed), keeps)) = device.zip(compliance) {
             changes.extend(looked_at(document, changed, keeps, now));
@@ -65,27 +70,33 @@ impl Ground<'_> {
     /// everything of the person.
     fn concerned(
         &self,
-        about: &About,
         principal: Option<&Principal>,
         device: Option<(&Document, u64)>,
     ) -> Option<(EpochKind, String)> {
-        let session = about.session().map(|session| (EpochKind::Session, session.to_string()));
+        let session = self.session.map(|session| (EpochKind::Session, session.to_string()));
         let person = principal.map(|principal| (EpochKind::Principal, marks::name_of(principal)));
         let device = device.map(|(device, _)| (EpochKind::Device, device.name.to_string()));
         person.or(session).or(device)
+    }
+
+    /// How risky somebody was found last.
+    fn present(&self, principal: &Principal) -> Option<&Row> {
+        let id = principal.id.to_string();
+        let mut rows =
+            self.state.rows.iter().filter(|r| r.kind == RowKind::Standing && r.tenant == *self.tenant);
+        rows.find(|row| row.id == id)
     }
 
     /// How risky somebody is found, as the doors read it. Low is as good as nothing said.
     fn standing(
         &self,
         principal: &Principal,
+        present: Option<&Row>,
         level: RiskLevel,
         reason: &str,
     ) -> Result<Option<Change>, Problem> {
         let id = principal.id.to_string();
-        let mut rows =
-            self.state.rows.iter().filter(|r| r.kind == RowKind::Standing && r.tenant == *self.tenant);
-        let present = rows.find(|row| row.id == id).map(|row| row.version);
+        let present = present.map(|row| row.version);
         if level == RiskLevel::Low {
             return Ok(present.map(|expect| Change::DeleteRow { kind: RowKind::Standing, id, expect }));
         }
@@ -104,6 +115,12 @@ impl Ground<'_> {
         };
         Ok(Some(Change::PutRow { row, expect: present }))
     }
+}
+
+/// A bar that is lifted, if that is the only reason there was.
+fn lifted_by(reason: &'static str, present: &Row) -> Option<(RiskLevel, &'static str)> {
+    let standing: Risk = serde_json::from_str(&present.body).ok()?;
+    standing.reasons.iter().all(|known| known.as_str() == reason).then_some((RiskLevel::Low, reason))
 }
 
 /// That a device was looked at, and what was found.

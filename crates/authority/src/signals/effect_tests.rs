@@ -54,7 +54,8 @@ fn about(subject: Value) -> About {
 
 fn changes_on(state: &State, spec: &IssuerSpec, subject: Value, happened: &[Happened]) -> Vec<Change> {
     let tenant = Tenant::default_tenant();
-    let ground = Ground { state, tenant: &tenant, spec, own: OWN, now: Timestamp::from_secs(50) };
+    let ground =
+        Ground { state, tenant: &tenant, spec, own: OWN, session: None, now: Timestamp::from_secs(50) };
     ground.changes(&about(subject), happened).unwrap()
 }
 
@@ -139,6 +140,11 @@ fn a_leaked_credential_makes_a_standing_that_only_a_lower_risk_takes_away() {
     assert!(matches!(higher.as_slice(), [Change::PutRow { expect: Some(4), .. }]), "{higher:?}");
     let lower = changes_on(&state, &spec, sub("alice"), &[Happened::Risk(RiskLevel::Low)]);
     assert!(matches!(lower.as_slice(), [Change::DeleteRow { expect: 4, .. }]), "{lower:?}");
+    let enabled = [Happened::Lifted("account_disabled")];
+    assert!(changes_on(&state, &spec, sub("alice"), &enabled).is_empty(), "it was another reason");
+    state.rows[0].body = row.body.replace("credential_compromised", "account_disabled");
+    let lifted = changes_on(&state, &spec, sub("alice"), &enabled);
+    assert!(matches!(lifted.as_slice(), [Change::DeleteRow { expect: 4, .. }]), "{lifted:?}");
     // In one event token, the strictest counts.
     let both = [Happened::Risk(RiskLevel::High), Happened::Risk(RiskLevel::Low)];
     assert!(matches!(changes_on(&state, &spec, sub("alice"), &both).as_slice(), [Change::PutRow { .. }]));

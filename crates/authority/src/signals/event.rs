@@ -17,6 +17,8 @@ pub(super) enum Happened {
     Ended,
     /// They may not come in any more; a reason that policies see.
     Barred(&'static str),
+    /// A bar of this reason is lifted; others stay.
+    Lifted(&'static str),
     /// How risky they are found now.
     Risk(RiskLevel),
     /// Whether a device keeps the organisation's rules.
@@ -71,11 +73,10 @@ pub(super) fn read(uri: &str, event: &Map<String, Value>) -> Result<Option<Happe
             "account-credential-change-required" | "sessions-revoked" | "identifier-recycled" => {
                 Some(Happened::Ended)
             }
-            // Whom we barred we let in again ourselves, or on a lower risk.
-            "account-enabled"
-            | "identifier-changed"
-            | "recovery-activated"
-            | "recovery-information-changed" => Some(Happened::Nothing),
+            "account-enabled" => Some(Happened::Lifted("account_disabled")),
+            "identifier-changed" | "recovery-activated" | "recovery-information-changed" => {
+                Some(Happened::Nothing)
+            }
             _ => None,
         })
     } else {
@@ -118,7 +119,7 @@ mod tests {
         );
         assert_eq!(risc("account-disabled"), Ok(Some(Happened::Barred("account_disabled"))));
         assert_eq!(risc("credential-compromise"), Ok(Some(Happened::Barred("credential_compromised"))));
-        assert_eq!(risc("account-enabled"), Ok(Some(Happened::Nothing)));
+        assert_eq!(risc("account-enabled"), Ok(Some(Happened::Lifted("account_disabled"))));
         assert_eq!(says(format!("{SSF}verification"), json!({"state": "x"})), Ok(Some(Happened::Nothing)));
     }
 

@@ -10,110 +10,21 @@ use bartizan_secret::Secret;
 use bartizan_store::{Change, StoreError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::Uri;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Signals;
 use super::stream::{Delivery, Flow, Pending, Stream, supported, verification};
 use super::tell::LIFE;
+use super::wanted::{
+    DeliveryToMake, DeliveryView, POLL, PUSH, StatusToSet, StreamToMake, StreamView, Verify,
+};
 use crate::kept::{Held, find, find_of, keep};
 
-/// The delivery method by which we send (RFC 8935).
-pub const PUSH: &str = "urn:ietf:rfc:8935";
-/// The delivery method by which receivers fetch (RFC 8936).
-pub const POLL: &str = "urn:ietf:rfc:8936";
 /// Streams of one receiver.
 const STREAMS_MAX: usize = 8;
-
-/// A stream that is asked for, or what of one is to be changed.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct StreamToMake {
-    /// Which, where it is there already.
-    pub stream_id: Option<StreamId>,
-    /// How events come; fetched by the receiver if absent.
-    pub delivery: Option<DeliveryToMake>,
-    /// The events wanted, by their addresses; all that we tell if absent.
-    pub events_requested: Option<BTreeSet<Text<256>>>,
-    /// What it is for.
-    pub description: Option<Text<256>>,
-}
-
-/// How events are to come.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct DeliveryToMake {
-    /// [`PUSH`] or [`POLL`].
-    pub method: String,
-    /// Where they are sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint_url: Option<String>,
-    /// What is sent along as `authorization`. Never shown again.
-    #[serde(default, skip_serializing)]
-    #[schemars(with = "Option<String>")]
-    pub authorization_header: Option<Secret<String>>,
-}
-
-/// A stream as its receiver sees it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct StreamView {
-    /// Which.
-    pub stream_id: StreamId,
-    /// Who tells.
-    pub iss: String,
-    /// For whom its tokens are.
-    pub aud: String,
-    /// The events that we can tell.
-    pub events_supported: BTreeSet<String>,
-    /// Those that were asked for.
-    pub events_requested: BTreeSet<String>,
-    /// Those that are told.
-    pub events_delivered: BTreeSet<String>,
-    /// How they come.
-    pub delivery: DeliveryView,
-    /// Seconds between two requests for verification.
-    pub min_verification_interval: u64,
-    /// What it is for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// `enabled`, `paused` or `disabled`.
-    pub status: String,
-    /// Why, where it does not flow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// How events come.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct DeliveryView {
-    /// [`PUSH`] or [`POLL`].
-    pub method: &'static str,
-    /// Where they are sent, or fetched.
-    pub endpoint_url: String,
-}
-
-/// Whether a stream is to flow.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct StatusToSet {
-    /// Which.
-    pub stream_id: StreamId,
-    /// `enabled`, `paused` or `disabled`.
-    pub status: String,
-    /// Why.
-    #[serde(default)]
-    pub reason: Option<Text<256>>,
-}
-
-/// That a stream is to be tried.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Verify {
-    /// Which.
-    pub stream_id: StreamId,
-    /// What the event carries back.
-    #[serde(default)]
-    pub state: Option<Text<256>>,
-}
 
 impl Signals {
     /// Makes a stream for whoever asks.
@@ -184,6 +95,15 @@ impl Signals {
         wanted: &StreamToMake,
         whole: bool,
     ) -> Result<Done<StreamView>, Stopped> {
+        again(|| self.try_change(caller, wanted, whole).boxed()).await
+    }
+
+    async fn try_change(
+        &self,
+        caller: &Caller,
+        wanted: &StreamToMake,
+        whole: bool,
+    ) -> Result<Done<StreamView>, Stopped> {
         let control = &self.authority.control;
         control
             .change_with(caller, Action::IdentityRead, &(wanted, whole), async |_, tenant| {
@@ -213,6 +133,10 @@ impl Signals {
     /// # Errors
     /// When policy says no, or there is none of that id.
     pub async fn remove_stream(&self, caller: &Caller, id: StreamId) -> Result<Done<()>, Stopped> {
+        again(|| self.try_remove(caller, id).boxed()).await
+    }
+
+    async fn try_remove(&self, caller: &Caller, id: StreamId) -> Result<Done<()>, Stopped> {
         let control = &self.authority.control;
         control
             .change_with(caller, Action::IdentityRead, &("remove", id), async |_, _| {
@@ -230,6 +154,10 @@ impl Signals {
         caller: &Caller,
         wanted: &StatusToSet,
     ) -> Result<Done<StreamView>, Stopped> {
+        again(|| self.try_status(caller, wanted).boxed()).await
+    }
+
+    async fn try_status(&self, caller: &Caller, wanted: &StatusToSet) -> Result<Done<StreamView>, Stopped> {
         let control = &self.authority.control;
         control
             .change_with(caller, Action::IdentityRead, wanted, async |view, _| {
@@ -394,6 +322,19 @@ fn place(id: StreamId) -> Option<Name> {
 
 fn texts(texts: &BTreeSet<Text<256>>) -> BTreeSet<String> {
     texts.iter().map(|text| text.as_str().to_owned()).collect()
+}
+
+/// Once more where the house noted in the stream meanwhile how far it has come.
+async fn again<'a, T>(
+    work: impl Fn() -> BoxFuture<'a, Result<Done<T>, Stopped>> + Send,
+) -> Result<Done<T>, Stopped> {
+    for _ in 0..3 {
+        match work().await {
+            Err(stopped) if stopped.problem.reason == ReasonCode::Conflict => {}
+            other => return other,
+        }
+    }
+    work().await
 }
 
 pub(super) fn gone(error: &StoreError) -> Problem {

@@ -5,6 +5,7 @@
 //! receivers manage themselves ([`Signals::create_stream`] …), events that are made of moved marks ([`Signals::tell`]), and
 //! their delivery ([`Signals::push`], [`Signals::poll`]).
 
+mod deliver;
 mod effect;
 mod event;
 mod fetch;
@@ -14,6 +15,7 @@ mod receive;
 mod stream;
 mod subject;
 mod tell;
+mod wanted;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,10 +26,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 
+pub use deliver::{Poll, Polled};
 pub use event::{CAEP, RISC, SSF};
-pub use manage::{POLL, PUSH, StatusToSet, StreamToMake, StreamView, Verify};
 pub use receive::NotTaken;
-pub use tell::{Poll, Polled};
+pub use wanted::{DeliveryToMake, DeliveryView, POLL, PUSH, StatusToSet, StreamToMake, StreamView, Verify};
 
 use crate::Authority;
 
@@ -90,7 +92,7 @@ pub struct Signals {
     outside: Arc<dyn Outside>,
     keys: keys::Keys,
     storms: receive::Storms,
-    tries: tell::Tries,
+    tries: deliver::Tries,
 }
 
 impl Signals {
@@ -102,7 +104,7 @@ impl Signals {
             outside,
             keys: keys::Keys::default(),
             storms: receive::Storms::default(),
-            tries: tell::Tries::default(),
+            tries: deliver::Tries::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use bartizan_jose::{EventClaims, EventRules, Jws, TimeRules, TokenError, Verifie
 use bartizan_model::directory::{IssuerSpec, Status};
 use bartizan_model::{
     Action, Assurance, AssuranceLevel, Binding, CredentialKind, EventSource, PrincipalKind, Problem,
-    ReasonCode, Risk, Spec, Tenant,
+    ReasonCode, Risk, SessionId, Spec, Tenant,
 };
 use bartizan_store::{RowKind, StoreError};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use super::effect::Ground;
 use super::event::{self, Happened};
 use super::subject::About;
 use crate::clients::use_up;
+use crate::kept::{Session, find};
 
 /// How old an event may be: senders try for a while.
 const AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -152,7 +153,8 @@ impl Signals {
                     return Err(Problem::with_detail(ReasonCode::Conflict, "the event was taken before"));
                 }
                 let own = &*self.authority.issuer;
-                let ground = Ground { state: &view.state, tenant, spec: &sender.spec, own, now };
+                let session = self.session(about.as_ref(), tenant, now).await?;
+                let ground = Ground { state: &view.state, tenant, spec: &sender.spec, own, session, now };
                 let mut changes = vec![use_up(tenant, replay).map_err(gone)?];
                 if let Some(about) = &about {
                     changes.extend(ground.changes(about, &happened)?);
@@ -172,6 +174,19 @@ impl Signals {
             }
         }
         Err(NotTaken::Unavailable)
+    }
+
+    /// The session of ours that an event names.
+    async fn session(
+        &self,
+        about: Option<&About>,
+        tenant: &Tenant,
+        now: Timestamp,
+    ) -> Result<Option<SessionId>, Problem> {
+        let Some(id) = about.and_then(About::session) else { return Ok(None) };
+        let found = find::<Session>(&*self.authority.rows, &id.to_string(), now).await;
+        let found = found.map_err(|error| Problem::new(error.reason()))?;
+        Ok(found.filter(|session| session.tenant == *tenant).map(|_| id))
     }
 
     /// Who sent it and what it says, if its signature, type, issuer, audience and time hold.

@@ -91,10 +91,10 @@ async fn house(keys: &KeyServer, poll: Option<Value>, receivers: &str) -> House 
             "jwks_url": format!("http://{}/jwks", keys.address), "events": events,
         }},
     ]);
-    call(&house, "POST", "/api/v1/resources", documents).await.unwrap();
     let appoint = "@id(\"senders\") permit (principal == Workload::\"idp-events\", action == Action::\"signal:send\", resource);";
     let bundle = json!({"files": {"policy.cedar": format!("{POLICY}\n{appoint}")}, "expect": 2});
     call(&house, "PUT", "/api/v1/policy", bundle).await.unwrap();
+    call(&house, "POST", "/api/v1/resources", documents).await.unwrap();
     house
 }
 
