@@ -54,6 +54,11 @@ impl Program {
         Ok(Self { child })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it is still there.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -1,4 +1,5 @@
-//! `cargo xtask bench gateway | ledger | decide | identity`: builds what is measured, installs what it is measured beside, and measures.
+//! `cargo xtask bench gateway | ledger | decide | identity | revoke`: builds what is measured, installs what it is measured beside, and
+//! measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,6 +110,28 @@ fn oidc_provider(root: &Path, target: &Path) -> Result<PathBuf, Failure> {
     std::fs::copy(root.join("bench/authority/provider.mjs"), &script)
         .map_err(|e| format!("{}: {e}", script.display()))?;
     Ok(folder)
+}
+
+/// Measures revocations across nodes and changes of the state; `flags` as for [`gateway`]. A run of all cases writes
+/// `bench/results/revoke.json`.
+pub(crate) fn revoke(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    let packages =
+        ["build", "--release", "--locked", "--package", "bartizan", "--package", "bartizan-simulated-model"];
+    run(cargo().args(packages).current_dir(&root))?;
+    build(&root, &target, "bartizan-bench-revoke")?;
+    let results = results(&root, &target, flags)?;
+    run(Command::new(target.join("release/revoke"))
+        .arg("--bartizan")
+        .arg(root.join("target/release/bartizan"))
+        .arg("--model")
+        .arg(root.join("target/release/bartizan-simulated-model"))
+        .arg("--work")
+        .arg(target.join("revoke"))
+        .arg("--results")
+        .arg(results.join("revoke.json"))
+        .args(flags))
 }
 
 /// The Cerbos server out of its npm package, without the script that would start it as a child of its own.

@@ -1,5 +1,5 @@
 //! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] |
-//! faults | bench gateway | bench ledger | bench decide | bench identity`.
+//! faults | bench gateway | bench ledger | bench decide | bench identity | bench revoke`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
@@ -37,9 +37,10 @@ fn main() -> ExitCode {
         ["bench", "ledger", flags @ ..] => bench::ledger(flags),
         ["bench", "decide", flags @ ..] => bench::decide(flags),
         ["bench", "identity", flags @ ..] => bench::identity(flags),
+        ["bench", "revoke", flags @ ..] => bench::revoke(flags),
         _ => {
             Err("usage: cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] | faults | \
-                  bench gateway | ledger | decide | identity [--quick] [--only CASE,CASE]"
+                  bench gateway | ledger | decide | identity | revoke [--quick] [--only CASE,CASE]"
                 .to_owned())
         }
     };

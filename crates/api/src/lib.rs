@@ -8,6 +8,7 @@ pub mod oauth;
 mod openapi;
 mod route;
 pub mod scim;
+mod signals;
 mod workloads;
 
 pub use connections::ConnectionsDesk;
@@ -15,4 +16,5 @@ pub use door::Published;
 pub use mount::{Arrived, Mount};
 pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};
+pub use signals::SignalsMount;
 pub use workloads::{BUNDLE, workloads};

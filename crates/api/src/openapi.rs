@@ -1,10 +1,10 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView,
-    EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView,
-    Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RollBack, SearchLedger,
-    TrialView, TryPolicy,
+    Acknowledged, ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView,
+    DocumentView, EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView,
+    LetterView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RollBack,
+    SearchLedger, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -157,7 +157,14 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::OpenApi => (None, object(json!({}))),
         Call::KeyList => (None, of::<Vec<KeyView>>(schemas)),
         Call::KeyCreate => (Some(of::<CreateKey>(schemas)), created(schemas)),
-        Call::KeyRevoke => (None, of::<KeyView>(schemas)),
+        Call::KeyRevoke => {
+            let acknowledged = object(json!({"acknowledged": of::<Acknowledged>(schemas)}));
+            (None, json!({"allOf": [of::<KeyView>(schemas), acknowledged]}))
+        }
+        Call::EpochAdvance => {
+            let gives = object(json!({"acknowledged": of::<Acknowledged>(schemas)}));
+            (Some(of::<EpochToAdvance>(schemas)), gives)
+        }
         Call::KeyRotate => (Some(of::<Rotate>(schemas)), created(schemas)),
         Call::ResourceList => (None, of::<Vec<DocumentView>>(schemas)),
         Call::ResourceApply => (Some(of::<Vec<Document>>(schemas)), of::<Vec<DocumentView>>(schemas)),
@@ -165,7 +172,6 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::DeliveryLetters => (None, of::<Vec<LetterView>>(schemas)),
         Call::ResourceDelete
         | Call::CredentialPut
-        | Call::EpochAdvance
         | Call::DirectoryDisable
         | Call::DirectoryEnable
         | Call::HoldPlace
@@ -173,7 +179,6 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         | Call::DeliveryRetry => {
             let takes = match call {
                 Call::CredentialPut => Some(of::<Credential>(schemas)),
-                Call::EpochAdvance => Some(of::<EpochToAdvance>(schemas)),
                 Call::HoldPlace => Some(of::<HoldToPlace>(schemas)),
                 _ => None,
             };

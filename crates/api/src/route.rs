@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bartizan_base::{Name, json};
 use bartizan_control::{
-    ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace,
-    LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef, TryPolicy,
+    Acknowledged, ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported,
+    HoldToPlace, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef,
+    TryPolicy,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
@@ -20,7 +21,7 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::body::{Claim, Credential, Erase, Rotate};
 use crate::door::{self, Published};
@@ -489,7 +490,7 @@ impl Api {
             Call::OpenApi => plain(200, &crate::openapi()),
             Call::KeyList => same(&control.list_keys(caller).await?),
             Call::KeyCreate => created(&control.create_key(caller, &read::<CreateKey>(body)?).await?),
-            Call::KeyRevoke => same(&control.revoke_key(caller, id()?).await?),
+            Call::KeyRevoke => acknowledged(&control.revoke_key(caller, id()?).await?),
             Call::KeyRotate => {
                 let overlap = Duration::from_secs(read::<Rotate>(body)?.overlap_s);
                 created(&control.rotate_key(caller, id()?, overlap).await?)
@@ -579,7 +580,9 @@ impl Api {
             Call::DirectoryEnable => {
                 same(&control.set_standing(caller, part(0), &name(1)?, Status::Active).await?)
             }
-            Call::EpochAdvance => same(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?),
+            Call::EpochAdvance => {
+                acknowledged(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?)
+            }
         })
     }
 }
@@ -655,6 +658,15 @@ pub(crate) fn plain(status: u16, value: &Value) -> Answer {
 
 pub(crate) fn given<T>(done: &Done<T>, value: &Value) -> Answer {
     let mut answer = plain(200, value);
+    if let Some(Acknowledged { ms, ran_out, behind, .. }) = &done.acknowledged {
+        mark(answer.headers_mut(), "bartizan-acknowledged-ms", &ms.to_string());
+        for (name, nodes) in [("bartizan-lease-ran-out", ran_out), ("bartizan-behind", behind)] {
+            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            if !nodes.is_empty() {
+                mark(answer.headers_mut(), name, &nodes.join(", "));
+            }
+        }
+    }
     mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
     mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
     answer
@@ -695,6 +707,14 @@ pub(crate) fn same<T: Serialize>(done: &Done<T>) -> Answer {
     given(done, &serde_json::to_value(&done.value).unwrap_or(Value::Null))
 }
 
+/// The same, and how it was acknowledged as a member beside the others.
+fn acknowledged<T: Serialize>(done: &Done<T>) -> Answer {
+    let value = serde_json::to_value(&done.value).unwrap_or(Value::Null);
+    let mut members = if let Value::Object(members) = value { members } else { Map::new() };
+    members.insert("acknowledged".to_owned(), json!(done.acknowledged));
+    given(done, &Value::Object(members))
+}
+
 fn key(created: &CreatedKey) -> Value {
     let mut value = serde_json::to_value(&created.key).unwrap_or(Value::Null);
     if let Some(members) = value.as_object_mut() {
@@ -723,7 +743,7 @@ pub(crate) fn told(stopped: &Stopped) -> Answer {
     answer
 }
 
-fn mark(headers: &mut HeaderMap, name: &'static str, text: &str) {
+pub(crate) fn mark(headers: &mut HeaderMap, name: &'static str, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
     }

@@ -25,6 +25,7 @@ mod own;
 pub mod refresh;
 mod revoke;
 pub mod scim;
+pub mod signals;
 mod stripes;
 mod userinfo;
 

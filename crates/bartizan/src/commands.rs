@@ -19,8 +19,8 @@ use crate::config::{Config, Raw, Role, SETTINGS, Strings};
 use crate::node::{DataFolder, Node};
 use crate::offline::seconds;
 use crate::{
-    WitnessNode, authoring, certificate_commands, connection_commands, demo, directory_commands, init, log, personal,
-    policy_commands, recover, replay_commands,
+    WitnessNode, authoring, certificate_commands, connection_commands, demo, directory_commands, init, log,
+    personal, policy_commands, recover, replay_commands,
 };
 
 /// How a command failed.
@@ -142,8 +142,8 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Subject(command) => personal::subject(&global, &command),
         Command::Vault(command) => personal::vault(&global, command),
         Command::Epoch(EpochCommand::Advance { kind, name }) => {
-            show(&global, "POST", "/api/v1/epochs", Some(&json!({"kind": kind, "name": name})), |_| {
-                "done: everything issued up to now is dead".to_owned()
+            show(&global, "POST", "/api/v1/epochs", Some(&json!({"kind": kind, "name": name})), |v| {
+                format!("done: everything issued up to now is dead{}", acknowledged(v))
             })
         }
         Command::Log(command) => log::run(&global, command),
@@ -428,6 +428,30 @@ pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
 }
 
+/// At how many nodes, after how long, and which of them did not answer.
+fn acknowledged(value: &Value) -> String {
+    let names = |pointer: &str| {
+        let nodes = value.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        nodes.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let number = |pointer: &str| value.pointer(pointer).and_then(Value::as_u64);
+    let (Some(ms), Some(nodes)) = (number("/acknowledged/ms"), number("/acknowledged/nodes")) else {
+        return String::new();
+    };
+    let plural = if nodes == 1 { "" } else { "s" };
+    let mut said = format!(", in force on {nodes} node{plural} after {ms} ms");
+    for (pointer, what) in [
+        ("/acknowledged/ran_out", "did not answer, and may decide nothing until they have caught up"),
+        ("/acknowledged/behind", "are still compiling the new policy"),
+    ] {
+        let nodes = names(pointer);
+        if !nodes.is_empty() {
+            said.push_str(&format!("; {nodes} {what}"));
+        }
+    }
+    said
+}
+
 fn whoami(value: &Value) -> String {
     format!(
         "{}/{} in {}, assurance {}",
@@ -490,7 +514,7 @@ fn key(global: &Global, command: KeyCommand) -> Result<ExitCode, Failure> {
             show(global, "GET", "/api/v1/keys", None, |keys| Table::of(keys, &fields).to_string())
         }
         KeyCommand::Revoke { id } => show(global, "POST", &format!("/api/v1/keys/{id}/revoke"), None, |v| {
-            format!("revoked {}", text(v, "/id"))
+            format!("revoked {}{}", text(v, "/id"), acknowledged(v))
         }),
         KeyCommand::Rotate { id, overlap } => {
             let body = json!({"overlap_s": duration(&overlap)?});

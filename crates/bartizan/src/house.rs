@@ -13,7 +13,7 @@ use bartizan_model::record::End;
 use bartizan_model::{Action, ReasonCode, Tenant};
 use bartizan_record::{Ended, IntentRecorded};
 use bartizan_secret::Secret;
-use bartizan_store::{BundleRow, StoreError};
+use bartizan_store::{Acknowledged, BundleRow, StoreError};
 use bartizan_upstream::{Credentials, Outbound, Upstreams};
 use futures_util::future::BoxFuture;
 
@@ -109,6 +109,10 @@ impl House for Running {
 
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.keeper.reload())
+    }
+
+    fn acknowledged(&self, revision: u64, policy: bool) -> BoxFuture<'_, Acknowledged> {
+        Box::pin(self.keeper.acknowledged(revision, policy))
     }
 
     fn probe<'a>(

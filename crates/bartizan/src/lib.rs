@@ -25,7 +25,9 @@ mod proofs;
 mod recover;
 mod replay_commands;
 mod retention;
+mod signals;
 mod telemetry;
+mod watermark;
 mod witness_role;
 mod witnesses;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_api::{Api, Mount};
+use bartizan_authority::signals::Signals;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control};
@@ -21,7 +22,7 @@ use bartizan_model::NodeId;
 use bartizan_model::action::ChangeState;
 use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
-use bartizan_store::{Checkpoints, Rows, Store};
+use bartizan_store::{Checkpoints, Nodes, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
@@ -31,6 +32,7 @@ use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::Notify;
 
 use crate::archived::Archived;
 use crate::authority;
@@ -39,8 +41,9 @@ use crate::deliveries::{self, Deliveries};
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::telemetry::Telemetry;
+use crate::watermark::Watermark;
 use crate::witnesses::{Witnesses, follow, tell, told};
-use crate::{policy_life, retention};
+use crate::{policy_life, retention, signals};
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,20 @@ pub enum NodeError {
     /// The folder holds no installation.
     #[error("{0}: no installation here; run `bartizan init` first")]
     NotFounded(PathBuf),
+    /// The state database was put back.
+    #[error(
+        "the state database is at revision {revision}, and this node has decided on {known}: it was put back, and has forgotten \
+         what was revoked since; to go on all the same remove {}, start, and raise the tenant's epoch at once",
+        path.display()
+    )]
+    PutBack {
+        /// Where it is now.
+        revision: u64,
+        /// Where it was.
+        known: u64,
+        /// What remembers.
+        path: PathBuf,
+    },
     /// The folder holds no keys, though there is an installation: a further node's.
     #[error(
         "{0}: no keys here; a further node of an installation needs a copy of the first one's `keys` folder"
@@ -114,6 +131,7 @@ type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
 pub(crate) struct StateDb {
     state: StateStore,
     checkpoints: Arc<dyn Checkpoints>,
+    nodes: Arc<dyn Nodes>,
     rows: Arc<dyn Rows>,
 }
 
@@ -122,14 +140,19 @@ impl StateDb {
     pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
         if let Some(url) = &config.postgres {
             let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store });
+            return Ok(Self {
+                state: store.clone(),
+                checkpoints: store.clone(),
+                rows: store.clone(),
+                nodes: store,
+            });
         }
         let path = config.folder.join("state.db");
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
             .await
             .map_err(part("the state database"))?;
         let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store })
+        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store })
     }
 
     pub(crate) fn state(&self) -> &StateStore {
@@ -206,6 +229,7 @@ impl Node {
             deliveries,
             control,
             authority,
+            signals,
             mounts,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
@@ -216,7 +240,9 @@ impl Node {
         let known_keeper = keeper.clone();
         let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
-        watch(&tasks, keeper.clone());
+        let mark = Watermark::of(&folder.path);
+        not_put_back(&mark, keeper.revision())?;
+        watch(&tasks, keeper.clone(), mark);
         compare(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         index(&tasks, control.archive.clone(), config.record.seal_interval);
@@ -226,6 +252,7 @@ impl Node {
         let replay_differing = Arc::default();
         policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
         authority::follow(&tasks, authority.as_ref()).await;
+        signals::follow(&tasks, signals);
         let (data, control, operations) = listen(
             config,
             &tasks,
@@ -269,6 +296,7 @@ impl Node {
             tracing::warn!("some requests did not end in time");
         }
         write_uses(&self.keeper).await;
+        leave(&self.keeper).await;
         // What happened in the last minute must not be deniable for want of a round.
         tell(&self.recorder, self.witnesses.as_deref()).await;
         self.recorder.close().await;
@@ -292,6 +320,7 @@ pub(crate) struct Assembled {
     deliveries: Arc<Deliveries>,
     pub(crate) control: Control,
     authority: Option<Authority>,
+    signals: Option<Arc<Signals>>,
     mounts: Vec<Arc<dyn Mount>>,
 }
 
@@ -318,10 +347,11 @@ impl Assembled {
         let slices = policy_life::slices(config, vault.as_ref(), &clock, &random).await?;
         let afterwards = Arc::new(Afterwards::new(slices.clone()).map_err(part("a thread"))?);
         let issuer: Option<Arc<str>> = config.issuer.as_deref().map(Arc::from);
-        let keeper =
-            Keeper::open(store.state.clone(), recorder.clone(), clock.clone(), policies, issuer.clone())
-                .await
-                .map_err(part("the state"))?;
+        let node = node_id(&folder.path, &*clock, &*random)?;
+        let (state, from) = (store.state.clone(), issuer.clone());
+        let keeper = Keeper::open(state, store.nodes, node, recorder.clone(), clock.clone(), policies, from)
+            .await
+            .map_err(part("the state"))?;
         let keeper = Arc::new(keeper);
         let known = Arc::new(OnceLock::from(keeper.clone()));
         let upstreams =
@@ -364,7 +394,7 @@ impl Assembled {
             upstreams: upstreams.clone(),
             clock: clock.clone(),
             random: random.clone(),
-            node: node_id(&folder.path, &*clock, &*random)?,
+            node,
             folder: folder.path.join("deliveries"),
             files: config.delivered.clone(),
         }));
@@ -396,6 +426,8 @@ impl Assembled {
         let authority = authority::authority(config, &control, store.rows.clone());
         let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
         mounts.insert(0, authority::provisioning(config, &control, store.rows));
+        let signals = signals::signals(authority.as_ref(), &upstreams);
+        mounts.extend(signals::mount(config, signals.as_ref()));
         Ok(Self {
             folder,
             registry,
@@ -408,12 +440,14 @@ impl Assembled {
             deliveries,
             control,
             authority,
+            signals,
             mounts,
         })
     }
 
     /// Ends: what was recorded is sealed.
     pub(crate) async fn close(self) {
+        leave(&self.keeper).await;
         self.recorder.close().await;
     }
 }
@@ -542,10 +576,22 @@ const fn bounds(config: &Config) -> Bounds {
     }
 }
 
-/// Watches the state database: a change made elsewhere is in force here within a fraction of the lease.
-fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
+/// Watches the state database: a change made elsewhere is in force here as soon as the word of it comes, and without one within
+/// a fraction of the lease.
+fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
     let shutdown = tasks.shutdown().clone();
+    let (word, heard) = (Arc::new(Notify::new()), keeper.clone());
+    let (told, until) = (word.clone(), shutdown.clone());
+    tasks.spawn("listen", async move {
+        while !until.is_requested() {
+            tokio::select! {
+                () = heard.moved() => told.notify_one(),
+                () = until.requested() => {}
+            }
+        }
+    });
     tasks.spawn("watch", async move {
+        let mut noted = 0;
         while !shutdown.is_requested() {
             if let Err(error) = keeper.watch().await {
                 tracing::warn!(
@@ -553,12 +599,45 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>) {
                     "the state database does not answer; the lease runs"
                 );
             }
+            let revision = keeper.revision();
+            if revision > noted {
+                noted = revision;
+                note(mark.clone(), revision).await;
+            }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = word.notified() => {}
                 () = shutdown.requested() => {}
             }
         }
     });
+}
+
+async fn note(mark: Watermark, revision: u64) {
+    let noted = tokio::task::spawn_blocking(move || mark.note(revision)).await;
+    if let Ok(Err(error)) = noted {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the revision could not be noted");
+    }
+}
+
+/// Refuses a state database that is behind what this node has decided on.
+fn not_put_back(mark: &Watermark, revision: u64) -> Result<(), NodeError> {
+    match mark.known() {
+        Some(known) if known > revision => {
+            Err(NodeError::PutBack { revision, known, path: mark.path().to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Nobody needs to wait for this node any more.
+async fn leave(keeper: &Keeper) {
+    if let Err(error) = keeper.leave().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the lease was not given back; it runs out by itself"
+        );
+    }
 }
 
 /// Compares a sample of decisions with what all rules would have decided.

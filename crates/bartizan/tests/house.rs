@@ -13,6 +13,8 @@ mod database;
 mod delivery;
 #[path = "house/directory.rs"]
 mod directory;
+#[path = "house/epochs.rs"]
+mod epochs;
 #[path = "house/faults.rs"]
 mod faults;
 #[path = "house/keep.rs"]
@@ -34,6 +36,8 @@ mod policy_life;
 mod reading;
 #[path = "house/recover.rs"]
 mod recover;
+#[path = "house/signals.rs"]
+mod signals;
 #[path = "house/tls.rs"]
 mod tls;
 #[path = "house/tokens.rs"]

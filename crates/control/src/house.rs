@@ -10,7 +10,7 @@ use bartizan_keys::Statement;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{Action, ReasonCode, Tenant};
 use bartizan_record::IntentRecorded;
-use bartizan_store::{BundleRow, State, StoreError};
+use bartizan_store::{Acknowledged, BundleRow, State, StoreError};
 use futures_util::future::BoxFuture;
 
 use crate::policy::{TrialView, Version};
@@ -87,6 +87,10 @@ pub trait House: Debug + Send + Sync {
 
     /// Puts the present state in force. When this returns, every later ask is decided on it.
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Waits until no node decides on a state before `revision`; with `policy`, also until policy of that revision is compiled
+    /// on every node, for a while. Ends in any case.
+    fn acknowledged(&self, revision: u64, policy: bool) -> BoxFuture<'_, Acknowledged>;
 
     /// Sends the harmless request that the intent was recorded for.
     fn probe<'a>(

@@ -31,6 +31,7 @@ use bartizan_vault::Vault;
 pub use bartizan_record::LogFile;
 
 pub use archive::Archive;
+pub use bartizan_store::Acknowledged;
 pub use claim::Claimed;
 pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};

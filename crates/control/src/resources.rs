@@ -174,7 +174,7 @@ impl Control {
             return crate::turn::finish(intent.begin(), Err(problem), receipt, decision);
         }
         match self.house.probe(intent, name).await {
-            Ok(value) => Ok(Done { value, receipt, decision }),
+            Ok(value) => Ok(Done { value, receipt, decision, acknowledged: None }),
             Err(reason) => {
                 Err(Stopped { problem: Problem::new(reason).of(decision), receipt: Some(receipt) })
             }

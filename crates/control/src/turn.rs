@@ -11,7 +11,7 @@ use bartizan_model::{
     Action, Ask, AskFacts, DecisionId, EntityRef, Operation, Problem, ReasonCode, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, RecordError, Running};
-use bartizan_store::{Change, StoreError};
+use bartizan_store::{Acknowledged, Change, StoreError};
 use serde::Serialize;
 
 use crate::{Control, View};
@@ -25,6 +25,8 @@ pub struct Done<T> {
     pub receipt: Receipt,
     /// The decision behind it.
     pub decision: DecisionId,
+    /// That no node decides any more on what was before, where something may have been taken away.
+    pub acknowledged: Option<Acknowledged>,
 }
 
 /// A use case that was not carried out.
@@ -173,31 +175,41 @@ impl Control {
         let worked = work(&view, caller.tenant()).await;
         let result = match worked {
             // Nothing to change is no change: it moves no revision.
-            Ok((changes, value)) if changes.is_empty() => Ok((value, view.state.revision)),
-            Ok((changes, value)) => self
-                .store
-                .apply(&intent, changes)
-                .await
-                .map(|revision| (value, revision))
-                .map_err(Stopped::from),
+            Ok((changes, value)) if changes.is_empty() => {
+                Ok((value, view.state.revision, Extent::of(&changes)))
+            }
+            Ok((changes, value)) => {
+                let extent = Extent::of(&changes);
+                let applied = self.store.apply(&intent, changes).await;
+                applied.map(|revision| (value, revision, extent)).map_err(Stopped::from)
+            }
             Err(problem) => Err(problem.into()),
         };
         let running = intent.begin();
         match result {
-            Ok((value, revision)) => {
+            Ok((value, revision, extent)) => {
                 running.finish(ended(End::Done));
-                // Acknowledged only when it is in force, so that a revoked key is dead on the next call. Rows beside the
-                // state move no revision: there is nothing to put in force.
-                if revision != view.state.revision {
-                    self.house.reload().await.map_err(|error| stop(error.into()))?;
-                }
-                Ok(Done { value, receipt, decision })
+                let acknowledged = self.settle(revision, extent).await.map_err(|error| stop(error.into()))?;
+                Ok(Done { value, receipt, decision, acknowledged })
             }
             Err(stopped) => {
                 running.finish(ended(End::Failed { reason: stopped.problem.reason.clone() }));
                 Err(stop(stopped))
             }
         }
+    }
+
+    /// Acknowledged only when it is in force, so that a revoked key is dead on the next call; and what takes something away,
+    /// only when it is dead at every door. Rows beside the state move no revision: there is nothing to put in force.
+    async fn settle(&self, revision: u64, extent: Extent) -> Result<Option<Acknowledged>, StoreError> {
+        if !extent.moves {
+            return Ok(None);
+        }
+        self.house.reload().await?;
+        if !extent.takes_away {
+            return Ok(None);
+        }
+        Ok(Some(self.house.acknowledged(revision, extent.policy).await))
     }
 
     /// Asks to read, and reads.
@@ -229,6 +241,27 @@ impl Control {
     }
 }
 
+/// Whom a set of changes concerns.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    /// Every node has to hear of it.
+    moves: bool,
+    /// Something may be taken away from somebody.
+    takes_away: bool,
+    /// There is policy in it, which has to be compiled.
+    policy: bool,
+}
+
+impl Extent {
+    fn of(changes: &[Change]) -> Self {
+        Self {
+            moves: changes.is_empty() || changes.iter().any(Change::moves_revision),
+            takes_away: changes.iter().any(Change::may_take_away),
+            policy: changes.iter().any(|change| matches!(change, Change::PutBundle { .. })),
+        }
+    }
+}
+
 /// Tells how a read ended and wraps its result.
 #[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
 pub(crate) fn finish<T>(
@@ -240,7 +273,7 @@ pub(crate) fn finish<T>(
     match result {
         Ok(value) => {
             running.finish(ended(End::Done));
-            Ok(Done { value, receipt, decision })
+            Ok(Done { value, receipt, decision, acknowledged: None })
         }
         Err(problem) => {
             running.finish(ended(End::Failed { reason: problem.reason.clone() }));

@@ -4,6 +4,7 @@
 //! module that does it.
 
 mod access;
+mod acknowledge;
 mod afterwards;
 mod assess;
 mod doors;
@@ -22,6 +23,7 @@ mod world;
 
 pub use access::Access;
 pub use afterwards::{Afterwards, Trial};
+pub use bartizan_store::LEASE;
 pub use doors::{Published, is_proven};
 pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts, PublicUrl};
@@ -29,4 +31,4 @@ pub use policies::{InForce, Policies};
 pub use release::Guarded;
 pub use reply::{Reply, ReplyBody};
 pub use trace::Traces;
-pub use world::{Keeper, LEASE, Staged, TenantWorld, World};
+pub use world::{Keeper, Staged, TenantWorld, World};

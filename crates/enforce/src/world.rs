@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name, Timestamp};
@@ -16,16 +15,13 @@ use bartizan_keys::{Stage, Statement};
 use bartizan_model::action::ChangeState;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::record::System;
-use bartizan_model::{Document, EnforcementPointSpec, EntityRef, KeyId, ReasonCode, Tenant};
+use bartizan_model::{Document, EnforcementPointSpec, EntityRef, KeyId, NodeId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
-use bartizan_store::{BundleRow, State, Store, StoreError};
+use bartizan_store::{BundleRow, Enforced, LEASE, Nodes, State, Store, StoreError};
 
 use crate::afterwards::chosen;
 use crate::known::directory;
 use crate::policies::{Alarm, InForce, Policies};
-
-/// How long the house decides on what it knows without hearing from the state database: the lease of DESIGN 8.
-pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Everything a request needs to know, at one revision.
 #[derive(Debug)]
@@ -72,10 +68,19 @@ pub struct Staged {
 pub struct Keeper {
     world: ArcSwap<World>,
     store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
+    pub(crate) nodes: Arc<dyn Nodes>,
+    /// Which of them this is.
+    pub(crate) node: NodeId,
     recorder: Recorder,
-    clock: Arc<dyn Clock>,
-    /// When the state database last confirmed the revision, on the monotonic clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// When the state database was last asked whose answer is in force, on the monotonic clock.
     confirmed_us: AtomicU64,
+    /// Nothing is decided here any more.
+    left: AtomicBool,
+    /// The revision up to which policy is in force as well.
+    policy_at: AtomicU64,
+    /// One word to the other nodes at a time, so that an earlier one never comes after a later one.
+    confirming: tokio::sync::Mutex<()>,
     /// One reload at a time, so that an older state never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
     /// One compilation at a time.
@@ -104,6 +109,8 @@ impl Keeper {
     /// When the state database does not answer or holds something unreadable.
     pub async fn open(
         store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
+        nodes: Arc<dyn Nodes>,
+        node: NodeId,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
         policies: Policies,
@@ -113,8 +120,13 @@ impl Keeper {
         let keeper = Self {
             world: ArcSwap::from_pointee(empty),
             store,
+            nodes,
+            node,
             recorder,
-            confirmed_us: AtomicU64::new(clock.monotonic_us()),
+            confirmed_us: AtomicU64::new(0),
+            left: AtomicBool::new(false),
+            policy_at: AtomicU64::new(0),
+            confirming: tokio::sync::Mutex::default(),
             clock,
             reloading: tokio::sync::Mutex::default(),
             compiling: tokio::sync::Mutex::default(),
@@ -134,7 +146,7 @@ impl Keeper {
     /// `SnapshotStale`: a revocation could have been missed, so nothing is decided.
     pub fn current(&self) -> Result<Arc<World>, ReasonCode> {
         let age = self.clock.monotonic_us().saturating_sub(self.confirmed_us.load(Ordering::Acquire));
-        if u128::from(age) > LEASE.as_micros() {
+        if u128::from(age) > LEASE.as_micros() || self.left.load(Ordering::Acquire) {
             Err(ReasonCode::SnapshotStale)
         } else {
             Ok(self.world.load_full())
@@ -216,36 +228,76 @@ impl Keeper {
         if uses.is_empty() { Ok(()) } else { self.store.touch_keys(uses).await }
     }
 
-    /// Asks the state database for its revision and takes in what has moved. Policy that has to be compiled first comes into
-    /// force when [`Keeper::compile_waiting`] is done with it; everything else at once.
+    /// Tells the other nodes what is decided on here, hears the present revision, and takes in what has moved. Policy that has
+    /// to be compiled first comes into force when [`Keeper::compile_waiting`] is done with it; everything else at once.
     ///
     /// # Errors
-    /// When the state database does not answer; what is in force stays, until the lease has run out.
+    /// When the state database does not answer, or has gone back behind what is in force; that stays, until the lease has run
+    /// out.
     pub async fn watch(&self) -> Result<(), StoreError> {
-        let asked = self.clock.monotonic_us();
-        let revision = self.store.revision().await?;
-        if revision == self.revision() {
+        // Twice at the most: what was taken in is told at once, since somebody may wait for it. What moves meanwhile is for
+        // the next round.
+        for _ in 0..2 {
+            let one = self.confirming.lock().await;
+            let (told, asked) = (self.enforced(), self.clock.monotonic_us());
+            let latest = self.nodes.confirm(self.node, told).await?;
+            drop(one);
+            if latest < told.revision {
+                return Err(went_back(told.revision, latest));
+            }
+            if latest > self.revision() {
+                self.take_in(latest).await?;
+            }
             // The moment of asking, not of hearing: what came in between may have been missed.
             self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
-            return Ok(());
+            if latest == told.revision {
+                break;
+            }
         }
-        if self.take_in().await? {
+        if self.policy_waits() {
             self.uncompiled.notify_one();
         }
         Ok(())
     }
 
-    /// Loads the state and puts all of it in force.
+    /// Takes in the present state and puts all of it in force.
     ///
     /// # Errors
     /// When the state database does not answer or holds something unreadable.
     pub async fn reload(&self) -> Result<(), StoreError> {
-        if self.take_in().await? {
+        self.watch().await?;
+        if self.policy_waits() {
             self.bring_in().await?;
             // Compiling took its time: what was confirmed before it may be older than the lease.
             self.watch().await?;
         }
         Ok(())
+    }
+
+    /// Waits until the state may have changed elsewhere. A hint, which may never come.
+    pub async fn moved(&self) {
+        self.nodes.moved().await;
+    }
+
+    /// Ends: nothing is decided here any more, and nobody needs to wait for this node.
+    ///
+    /// # Errors
+    /// When the state database does not answer; the lease then runs out by itself.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        self.left.store(true, Ordering::Release);
+        let _one = self.confirming.lock().await;
+        self.nodes.leave(self.node).await
+    }
+
+    /// What is decided on here.
+    fn enforced(&self) -> Enforced {
+        // In this order, so that what is said of policy holds for the state that is named.
+        let policy = self.policy_at.load(Ordering::Acquire);
+        Enforced { revision: self.revision(), policy }
+    }
+
+    fn policy_waits(&self) -> bool {
+        self.policy_at.load(Ordering::Acquire) < self.revision()
     }
 
     /// Waits until policy has to be compiled, compiles it and puts it in force. Decisions go on meanwhile.
@@ -254,7 +306,9 @@ impl Keeper {
     /// When the state holds something unreadable.
     pub async fn compile_waiting(&self) -> Result<(), StoreError> {
         self.uncompiled.notified().await;
-        self.bring_in().await
+        self.bring_in().await?;
+        // Somebody may wait to hear that it is in force.
+        self.watch().await
     }
 
     /// Compiles a bundle beside the decisions, and holds it for when it comes into force.
@@ -267,14 +321,14 @@ impl Keeper {
         work.await.unwrap_or_else(|_| Err(BundleErrors(Vec::new())))
     }
 
-    /// Loads the state and puts in force what can be at once; says whether policy is still to be compiled.
-    async fn take_in(&self) -> Result<bool, StoreError> {
+    /// Loads the state, unless somebody else has taken in `latest` meanwhile, and puts in force what can be at once.
+    async fn take_in(&self, latest: u64) -> Result<(), StoreError> {
         let _one = self.reloading.lock().await;
-        let asked = self.clock.monotonic_us();
+        if self.revision() >= latest {
+            return Ok(());
+        }
         let state = Arc::new(self.store.load().await?);
-        let waits = self.put_in_force(state).await?;
-        self.confirmed_us.fetch_max(asked, Ordering::AcqRel);
-        Ok(waits)
+        self.put_in_force(state).await
     }
 
     /// Compiles what waits, then puts it in force.
@@ -285,7 +339,8 @@ impl Keeper {
         self.tell(compiled.map_err(|e| StoreError::Unavailable(Box::new(e)))?).await;
         let _same = self.reloading.lock().await;
         let state = self.world.load().state.clone();
-        if self.put_in_force(state).await? {
+        self.put_in_force(state).await?;
+        if self.policy_waits() {
             // The state has moved on meanwhile.
             self.uncompiled.notify_one();
         }
@@ -293,15 +348,19 @@ impl Keeper {
     }
 
     /// Makes a world of `state` and swaps it in, whole.
-    async fn put_in_force(&self, state: Arc<State>) -> Result<bool, StoreError> {
+    async fn put_in_force(&self, state: Arc<State>) -> Result<(), StoreError> {
         let (previous, policies) = (self.world.load_full(), self.policies.clone());
         let (shadow, issuer) = (self.shadow.clone(), self.issuer.clone());
         let built = tokio::task::spawn_blocking(move || build(state, issuer, &previous, &policies, &shadow));
         let built = built.await;
         let (world, waits, alarms) = built.map_err(|e| StoreError::Unavailable(Box::new(e)))??;
+        let revision = world.state.revision;
         self.world.store(Arc::new(world));
+        if !waits {
+            self.policy_at.store(revision, Ordering::Release);
+        }
         self.tell(alarms).await;
-        Ok(waits)
+        Ok(())
     }
 
     async fn tell(&self, alarms: Vec<Alarm>) {
@@ -313,6 +372,13 @@ impl Keeper {
             }
         }
     }
+}
+
+/// A database that was put back, or one that took over without what was acknowledged: it has forgotten revocations.
+fn went_back(known: u64, latest: u64) -> StoreError {
+    StoreError::Corrupt(format!(
+        "it is at revision {latest} and was at {known}: it was put back, and may have forgotten revocations"
+    ))
 }
 
 fn build(

@@ -52,6 +52,7 @@ impl World {
             roles: Default::default(),
         };
         let issuer = IssuerSpec {
+            events: None,
             status: Status::Active,
             issuer: "https://id.example".to_owned(),
             audience: "https://ai.example".to_owned(),

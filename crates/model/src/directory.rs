@@ -16,6 +16,7 @@ use crate::federation::FederationSpec;
 use crate::identity_provider::IdentityProviderSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
+use crate::signal::EventSource;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -376,6 +377,9 @@ pub struct IssuerSpec {
     /// The most its word is worth, 0 to 4.
     #[serde(default = "default_acr_cap")]
     pub assurance_cap: u8,
+    /// The security events that it may send us about its subjects; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventSource>,
 }
 
 impl IssuerSpec {

@@ -25,6 +25,7 @@ pub mod reason;
 pub mod record;
 pub mod remedy;
 pub mod resource;
+pub mod signal;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
@@ -50,6 +51,7 @@ pub use quorum::{Quorum, QuorumError, Share};
 pub use reason::ReasonCode;
 pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
+pub use signal::{EventPoll, EventSource};
 
 use bartizan_base::id::kinds;
 

@@ -2,25 +2,35 @@
 
 mod tasks;
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SecureRandom as _;
 use bartizan_base::{Clock, Random, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 
 pub use tasks::{Shutdown, Tasks};
+
+/// The monotonic clock that runs on while the machine sleeps: leases run out meanwhile.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MONOTONIC: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const MONOTONIC: ClockId = ClockId::Monotonic;
 
 /// The machine's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
-    start: Instant,
+    start: Duration,
+}
+
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(MONOTONIC)).unwrap_or_default()
 }
 
 impl SystemClock {
     /// A clock whose monotonic side starts now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this crate is where the machine's clock is read")]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: since_boot() }
     }
 }
 
@@ -38,7 +48,7 @@ impl Clock for SystemClock {
     }
 
     fn monotonic_us(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(since_boot().saturating_sub(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 }
 

@@ -8,6 +8,7 @@ use bartizan_store::{
     BundleRow, EpochRow, KeyRow, Row as SideRow, SealedRow, State, StoreError, Touched, relational,
 };
 use deadpool_postgres::Transaction;
+use futures_util::future::try_join;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
@@ -22,7 +23,7 @@ const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where
 const INSTALLATION: &str =
     "select revision, recovery_needed, recovery_keys, claim_digest, claim_expires_us from installation";
 
-/// Revision, recovery and claim, locked: whoever else wants to change anything waits.
+/// Revision, recovery and claim, locked: whoever else wants to change the state waits.
 pub(crate) async fn locked_installation(transaction: &Transaction<'_>) -> Result<State, StoreError> {
     let sql = format!("{INSTALLATION} for update");
     one(transaction, &sql).await
@@ -87,7 +88,30 @@ fn bundles(which: &str) -> String {
     format!("select {} from bundles as b where {which}", BundleColumns::NAMES)
 }
 
-/// What a set of changes to `tenant` has to see. Locks the installation first, so that nothing of it changes.
+/// What a set of changes that only touches rows beside the state has to see: locks those that are there, in one order for
+/// everybody. Others go on meanwhile.
+pub(crate) async fn slice_of_rows(
+    transaction: &Transaction<'_>,
+    touched: &Touched,
+) -> Result<State, StoreError> {
+    let (state, rows) = try_join(one(transaction, INSTALLATION), locked_rows(transaction, touched)).await?;
+    let mut state = State { rows, ..state };
+    state.sort();
+    Ok(state)
+}
+
+/// The rows beside the state that a set of changes has to see, locked: others may change them without the installation.
+async fn locked_rows(transaction: &Transaction<'_>, touched: &Touched) -> Result<Vec<SideRow>, StoreError> {
+    if touched.rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (kinds, ids): (Vec<&str>, Vec<&str>) =
+        touched.rows.iter().map(|(kind, id)| (kind.name(), id.as_str())).unzip();
+    let which = "(kind, id) in (select * from unnest($1::text[], $2::text[])) order by kind, id for update";
+    rows(transaction, &side_rows(which), &[&kinds, &ids], side_row).await
+}
+
+/// What a set of changes to `tenant` has to see. Locks the installation first, so that nothing of the state changes.
 pub(crate) async fn slice(
     transaction: &Transaction<'_>,
     tenant: &Tenant,
@@ -95,6 +119,7 @@ pub(crate) async fn slice(
 ) -> Result<State, StoreError> {
     let tenant = tenant.0.as_str();
     let mut state = locked_installation(transaction).await?;
+    state.rows = locked_rows(transaction, touched).await?;
     if !touched.documents.is_empty() {
         let (kinds, names): (Vec<&str>, Vec<&str>) =
             touched.documents.iter().map(|(kind, name)| (kind.as_str(), name.as_str())).unzip();
@@ -121,12 +146,6 @@ pub(crate) async fn slice(
     if touched.bundle {
         let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = $1"));
         state.bundles = rows(transaction, &sql, &[&tenant], bundle).await?;
-    }
-    if !touched.rows.is_empty() {
-        let (kinds, ids): (Vec<&str>, Vec<&str>) =
-            touched.rows.iter().map(|(kind, id)| (kind.name(), id.as_str())).unzip();
-        let sql = side_rows("(kind, id) in (select * from unnest($1::text[], $2::text[]))");
-        state.rows = rows(transaction, &sql, &[&kinds, &ids], side_row).await?;
     }
     state.sort();
     Ok(state)

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_model::{KeyId, Tenant};
+use bartizan_model::{KeyId, NodeId, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{
-    BundleRow, Change, Checkpoints, Founding, Row, RowKind, Rows, State, Store, StoreError, Touched, Warrant,
-    Write, checkpoint_may_follow, relational,
+    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, State, Store,
+    StoreError, Touched, Warrant, Write, checkpoint_may_follow, relational,
 };
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use futures_util::FutureExt as _;
@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 use crate::address::{Address, AddressError};
 use crate::error::sort;
 use crate::pool::Connections;
-use crate::{migrate, read};
+use crate::{migrate, nodes, read};
 
 /// The state in a PostgreSQL database. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl PostgresStore {
     /// `Address` for a URL that is not used; `Unavailable` when the server does not answer within three seconds;
     /// `Corrupt` when the schema was written by a newer version.
     pub async fn open(url: &Secret<String>) -> Result<Self, OpenError> {
-        let connections = Connections::new(Address::parse(url)?)?;
+        let connections = Connections::new(&Address::parse(url)?)?;
         connections.run(|connection| migrate::migrate(connection).boxed()).await?;
         Ok(Self(connections))
     }
@@ -107,7 +107,13 @@ async fn bundle_files(
 
 async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
     let transaction = connection.transaction().await.map_err(sort)?;
-    let mut state = read::slice(&transaction, tenant, &Touched::by(changes)).await?;
+    let touched = Touched::by(changes);
+    // Logins, codes and refresh tokens of many people at once: their rows' own locks decide between rivals.
+    let mut state = if !changes.is_empty() && !changes.iter().any(Change::moves_revision) {
+        read::slice_of_rows(&transaction, &touched).await?
+    } else {
+        read::slice(&transaction, tenant, &touched).await?
+    };
     let before = state.revision;
     for change in state.apply(tenant, changes)? {
         store(&transaction, change).await?;
@@ -115,6 +121,9 @@ async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> 
     if state.revision != before {
         let revision = relational::signed(state.revision)?;
         execute(&transaction, "update installation set revision = $1", &[&revision]).await?;
+        // Goes round with the commit, not before.
+        let told = state.revision.to_string();
+        execute(&transaction, "select pg_notify($1, $2)", &[&nodes::CHANNEL, &told]).await?;
     }
     transaction.commit().await.map_err(sort)?;
     Ok(state.revision)
@@ -194,13 +203,20 @@ async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, Stor
         }
         Write::Row(row) => {
             let row = relational::RowColumns::of(row)?;
-            let sql = "insert into side_rows (kind, id, tenant, owner, expires_us, version, body) \
-                       values ($1, $2, $3, $4, $5, $6, $7) on conflict (kind, id) do update set \
-                       owner = excluded.owner, expires_us = excluded.expires_us, version = excluded.version, \
-                       body = excluded.body";
+            // A new one is not there yet for anybody to lock: of rivals, the one who is first inserts it.
+            let sql = if row.version == 1 {
+                "insert into side_rows (kind, id, tenant, owner, expires_us, version, body) \
+                 values ($1, $2, $3, $4, $5, $6, $7) on conflict (kind, id) do nothing"
+            } else {
+                "update side_rows set owner = $4, expires_us = $5, version = $6, body = $7 \
+                 where kind = $1 and id = $2 and tenant = $3 and version + 1 = $6"
+            };
             let parameters: [&(dyn ToSql + Sync); 7] =
                 [&row.kind, &row.id, &row.tenant, &row.owner, &row.expires_us, &row.version, &row.body];
-            execute(transaction, sql, &parameters).await
+            match execute(transaction, sql, &parameters).await? {
+                0 => Err(StoreError::Conflict(format!("somebody else was quicker with the {}", row.kind))),
+                stored => Ok(stored),
+            }
         }
         Write::DeleteRow(kind, id) => {
             let sql = "delete from side_rows where kind = $1 and id = $2";
@@ -224,12 +240,6 @@ async fn load(connection: &mut Object) -> Result<State, StoreError> {
     let state = read::everything(&transaction).await?;
     transaction.commit().await.map_err(sort)?;
     Ok(state)
-}
-
-async fn revision(connection: &Object) -> Result<u64, StoreError> {
-    let statement = connection.prepare_cached("select revision from installation").await.map_err(sort)?;
-    let row = connection.query_one(&statement, &[]).await.map_err(sort)?;
-    relational::unsigned("revision", read::column(&row, 0)?)
 }
 
 async fn touch(connection: &Object, uses: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
@@ -376,7 +386,7 @@ impl<W: Warrant> Store<W> for PostgresStore {
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.0.run(|connection| revision(connection).boxed()).boxed()
+        self.0.run(|connection| nodes::revision_of(connection).boxed()).boxed()
     }
 
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
@@ -413,6 +423,30 @@ impl<W: Warrant> Store<W> for PostgresStore {
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.0.run(|connection| touch(connection, uses).boxed()).boxed()
+    }
+}
+
+impl Nodes for PostgresStore {
+    fn confirm(&self, node: NodeId, enforced: Enforced) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.0
+            .run_for_lease(move |connection| {
+                async move { nodes::confirm(connection, node, enforced).await }.boxed()
+            })
+            .boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
+        self.0.run_for_lease(|connection| nodes::nodes(connection).boxed()).boxed()
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.0
+            .run_for_lease(move |connection| async move { nodes::leave(connection, node).await }.boxed())
+            .boxed()
+    }
+
+    fn moved(&self) -> BoxFuture<'_, ()> {
+        self.0.listener.next().boxed()
     }
 }
 

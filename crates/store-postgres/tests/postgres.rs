@@ -6,10 +6,14 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bartizan_base::Digest;
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::{NodeId, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::conformance::{TestWarrant, World};
-use bartizan_store::{Checkpoints as _, Store, StoreError};
+use bartizan_store::{
+    Change, Checkpoints as _, ClaimRow, Enforced, EpochKind, EpochRow, Founding, LEASE, Nodes as _, Row,
+    RowKind, Store, StoreError,
+};
 use bartizan_store_postgres::{OpenError, PostgresStore};
 use bartizan_testkit::postgres::Server;
 
@@ -65,7 +69,7 @@ async fn migrating_twice_and_at_once_happens_once() {
     open(&url).await.unwrap();
     assert_eq!(
         SERVER.psql(name(&url), "select string_agg(version::text, ',' order by version) from schema_version"),
-        "1,2"
+        "1,2,3"
     );
     assert_eq!(SERVER.psql(name(&url), "select count(*) from installation"), "1");
 }
@@ -176,5 +180,128 @@ async fn a_wrong_database_user_or_port_is_unavailable_and_names_no_password() {
         let shown = format!("{opened:?}");
         assert!(matches!(opened, Err(OpenError::Store(StoreError::Unavailable(_)))), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_parts(Timestamp::from_secs(1), [number; 10])
+}
+
+const fn at(revision: u64) -> Enforced {
+    Enforced { revision, policy: revision }
+}
+
+async fn founded(url: &str) -> PostgresStore {
+    let store = open(url).await.unwrap();
+    let founding = Founding {
+        recovery: (1, vec!["key".to_owned()]),
+        claim: ClaimRow { digest: Digest::of(b"claim"), expires: Timestamp::MAX },
+        documents: Vec::new(),
+        bundle: None,
+    };
+    Store::<TestWarrant>::found(&store, founding).await.unwrap();
+    store
+}
+
+async fn apply(store: &PostgresStore, change: Change) -> Result<u64, StoreError> {
+    store.apply(&TestWarrant::of(&Tenant::default_tenant()), vec![change]).await
+}
+
+fn revoke(name: &str) -> Change {
+    Change::AdvanceEpoch(EpochRow {
+        tenant: Tenant::default_tenant(),
+        kind: EpochKind::Session,
+        name: name.parse().unwrap(),
+        not_before: Timestamp::from_secs(5),
+        revision: 0,
+    })
+}
+
+#[tokio::test]
+async fn inv_epoch_a_node_hears_of_a_revocation_or_the_revocation_finds_its_lease() {
+    let url = SERVER.create_database();
+    let (store, other) = (founded(&url).await, open(&url).await.unwrap());
+    for round in 1..40 {
+        let (revoked, heard) = tokio::join!(apply(&store, revoke("s")), other.confirm(node(1), at(round)));
+        let (revoked, heard) = (revoked.unwrap(), heard.unwrap());
+        // Whoever changed the state looks after that, and finds the node's promise unless the node has heard.
+        let seen = store.nodes().await.unwrap();
+        let found = seen.iter().any(|n| n.node == node(1) && !n.out && !n.enforced.is_at(revoked, false));
+        assert!(heard == revoked || found, "round {round}: {heard} of {revoked}, {seen:?}");
+        other.confirm(node(1), at(revoked)).await.unwrap();
+        let seen = store.nodes().await.unwrap();
+        assert!(seen.iter().all(|n| n.enforced == at(revoked)), "{seen:?}");
+        store.leave(node(1)).await.unwrap();
+        assert!(store.nodes().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn inv_epoch_a_lease_runs_out_by_the_databases_clock() {
+    let store = founded(&SERVER.create_database()).await;
+    store.confirm(node(1), at(1)).await.unwrap();
+    let begun = std::time::Instant::now();
+    while !store.nodes().await.unwrap()[0].out {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let lasted = begun.elapsed();
+    assert!(lasted > LEASE - Duration::from_millis(100) && lasted < LEASE * 3, "{lasted:?}");
+    store.confirm(node(1), at(1)).await.unwrap();
+    assert!(!store.nodes().await.unwrap()[0].out, "it is back");
+}
+
+#[tokio::test]
+async fn a_change_of_the_state_is_heard_by_who_listens_and_one_of_rows_is_not() {
+    let url = SERVER.create_database();
+    let (store, other) = (founded(&url).await, open(&url).await.unwrap());
+    // Connecting counts as a word.
+    tokio::time::timeout(BOUND, other.moved()).await.unwrap();
+    let row = Row {
+        tenant: Tenant::default_tenant(),
+        kind: RowKind::Session,
+        id: "s".to_owned(),
+        owner: String::new(),
+        expires: None,
+        version: 0,
+        body: "{}".to_owned(),
+    };
+    apply(&store, Change::PutRow { row, expect: None }).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), other.moved()).await.is_err());
+    apply(&store, revoke("s")).await.unwrap();
+    tokio::time::timeout(BOUND, other.moved()).await.unwrap();
+    // The server ends the connection: the next wait connects again.
+    let end = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where query ilike 'listen%' \
+               and datname = current_database()";
+    SERVER.psql(name(&url), end);
+    tokio::time::timeout(BOUND, other.moved()).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_change_while_somebody_else_changes_the_state() {
+    let url = SERVER.create_database();
+    let store = founded(&url).await;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let held = async {
+        client.batch_execute("begin; select * from installation for update").await.unwrap();
+        for n in 0..20 {
+            let row = Row {
+                tenant: Tenant::default_tenant(),
+                kind: RowKind::Session,
+                id: format!("s{n}"),
+                owner: String::new(),
+                expires: None,
+                version: 0,
+                body: "{}".to_owned(),
+            };
+            let put = apply(&store, Change::PutRow { row, expect: None });
+            tokio::time::timeout(Duration::from_millis(900), put).await.unwrap().unwrap();
+        }
+        let state = tokio::time::timeout(BOUND, apply(&store, revoke("s"))).await;
+        assert_unavailable(&state);
+        client.batch_execute("rollback").await.unwrap();
+    };
+    tokio::select! {
+        () = held => {}
+        broken = connection => panic!("{broken:?}"),
     }
 }

@@ -3,6 +3,7 @@
 //! One connection serves all; SQLite has one writer at a time anyway, and the state is small. Work runs on the
 //! blocking pool, so a slow disk never holds up the tasks that answer callers.
 
+mod batch;
 mod error;
 mod migrate;
 mod read;

@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_model::{KeyId, Tenant};
+use bartizan_model::{KeyId, NodeId, Tenant};
 use bartizan_store::{
-    BundleRow, Change, Checkpoints, Founding, Row, RowKind, Rows, State, Store, StoreError, Touched, Warrant,
-    Write, checkpoint_may_follow, relational,
+    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, State, Store,
+    StoreError, Warrant, Write, checkpoint_may_follow, relational,
 };
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, pending, ready};
 use rusqlite::{Connection, OptionalExtension as _, Params, Transaction, TransactionBehavior, params};
 
+use crate::batch::Waiting;
 use crate::error::{sort, unavailable};
 use crate::{migrate, read};
 
@@ -26,7 +27,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state in one SQLite file. Clones share the connection.
 #[derive(Clone, Debug)]
-pub struct SqliteStore(Arc<Mutex<Connection>>);
+pub struct SqliteStore {
+    connection: Arc<Mutex<Connection>>,
+    waiting: Waiting,
+}
 
 impl SqliteStore {
     /// Opens the database at `path`, creating the file (mode 0600) and bringing its schema up to date. An existing file
@@ -53,7 +57,7 @@ impl SqliteStore {
         }
         migrate::check(&connection)?;
         migrate::migrate(&mut connection)?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), waiting: Waiting::default() })
     }
 
     /// Runs `work` on the blocking pool. Once begun it goes on to its end, also when nobody waits for it any more.
@@ -61,7 +65,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let shared = Arc::clone(&self.0);
+        let shared = Arc::clone(&self.connection);
         async move {
             tokio::task::spawn_blocking(move || {
                 // A panic elsewhere rolled its transaction back; the connection is as good as before.
@@ -96,7 +100,11 @@ fn write<T>(
     Ok(done)
 }
 
-fn execute(connection: &Connection, sql: &str, parameters: impl Params) -> Result<usize, StoreError> {
+pub(crate) fn execute(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<usize, StoreError> {
     connection.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters)).map_err(sort)
 }
 
@@ -117,20 +125,7 @@ fn found(transaction: &Transaction<'_>, founding: Founding) -> Result<(), StoreE
     Ok(())
 }
 
-fn apply(transaction: &Transaction<'_>, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
-    let mut state = read::slice(transaction, tenant, &Touched::by(changes))?;
-    let before = state.revision;
-    for change in state.apply(tenant, changes)? {
-        store(transaction, change)?;
-    }
-    if state.revision != before {
-        let revision = relational::signed(state.revision)?;
-        execute(transaction, "update installation set revision = ?1", [revision])?;
-    }
-    Ok(state.revision)
-}
-
-fn store(transaction: &Transaction<'_>, change: Write) -> Result<usize, StoreError> {
+pub(crate) fn store(transaction: &Connection, change: Write) -> Result<usize, StoreError> {
     match change {
         Write::Document(tenant, document, changed) => execute(
             transaction,
@@ -249,11 +244,15 @@ impl<W: Warrant> Store<W> for SqliteStore {
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
         let tenant = warrant.tenant().clone();
         let decision = warrant.decision();
-        self.run(move |connection| {
-            let revision = write(connection, |transaction| apply(transaction, &tenant, &changes))?;
+        let waiting = self.waiting.clone();
+        async move {
+            let answer = waiting.put(tenant.clone(), changes);
+            self.run(move |connection| waiting.work_off(connection)).await?;
+            let revision = answer.await.map_err(unavailable)??;
             tracing::info!(%tenant, %decision, revision, "state changed");
             Ok(revision)
-        })
+        }
+        .boxed()
     }
 
     fn bundle<'a>(
@@ -350,6 +349,25 @@ fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
+/// One process uses the file: there is no other node, and whoever changes the state takes it in.
+impl Nodes for SqliteStore {
+    fn confirm(&self, _: NodeId, _: Enforced) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.run(|connection| read::installation(connection).map(|state| state.revision))
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
+    fn leave(&self, _: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn moved(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+}
+
 impl Checkpoints for SqliteStore {
     fn latest(&self, log: &str) -> BoxFuture<'_, Result<Option<(u64, Digest)>, StoreError>> {
         let log = log.to_owned();
@@ -390,7 +408,7 @@ mod tests {
         let root = |n: u8| Digest::of(&[n]);
         assert!(store.swap("log", None, (1, root(1))).await.unwrap());
         // SQLite's own limit stands for the disk: the error is the same.
-        store.0.lock().unwrap().pragma_update(None, "max_page_count", 1).unwrap();
+        store.connection.lock().unwrap().pragma_update(None, "max_page_count", 1).unwrap();
         let swapped = store.swap(&"x".repeat(1 << 20), None, (1, root(1))).await;
         assert!(matches!(swapped, Err(StoreError::Unavailable(_))), "{swapped:?}");
         assert_eq!(store.latest("log").await.unwrap(), Some((1, root(1))));
@@ -401,7 +419,7 @@ mod tests {
     fn every_commit_waits_for_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("state.db")).unwrap();
-        let connection = store.0.lock().unwrap();
+        let connection = store.connection.lock().unwrap();
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(pragma("synchronous"), 2, "2 is FULL");
         assert!(pragma("busy_timeout") <= 2_000);

@@ -105,11 +105,25 @@ pub fn checkpoint_may_follow(old: Option<(u64, Digest)>, new: (u64, Digest)) -> 
 
 impl Change {
     /// Whether every node has to hear of it.
-    const fn moves_revision(&self) -> bool {
+    #[must_use]
+    pub const fn moves_revision(&self) -> bool {
         match self {
             Self::PutRow { row, .. } => row.kind.is_loaded(),
             Self::DeleteRow { kind, .. } => kind.is_loaded(),
             _ => true,
+        }
+    }
+
+    /// Whether it may take something away from somebody, so that it is acknowledged only when no node decides on what was
+    /// before it. A document may in many ways: by its status, its members, what it lacks now.
+    #[must_use]
+    pub const fn may_take_away(&self) -> bool {
+        match self {
+            Self::AddKey(_) | Self::UseClaim { .. } => false,
+            Self::PutRow { row, expect } => {
+                row.kind.is_loaded() && (expect.is_some() || !matches!(row.kind, RowKind::SigningKey))
+            }
+            _ => self.moves_revision(),
         }
     }
 }
@@ -156,9 +170,9 @@ impl State {
         if changes.is_empty() || changes.iter().any(Change::moves_revision) {
             next.revision += 1;
         }
-        let writes = changes.iter().map(|c| next.step(tenant, c)).collect::<Result<Vec<_>, _>>()?;
+        let writes = changes.iter().map(|c| next.step(tenant, c)).collect::<Result<_, _>>()?;
         *self = next;
-        Ok(writes.into_iter().flatten().collect())
+        Ok(writes)
     }
 
     /// Notes when keys were last used; a key that is unknown or was used later already is passed over.
@@ -180,27 +194,25 @@ impl State {
         self.rows.sort_by(row_order);
     }
 
-    fn step(&mut self, tenant: &Tenant, change: &Change) -> Result<Option<Write>, StoreError> {
+    fn step(&mut self, tenant: &Tenant, change: &Change) -> Result<Write, StoreError> {
         match change {
-            Change::PutDocument { document, expect } => {
-                self.put_document(tenant, document, *expect).map(Some)
-            }
+            Change::PutDocument { document, expect } => self.put_document(tenant, document, *expect),
             Change::DeleteDocument { kind, name, expect } => {
-                self.delete_document(tenant, kind, name, *expect).map(Some)
+                self.delete_document(tenant, kind, name, *expect)
             }
-            Change::AddKey(key) => self.add_key(tenant, key).map(Some),
-            Change::RevokeKey { id, at } => self.revoke_key(tenant, *id, *at).map(Some),
-            Change::ShortenKey { id, expires } => self.shorten_key(tenant, *id, *expires).map(Some),
+            Change::AddKey(key) => self.add_key(tenant, key),
+            Change::RevokeKey { id, at } => self.revoke_key(tenant, *id, *at),
+            Change::ShortenKey { id, expires } => self.shorten_key(tenant, *id, *expires),
             Change::AdvanceEpoch(epoch) => self.advance_epoch(tenant, epoch),
             Change::PutSealed(sealed) => {
                 own(tenant, &sealed.tenant)?;
                 upsert(&mut self.sealed, sealed.clone(), sealed_order);
-                Ok(Some(Write::Sealed(sealed.clone())))
+                Ok(Write::Sealed(sealed.clone()))
             }
-            Change::PutBundle { bundle } => self.put_bundle(tenant, bundle).map(Some),
-            Change::UseClaim { digest, now } => self.use_claim(*digest, *now).map(Some),
-            Change::PutRow { row, expect } => self.put_row(tenant, row, *expect).map(Some),
-            Change::DeleteRow { kind, id, expect } => self.delete_row(tenant, *kind, id, *expect).map(Some),
+            Change::PutBundle { bundle } => self.put_bundle(tenant, bundle),
+            Change::UseClaim { digest, now } => self.use_claim(*digest, *now),
+            Change::PutRow { row, expect } => self.put_row(tenant, row, *expect),
+            Change::DeleteRow { kind, id, expect } => self.delete_row(tenant, *kind, id, *expect),
         }
     }
 
@@ -269,15 +281,15 @@ impl State {
             .ok_or_else(|| StoreError::Conflict(format!("there is no key {id}")))
     }
 
-    fn advance_epoch(&mut self, tenant: &Tenant, epoch: &EpochRow) -> Result<Option<Write>, StoreError> {
+    fn advance_epoch(&mut self, tenant: &Tenant, epoch: &EpochRow) -> Result<Write, StoreError> {
         own(tenant, &epoch.tenant)?;
         let present = self.epochs.iter().find(|e| epoch_order(e, epoch).is_eq());
-        if present.is_some_and(|e| e.not_before >= epoch.not_before) {
-            return Ok(None);
-        }
-        let epoch = EpochRow { revision: self.revision, ..epoch.clone() };
+        let not_before = present.map_or(epoch.not_before, |e| e.not_before.max(epoch.not_before));
+        // The revision moves in any case: whoever was quicker may only have had a clock that goes before ours, and what was
+        // issued since then is to be dead as well.
+        let epoch = EpochRow { revision: self.revision, not_before, ..epoch.clone() };
         upsert(&mut self.epochs, epoch.clone(), epoch_order);
-        Ok(Some(Write::Epoch(epoch)))
+        Ok(Write::Epoch(epoch))
     }
 
     fn put_row(&mut self, tenant: &Tenant, row: &Row, expect: Option<u64>) -> Result<Write, StoreError> {

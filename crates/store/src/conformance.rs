@@ -115,6 +115,8 @@ macro_rules! conformance_tests {
             rows_are_found_by_id_and_by_whom_they_belong_to
             a_row_changes_only_from_the_version_that_was_read
             a_row_is_used_once_by_however_many
+            a_new_row_is_put_by_one_of_however_many
+            rows_and_the_state_change_together_or_not_at_all
             rows_move_the_revision_only_where_every_node_holds_them
             rows_that_are_over_are_swept_and_no_others
             a_row_without_an_id_or_beyond_its_bounds_is_refused

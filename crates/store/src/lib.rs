@@ -11,6 +11,7 @@ mod apply;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
+mod nodes;
 mod port;
 pub mod relational;
 mod rows;
@@ -18,6 +19,7 @@ mod state;
 
 pub use apply::{Touched, Write, checkpoint_may_follow};
 pub use memory::MemoryStore;
+pub use nodes::{Acknowledged, Enforced, LEASE, NodeRow, Nodes};
 pub use port::{Checkpoints, Store, StoreError, Warrant};
 pub use rows::{ROW_BODY_MAX, ROW_NAME_MAX, Row, RowKind, Rows};
 pub use state::{

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Digest, Timestamp};
-use bartizan_model::{KeyId, Tenant};
+use bartizan_model::{KeyId, NodeId, Tenant};
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 
 use crate::{
-    BundleRow, Change, Checkpoints, Founding, Row, RowKind, Rows, State, Store, StoreError, Warrant, Write,
-    checkpoint_may_follow,
+    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, State, Store,
+    StoreError, Warrant, Write, checkpoint_may_follow,
 };
 
 /// A store whose clones share one state.
@@ -23,6 +23,7 @@ struct Memory {
     /// Every bundle that was ever in force.
     bundles: Vec<BundleRow>,
     checkpoints: BTreeMap<String, (u64, Digest)>,
+    nodes: BTreeMap<NodeId, Enforced>,
 }
 
 impl Memory {
@@ -145,6 +146,29 @@ impl Rows for MemoryStore {
             !goes
         });
         ready(Ok(swept)).boxed()
+    }
+}
+
+/// It has no clock: leases do not run out by it, only by the clock of whoever waits.
+impl Nodes for MemoryStore {
+    fn confirm(&self, node: NodeId, enforced: Enforced) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut memory = self.lock();
+        memory.nodes.insert(node, enforced);
+        ready(Ok(memory.state.revision)).boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
+        let nodes = self.lock().nodes.clone().into_iter();
+        ready(Ok(nodes.map(|(node, enforced)| NodeRow { node, enforced, out: false }).collect())).boxed()
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.lock().nodes.remove(&node);
+        ready(Ok(())).boxed()
+    }
+
+    fn moved(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
     }
 }
 

@@ -91,7 +91,7 @@ pub struct EpochRow {
     pub name: Name,
     /// The mark. It never goes back.
     pub not_before: Timestamp,
-    /// The revision that the mark was last moved at; a store sets it. Our own tokens say on which revision they were issued,
+    /// The revision of the last change that moved the mark or meant to; a store sets it. Our own tokens say on which revision they were issued,
     /// so that no two clocks are compared for them.
     pub revision: u64,
 }
@@ -179,7 +179,7 @@ pub enum Change {
         /// The new end; a later one than before is a conflict.
         expires: Timestamp,
     },
-    /// Moves an epoch forward; an earlier mark than the present one changes nothing.
+    /// Moves an epoch forward. A mark never goes back; its revision moves in any case.
     AdvanceEpoch(EpochRow),
     /// Keeps a sealed credential, replacing one of the same name.
     PutSealed(SealedRow),

@@ -52,6 +52,12 @@ pub enum ExchangePolicy {
         /// Whether its address may be private, and may then be `http`.
         allow_private: bool,
     },
+    /// Security events to a receiver, or the question for them to a sender (RFC 8935, RFC 8936): `POST`, no query, an answer
+    /// of at most 1 MiB within 15 seconds.
+    Events {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
     /// Objects of an S3-compatible store: `GET`, `HEAD` and `PUT`, an answer of at most 16 MiB within 60 seconds.
     Objects {
         /// Whether its address may be private, and may then be `http`.
@@ -72,6 +78,7 @@ impl ExchangePolicy {
     const fn allow_private(self) -> bool {
         match self {
             Self::Webhook { allow_private }
+            | Self::Events { allow_private }
             | Self::Objects { allow_private }
             | Self::Provider { allow_private }
             | Self::Connection { allow_private }
@@ -85,8 +92,11 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
-            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } | Self::Connection { .. } => 64 << 10,
+            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } | Self::Connection { .. } => {
+                64 << 10
+            }
             Self::Connected { .. } => 4 << 20,
+            Self::Events { .. } => 1 << 20,
             Self::ClientDocument { .. } => 5 << 10,
             Self::Objects { .. } => 16 << 20,
         }
@@ -94,7 +104,7 @@ impl ExchangePolicy {
 
     const fn patience(self) -> Duration {
         match self {
-            Self::Webhook { .. } => Duration::from_secs(15),
+            Self::Webhook { .. } | Self::Events { .. } => Duration::from_secs(15),
             Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
             Self::Provider { .. } | Self::Connection { .. } => Duration::from_secs(10),
             Self::Connected { .. } => Duration::from_secs(30),
@@ -105,7 +115,9 @@ impl ExchangePolicy {
     fn permits(self, request: &Request<Bytes>) -> bool {
         let (method, uri) = (request.method(), request.uri());
         let fits = match self {
-            Self::Webhook { .. } | Self::Witness => method == Method::POST && uri.query().is_none(),
+            Self::Webhook { .. } | Self::Witness | Self::Events { .. } => {
+                method == Method::POST && uri.query().is_none()
+            }
             Self::Provider { .. } => matches!(*method, Method::GET | Method::POST) && uri.query().is_none(),
             Self::Connection { .. } => matches!(*method, Method::GET | Method::POST),
             Self::Connected { .. } => matches!(*method, Method::GET | Method::POST | Method::DELETE),

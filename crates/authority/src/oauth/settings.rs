@@ -22,6 +22,8 @@ pub struct Settings {
     pub registration: bool,
     /// Whether a proof of possession needs a nonce of ours (RFC 9449, 8).
     pub dpop_nonce: bool,
+    /// Hosts, with their ports where they are not 443, that receive security events at private addresses, also in the clear.
+    pub private_receivers: BTreeSet<String>,
     /// How long somebody has for logging in and answering.
     pub request_life: Duration,
     /// How long a code lives.
@@ -40,6 +42,7 @@ impl Default for Settings {
             metadata_clients: None,
             registration: false,
             dpop_nonce: true,
+            private_receivers: BTreeSet::new(),
             request_life: Duration::from_secs(600),
             code_life: Duration::from_secs(60),
             grant_life: Duration::from_secs(30 * 24 * 3_600),

@@ -246,6 +246,7 @@ fn authority(raw: &Raw) -> Result<oauth::Settings, ConfigError> {
         default_scopes,
         metadata_clients,
         registration: flag("authority.registration")?,
+        private_receivers: owned("authority.private_receivers"),
         ..oauth::Settings::default()
     })
 }

@@ -55,6 +55,12 @@ pub const SETTINGS: &[Setting] = &[
         "Hosts, with their ports where they are not 443, whose documents may lie at private addresses, separated by commas.",
     ),
     setting(
+        "authority.private_receivers",
+        "",
+        "Hosts, with their ports where they are not 443, that may receive security events at private addresses, also without \
+         TLS; separated by commas.",
+    ),
+    setting(
         "authority.registration",
         "false",
         "Whether somebody who may do `client:register` can register client programs over the protocol (RFC 7591): `true` or `false`.",

@@ -4,20 +4,20 @@ use bartizan_testkit::postgres::Server;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server, started outside of the tasks that must go on.
-async fn server() -> Server {
+pub(super) async fn server() -> Server {
     blocking(Server::start).await
 }
 
-async fn on(server: &Server) -> (House, String) {
+pub(super) async fn on(server: &Server) -> (House, String) {
     let url = server.create_database();
     (House::with(&[("state.postgres_url", url.clone())]).await, url)
 }
 
 /// Asks until the answer is `status`, and gives its reason.
-async fn until(house: &House, status: u16) -> String {
+pub(super) async fn until(house: &House, status: u16) -> String {
     let asked = async {
         loop {
             let (got, body) = house.chat(&house.alice.1, "assistant", "say: hi").await;
@@ -56,46 +56,6 @@ async fn inv_deny_a_database_that_is_gone_refuses_within_the_lease_and_the_house
     until(&house, 200).await;
     house.stop().await;
     drop(server);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn inv_epoch_a_key_revoked_on_one_node_is_dead_on_the_other_within_the_lease() {
-    let server = server().await;
-    let (house, url) = on(&server).await;
-    let folder = tempfile::tempdir().unwrap();
-    // A further node does not make keys of its own: it could not open the credentials that the first one sealed.
-    let keyless = Node::start(&config(folder.path(), &[("state.postgres_url", url.clone())])).await;
-    assert!(keyless.unwrap_err().to_string().contains("copy of the first one's `keys` folder"));
-    // With them it opens the same sealed credentials, and keeps a ledger of its own.
-    std::fs::create_dir(folder.path().join("keys")).unwrap();
-    for entry in std::fs::read_dir(house.folder.path().join("keys")).unwrap().map(Result::unwrap) {
-        std::fs::copy(entry.path(), folder.path().join("keys").join(entry.file_name())).unwrap();
-    }
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(folder.path().join("keys"), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let other = Node::start(&config(folder.path(), &[("state.postgres_url", url)])).await.unwrap();
-    let client = Arc::new(Client::new(&format!("http://{}", other.data), Some(house.alice.1.clone())));
-    let ask = || {
-        let client = client.clone();
-        let body = json!({"model": "assistant", "messages": [{"role": "user", "content": "say: hi"}]});
-        blocking(move || client.raw("POST", "/v1/chat/completions", Some(&body), &[]).unwrap())
-    };
-    let (status, text) = ask().await;
-    assert_eq!(status, 200, "{text}");
-    let (admin, id) = (house.admin, house.alice.0);
-    blocking(move || admin.call("POST", &format!("/api/v1/keys/{id}/revoke"), None).unwrap()).await;
-    let dead = async {
-        loop {
-            let (status, text) = ask().await;
-            if status != 200 {
-                return (status, text);
-            }
-        }
-    };
-    let (status, text) = tokio::time::timeout(PATIENCE, dead).await.unwrap();
-    assert!(status == 401 && text.contains("credential_revoked"), "{text}");
-    other.stop().await;
-    house.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,14 +14,14 @@ const ISSUER: &str = "https://id.example";
 const AUDIENCE: &str = "https://ai.example";
 
 /// An issuer's key server: gives what it is told to, and counts how often it was asked.
-struct KeyServer {
-    address: SocketAddr,
+pub(super) struct KeyServer {
+    pub(super) address: SocketAddr,
     answer: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl KeyServer {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (answer, asked) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicUsize::new(0)));
@@ -42,7 +42,7 @@ impl KeyServer {
         Self { address, answer, asked }
     }
 
-    fn gives(&self, keys: &[&ForeignKey]) {
+    pub(super) fn gives(&self, keys: &[&ForeignKey]) {
         let body = json!({"keys": keys.iter().map(|k| k.public_jwk()).collect::<Vec<_>>()}).to_string();
         self.says(&format!(
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -59,7 +59,7 @@ impl KeyServer {
     }
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
