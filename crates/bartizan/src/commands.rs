@@ -627,8 +627,8 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
         PolicyCommand::Apply { folder, plan, signature } => {
             policy_commands::apply(global, folder.as_deref(), plan.as_deref(), &signature)
         }
-        PolicyCommand::Plan { folder, since, out } => {
-            policy_commands::plan(global, &folder, since.as_deref(), out.as_deref())
+        PolicyCommand::Plan { folder, since, prove, out } => {
+            policy_commands::plan(global, &folder, since.as_deref(), prove.as_deref(), out.as_deref())
         }
         PolicyCommand::Rollback { to } => policy_commands::rollback(global, to),
         PolicyCommand::Shadow(command) => policy_commands::shadow(global, &command),

@@ -16,6 +16,8 @@ mod personal;
 mod policy_commands;
 mod policy_life;
 #[cfg(feature = "proofs")]
+mod plan_proofs;
+#[cfg(feature = "proofs")]
 mod proofs;
 mod recover;
 mod replay_commands;

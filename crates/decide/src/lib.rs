@@ -54,7 +54,7 @@ pub use authoring::{Covered, Drawn, platform_schema};
 pub use bundle::{Bundle, CompiledBundle, RemedyChange};
 pub use catalogue::{TEMPLATES, Template, first_files, nearest_template};
 pub use diagnostic::{BundleError, BundleErrors};
-pub use difference::{Analysis, Became, Difference, FormsAlone, RuleChange, Widens, difference};
+pub use difference::{Became, Difference, Proven, RuleChange, Widens, difference};
 pub use engine::{Door, Question, Snapshot};
 pub use entities::{ABOVE_MAX, DEPTH_MAX, Entities, EntitiesError};
 pub use explain::{Change, Explanation};

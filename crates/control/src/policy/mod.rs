@@ -1,6 +1,7 @@
 //! Policy and its life: what is in force, planned, put in force, tried beside it, rolled back; explained.
 
 mod plan;
+mod proof;
 mod propose;
 mod reach;
 mod stage;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use crate::{Control, Done, Stopped, View};
 
 pub use plan::{Plan, PlanPolicy};
+pub use proof::{NewPermit, NoProver, PolicyProof, Proved, Prover};
 pub(crate) use propose::Contents;
 pub use propose::{ApplyBundle, Approvals, Approved, ByRight, Proposal, RollBack};
 pub use reach::{Reach, Sought};
