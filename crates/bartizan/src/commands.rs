@@ -651,6 +651,7 @@ fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Fail
             show(global, "GET", &format!("/api/v1/decisions/{id}"), None, told_decision)
         }
         DecisionCommand::Content { id } => personal::content(global, id),
+        DecisionCommand::Explain { id } => replay_commands::explain(global, id),
         DecisionCommand::Replay { id, save, from, with, since, limit } => match (id, from, with) {
             (Some(id), ..) => replay_commands::one(global, id, save.as_deref()),
             (None, Some(from), _) => replay_commands::saved(global, from),

@@ -13,10 +13,10 @@ mod node;
 mod offline;
 mod operations;
 mod personal;
-mod policy_commands;
-mod policy_life;
 #[cfg(feature = "proofs")]
 mod plan_proofs;
+mod policy_commands;
+mod policy_life;
 #[cfg(feature = "proofs")]
 mod proofs;
 mod recover;

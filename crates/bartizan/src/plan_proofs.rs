@@ -7,7 +7,9 @@ use std::time::Duration;
 use bartizan_base::Clock as _;
 use bartizan_control::{NewPermit, PolicyProof, Proved};
 use bartizan_decide::Bundle;
-use bartizan_prove::{Answer, Counterexample, Invalid, Limits, Outcome, Prover, Question, case, find_solver, worker};
+use bartizan_prove::{
+    Answer, Counterexample, Invalid, Limits, Outcome, Prover, Question, case, find_solver, worker,
+};
 use bartizan_rt::SystemClock;
 
 use crate::proofs::{WORKER, rules, vocabulary};
@@ -31,7 +33,8 @@ impl PlanProver {
             None => worker::this_program().map_err(|e| e.to_string())?,
         };
         let wall_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let limits = Limits { wall_ms, query_ms: wall_ms.min(Limits::default().query_ms), ..Limits::default() };
+        let limits =
+            Limits { wall_ms, query_ms: wall_ms.min(Limits::default().query_ms), ..Limits::default() };
         Ok(Prover::new(program, vec![WORKER.to_owned()], find_solver(None)).with_limits(limits))
     }
 
@@ -83,7 +86,9 @@ fn told(answer: Answer, before: &Bundle, after: &Bundle) -> PolicyProof {
         None => PolicyProof::not_proven("the prover said nothing"),
         Some(Outcome::Unavailable { detail }) => PolicyProof::unavailable(detail),
         Some(Outcome::NotProven { detail, .. }) => PolicyProof::not_proven(detail),
-        Some(Outcome::Proven) => PolicyProof { outcome: Proved::Proven, detail: None, ..PolicyProof::not_proven("") },
+        Some(Outcome::Proven) => {
+            PolicyProof { outcome: Proved::Proven, detail: None, ..PolicyProof::not_proven("") }
+        }
         Some(Outcome::Refuted { counterexample }) => PolicyProof {
             outcome: Proved::Refuted,
             detail: None,

@@ -168,11 +168,15 @@ async fn a_plan_says_whether_its_bundle_permits_anything_new_with_a_test_for_eac
         assert!(narrowed["proof"]["solver"].as_str().unwrap().starts_with("cvc5 "), "{narrowed:#}");
         assert!(!narrowed["proof"]["assumptions"].as_array().unwrap().is_empty());
         // Forms alone do not know that; the proof does.
-        assert_eq!((&narrowed["difference"]["rules"][0]["widens"], &narrowed["difference"]["widens"]), (&json!("no"), &json!("no")));
+        assert_eq!(
+            (&narrowed["difference"]["rules"][0]["widens"], &narrowed["difference"]["widens"]),
+            (&json!("no"), &json!("no"))
+        );
         let unasked = plan(&OLD.replace("level >= 3", "level >= 4"), Some(0));
         assert_eq!((&unasked["proof"], &unasked["difference"]["widens"]), (&Value::Null, &json!("unproven")));
 
-        let widened = OLD.replace("resource.environment == \"production\"", "resource.environment == \"prod\"")
+        let widened = OLD
+            .replace("resource.environment == \"production\"", "resource.environment == \"prod\"")
             + "@id(\"agents-list\") permit (principal is Agent, action == Action::\"model:list\", resource);";
         let found = plan(&widened, Some(45));
         let rules: Vec<_> =
@@ -200,7 +204,9 @@ async fn a_plan_says_whether_its_bundle_permits_anything_new_with_a_test_for_eac
             .output()
             .unwrap();
         let told = String::from_utf8_lossy(&told.stdout).into_owned();
-        for part in ["proof: something new is permitted", "by `agents-list`", "[[test]]", "widens as a whole: yes"] {
+        for part in
+            ["proof: something new is permitted", "by `agents-list`", "[[test]]", "widens as a whole: yes"]
+        {
             assert!(told.contains(part), "{part}: {told}");
         }
     };

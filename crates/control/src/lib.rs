@@ -42,7 +42,7 @@ pub use policy::{
     PolicyProof, Proposal, Proved, Prover, Reach, RollBack, Sought, TrialView, TryPolicy, Version,
 };
 pub use recover::{Recovered, RecoveryOrder};
-pub use replay::{Material, Preview, ReplayCheck, ReplayUnder, ReplayView, SubjectShift};
+pub use replay::{ExplainedDecision, Material, Preview, ReplayCheck, ReplayUnder, ReplayView, SubjectShift};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};

@@ -269,6 +269,10 @@ impl Snapshot {
         let evaluated = judged.evaluated;
         let bundle = self.bundle().filter(|_| reader.rules).map(|bundle| &**bundle);
         let mut out = Explanation::new(judged, bundle);
+        if !reader.rules {
+            // Which rules came close is about policy, not about the decision.
+            out.evidence.near.clear();
+        }
         if let Some(evaluator) = self.evaluator.as_ref().filter(|_| reader.rules && evaluated) {
             let (members, lacking, incomplete) = tell(evaluator, &case, reader);
             out.tell(members, lacking, incomplete);

@@ -76,7 +76,8 @@ pub(crate) fn alone(old: &PolicySet, new: &PolicySet) -> Vec<(String, PolicySet)
         let all = stays.iter().copied().chain(with).chain(forbids);
         PolicySet::from_policies(all.cloned()).ok()
     };
-    let permits = new.policies().filter(comes).filter_map(|p| Some((p.id().to_string(), set(None, Some(p))?)));
+    let permits =
+        new.policies().filter(comes).filter_map(|p| Some((p.id().to_string(), set(None, Some(p))?)));
     let forbids = gone.iter().filter(|id| old.policy(id).is_some_and(|p| p.effect() == Effect::Forbid));
     let forbids = forbids.enumerate().filter_map(|(at, id)| Some((id.to_string(), set(Some(at), None)?)));
     let mut out: Vec<(String, PolicySet)> = permits.chain(forbids).collect();
@@ -196,7 +197,8 @@ mod tests {
     #[test]
     fn each_change_stands_alone_beside_what_stays_and_what_forbade_before() {
         let set = |rules: &[(&str, &str)]| {
-            let policies = rules.iter().map(|(id, text)| Policy::parse(Some(PolicyId::new(*id)), *text).unwrap());
+            let policies =
+                rules.iter().map(|(id, text)| Policy::parse(Some(PolicyId::new(*id)), *text).unwrap());
             PolicySet::from_policies(policies).unwrap()
         };
         let permit = |x: u8| format!("permit (principal, action, resource) when {{ context.x > {x} }};");
@@ -206,7 +208,8 @@ mod tests {
         let found = alone(&old, &new);
         let ids = |set: &PolicySet| set.policies().map(|p| p.id().to_string()).collect::<BTreeSet<_>>();
         let named = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
-        let told: Vec<(&str, BTreeSet<String>)> = found.iter().map(|(id, set)| (id.as_str(), ids(set))).collect();
+        let told: Vec<(&str, BTreeSet<String>)> =
+            found.iter().map(|(id, set)| (id.as_str(), ids(set))).collect();
         assert_eq!(
             told,
             [

@@ -128,7 +128,8 @@ impl Prover {
             let left = self.limits.wall_ms.saturating_sub(clock.monotonic_us().saturating_sub(began) / 1_000);
             let question = Question::NothingNew { old: old.clone(), new: alone };
             let limits = Limits { wall_ms: left, ..self.limits };
-            let asked = (left > 0).then(|| self.clone().with_limits(limits).ask(vocabulary, &question, clock));
+            let asked =
+                (left > 0).then(|| self.clone().with_limits(limits).ask(vocabulary, &question, clock));
             let outcome = asked.and_then(Result::ok).and_then(|answer| answer.findings.into_iter().next());
             match outcome.map(|finding| finding.outcome) {
                 Some(Outcome::Proven) => {}

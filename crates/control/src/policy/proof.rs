@@ -187,7 +187,10 @@ mod tests {
     #[test]
     fn without_a_prover_a_plan_says_unavailable_and_its_change_stays_unproven() {
         assert_eq!(planned(&NoProver, None, OTHER), (Some(Proved::Unavailable), Widens::Unproven));
-        assert_eq!(planned(&Says(Proved::NotProven), None, OTHER), (Some(Proved::NotProven), Widens::Unproven));
+        assert_eq!(
+            planned(&Says(Proved::NotProven), None, OTHER),
+            (Some(Proved::NotProven), Widens::Unproven)
+        );
     }
 
     #[test]
