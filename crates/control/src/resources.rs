@@ -1,10 +1,12 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
+use std::collections::HashSet;
+
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Document, PrincipalId, Problem, ReasonCode, RequestExtra, Spec, Target, Tenant,
+    Action, Document, EntityRef, PrincipalId, Problem, ReasonCode, RequestExtra, Spec, Target, Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -103,7 +105,7 @@ impl Control {
         name: &Name,
     ) -> Result<Done<()>, Stopped> {
         self.change(caller, Action::ResourceApply, &(kind, name), |view, tenant| {
-            let (_, revision) = find(&view.state, tenant, kind, name).ok_or_else(|| {
+            let (document, revision) = find(&view.state, tenant, kind, name).ok_or_else(|| {
                 Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`"))
             })?;
             let user = view.state.documents.iter().find(|(t, d, _)| {
@@ -113,13 +115,7 @@ impl Control {
                 let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
                 return Err(Problem::with_detail(ReasonCode::Conflict, by));
             }
-            let left = view
-                .state
-                .documents
-                .iter()
-                .filter(|(t, d, _)| t == tenant && !(d.spec.kind() == kind && d.name == *name));
-            let left: Vec<Document> = left.map(|(_, d, _)| d.clone()).collect();
-            check_entities(view, &left, &[]).map_err(|e| Problem { reason: ReasonCode::Conflict, ..e })?;
+            check_entities(view, tenant, &[], Some(document)).map_err(|e| Problem { reason: ReasonCode::Conflict, ..e })?;
             Ok((
                 vec![Change::DeleteDocument { kind: kind.to_owned(), name: name.clone(), expect: revision }],
                 (),
@@ -212,11 +208,10 @@ pub(crate) fn find<'a>(
     kind: &str,
     name: &Name,
 ) -> Option<(&'a Document, u64)> {
-    state
-        .documents
-        .iter()
-        .find(|(t, d, _)| t == tenant && d.spec.kind() == kind && d.name == *name)
-        .map(|(_, d, r)| (d, *r))
+    // States keep their documents in this order.
+    let at = state.documents.binary_search_by(|(t, d, _)| (t, d.spec.kind(), &d.name).cmp(&(tenant, kind, name)));
+    let found = at.ok().and_then(|at| state.documents.get(at));
+    found.map(|(_, document, revision)| (document, *revision))
 }
 
 /// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
@@ -304,9 +299,10 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
 
 /// Every reference must lead somewhere, and the entities must still make a policy snapshot (no cycles).
 fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), Problem> {
-    let replaced = |d: &Document| given.iter().any(|g| g.spec.kind() == d.spec.kind() && g.name == d.name);
-    let kept = view.state.documents.iter().filter(|(t, d, _)| t == tenant && !replaced(d)).map(|(_, d, _)| d);
-    let all: Vec<Document> = kept.chain(given).cloned().collect();
+    let named: HashSet<(&str, &Name)> = given.iter().map(|d| (d.spec.kind(), &d.name)).collect();
+    if named.len() < given.len() {
+        return Err(Problem::with_detail(ReasonCode::Invalid, "a thing stands twice in what is declared"));
+    }
     for document in given {
         if let Spec::Model(model) = &document.spec
             && model.accepts.contains(&RequestExtra::ProviderState)
@@ -327,7 +323,7 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
             return Err(Problem::with_detail(ReasonCode::Invalid, place));
         }
         for (kind, name) in references(&document.spec) {
-            if !all.iter().any(|d| d.spec.kind() == kind && d.name == *name) {
+            if !named.contains(&(kind, name)) && find(&view.state, tenant, kind, name).is_none() {
                 let place = format!(
                     "{} `{}` refers to {kind} `{name}`, which is not declared",
                     document.spec.kind(),
@@ -337,15 +333,31 @@ fn check_whole(view: &View, tenant: &Tenant, given: &[Document]) -> Result<(), P
             }
         }
     }
-    check_entities(view, &all, given)
+    check_entities(view, tenant, given, None)
 }
 
 /// The entities must make a snapshot, and nothing of a bundle's own types may fall out of it that was in it: neither what is
 /// given, nor what refers to something that is changed.
-fn check_entities(view: &View, all: &[Document], given: &[Document]) -> Result<(), Problem> {
+fn check_entities(
+    view: &View,
+    tenant: &Tenant,
+    given: &[Document],
+    gone: Option<&Document>,
+) -> Result<(), Problem> {
     let invalid = |detail: String| Problem::with_detail(ReasonCode::Invalid, detail);
+    let ours = || view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
+    let own = |document: &Document| matches!(document.spec, Spec::Entity(_));
+    if !given.iter().any(own) && !ours().any(own) {
+        let gone: Vec<EntityRef> = gone.map(Document::entity).into_iter().collect();
+        let changed = view.policy.entities().with_documents(given, &gone);
+        return changed.map(|_| ()).map_err(|e| invalid(e.to_string()));
+    }
+    // Whether things of a bundle's own types fit depends on each other, so all are looked at.
+    let named: HashSet<(&str, &Name)> = given.iter().chain(gone).map(|d| (d.spec.kind(), &d.name)).collect();
+    let kept = ours().filter(|d| !named.contains(&(d.spec.kind(), &d.name)));
+    let all: Vec<Document> = kept.chain(given).cloned().collect();
     let bundle = view.policy.bundle().map(|bundle| &**bundle);
-    let entities = bartizan_decide::Entities::build_for(all, bundle).map_err(|e| invalid(e.to_string()))?;
+    let entities = bartizan_decide::Entities::build_for(&all, bundle).map_err(|e| invalid(e.to_string()))?;
     let is_given = |name: &Name| given.iter().any(|d| d.spec.kind() == "entity" && d.name == *name);
     let was_out = |name: &Name| view.policy.misfits().iter().any(|m| m.document == *name);
     let fell = entities.misfits().iter().find(|m| is_given(&m.document) || !was_out(&m.document));

@@ -324,14 +324,14 @@ impl Snapshot {
     #[must_use]
     pub fn somebody_can_apply(&self, suppose: impl Fn(&Name) -> Caller, now: Timestamp) -> bool {
         let situation = Situation::at(now);
-        let system = EntityRef::system();
+        let policy = EntityRef::of_the_house(Action::PolicyApply).unwrap_or_else(EntityRef::system);
         let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
         self.entities.users().any(|name| {
             let caller = suppose(&name);
             let case = Case {
                 caller: &caller,
                 action: Action::PolicyApply,
-                resource: &system,
+                resource: &policy,
                 facts: &facts,
                 situation: &situation,
                 standing: &Standing::default(),

@@ -56,7 +56,7 @@ pub use catalogue::{TEMPLATES, Template, first_files, nearest_template};
 pub use diagnostic::{BundleError, BundleErrors};
 pub use difference::{Became, Difference, Proven, RuleChange, Widens, difference};
 pub use engine::{Door, Question, Snapshot};
-pub use entities::{ABOVE_MAX, DEPTH_MAX, Entities, EntitiesError};
+pub use entities::{ABOVE_MAX, DEPTH_MAX, Entities, EntitiesError, KeyNode};
 pub use explain::{Change, Explanation};
 pub use filtering::RowsQuestion;
 pub use flips::{FlipGroup, Flips};

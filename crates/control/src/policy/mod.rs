@@ -175,7 +175,8 @@ impl Control {
 
 /// Whether the caller has a right to something of the house: what decides how much of an answer is shown, beside the ask itself.
 pub(crate) fn may(view: &View, caller: &Caller, action: Action, now: Timestamp) -> bool {
-    let (resource, facts, situation) = (EntityRef::system(), AskFacts::default(), Situation::at(now));
+    let resource = EntityRef::of_the_house(action).unwrap_or_else(EntityRef::system);
+    let (facts, situation) = (AskFacts::default(), Situation::at(now));
     let question = Question { caller, action, resource: &resource, facts: &facts, situation: &situation };
     view.deciding.explain(&question, &Door::none(), Reader::CALLER).verdict == VerdictKind::Permit
 }
