@@ -115,7 +115,8 @@ impl Control {
                 let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
                 return Err(Problem::with_detail(ReasonCode::Conflict, by));
             }
-            check_entities(view, tenant, &[], Some(document)).map_err(|e| Problem { reason: ReasonCode::Conflict, ..e })?;
+            check_entities(view, tenant, &[], Some(document))
+                .map_err(|e| Problem { reason: ReasonCode::Conflict, ..e })?;
             Ok((
                 vec![Change::DeleteDocument { kind: kind.to_owned(), name: name.clone(), expect: revision }],
                 (),
@@ -209,7 +210,8 @@ pub(crate) fn find<'a>(
     name: &Name,
 ) -> Option<(&'a Document, u64)> {
     // States keep their documents in this order.
-    let at = state.documents.binary_search_by(|(t, d, _)| (t, d.spec.kind(), &d.name).cmp(&(tenant, kind, name)));
+    let at =
+        state.documents.binary_search_by(|(t, d, _)| (t, d.spec.kind(), &d.name).cmp(&(tenant, kind, name)));
     let found = at.ok().and_then(|at| state.documents.get(at));
     found.map(|(_, document, revision)| (document, *revision))
 }

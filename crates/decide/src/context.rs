@@ -198,7 +198,9 @@ impl<'a> Conditions<'a> {
 impl Circumstances for Conditions<'_> {
     /// The digest of the canonical JSON.
     fn digest(&self) -> Option<Digest> {
-        Some(Digest::of(&serde_json::to_vec(self).ok()?))
+        let mut text = Vec::with_capacity(1_024);
+        serde_json::to_writer(&mut text, self).ok()?;
+        Some(Digest::of(&text))
     }
 
     fn stale(&self) -> &[&'static str] {

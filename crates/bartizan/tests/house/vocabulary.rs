@@ -101,15 +101,24 @@ async fn directories_are_imported_whole_or_refused_whole_with_their_reason() {
     let house = House::new().await;
     let post = async |documents: Value| {
         let client = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
-        let told = blocking(move || client.raw("POST", "/api/v1/resources", Some(&documents), &[]).unwrap()).await;
+        let told =
+            blocking(move || client.raw("POST", "/api/v1/resources", Some(&documents), &[]).unwrap()).await;
         (told.0, serde_json::from_str::<Value>(&told.1).unwrap())
     };
     let group = |name: String, parents: Vec<String>| json!({"name": name, "spec": {"kind": "group", "parents": parents}});
     let chain = |n: usize| -> Value {
-        (0..=n).map(|at| group(format!("deep{at}"), if at == 0 { vec![] } else { vec![format!("deep{}", at - 1)] })).collect()
+        (0..=n)
+            .map(|at| {
+                group(format!("deep{at}"), if at == 0 { vec![] } else { vec![format!("deep{}", at - 1)] })
+            })
+            .collect()
     };
     let refused = [
-        (json!([group("a".into(), vec!["b".into()]), group("b".into(), vec!["a".into()])]), "invalid", "above itself"),
+        (
+            json!([group("a".into(), vec!["b".into()]), group("b".into(), vec!["a".into()])]),
+            "invalid",
+            "above itself",
+        ),
         (chain(65), "invalid", "more than 64 levels"),
         (json!([group("a".into(), vec!["nowhere".into()])]), "invalid", "not declared"),
         (json!([group("a".into(), vec![]), group("a".into(), vec![])]), "invalid", "stands twice"),
@@ -127,7 +136,10 @@ async fn directories_are_imported_whole_or_refused_whole_with_their_reason() {
         let client = house.admin.clone();
         blocking(move || client.raw("GET", "/api/v1/resources/group", None, &[]).unwrap()).await
     };
-    assert!(!groups.contains("deep") && !groups.contains("\"a\""), "something of what was refused is there: {groups}");
+    assert!(
+        !groups.contains("deep") && !groups.contains("\"a\""),
+        "something of what was refused is there: {groups}"
+    );
 
     // From a file: ten thousand groups, somebody in all of them, and the last one lets them in.
     let mut documents: Vec<Value> = (0..10_000).map(|n| group(format!("g{n}"), vec![])).collect();
@@ -179,7 +191,8 @@ async fn policies_and_searches_name_the_things_of_the_house() {
         blocking(move || client.raw(method, &path, None, &[]).unwrap()).await
     };
     let id_of = async |key: &Secret<String>| {
-        let told: Value = serde_json::from_str(&call(key, "GET", "/api/v1/whoami".to_owned()).await.1).unwrap();
+        let told: Value =
+            serde_json::from_str(&call(key, "GET", "/api/v1/whoami".to_owned()).await.1).unwrap();
         told["key"].as_str().unwrap().to_owned()
     };
     let (alice, carol) = (house.alice.1.clone(), house.carol.clone());
@@ -196,7 +209,8 @@ async fn policies_and_searches_name_the_things_of_the_house() {
     let search = json!({"what": "subjects", "ask": {"principal": "user/x", "action": "key:revoke", "resource": of_alice}});
     let admin = house.admin.clone();
     let found = blocking(move || admin.call("POST", "/api/v1/policy/reach", Some(&search)).unwrap()).await;
-    let who: Vec<_> = found["items"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+    let who: Vec<_> =
+        found["items"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
     assert!(who.contains(&"user/alice") && !who.contains(&"user/carol"), "{found}");
     assert_eq!(call(&alice, "POST", format!("/api/v1/keys/{of_alice}/revoke")).await.0, 200);
     assert_eq!(house.chat(&alice, "assistant", "say: hi").await.0, 401);

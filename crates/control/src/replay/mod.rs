@@ -256,7 +256,7 @@ impl Control {
         tenant: &Tenant,
         policy: Digest,
     ) -> Result<Result<Option<BTreeMap<String, String>>, NotReplayable>, Problem> {
-        if policy == Digest::of(b"") {
+        if policy == Digest::EMPTY {
             return Ok(Ok(None));
         }
         let files = self.store.bundle_files(tenant, policy).await.map_err(|e| Stopped::from(e).problem)?;
@@ -383,7 +383,7 @@ impl Material {
     pub fn replay(&self) -> Result<(Recorded, Vec<String>), NotReplayable> {
         let recorded = Recorded::of(&self.record)?;
         let bundle = Bundle { files: self.files.clone() };
-        let compiled = match recorded.outcome.grounds.policy == Digest::of(b"") {
+        let compiled = match recorded.outcome.grounds.policy == Digest::EMPTY {
             true => None,
             false => Some(CompiledBundle::compile(&bundle).map_err(|_| NotReplayable::BundleMissing)?),
         };
