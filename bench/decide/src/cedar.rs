@@ -67,9 +67,10 @@ fn request(ask: &Asked, types: &Types) -> Result<Request, Error> {
     let long = RestrictedExpression::new_long;
     let address = if ask.inside { "10.1.2.3" } else { "192.0.2.1" };
     let assurance = [("level".to_owned(), long(ask.level.into())), ("age_s".to_owned(), long(0))];
+    let network = [("address".to_owned(), RestrictedExpression::new_ip(address))];
     let context = Context::from_pairs([
         ("assurance".to_owned(), RestrictedExpression::new_record(assurance)?),
-        ("network".to_owned(), RestrictedExpression::new_ip(address)),
+        ("network".to_owned(), RestrictedExpression::new_record(network)?),
     ])?;
     let action = if ask.embed { "model:embed" } else { "model:invoke" };
     Ok(Request::new(

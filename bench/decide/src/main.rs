@@ -54,8 +54,25 @@ fn main() -> Result<(), Error> {
             println!("{}", apart::memory(entities.parse()?)?);
             Ok(())
         }
+        ["rounds", rules, entities, rounds] => rounds_of(rules.parse()?, entities.parse()?, rounds.parse()?),
         flags => drive(&arguments(flags)?),
     }
+}
+
+/// Nothing but decisions, for a profiler: `decide rounds RULES ENTITIES ROUNDS`.
+fn rounds_of(rules: usize, entities: usize, rounds: usize) -> Result<(), Error> {
+    for unscoped in [true, false] {
+        let world = World::new(Size { rules, entities, unscoped });
+        let snapshot = Snapshot::new(Some(ours::bundle(world.cedar())?), Arc::new(ours::entities(&world)?));
+        let requests = ours::requests(&world, &world.asks(1_000))?;
+        let door = Door::model_calls();
+        let ask = |request: &ours::Request| drop(ours::decide(&snapshot, request, &door, false));
+        requests.iter().for_each(ask);
+        let all: Vec<&ours::Request> = requests.iter().cycle().take(rounds).collect();
+        let times = Times::of(&all, 0, |request| ask(request));
+        println!("unscoped {unscoped}: p50 {:.2} us, processor {:.2} us", times.quantile_us(0.5), times.cpu_us());
+    }
+    Ok(())
 }
 
 fn drive(arguments: &Arguments) -> Result<(), Error> {

@@ -140,7 +140,7 @@ impl World {
                     text,
                     "@id(\"r{n}\") permit (principal in Group::\"team{team}\", action in [Action::\"model:invoke\", Action::\"model:embed\"], \
                      resource in Project::\"project{project}\") when {{ resource.sensitivity == \"{}\" && context.assurance.level >= {level} \
-                     && context has network && context.network.isInRange(ip(\"10.0.0.0/8\")) }};",
+                     && context has network && context.network.address.isInRange(ip(\"10.0.0.0/8\")) }};",
                     SENSITIVITIES[*sensitivity]
                 ),
                 Rule::Direct { user, model } => writeln!(

@@ -2,9 +2,9 @@
 
 use bartizan_control::{
     Acknowledged, ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView,
-    DocumentView, EpochToAdvance, ErasedView, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView,
-    LetterView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RollBack,
-    SearchLedger, TrialView, TryPolicy,
+    DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace,
+    HoldView, KeyView, LetterView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder,
+    ReplayView, RollBack, SearchLedger, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -197,6 +197,7 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::PolicyTry => (Some(of::<TryPolicy>(schemas)), of::<Bundled>(schemas)),
         Call::PolicyDrop => (None, of::<Bundled>(schemas)),
         Call::DecisionReplay => (None, of::<ReplayView>(schemas)),
+        Call::DecisionExplain => (None, of::<ExplainedDecision>(schemas)),
         Call::DecisionMaterial => (None, of::<Material>(schemas)),
         Call::ReplayUnder => (Some(of::<ReplayUnder>(schemas)), of::<Preview>(schemas)),
         Call::PolicyExplain => {

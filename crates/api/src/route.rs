@@ -76,6 +76,7 @@ pub(crate) enum Call {
     DecisionProof,
     DecisionWitnessed,
     DecisionReplay,
+    DecisionExplain,
     DecisionMaterial,
     ReplayUnder,
     Checkpoints,
@@ -236,6 +237,13 @@ pub const ROUTES: &[Route] = &[
         "decision:read",
         "Decide it again from what was kept, and compare bit for bit.",
         Call::DecisionReplay,
+    ),
+    route(
+        "GET",
+        "/api/v1/decisions/{}/explanation",
+        "decision:read",
+        "Why it came out as it did: rules for those who may read policy, personal values for those who may read content.",
+        Call::DecisionExplain,
     ),
     route(
         "GET",
@@ -520,6 +528,7 @@ impl Api {
             Call::PolicyTry => same(&control.try_policy(caller, &read::<TryPolicy>(body)?).await?),
             Call::PolicyDrop => same(&control.drop_candidate(caller).await?),
             Call::DecisionReplay => same(&control.replay_decision(caller, decision()?).await?),
+            Call::DecisionExplain => same(&control.explain_decision(caller, decision()?).await?),
             Call::DecisionMaterial => same(&control.replay_material(caller, decision()?).await?),
             Call::ReplayUnder => same(&control.replay_under(caller, &read::<ReplayUnder>(body)?).await?),
             Call::PolicyExplain => {

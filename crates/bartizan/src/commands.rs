@@ -662,8 +662,8 @@ fn policy(global: &Global, command: PolicyCommand) -> Result<ExitCode, Failure> 
         PolicyCommand::Apply { folder, plan, signature } => {
             policy_commands::apply(global, folder.as_deref(), plan.as_deref(), &signature)
         }
-        PolicyCommand::Plan { folder, since, out } => {
-            policy_commands::plan(global, &folder, since.as_deref(), out.as_deref())
+        PolicyCommand::Plan { folder, since, prove, out } => {
+            policy_commands::plan(global, &folder, since.as_deref(), prove.as_deref(), out.as_deref())
         }
         PolicyCommand::Rollback { to } => policy_commands::rollback(global, to),
         PolicyCommand::Shadow(command) => policy_commands::shadow(global, &command),
@@ -686,6 +686,7 @@ fn decision(global: &Global, command: &DecisionCommand) -> Result<ExitCode, Fail
             show(global, "GET", &format!("/api/v1/decisions/{id}"), None, told_decision)
         }
         DecisionCommand::Content { id } => personal::content(global, id),
+        DecisionCommand::Explain { id } => replay_commands::explain(global, id),
         DecisionCommand::Replay { id, save, from, with, since, limit } => match (id, from, with) {
             (Some(id), ..) => replay_commands::one(global, id, save.as_deref()),
             (None, Some(from), _) => replay_commands::saved(global, from),

@@ -110,7 +110,7 @@ async fn tell(
     keys: &KeyFolder,
     store: &StateDb,
 ) -> Result<(), NodeError> {
-    let Machine { clock, random, disk } = Machine::default();
+    let Machine { clock, random, disk, .. } = Machine::default();
     let recorder = recorder(config, folder, keys, &clock, &random, disk, store).await?;
     let told = recorder.system(System::Initialised).await;
     recorder.close().await;

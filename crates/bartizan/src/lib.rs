@@ -18,6 +18,8 @@ mod node;
 mod offline;
 mod operations;
 mod personal;
+#[cfg(feature = "proofs")]
+mod plan_proofs;
 mod policy_commands;
 mod policy_life;
 #[cfg(feature = "proofs")]

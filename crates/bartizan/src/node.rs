@@ -12,7 +12,7 @@ use bartizan_api::{Api, Mount};
 use bartizan_authority::signals::Signals;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
-use bartizan_control::{Archive, ByRight, Control};
+use bartizan_control::{Archive, ByRight, Control, Prover};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
@@ -174,6 +174,8 @@ pub struct Machine {
     pub random: Arc<dyn Random>,
     /// Where the ledger is written.
     pub disk: Arc<dyn Disk>,
+    /// What proves about policy in a process of its own: a program of this build; the running one if none is named.
+    pub prover: Option<PathBuf>,
 }
 
 impl Default for Machine {
@@ -182,6 +184,7 @@ impl Default for Machine {
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom::new()),
             disk: Arc::new(RealDisk),
+            prover: None,
         }
     }
 }
@@ -331,7 +334,7 @@ impl Assembled {
         if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
             return Err(NodeError::NotFounded(folder.path));
         }
-        let Machine { clock, random, disk } = machine;
+        let Machine { clock, random, disk, prover } = machine;
         if !folder.path.join("keys").exists() {
             return Err(NodeError::NoKeys(folder.path));
         }
@@ -419,6 +422,7 @@ impl Assembled {
             policy_signer: Arc::new(policy_signer),
             authors: config.policy_signers.clone().into(),
             approvals: Arc::new(ByRight),
+            prover: proving(prover),
             slices,
             clock,
             random,
@@ -450,6 +454,18 @@ impl Assembled {
         leave(&self.keeper).await;
         self.recorder.close().await;
     }
+}
+
+/// What proves about policy in plans.
+#[cfg(feature = "proofs")]
+fn proving(program: Option<PathBuf>) -> Arc<dyn Prover> {
+    Arc::new(crate::plan_proofs::PlanProver::new(program))
+}
+
+/// Nothing does: this build is without proofs.
+#[cfg(not(feature = "proofs"))]
+fn proving(_: Option<PathBuf>) -> Arc<dyn Prover> {
+    Arc::new(bartizan_control::NoProver)
 }
 
 /// Opens the vault, where there is to be one.

@@ -109,12 +109,19 @@ pub(crate) fn plan(
     global: &Global,
     folder: &Path,
     since: Option<&str>,
+    prove: Option<&str>,
     out: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
     let files = bundle(folder)?.files;
     let mut body = json!({"files": files});
-    if let (Some(since), Some(body)) = (since, body.as_object_mut()) {
-        body.insert("since_s".to_owned(), window(since)?.into());
+    let prove = prove.map(|limit| if limit == "0s" { Ok(0) } else { window(limit) }).transpose()?;
+    if let Some(body) = body.as_object_mut() {
+        if let Some(since) = since {
+            body.insert("since_s".to_owned(), window(since)?.into());
+        }
+        if let Some(limit) = prove {
+            body.insert("prove_s".to_owned(), limit.into());
+        }
     }
     let value = client(global)?.call("POST", "/api/v1/policy/plan", Some(&body))?;
     if let Some(out) = out {
@@ -151,12 +158,18 @@ fn planned(value: &Value) -> String {
     for schema in items(value, "/difference/schemas").filter_map(Value::as_str) {
         out.push_str(&format!("  ~ {schema}: another vocabulary\n"));
     }
+    if let Some(zone) = value.pointer("/difference/zone").filter(|z| !z.is_null()) {
+        out.push_str(&format!("  ~ time zone: {} instead of {}\n", text(zone, "/1"), text(zone, "/0")));
+    }
     let nothing =
         items(value, "/difference/rules").chain(items(value, "/difference/schemas")).next().is_none();
     if nothing {
         out.push_str("  no rule and no schema changes\n");
     }
     out.push_str(&format!("  widens as a whole: {}\n", text(value, "/difference/widens")));
+    if let Some(proof) = value.pointer("/proof").filter(|p| !p.is_null()) {
+        out.push_str(&proven(proof));
+    }
     out.push_str(&format!(
         "  tests: {} run, {} failed\n",
         number(value, "/tests/run"),
@@ -175,6 +188,43 @@ fn planned(value: &Value) -> String {
         out.push_str(&format!("  recorded decisions: not shown: {why}\n"));
     }
     out.trim_end().to_owned()
+}
+
+/// What the solver says.
+fn proven(proof: &Value) -> String {
+    let detail = text(proof, "/detail");
+    let mut out = match text(proof, "/outcome") {
+        "proven" => "  proof: nothing new is permitted\n".to_owned(),
+        "refuted" => "  proof: something new is permitted\n".to_owned(),
+        "unavailable" => format!("  proof: unavailable: {detail}\n"),
+        _ => format!("  proof: not proven: {detail}\n"),
+    };
+    for permit in items(proof, "/new_permits") {
+        if let Some(rule) = permit.pointer("/rule").and_then(Value::as_str) {
+            out.push_str(&format!("    by `{rule}`:\n"));
+        }
+        indented(&mut out, text(permit, "/words"));
+        match permit.pointer("/test").and_then(Value::as_str) {
+            Some(test) => {
+                out.push_str("      As a policy test, for a file in `tests/`:\n\n");
+                indented(&mut out, test);
+            }
+            None => out.push_str(&format!("      no policy test: {}\n", text(permit, "/untold"))),
+        }
+    }
+    for rule in items(proof, "/not_looked_at").filter_map(Value::as_str) {
+        out.push_str(&format!("    `{rule}`: not looked at to the end; `--prove 45s` takes longer\n"));
+    }
+    for remark in items(proof, "/remarks").filter_map(Value::as_str) {
+        out.push_str(&format!("    note: {remark}\n"));
+    }
+    out
+}
+
+fn indented(out: &mut String, text: &str) {
+    for line in text.lines() {
+        out.push_str(&format!("      {line}\n"));
+    }
 }
 
 pub(crate) fn rollback(global: &Global, to: u64) -> Result<ExitCode, Failure> {

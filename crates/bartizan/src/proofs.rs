@@ -178,7 +178,7 @@ fn invariants(folder: &Path, vocabulary: &Vocabulary) -> Result<PolicySet, Failu
         .map_err(|e| invalid(&e))
 }
 
-fn vocabulary(bundle: &Bundle) -> Result<Vocabulary, Invalid> {
+pub(crate) fn vocabulary(bundle: &Bundle) -> Result<Vocabulary, Invalid> {
     let linked = bundle.files.iter().filter(|(file, _)| file.ends_with(".cedarschema"));
     let texts = linked.map(|(file, text)| (file.as_str(), text.as_str()));
     let fragments = std::iter::once(("schema", SCHEMA)).chain(texts).map(|(file, text)| {
@@ -189,7 +189,7 @@ fn vocabulary(bundle: &Bundle) -> Result<Vocabulary, Invalid> {
 }
 
 /// The rules of a bundle, with those of the constitution where they play a part: they stand in every set.
-fn rules(bundle: &Bundle, with_constitution: bool) -> Result<PolicySet, Invalid> {
+pub(crate) fn rules(bundle: &Bundle, with_constitution: bool) -> Result<PolicySet, Invalid> {
     let files = bundle.files.iter().filter(|(file, _)| file.ends_with(".cedar"));
     let texts = files.map(|(file, text)| (file.as_str(), text.as_str()));
     let constitution = with_constitution.then_some(("constitution", CONSTITUTION));

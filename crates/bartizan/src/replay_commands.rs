@@ -58,11 +58,40 @@ fn told(global: &Global, value: &Value) -> Result<ExitCode, Failure> {
         }
         out
     })?;
-    Ok(match (value.pointer("/same").and_then(Value::as_bool), value.pointer("/not_replayable")) {
-        (Some(true), _) => ExitCode::Ok,
-        (Some(false), _) => ExitCode::Denied,
-        (None, _) => ExitCode::Failed,
-    })
+    Ok(ended(value))
+}
+
+/// Explains one recorded decision.
+pub(crate) fn explain(global: &Global, id: &str) -> Result<ExitCode, Failure> {
+    let value = client(global)?.call("GET", &format!("/api/v1/decisions/{id}/explanation"), None)?;
+    Output::new(global.output, io::stdout()).value(&value, |v| {
+        let list = |pointer| items(v, pointer).filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+        let mut out = format!("{id} at {}, bundle {}\n", text(v, "/at"), text(v, "/policy"));
+        if let Some(why) = v.pointer("/not_replayable").and_then(Value::as_str) {
+            let (verdict, reasons, rules) = (text(v, "/verdict"), list("/reasons"), list("/rules"));
+            out.push_str(&format!(
+                "on record: {verdict} [{reasons}] by [{rules}]\nno more can be told: {why}\n"
+            ));
+        }
+        if v.pointer("/same").and_then(Value::as_bool) == Some(false) {
+            out.push_str("NOT THE SAME AGAIN. What follows is what comes out now, not what is on record:\n");
+            items(v, "/differences")
+                .filter_map(Value::as_str)
+                .for_each(|d| out.push_str(&format!("  {d}\n")));
+        }
+        out.push_str(v.pointer("/text").and_then(Value::as_str).unwrap_or_default());
+        out.trim_end().to_owned()
+    })?;
+    Ok(ended(&value))
+}
+
+/// How a decision that was made again ends a command.
+fn ended(value: &Value) -> ExitCode {
+    match value.pointer("/same").and_then(Value::as_bool) {
+        Some(true) => ExitCode::Ok,
+        Some(false) => ExitCode::Denied,
+        None => ExitCode::Failed,
+    }
 }
 
 /// Decides recorded decisions again under a draft.

@@ -6,7 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use bartizan::config::{Config, Raw};
+use bartizan::{Founded, Machine, Node, found};
+use bartizan_cli::Client;
+use bartizan_secret::Secret;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const OLD: &str = r#"
@@ -121,4 +125,91 @@ fn without_a_solver_the_answer_is_unavailable_and_no_success() {
         bartizan(&["policy", "prove", "--new", &new, "--question", "never-permits"]).status.code(),
         Some(3)
     );
+}
+
+/// A house of which this is the whole policy, and its administrator.
+async fn house(folder: &TempDir, policy: &str) -> (Node, Client, String) {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
+    let mut flags = vec![("data.folder", folder.path().join("data").display().to_string())];
+    for listener in ["listeners.data", "listeners.control", "listeners.operations"] {
+        flags.push((listener, "127.0.0.1:0".to_owned()));
+    }
+    let config = Config::resolve(&Raw::load(None, &Vec::new(), &flags).unwrap()).unwrap();
+    let Founded { claim, .. } = found(&config, "2/3").await.unwrap();
+    let machine = Machine { prover: Some(env!("CARGO_BIN_EXE_bartizan").into()), ..Machine::default() };
+    let node = Node::start_on(&config, machine).await.unwrap();
+    let (control, policy) = (format!("http://{}", node.control), policy.to_owned());
+    let admin = tokio::task::spawn_blocking(move || {
+        let body = json!({"claim": claim.expose(), "name": "ada"});
+        let claimed = Client::new(&control, None).call("POST", "/api/v1/claim", Some(&body)).unwrap();
+        let key = claimed.pointer("/key/text").and_then(Value::as_str).unwrap().to_owned();
+        let admin = Client::new(&control, Some(Secret::new(key.clone())));
+        let version = admin.call("GET", "/api/v1/policy", None).map_or(0, |p| p["version"].as_u64().unwrap());
+        let bundle = json!({"files": {"policy.cedar": policy}, "expect": version});
+        admin.call("PUT", "/api/v1/policy", Some(&bundle)).unwrap();
+        (admin, key)
+    });
+    let (admin, key) = admin.await.unwrap();
+    (node, admin, key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_whether_its_bundle_permits_anything_new_with_a_test_for_each() {
+    let folder = TempDir::new().unwrap();
+    let (node, admin, key) = house(&folder, OLD).await;
+    let control = format!("http://{}", node.control);
+    let work = move || {
+        let plan = |policy: &str, prove_s: Option<u64>| {
+            let body = json!({"files": {"policy.cedar": policy}, "prove_s": prove_s});
+            admin.call("POST", "/api/v1/policy/plan", Some(&body)).unwrap()
+        };
+        let narrowed = plan(&OLD.replace("level >= 3", "level >= 4"), None);
+        assert_eq!(narrowed["proof"]["outcome"], "proven", "{narrowed:#}");
+        assert!(narrowed["proof"]["solver"].as_str().unwrap().starts_with("cvc5 "), "{narrowed:#}");
+        assert!(!narrowed["proof"]["assumptions"].as_array().unwrap().is_empty());
+        // Forms alone do not know that; the proof does.
+        assert_eq!(
+            (&narrowed["difference"]["rules"][0]["widens"], &narrowed["difference"]["widens"]),
+            (&json!("no"), &json!("no"))
+        );
+        let unasked = plan(&OLD.replace("level >= 3", "level >= 4"), Some(0));
+        assert_eq!((&unasked["proof"], &unasked["difference"]["widens"]), (&Value::Null, &json!("unproven")));
+
+        let widened = OLD
+            .replace("resource.environment == \"production\"", "resource.environment == \"prod\"")
+            + "@id(\"agents-list\") permit (principal is Agent, action == Action::\"model:list\", resource);";
+        let found = plan(&widened, Some(45));
+        let rules: Vec<_> =
+            found["proof"]["new_permits"].as_array().unwrap().iter().map(|p| p["rule"].as_str()).collect();
+        assert_eq!(found["proof"]["outcome"], "refuted", "{found:#}");
+        assert_eq!(rules, [Some("agents-list"), Some("production-is-for-the-sure")], "{found:#}");
+        assert_eq!(found["difference"]["widens"], "yes");
+        // Each comes with a policy test that passes with what is in force and fails with what is planned.
+        for permit in found["proof"]["new_permits"].as_array().unwrap() {
+            assert!(permit["words"].as_str().unwrap().contains(" may `"), "{permit:#}");
+            let test = permit["test"].as_str().unwrap_or_else(|| panic!("{permit:#}"));
+            for (name, rules, expected) in [("old", OLD, 0), ("new", widened.as_str(), 2)] {
+                let at = bundle(&folder, name, rules, "");
+                fs::create_dir_all(Path::new(&at).join("tests")).unwrap();
+                fs::write(Path::new(&at).join("tests/found.toml"), test).unwrap();
+                assert_eq!(bartizan(&["policy", "test", &at]).status.code(), Some(expected), "{test}");
+            }
+        }
+        let at = bundle(&folder, "draft", &widened, "");
+        let _ = fs::remove_dir_all(Path::new(&at).join("invariants"));
+        let told = Command::new(env!("CARGO_BIN_EXE_bartizan"))
+            .args(["policy", "plan", &at, "--prove", "45s"])
+            .env("BARTIZAN_CONTROL_URL", &control)
+            .env("BARTIZAN_API_KEY", &key)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        for part in
+            ["proof: something new is permitted", "by `agents-list`", "[[test]]", "widens as a whole: yes"]
+        {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    };
+    tokio::task::spawn_blocking(work).await.unwrap();
+    drop(node);
 }

@@ -342,6 +342,12 @@ pub enum DecisionCommand {
         /// Its id.
         id: String,
     },
+    /// Why a recorded decision came out as it did: rules, conditions and the values they saw, as far as you may see them.
+    #[command(after_help = "Examples:\n  bartizan decision explain dec_…")]
+    Explain {
+        /// Its id, as answers carry it in `bartizan-decision`.
+        id: String,
+    },
     /// Decide recorded decisions again: one bit for bit, or many under a draft.
     #[command(
         after_help = "Examples:\n  bartizan decision replay dec_…\n  bartizan decision replay dec_… --save decision.json\n  bartizan decision replay --from decision.json\n  bartizan decision replay --since 7d --with draft/"

@@ -112,6 +112,10 @@ pub enum PolicyCommand {
         /// Decide recorded decisions of this long again under it, such as `7d`.
         #[arg(long, value_name = "DURATION")]
         since: Option<String>,
+        /// How long the solver may take to prove that nothing new is permitted, such as `45s`; 20 seconds if not said, `0s` for
+        /// no proof. Where there is no solver, the plan says `unavailable`.
+        #[arg(long, value_name = "DURATION")]
+        prove: Option<String>,
         /// Write the plan to this file, for `policy apply --plan`.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
+use bartizan_decide::KeyNode;
 use bartizan_identify::Caller;
-use bartizan_model::{Action, KeyId, Principal, PrincipalKind, Problem, ReasonCode, Tenant};
+use bartizan_model::{Action, EntityRef, KeyId, Principal, PrincipalKind, Problem, ReasonCode, Tenant};
 use bartizan_secret::{ApiKey, Secret};
 use bartizan_store::{Change, KeyRow, State};
 use schemars::JsonSchema;
@@ -127,7 +128,8 @@ impl Control {
     /// When policy says no or there is no such key.
     pub async fn revoke_key(&self, caller: &Caller, id: KeyId) -> Result<Done<KeyView>, Stopped> {
         let now = self.clock.now();
-        self.change(caller, Action::KeyRevoke, &id, |view, tenant| {
+        let key = self.known_key(caller, id).await?;
+        self.change_of(caller, Action::KeyRevoke, key, &id, |view, tenant| {
             let mut row = find_key(&view.state, tenant, id)?.clone();
             row.revoked = Some(row.revoked.unwrap_or(now));
             Ok((vec![Change::RevokeKey { id, at: now }], seen(&row, now)))
@@ -146,7 +148,8 @@ impl Control {
         overlap: Duration,
     ) -> Result<Done<CreatedKey>, Stopped> {
         let now = self.clock.now();
-        self.change(caller, Action::KeyRotate, &(id, overlap.as_secs()), |view, tenant| {
+        let key = self.known_key(caller, id).await?;
+        self.change_of(caller, Action::KeyRotate, key, &(id, overlap.as_secs()), |view, tenant| {
             let old = find_key(&view.state, tenant, id)?;
             if old.revoked.is_some() || old.expires <= now {
                 return Err(Problem::with_detail(
@@ -170,6 +173,18 @@ impl Control {
             Ok((vec![Change::AddKey(row), Change::ShortenKey { id, expires: end }], created))
         })
         .await
+    }
+
+    /// The entity of a key. That there is none is told to those who may see keys; nobody else learns which there are.
+    async fn known_key(&self, caller: &Caller, id: KeyId) -> Result<EntityRef, Stopped> {
+        let view = self.house.view_for(caller)?;
+        if find_key(&view.state, caller.tenant(), id).is_err() {
+            self.read(caller, Action::KeyList, &id, |view, tenant| {
+                find_key(&view.state, tenant, id).map(|_| ())
+            })
+            .await?;
+        }
+        Ok(KeyNode::entity(id))
     }
 
     pub(crate) fn new_key(

@@ -41,11 +41,11 @@ pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use periods::{Archives, RemovedView};
 pub use policy::{
-    ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, Plan, PlanPolicy, Proposal, Reach,
-    RollBack, Sought, TrialView, TryPolicy, Version,
+    ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, NewPermit, NoProver, Plan, PlanPolicy,
+    PolicyProof, Proposal, Proved, Prover, Reach, RollBack, Sought, TrialView, TryPolicy, Version,
 };
 pub use recover::{Recovered, RecoveryOrder};
-pub use replay::{Material, Preview, ReplayCheck, ReplayUnder, ReplayView, SubjectShift};
+pub use replay::{ExplainedDecision, Material, Preview, ReplayCheck, ReplayUnder, ReplayView, SubjectShift};
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
@@ -78,6 +78,8 @@ pub struct Control {
     pub authors: Arc<[AuthorPublic]>,
     /// Says whether a change of policy may be made.
     pub approvals: Arc<dyn Approvals>,
+    /// Proves what a change of policy permits.
+    pub prover: Arc<dyn Prover>,
     /// What replay needs, where it is kept.
     pub slices: Option<Slices>,
     /// The time.

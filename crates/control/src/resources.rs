@@ -1,11 +1,13 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
-use bartizan_model::{Action, Document, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant};
+use bartizan_model::{
+    Action, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant,
+};
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
 use schemars::JsonSchema;
@@ -188,11 +190,16 @@ pub(crate) fn find<'a>(
     kind: &str,
     name: &Name,
 ) -> Option<(&'a Document, u64)> {
-    state
-        .documents
-        .iter()
-        .find(|(t, d, _)| t == tenant && d.spec.kind() == kind && d.name == *name)
-        .map(|(_, d, r)| (d, *r))
+    // States keep their documents in this order.
+    let at =
+        state.documents.binary_search_by(|(t, d, _)| (t, d.spec.kind(), &d.name).cmp(&(tenant, kind, name)));
+    let found = at.ok().and_then(|at| state.documents.get(at));
+    found.map(|(_, document, revision)| (document, *revision))
+}
+
+/// Puts documents in the order in which states keep them, in which [`find`] finds them.
+pub(crate) fn order(documents: &mut [(Tenant, Document, u64)]) {
+    documents.sort_by(|(a, d, _), (b, e, _)| (a, d.spec.kind(), &d.name).cmp(&(b, e.spec.kind(), &e.name)));
 }
 
 /// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
@@ -322,20 +329,28 @@ pub(crate) fn check_whole(
     given: &[Document],
     gone: &[(String, Name)],
 ) -> Result<(), Problem> {
-    let replaced = |d: &Document| {
-        given.iter().any(|g| g.spec.kind() == d.spec.kind() && g.name == d.name)
-            || gone.iter().any(|(kind, name)| kind == d.spec.kind() && *name == d.name)
+    let named: HashSet<(&str, &Name)> = given.iter().map(|d| (d.spec.kind(), &d.name)).collect();
+    if named.len() < given.len() {
+        return Err(Problem::with_detail(ReasonCode::Invalid, "a thing stands twice in what is declared"));
+    }
+    let leaving: HashSet<(&str, &Name)> = gone.iter().map(|(kind, name)| (kind.as_str(), name)).collect();
+    let kept = || {
+        let ours = view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
+        ours.filter(|d| {
+            let key = (d.spec.kind(), &d.name);
+            !named.contains(&key) && !leaving.contains(&key)
+        })
     };
-    let kept = view.state.documents.iter().filter(|(t, d, _)| t == tenant && !replaced(d)).map(|(_, d, _)| d);
-    let all: Vec<Document> = kept.chain(given).cloned().collect();
+    let mut removed = Vec::new();
     for (kind, name) in gone {
-        if find(&view.state, tenant, kind, name).is_none() {
+        let Some((document, _)) = find(&view.state, tenant, kind, name) else {
             return Err(Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`")));
-        }
-        if let Some(user) = crate::directory::still_refers(all.iter(), kind, name) {
+        };
+        if let Some(user) = crate::directory::still_refers(kept().chain(given), kind, name) {
             let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
             return Err(Problem::with_detail(ReasonCode::Conflict, by));
         }
+        removed.push(document);
     }
     for document in given {
         if let Spec::Model(model) = &document.spec
@@ -357,7 +372,8 @@ pub(crate) fn check_whole(
             return Err(Problem::with_detail(ReasonCode::Invalid, place));
         }
         for (kind, name) in references(&document.spec) {
-            if !all.iter().any(|d| d.spec.kind() == kind && d.name == *name) {
+            let stays = !leaving.contains(&(kind, name)) && find(&view.state, tenant, kind, name).is_some();
+            if !named.contains(&(kind, name)) && !stays {
                 let place = format!(
                     "{} `{}` refers to {kind} `{name}`, which is not declared",
                     document.spec.kind(),
@@ -368,20 +384,24 @@ pub(crate) fn check_whole(
         }
     }
     // Where something of a bundle's own falls out because of what is removed, that is what it is in conflict with.
-    let checked = check_entities(view, &all, given);
+    let checked = check_entities(view, tenant, given, &removed);
     checked.map_err(|e| if given.is_empty() { Problem { reason: ReasonCode::Conflict, ..e } } else { e })?;
-    check_depth(&all)
+    if given.iter().any(|d| nests(&d.spec).is_some()) { check_depth(kept().chain(given)) } else { Ok(()) }
+}
+
+/// What something nests in, if it is of a kind that nests in its own.
+const fn nests(spec: &Spec) -> Option<&BTreeSet<Name>> {
+    match spec {
+        Spec::Group(n) | Spec::Role(n) | Spec::Project(n) | Spec::Organisation(n) => Some(&n.parents),
+        _ => None,
+    }
 }
 
 /// What nests too deeply is refused: nobody sees through it, and everybody's rights are looked up in it.
-fn check_depth(all: &[Document]) -> Result<(), Problem> {
+fn check_depth<'a>(all: impl Iterator<Item = &'a Document>) -> Result<(), Problem> {
     let parents: HashMap<(&str, &Name), &BTreeSet<Name>> = all
-        .iter()
-        .filter_map(|document| match &document.spec {
-            Spec::Group(n) | Spec::Role(n) | Spec::Project(n) | Spec::Organisation(n) => {
-                Some(((document.spec.kind(), &document.name), &n.parents))
-            }
-            _ => None,
+        .filter_map(|document| {
+            nests(&document.spec).map(|parents| ((document.spec.kind(), &document.name), parents))
         })
         .collect();
     let mut known = HashMap::new();
@@ -415,10 +435,27 @@ fn depth<'a>(
 
 /// The entities must make a snapshot, and nothing of a bundle's own types may fall out of it that was in it: neither what is
 /// given, nor what refers to something that is changed.
-fn check_entities(view: &View, all: &[Document], given: &[Document]) -> Result<(), Problem> {
+fn check_entities(
+    view: &View,
+    tenant: &Tenant,
+    given: &[Document],
+    gone: &[&Document],
+) -> Result<(), Problem> {
     let invalid = |detail: String| Problem::with_detail(ReasonCode::Invalid, detail);
+    let ours = || view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
+    let own = |document: &Document| matches!(document.spec, Spec::Entity(_));
+    if !given.iter().any(own) && !ours().any(own) {
+        let gone: Vec<EntityRef> = gone.iter().map(|document| document.entity()).collect();
+        let changed = view.policy.entities().with_documents(given, &gone);
+        return changed.map(|_| ()).map_err(|e| invalid(e.to_string()));
+    }
+    // Whether things of a bundle's own types fit depends on each other, so all are looked at.
+    let named: HashSet<(&str, &Name)> =
+        given.iter().chain(gone.iter().copied()).map(|d| (d.spec.kind(), &d.name)).collect();
+    let kept = ours().filter(|d| !named.contains(&(d.spec.kind(), &d.name)));
+    let all: Vec<Document> = kept.chain(given).cloned().collect();
     let bundle = view.policy.bundle().map(|bundle| &**bundle);
-    let entities = bartizan_decide::Entities::build_for(all, bundle).map_err(|e| invalid(e.to_string()))?;
+    let entities = bartizan_decide::Entities::build_for(&all, bundle).map_err(|e| invalid(e.to_string()))?;
     let is_given = |name: &Name| given.iter().any(|d| d.spec.kind() == "entity" && d.name == *name);
     let was_out = |name: &Name| view.policy.misfits().iter().any(|m| m.document == *name);
     let fell = entities.misfits().iter().find(|m| is_given(&m.document) || !was_out(&m.document));

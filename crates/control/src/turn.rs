@@ -89,19 +89,27 @@ impl Control {
         request: &(impl Serialize + Sync),
         target: Target,
     ) -> Result<Turn<O>, Stopped> {
+        let house = EntityRef::of_the_house(action).unwrap_or_else(EntityRef::system);
+        self.ask_of(caller, action, house, request, target).await
+    }
+
+    /// The same on one of the things of our own house.
+    async fn ask_of<O: Operation>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: EntityRef,
+        request: &(impl Serialize + Sync),
+        target: Target,
+    ) -> Result<Turn<O>, Stopped> {
         let body = json::canonical(request)
             .map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
         let now = self.clock.now();
         let view = self.house.view_for(caller)?;
         let facts =
             AskFacts { dialect: "control".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
-        let ask = Ask::<O>::new(
-            DecisionId::new(now, &*self.random),
-            action,
-            EntityRef::system(),
-            facts,
-            Digest::of(&body),
-        );
+        let ask =
+            Ask::<O>::new(DecisionId::new(now, &*self.random), action, resource, facts, Digest::of(&body));
         let situation = Situation::at(now);
         let kept = KeptAsk::of(caller, action, &ask.resource, &ask.facts, &situation, &Door::none());
         let verdict = view.deciding.decide(caller, ask, &situation, &Door::none()).verdict;
@@ -166,6 +174,31 @@ impl Control {
         work: impl AsyncFnOnce(&View, &Tenant) -> Result<(Vec<Change>, T), Problem>,
     ) -> Result<Done<T>, Stopped> {
         let turn = self.ask::<ChangeState>(caller, action, request, Target::House).await?;
+        self.changed(turn, caller, work).await
+    }
+
+    /// The same about one of the things of our own house.
+    ///
+    /// # Errors
+    /// As for [`Control::change_with`].
+    pub(crate) async fn change_of<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: EntityRef,
+        request: &(impl Serialize + Sync),
+        work: impl FnOnce(&View, &Tenant) -> Result<(Vec<Change>, T), Problem>,
+    ) -> Result<Done<T>, Stopped> {
+        let turn = self.ask_of::<ChangeState>(caller, action, resource, request, Target::House).await?;
+        self.changed(turn, caller, async |view, tenant| work(view, tenant)).await
+    }
+
+    async fn changed<T>(
+        &self,
+        turn: Turn<ChangeState>,
+        caller: &Caller,
+        work: impl AsyncFnOnce(&View, &Tenant) -> Result<(Vec<Change>, T), Problem>,
+    ) -> Result<Done<T>, Stopped> {
         let Turn { view, intent } = turn;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         let stop = |stopped: Stopped| Stopped {

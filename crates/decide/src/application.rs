@@ -103,7 +103,7 @@ impl Advice {
     }
 
     fn denied(policy: Digest, reason: ReasonCode) -> Self {
-        let none = Digest::of(b"");
+        let none = Digest::EMPTY;
         Self {
             verdict: VerdictKind::Deny,
             reasons: vec![reason],
@@ -122,7 +122,7 @@ impl Snapshot {
     #[must_use]
     pub fn advise(&self, asked: &AskedOf, point: &EnforcementPointSpec, now: Timestamp) -> Advice {
         let Some(evaluator) = self.evaluator().filter(|e| !e.bundle.is_empty()) else {
-            return Advice::denied(Digest::of(b""), ReasonCode::PolicyMissing);
+            return Advice::denied(Digest::EMPTY, ReasonCode::PolicyMissing);
         };
         let question = Question { evaluator, point, now };
         match question.translate(asked) {

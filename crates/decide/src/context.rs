@@ -9,11 +9,12 @@ use bartizan_identify::Caller;
 use bartizan_model::{
     Activity, AskFacts, Counts, Device, Label, Member, PrincipalKind, Risk, RiskLevel, Situation, Windows,
 };
-use cedar_policy::{Context, RestrictedExpression};
+use cedar_policy::Context;
 use chrono::{Datelike as _, Timelike as _};
 use serde::Serialize;
 
 use crate::facts::{DEVICE_AGE_MAX_S, RISK_AGE_MAX_S};
+use crate::inner::{self, Fact};
 use crate::needs::Needs;
 use crate::zone::{Zone, moment};
 
@@ -198,7 +199,9 @@ impl<'a> Conditions<'a> {
 impl Circumstances for Conditions<'_> {
     /// The digest of the canonical JSON.
     fn digest(&self) -> Option<Digest> {
-        Some(Digest::of(&serde_json::to_vec(self).ok()?))
+        let mut text = Vec::with_capacity(1_024);
+        serde_json::to_writer(&mut text, self).ok()?;
+        Some(Digest::of(&text))
     }
 
     fn stale(&self) -> &[&'static str] {
@@ -207,142 +210,117 @@ impl Circumstances for Conditions<'_> {
 
     fn context(&self, needs: Needs) -> Option<Context> {
         let mut pairs = Vec::with_capacity(16);
-        let mut add = |name: &str, make: &dyn Fn(&Self) -> Option<Option<RestrictedExpression>>| {
+        let mut add = |name: &'static str, make: &dyn Fn(&Self) -> Option<Option<Fact>>| {
             if needs.has(name)
                 && let Some(value) = make(self)?
             {
-                pairs.push((name.to_owned(), value));
+                pairs.push((name, value));
             }
             Some(())
         };
-        add("activity", &|c| {
-            c.activity.map(|activity| activity_record(activity, needs)).map_or(Some(None), |r| r.map(Some))
-        })?;
-        add("approvals", &|c| Some(Some(set(c.approvals))))?;
-        add("assurance", &|c| c.assurance.record().map(Some))?;
-        add("binding", &|c| Some(Some(text(c.binding))))?;
-        add("delegation", &|c| c.delegation.record().map(Some))?;
-        add("device", &|c| c.device.as_ref().map_or(Some(None), |device| device.record().map(Some)))?;
+        add("activity", &|c| Some(c.activity.map(|activity| activity_record(activity, needs))))?;
+        add("approvals", &|c| Some(Some(Fact::texts(c.approvals))))?;
+        add("assurance", &|c| Some(Some(c.assurance.record())))?;
+        add("binding", &|c| Some(Some(Fact::text(c.binding))))?;
+        add("delegation", &|c| Some(Some(c.delegation.record())))?;
+        add("device", &|c| Some(c.device.as_ref().map(DeviceFact::record)))?;
         add("network", &|c| c.network.map_or(Some(None), |address| network(address).map(Some)))?;
-        add("obligations", &|c| Some(Some(set(c.obligations))))?;
-        add("purpose", &|c| Some(c.purpose.map(text)))?;
-        add("request", &|c| request(c.request).map(Some))?;
-        add("risk", &|c| c.risk.as_ref().map_or(Some(None), |risk| risk.record().map(Some)))?;
-        add("role_in_chain", &|c| Some(Some(text(c.role_in_chain))))?;
-        add("session", &|c| session(c.session).map(Some))?;
+        add("obligations", &|c| Some(Some(Fact::texts(c.obligations))))?;
+        add("purpose", &|c| Some(c.purpose.map(Fact::text)))?;
+        add("request", &|c| Some(Some(request(c.request))))?;
+        add("risk", &|c| Some(c.risk.as_ref().map(RiskFact::record)))?;
+        add("role_in_chain", &|c| Some(Some(Fact::text(c.role_in_chain))))?;
+        add("session", &|c| Some(Some(session(c.session))))?;
         add("time", &|c| c.zone.time(c.now_s).map(Some))?;
-        crate::inner::context(pairs)
+        Some(inner::context(pairs))
     }
 }
 
-fn long(number: u64) -> RestrictedExpression {
-    RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-fn text(text: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(text.to_owned())
-}
-
-fn set<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> RestrictedExpression {
-    RestrictedExpression::new_set(items.into_iter().map(|item| text(item.as_ref())))
-}
-
-fn record(pairs: Vec<(&str, RestrictedExpression)>) -> Option<RestrictedExpression> {
-    RestrictedExpression::new_record(pairs.into_iter().map(|(name, value)| (name.to_owned(), value))).ok()
-}
-
 impl AssuranceFact<'_> {
-    fn record(&self) -> Option<RestrictedExpression> {
-        record(vec![
-            ("level", long(self.level.into())),
-            ("age_s", long(self.age_s)),
-            ("methods", set(self.methods)),
+    fn record(&self) -> Fact {
+        Fact::record([
+            ("level", Fact::long(self.level.into())),
+            ("age_s", Fact::long(self.age_s)),
+            ("methods", Fact::texts(self.methods)),
         ])
     }
 }
 
 impl Delegation {
-    fn record(self) -> Option<RestrictedExpression> {
-        record(vec![
-            ("autonomous", RestrictedExpression::new_bool(self.autonomous)),
-            ("chain_length", long(u64::try_from(self.chain_length).unwrap_or(u64::MAX))),
-            ("subject_kind", text(self.subject_kind)),
+    fn record(self) -> Fact {
+        Fact::record([
+            ("autonomous", Fact::flag(self.autonomous)),
+            ("chain_length", Fact::long(u64::try_from(self.chain_length).unwrap_or(u64::MAX))),
+            ("subject_kind", Fact::text(self.subject_kind)),
         ])
     }
 }
 
 impl DeviceFact<'_> {
-    fn record(&self) -> Option<RestrictedExpression> {
-        record(vec![
-            ("id", text(self.id)),
-            ("managed", RestrictedExpression::new_bool(self.managed)),
-            ("compliant", RestrictedExpression::new_bool(self.compliant)),
-            ("attested", RestrictedExpression::new_bool(self.attested)),
-            ("age_s", long(self.age_s)),
+    fn record(&self) -> Fact {
+        Fact::record([
+            ("id", Fact::text(self.id)),
+            ("managed", Fact::flag(self.managed)),
+            ("compliant", Fact::flag(self.compliant)),
+            ("attested", Fact::flag(self.attested)),
+            ("age_s", Fact::long(self.age_s)),
         ])
     }
 }
 
 impl RiskFact {
-    fn record(&self) -> Option<RestrictedExpression> {
-        record(vec![
-            ("level", text(self.level)),
-            ("score", long(self.score.into())),
-            ("age_s", long(self.age_s)),
+    fn record(&self) -> Fact {
+        Fact::record([
+            ("level", Fact::text(self.level)),
+            ("score", Fact::long(self.score.into())),
+            ("age_s", Fact::long(self.age_s)),
         ])
     }
 }
 
 impl ZoneFact {
-    fn time(&self, now_s: u64) -> Option<RestrictedExpression> {
+    fn time(&self, now_s: u64) -> Option<Fact> {
         let local = moment(now_s, self.offset_s?)?;
         let utc = moment(now_s, 0)?;
-        record(vec![
-            ("hour", long(local.hour().into())),
-            ("minute", long(local.minute().into())),
-            ("weekday", long(local.weekday().number_from_monday().into())),
-            ("date", text(&local.format("%Y-%m-%d").to_string())),
-            ("at", RestrictedExpression::new_datetime(utc.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
-            ("epoch_s", long(now_s)),
-            ("zone", text(self.name)),
-        ])
+        Some(Fact::record([
+            ("hour", Fact::long(local.hour().into())),
+            ("minute", Fact::long(local.minute().into())),
+            ("weekday", Fact::long(local.weekday().number_from_monday().into())),
+            ("date", Fact::text(&local.format("%Y-%m-%d").to_string())),
+            ("at", Fact::moment(&utc.format("%Y-%m-%dT%H:%M:%SZ").to_string())?),
+            ("epoch_s", Fact::long(now_s)),
+            ("zone", Fact::text(self.name)),
+        ]))
     }
 }
 
-fn activity_record(activity: &Activity, needs: Needs) -> Option<RestrictedExpression> {
+fn activity_record(activity: &Activity, needs: Needs) -> Fact {
     let members = [
         ("agent", "activity.agent", &activity.agent),
         ("caller", "activity.caller", &activity.caller),
         ("key", "activity.key", &activity.key),
         ("session", "activity.session", &activity.session),
     ];
-    let mut pairs = Vec::new();
-    for (name, path, windows) in members {
-        if needs.has(path)
-            && let Some(windows) = windows
-        {
-            pairs.push((name, windows_record(windows)?));
-        }
-    }
-    record(pairs)
+    let needed = members.into_iter().filter(|(_, path, _)| needs.has(path));
+    let present = needed.filter_map(|(name, _, windows)| Some((name, windows_record(windows.as_ref()?))));
+    Fact::members(present.collect())
 }
 
-fn windows_record(windows: &Windows) -> Option<RestrictedExpression> {
+fn windows_record(windows: &Windows) -> Fact {
     let counts = |counts: &Counts| {
-        record(Counts::NAMES.into_iter().zip(counts.values()).map(|(name, n)| (name, long(n))).collect())
+        Fact::members(
+            Counts::NAMES.into_iter().zip(counts.values()).map(|(n, v)| (n, Fact::long(v))).collect(),
+        )
     };
-    record(vec![
-        ("day", counts(&windows.day)?),
-        ("hour", counts(&windows.hour)?),
-        ("minute", counts(&windows.minute)?),
+    Fact::record([
+        ("day", counts(&windows.day)),
+        ("hour", counts(&windows.hour)),
+        ("minute", counts(&windows.minute)),
     ])
 }
 
-fn network(address: IpAddr) -> Option<RestrictedExpression> {
-    record(vec![
-        ("address", RestrictedExpression::new_ip(address.to_string())),
-        ("kind", text(address_kind(address))),
-    ])
+fn network(address: IpAddr) -> Option<Fact> {
+    Some(Fact::record([("address", Fact::address(address)?), ("kind", Fact::text(address_kind(address)))]))
 }
 
 /// What kind of address it is (RFC 1918, 3927, 4193, 4291, 6598).
@@ -358,24 +336,24 @@ fn address_kind(address: IpAddr) -> &'static str {
     }
 }
 
-fn request(facts: &AskFacts) -> Option<RestrictedExpression> {
+fn request(facts: &AskFacts) -> Fact {
     let mut request = vec![
-        ("dialect", text(&facts.dialect)),
-        ("extras", set(facts.extras.iter().map(|extra| extra.name()))),
-        ("stream", RestrictedExpression::new_bool(facts.stream)),
-        ("bytes", long(facts.bytes)),
-        ("messages", long(facts.messages)),
-        ("tools", long(facts.tools)),
+        ("dialect", Fact::text(&facts.dialect)),
+        ("extras", Fact::texts(facts.extras.iter().map(|extra| extra.name()))),
+        ("stream", Fact::flag(facts.stream)),
+        ("bytes", Fact::long(facts.bytes)),
+        ("messages", Fact::long(facts.messages)),
+        ("tools", Fact::long(facts.tools)),
     ];
-    request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", long(n))));
-    record(request)
+    request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", Fact::long(n))));
+    Fact::members(request)
 }
 
-fn session(label: &Label) -> Option<RestrictedExpression> {
-    record(vec![
-        ("confidentiality", text(label.confidentiality.name())),
-        ("integrity", text(label.integrity.name())),
-        ("categories", set(&label.categories)),
+fn session(label: &Label) -> Fact {
+    Fact::record([
+        ("confidentiality", Fact::text(label.confidentiality.name())),
+        ("integrity", Fact::text(label.integrity.name())),
+        ("categories", Fact::texts(&label.categories)),
     ])
 }
 

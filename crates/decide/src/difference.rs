@@ -57,24 +57,35 @@ pub struct Difference {
     pub rules: Vec<RuleChange>,
     /// Schema files that are not what they were, by name.
     pub schemas: Vec<String>,
+    /// The time zone before and after, where it changed: hours and days mean something else in every rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<(String, String)>,
     /// Whether it all widens what is permitted.
     pub widens: Widens,
 }
 
-/// Who can say more about a change than comparing forms can: a prover. What it does not know it leaves at `Unproven`.
-pub trait Analysis: Send + Sync {
-    /// Whether `rule` of `after` in place of what it was in `before` permits something new.
-    fn widens(&self, before: &CompiledBundle, after: &CompiledBundle, rule: &Name) -> Widens;
+impl Difference {
+    /// Takes in what a prover found about the conditions and remedies of both bundles. Of another vocabulary or zone it knows
+    /// nothing, so with those the change stays as it is.
+    pub fn proven(&mut self, found: Proven) {
+        match found {
+            Proven::PermitsMore => self.widens = Widens::Yes,
+            Proven::NothingNew if self.schemas.is_empty() && self.zone.is_none() => {
+                self.widens = Widens::No;
+                self.rules.iter_mut().for_each(|rule| rule.widens = Widens::No);
+            }
+            Proven::NothingNew => {}
+        }
+    }
 }
 
-/// Knows nothing beyond the forms.
-#[derive(Clone, Copy, Debug)]
-pub struct FormsAlone;
-
-impl Analysis for FormsAlone {
-    fn widens(&self, _: &CompiledBundle, _: &CompiledBundle, _: &Name) -> Widens {
-        Widens::Unproven
-    }
+/// What a prover found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proven {
+    /// No ask is permitted that was not.
+    NothingNew,
+    /// Some ask is, and the engine has confirmed it.
+    PermitsMore,
 }
 
 /// A rule as it is compared: everything that decides, without what is said for people.
@@ -92,7 +103,6 @@ fn form(rule: &Rule) -> Option<Digest> {
 pub fn difference(
     before: (&Bundle, Option<&CompiledBundle>),
     after: (&Bundle, &CompiledBundle),
-    analysis: &dyn Analysis,
 ) -> Difference {
     let old: BTreeMap<&Name, &Rule> =
         before.1.iter().flat_map(|b| &b.rules).map(|rule| (&rule.id, rule)).collect();
@@ -105,8 +115,7 @@ pub fn difference(
             (None, Some(rule)) => (Became::Added, if rule.forbids { Widens::No } else { Widens::Yes }),
             (Some(rule), None) => (Became::Removed, if rule.forbids { Widens::Yes } else { Widens::No }),
             (Some(was), Some(is)) if form(was).is_none() || form(was) != form(is) => {
-                let proven = before.1.map(|before| analysis.widens(before, after.1, id));
-                (Became::Changed, proven.unwrap_or(Widens::Unproven))
+                (Became::Changed, Widens::Unproven)
             }
             _ => continue,
         };
@@ -121,10 +130,12 @@ pub fn difference(
         });
     }
     let schemas = changed_schemas(before.0, after.0);
-    // Another vocabulary can change what every rule means.
-    let schema = if schemas.is_empty() { Widens::No } else { Widens::Unproven };
-    let widens = rules.iter().map(|rule| rule.widens).fold(schema, Ord::max);
-    Difference { rules, schemas, widens }
+    let zones = before.1.map(|before| (before.zone.name(), after.1.zone.name()));
+    let zone = zones.filter(|(was, is)| was != is).map(|(was, is)| (was.to_owned(), is.to_owned()));
+    // Another vocabulary or zone can change what every rule means.
+    let words = if schemas.is_empty() && zone.is_none() { Widens::No } else { Widens::Unproven };
+    let widens = rules.iter().map(|rule| rule.widens).fold(words, Ord::max);
+    Difference { rules, schemas, zone, widens }
 }
 
 fn changed_schemas(before: &Bundle, after: &Bundle) -> Vec<String> {
@@ -153,7 +164,7 @@ mod tests {
 
     fn compare(before: &str, after: &str) -> Difference {
         let (before, after) = (bundle(&[("a.cedar", before)]), bundle(&[("b.cedar", after)]));
-        difference((&before.0, Some(&before.1)), (&after.0, &after.1), &FormsAlone)
+        difference((&before.0, Some(&before.1)), (&after.0, &after.1))
     }
 
     const PERMIT: &str = r#"@id("p") permit (principal, action == Action::"model:invoke", resource);"#;
@@ -202,9 +213,39 @@ mod tests {
         let before = bundle(&[("a.cedar", PERMIT), ("schema/a.cedarschema", schema)]);
         for (text, changed) in [("// same\nentity   Ward;", 0), ("entity Ward; entity Bed;", 1)] {
             let after = bundle(&[("a.cedar", PERMIT), ("schema/a.cedarschema", text)]);
-            let difference = difference((&before.0, Some(&before.1)), (&after.0, &after.1), &FormsAlone);
+            let difference = difference((&before.0, Some(&before.1)), (&after.0, &after.1));
             assert_eq!(difference.schemas.len(), changed);
             assert_eq!(difference.widens, if changed == 0 { Widens::No } else { Widens::Unproven });
         }
+    }
+    #[test]
+    fn another_zone_is_a_change_that_nobody_has_proven_harmless() {
+        let zoned = |zone: &str| bundle(&[("a.cedar", PERMIT), ("bundle.toml", &format!("zone = {zone:?}"))]);
+        let (before, after) = (bundle(&[("a.cedar", PERMIT)]), zoned("Europe/Berlin"));
+        let mut found = difference((&before.0, Some(&before.1)), (&after.0, &after.1));
+        assert_eq!(found.zone, Some(("UTC".to_owned(), "Europe/Berlin".to_owned())));
+        assert_eq!((found.rules.len(), found.widens), (0, Widens::Unproven));
+        found.proven(Proven::NothingNew);
+        assert_eq!(found.widens, Widens::Unproven, "the proof knows nothing of clocks");
+        let utc = zoned("UTC");
+        assert_eq!(difference((&before.0, Some(&before.1)), (&utc.0, &utc.1)).zone, None);
+    }
+
+    #[test]
+    fn a_proof_settles_what_forms_cannot_and_a_counterexample_what_they_hoped() {
+        let both = format!("{PERMIT}\n{FORBID}");
+        let milder = both.replace("\"high\"", "\"medium\"");
+        let mut found = compare(&both, &milder);
+        found.proven(Proven::NothingNew);
+        assert_eq!((found.widens, found.rules[0].widens), (Widens::No, Widens::No));
+        let mut found = compare(&both, &milder);
+        found.proven(Proven::PermitsMore);
+        assert_eq!((found.widens, found.rules[0].widens), (Widens::Yes, Widens::Unproven));
+        // Beside another vocabulary the proof is about something else.
+        let before = bundle(&[("a.cedar", PERMIT)]);
+        let after = bundle(&[("a.cedar", PERMIT), ("schema/a.cedarschema", "entity Ward;")]);
+        let mut found = difference((&before.0, Some(&before.1)), (&after.0, &after.1));
+        found.proven(Proven::NothingNew);
+        assert_eq!(found.widens, Widens::Unproven);
     }
 }

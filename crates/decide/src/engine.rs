@@ -18,7 +18,7 @@ use crate::bundle::CompiledBundle;
 use crate::context::{Asking, Conditions};
 use crate::describe::uid;
 use crate::entities::Entities;
-use crate::evaluate::{Evaluation, Evaluator, Triple};
+use crate::evaluate::{Evaluation, Evaluator, Noted, Triple};
 use crate::explain::{Change, Explanation};
 use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
@@ -198,8 +198,8 @@ impl Snapshot {
             refused => refused,
         };
         // Whoever may not know of a thing is answered as if it did not exist: nothing is offered, nobody is asked to approve.
-        let discoverable = discovering(&ask.resource)
-            .is_none_or(|action| self.judge(&Case { action, ..case }, door).verdict == VerdictKind::Permit);
+        let discoverable =
+            discovering(&ask.resource).is_none_or(|action| self.permits(&Case { action, ..case }, door));
         let hidden = !discoverable && discovering(&ask.resource) != Some(ask.action);
         let verdict = if hidden { VerdictKind::Deny } else { verdict };
         if hidden {
@@ -241,8 +241,13 @@ impl Snapshot {
     fn sample(&self, id: DecisionId, case: &Case<'_>) {
         let Some(evaluator) = &self.evaluator else { return };
         if !case.all && evaluator.shadow.as_ref().is_some_and(|shadow| shadow.takes(id)) {
+            let standing = Applied::standing(case.standing);
             for (place, member) in case.caller.members().enumerate() {
-                evaluate_and(evaluator, case, member, place, &Applied::standing(case.standing), true);
+                let conditions = conditions(evaluator, case, member, place, &standing);
+                let Some(triple) = triple(case, member) else { continue };
+                if let Some(evaluation) = evaluator.evaluate(&triple, &conditions, false, Noted::Digests) {
+                    evaluator.watch(&triple, &conditions, &evaluation);
+                }
             }
         }
     }
@@ -269,11 +274,26 @@ impl Snapshot {
         let evaluated = judged.evaluated;
         let bundle = self.bundle().filter(|_| reader.rules).map(|bundle| &**bundle);
         let mut out = Explanation::new(judged, bundle);
+        if !reader.rules {
+            // Which rules came close is about policy, not about the decision.
+            out.evidence.near.clear();
+        }
         if let Some(evaluator) = self.evaluator.as_ref().filter(|_| reader.rules && evaluated) {
             let (members, lacking, incomplete) = tell(evaluator, &case, reader);
             out.tell(members, lacking, incomplete);
         }
         out
+    }
+
+    /// Whether a case is permitted, of which nothing is recorded: most are not because no rule permits anything like it.
+    fn permits(&self, case: &Case<'_>, door: &Door) -> bool {
+        let may = |evaluator: &Evaluator| {
+            case.caller
+                .members()
+                .all(|member| triple(case, member).is_some_and(|triple| evaluator.may_permit(&triple)))
+        };
+        let possible = case.all || self.evaluator.as_ref().is_some_and(may);
+        possible && self.judge(case, door).verdict == VerdictKind::Permit
     }
 
     pub(crate) fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
@@ -293,7 +313,7 @@ impl Snapshot {
             return judged;
         };
         let base = Applied::standing(case.standing);
-        let Some(first) = evaluate_chain(evaluator, case, &base) else {
+        let Some(first) = evaluate_chain(evaluator, case, &base, Noted::Digests) else {
             judged.reasons = vec![ReasonCode::NoMatchingPermit];
             return judged;
         };
@@ -309,7 +329,7 @@ impl Snapshot {
             return judged;
         }
         let members: Vec<&Member> = case.caller.members().collect();
-        let again = |applied: &Applied| evaluate_chain(evaluator, case, applied);
+        let again = |applied: &Applied| evaluate_chain(evaluator, case, applied, Noted::Nothing);
         let facts = Facts { members: &members, situation: case.situation, standing: case.standing };
         try_remedies(&evaluator.bundle, &facts, door, &base, &first, &again, &mut judged);
         judged
@@ -320,14 +340,14 @@ impl Snapshot {
     #[must_use]
     pub fn somebody_can_apply(&self, suppose: impl Fn(&Name) -> Caller, now: Timestamp) -> bool {
         let situation = Situation::at(now);
-        let system = EntityRef::system();
+        let policy = EntityRef::of_the_house(Action::PolicyApply).unwrap_or_else(EntityRef::system);
         let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
         self.entities.users().any(|name| {
             let caller = suppose(&name);
             let case = Case {
                 caller: &caller,
                 action: Action::PolicyApply,
-                resource: &system,
+                resource: &policy,
                 facts: &facts,
                 situation: &situation,
                 standing: &Standing::default(),
@@ -396,38 +416,17 @@ fn claim_or_recovery(case: &Case<'_>) -> Option<VerdictKind> {
 }
 
 /// Evaluates every member; none when a member or the resource does not exist.
-fn evaluate_chain(evaluator: &Evaluator, case: &Case<'_>, applied: &Applied) -> Option<Vec<Evaluation>> {
-    let members = case.caller.members().enumerate();
-    members.map(|(place, member)| evaluate(evaluator, case, member, place, applied)).collect()
-}
-
-/// The evaluation of one member, who stands at `place` in the chain.
-fn evaluate(
+fn evaluate_chain(
     evaluator: &Evaluator,
     case: &Case<'_>,
-    member: &Member,
-    place: usize,
     applied: &Applied,
-) -> Option<Evaluation> {
-    evaluate_and(evaluator, case, member, place, applied, false)
-}
-
-/// The same, and with `watched` hands it over to be compared with the reference.
-fn evaluate_and(
-    evaluator: &Evaluator,
-    case: &Case<'_>,
-    member: &Member,
-    place: usize,
-    applied: &Applied,
-    watched: bool,
-) -> Option<Evaluation> {
-    let conditions = conditions(evaluator, case, member, place, applied);
-    let triple = triple(case, member)?;
-    let evaluation = evaluator.evaluate(&triple, &conditions, case.all)?;
-    if watched {
-        evaluator.watch(&triple, &conditions, &evaluation);
-    }
-    Some(evaluation)
+    noted: Noted,
+) -> Option<Vec<Evaluation>> {
+    let evaluate = |(place, member): (usize, &Member)| {
+        let conditions = conditions(evaluator, case, member, place, applied);
+        evaluator.evaluate(&triple(case, member)?, &conditions, case.all, noted)
+    };
+    case.caller.members().enumerate().map(evaluate).collect()
 }
 
 /// What one member's evaluation asks.
@@ -475,7 +474,7 @@ fn tell(evaluator: &Evaluator, case: &Case<'_>, reader: Reader) -> (Vec<MemberSt
     for (place, member) in case.caller.members().enumerate() {
         let conditions = conditions(evaluator, case, member, place, &base);
         let Some(triple) = triple(case, member) else { continue };
-        let Some(found) = evaluator.evaluate(&triple, &conditions, false) else { continue };
+        let Some(found) = evaluator.evaluate(&triple, &conditions, false, Noted::Nothing) else { continue };
         let Some(scene) = evaluator.scene(&triple, &conditions) else { continue };
         let (story, more, cut) = tell_member(&evaluator.bundle, &triple, &found, &scene, reader);
         let role = if place == 0 { "subject" } else { "actor" }.to_owned();

@@ -324,14 +324,24 @@ pub const TYPES: &[EntityType] = &[
         IS_ASSET,
         "A part of what is deployed: an image, weights, an adapter.",
     ),
-    kind("System", &[], &[], "The house itself: what administrative actions apply to."),
-    kind("Policy", &["System"], &[], "A policy bundle."),
-    kind("Key", &["System"], &[], "An API key or a signing key."),
+    kind(
+        "System",
+        &[],
+        &[],
+        "The house itself: what administrative actions apply to that concern no part of it.",
+    ),
+    kind("Policy", &["System"], &[], "The policy of the house: `Policy::\"bartizan\"`."),
     kind("Approval", &["System"], &[], "What waits for approval."),
     kind("Review", &["System"], &[], "A review of access."),
     kind("Incident", &["System"], &[], "An incident."),
-    kind("Ledger", &["System"], &[], "The ledger."),
-    kind("Configuration", &["System"], &[], "The configuration."),
+    kind("Ledger", &["System"], &[], "The ledger: `Ledger::\"bartizan\"`."),
+    kind("Configuration", &["System"], &[], "The configuration: `Configuration::\"bartizan\"`."),
+    kind(
+        "Key",
+        &["Agent", "System", "User", "Workload"],
+        &[],
+        "An API key by its id, in whoever it stands for: `resource in principal` is a key of one's own.",
+    ),
 ];
 
 #[cfg(test)]

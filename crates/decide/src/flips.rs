@@ -96,7 +96,7 @@ mod tests {
     use bartizan_model::record::Grounds;
 
     fn outcome(verdict: VerdictKind, rules: &[String]) -> Replayed {
-        let none = Digest::of(b"");
+        let none = Digest::EMPTY;
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let engine = Name::literal("engine");
         Replayed {

@@ -1,6 +1,7 @@
 //! What is noted of a decision while it is made.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name};
 use bartizan_model::record::{Grounds, VerdictKind};
@@ -13,6 +14,12 @@ use crate::verdict::Evidence;
 
 /// The engine's name in records.
 pub(crate) const ENGINE: &str = "cedar-4.14.1";
+
+/// The same, made once.
+fn engine() -> Name {
+    static NAME: LazyLock<Name> = LazyLock::new(|| Name::literal(ENGINE));
+    NAME.clone()
+}
 
 /// A decision before it is put into types.
 pub(crate) struct Judged {
@@ -29,13 +36,12 @@ pub(crate) struct Judged {
 
 impl Judged {
     pub(crate) fn denied(policy: Option<Digest>) -> Self {
-        let none = Digest::of(b"");
         let grounds = Grounds {
             rules: Vec::new(),
-            policy: policy.unwrap_or(none),
-            slice: none,
-            context: none,
-            engine: Name::literal(ENGINE),
+            policy: policy.unwrap_or(Digest::EMPTY),
+            slice: Digest::EMPTY,
+            context: Digest::EMPTY,
+            engine: engine(),
         };
         Self {
             verdict: VerdictKind::Deny,
@@ -77,12 +83,12 @@ impl Judged {
         };
         self.grounds.rules = deciding.clone();
         // One member's digests stand for themselves; those of a chain are hashed together, in its order.
-        let join = |digests: Vec<Digest>| match digests.as_slice() {
-            [one] => *one,
-            many => Digest::of(&many.iter().flat_map(|d| *d.as_bytes()).collect::<Vec<u8>>()),
+        let join = |of: fn(&Evaluation) -> Digest| match evaluations {
+            [one] => of(one),
+            many => Digest::of(&many.iter().flat_map(|e| *of(e).as_bytes()).collect::<Vec<u8>>()),
         };
-        self.grounds.slice = join(evaluations.iter().map(|e| e.slice).collect());
-        self.grounds.context = join(evaluations.iter().map(|e| e.context).collect());
+        self.grounds.slice = join(|e| e.slice);
+        self.grounds.context = join(|e| e.context);
     }
 }
 

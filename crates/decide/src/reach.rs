@@ -3,7 +3,7 @@
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::VerdictKind;
-use bartizan_model::{Action, PrincipalKind, Tenant};
+use bartizan_model::{Action, EntityRef, PrincipalKind, Tenant};
 use cedar_policy::EntityUid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -155,7 +155,10 @@ impl Snapshot {
     fn may_permit(&self, ask: &Supposed) -> bool {
         let triple = || {
             let kind = ask.action.resource_type();
-            let resource = if kind == "System" { "bartizan" } else { ask.resource.as_str() };
+            let resource = match EntityRef::OF_THE_HOUSE.contains(&kind) {
+                true => "bartizan",
+                false => ask.resource.as_str(),
+            };
             Some(Triple {
                 principal: uid(ask.principal.kind.entity_type(), &ask.principal.name)?,
                 action: uid("Action", ask.action.name())?,

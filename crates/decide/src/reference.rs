@@ -23,7 +23,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) bundle: &'a CompiledBundle,
     pub(crate) view: &'a View<'a>,
     pub(crate) triple: &'a Triple,
-    pub(crate) reach: Vec<&'a Node>,
+    /// Principal and resource.
+    pub(crate) roots: [&'a Node; 2],
 }
 
 /// The rules whose scope matches.
@@ -51,7 +52,8 @@ impl<'a> Picked<'a> {
 impl Ask<'_> {
     /// The digest of the entities in reach: over their digests, sorted.
     pub(crate) fn slice(&self) -> Digest {
-        let mut digests: Vec<[u8; 32]> = self.reach.iter().map(|node| *node.digest.as_bytes()).collect();
+        let reach = self.view.reach(self.roots);
+        let mut digests: Vec<[u8; 32]> = reach.iter().map(|node| *node.digest.as_bytes()).collect();
         digests.sort_unstable();
         Digest::of(digests.as_flattened())
     }
@@ -115,8 +117,9 @@ impl Ask<'_> {
 
     /// What is in reach, and the action with its groups, closed by the engine itself.
     pub(crate) fn entities(&self) -> Option<Entities> {
+        let reach = self.view.reach(self.roots);
         let mut all: Vec<Entity> =
-            self.reach.iter().map(|node| inner::entity_of(node, self.view.uids(&node.parents))).collect();
+            reach.iter().map(|node| inner::entity_of(node, self.view.uids(&node.parents))).collect();
         let action = &self.triple.action;
         let groups = self.bundle.action_groups.get(action).map_or(&[][..], Vec::as_slice);
         all.push(Entity::new_no_attrs(action.clone(), groups.iter().cloned().collect()));

@@ -138,8 +138,8 @@ impl Sample {
         let (principal, resource) =
             (view.declared(&self.triple.principal), view.declared(&self.triple.resource));
         let again = principal.zip(resource).and_then(|((_, principal), (_, resource))| {
-            let reach = view.reach([principal, resource]);
-            Ask { bundle: &self.bundle, view: &view, triple: &self.triple, reach }.all(
+            let roots = [principal, resource];
+            Ask { bundle: &self.bundle, view: &view, triple: &self.triple, roots }.all(
                 None,
                 &self.context,
                 nothing,

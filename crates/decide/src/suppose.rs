@@ -31,7 +31,7 @@ pub struct Supposed {
     pub through: Vec<Named>,
     /// What.
     pub action: Action,
-    /// On what; our own house for administrative actions, whatever stands here.
+    /// On what; for actions on the house, its policy, ledger or configuration it is those, whatever stands here.
     pub resource: Name,
     /// The subject's assurance level, 0 to 4.
     #[serde(default)]
@@ -253,10 +253,10 @@ impl Snapshot {
         (standing, reader): (&Standing, Reader),
     ) -> Explanation {
         let now = supposed.at.map_or(now, |at| at.0);
-        let resource = match supposed.action.resource_type() {
-            "System" => EntityRef::system(),
-            kind => EntityRef::new(Name::literal(kind), supposed.resource.clone()),
-        };
+        let of_the_house = EntityRef::of_the_house(supposed.action);
+        let resource = of_the_house.unwrap_or_else(|| {
+            EntityRef::new(Name::literal(supposed.action.resource_type()), supposed.resource.clone())
+        });
         let situation = Situation {
             network: supposed.network,
             purpose: supposed.purpose.clone(),

@@ -80,3 +80,19 @@ fn a_new_bundle_without_a_pattern_passes_its_first_tests() {
     let compiled = Arc::new(CompiledBundle::compile(&bundle).unwrap());
     assert_eq!(failures(&compiled.test(&bundle, NOW)), Vec::<String>::new());
 }
+
+#[test]
+fn the_example_is_the_starter_with_tests_for_each_of_its_rules() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/policy");
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
+    let mut files = bartizan_decide::starter_bundle().files;
+    assert_eq!(files.get("policy.cedar"), Some(&read("policy.cedar")));
+    files.insert("tests/models.toml".to_owned(), read("tests/models.toml"));
+    let bundle = Bundle { files };
+    let compiled = Arc::new(CompiledBundle::compile(&bundle).unwrap());
+    assert_eq!(failures(&compiled.test(&bundle, NOW)), Vec::<String>::new());
+    let ids: Vec<String> = compiled.coverage(&bundle, NOW).iter().map(|c| c.rule.to_string()).collect();
+    for rule in ["everybody-looks-after-their-own", "enforcement-points-ask"] {
+        assert!(ids.iter().any(|id| id == rule), "{rule}");
+    }
+}

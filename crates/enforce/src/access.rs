@@ -167,7 +167,7 @@ impl Gate {
             asked: told.asked,
             permitted: told.permitted,
             body: Digest::of(&told.body),
-            policy: tenant.policy.bundle().map_or_else(|| Digest::of(b""), |bundle| bundle.digest()),
+            policy: tenant.policy.bundle().map_or(Digest::EMPTY, |bundle| bundle.digest()),
         };
         let intent = self.intend(permit, target, kept).await?;
         let (receipt, running) = (intent.receipt().clone(), intent.begin());

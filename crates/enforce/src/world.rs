@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use bartizan_base::{Clock, Digest, Name, Timestamp};
 use bartizan_decide::{
-    Bundle, BundleErrors, CompiledBundle, Entities, EntitiesError, Misfit, Mismatch, Shadow, Snapshot,
+    Bundle, BundleErrors, CompiledBundle, Entities, EntitiesError, KeyNode, Misfit, Mismatch, Shadow,
+    Snapshot,
 };
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::{Stage, Statement};
@@ -490,8 +491,35 @@ fn entities(
     bundle: Option<&CompiledBundle>,
     previous: &World,
 ) -> Result<Arc<Entities>, EntitiesError> {
-    let anew = || Entities::build_for(documents, bundle).map(Arc::new);
-    let Some(before) = previous.tenants.get(tenant).map(|t| &t.policy) else { return anew() };
+    let before = previous.tenants.get(tenant).map(|t| &t.policy);
+    let followed = before.map_or(Ok(None), |p| followed(state, tenant, documents, bundle, (previous, p)))?;
+    let of = |state: &State| -> HashMap<KeyId, EntityRef> {
+        let keys = state.keys.iter().filter(|key| key.tenant == *tenant);
+        keys.map(|key| (key.id, key.principal.entity())).collect()
+    };
+    let (declared, old) = match followed {
+        Some(followed) => (followed, of(&previous.state)),
+        None => (Entities::build_for(documents, bundle).map(Arc::new)?, HashMap::new()),
+    };
+    let new = of(state);
+    let come = new.iter().filter(|(id, holder)| old.get(*id) != Some(*holder));
+    let come: Vec<KeyNode> = come.map(|(id, holder)| KeyNode::new(*id, holder.clone())).collect();
+    let gone: Vec<EntityRef> =
+        old.keys().filter(|id| !new.contains_key(*id)).map(|id| KeyNode::entity(*id)).collect();
+    match come.is_empty() && gone.is_empty() {
+        true => Ok(declared),
+        false => declared.with_keys(&come, &gone).map(Arc::new),
+    }
+}
+
+/// The entities before with what has changed; none where building them anew is as good, or must be.
+fn followed(
+    state: &State,
+    tenant: &Tenant,
+    documents: &[Document],
+    bundle: Option<&CompiledBundle>,
+    (previous, before): (&World, &Snapshot),
+) -> Result<Option<Arc<Entities>>, EntitiesError> {
     // What fits depends on the schema, and things of a bundle's own types depend on each other and on what there is.
     let own = |state: &State| state.documents.iter().any(|(_, d, _)| matches!(d.spec, Spec::Entity(_)));
     let same_schema = before.bundle().map(|b| b.digest()) == bundle.map(CompiledBundle::digest);
@@ -511,10 +539,10 @@ fn entities(
     let gone: Vec<EntityRef> = old.into_keys().filter(|what| !new.contains_key(what)).collect();
     let unchanged = changed.is_empty() && gone.is_empty();
     if unchanged && (same_schema || !own) {
-        return Ok(before.clone());
+        return Ok(Some(before.clone()));
     }
     if own || before.is_worn() || (changed.len() + gone.len()) * 4 > documents.len() + 4 {
-        return anew();
+        return Ok(None);
     }
-    before.with_documents(&changed, &gone).map(Arc::new)
+    before.with_documents(&changed, &gone).map(Arc::new).map(Some)
 }

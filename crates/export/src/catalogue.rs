@@ -243,7 +243,9 @@ fn what(action: Action) -> What {
         Action::ModelInvoke => (model, "openai.chat"),
         Action::ModelEmbed => (model, "openai.embeddings"),
         Action::ModelList => (model, "list"),
-        action if action.resource_type() == "System" => (EntityRef::system(), "control"),
+        action if EntityRef::of_the_house(action).is_some() => {
+            (EntityRef::of_the_house(action).unwrap_or_else(EntityRef::system), "control")
+        }
         action => (EntityRef::new(Name::literal(action.resource_type()), Name::literal("one")), "control"),
     };
     What { action, resource, dialect: dialect.to_owned(), bytes: 1_234, body: Digest::of(b"a request") }

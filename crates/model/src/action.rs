@@ -134,9 +134,9 @@ actions! {
     /// See keys, never their secrets.
     KeyList "key:list" "System",
     /// Replace a key, the old one ending after an overlap.
-    KeyRotate "key:rotate" "System",
+    KeyRotate "key:rotate" "Key",
     /// End a key now.
-    KeyRevoke "key:revoke" "System",
+    KeyRevoke "key:revoke" "Key",
     /// Redeem the claim of the first administrator. Only whoever holds the claim.
     HouseClaim "house:claim" "System",
     /// Enrol an administrator with the offline recovery keys. Only enough of their holders.
@@ -148,17 +148,17 @@ actions! {
     /// Try an upstream with a harmless request.
     UpstreamTest "upstream:test" "System",
     /// Put a policy bundle in force.
-    PolicyApply "policy:apply" "System",
+    PolicyApply "policy:apply" "Policy",
     /// Read policies and the rules behind decisions.
-    PolicyRead "policy:read" "System",
+    PolicyRead "policy:read" "Policy",
     /// Evaluate an ask without doing it.
-    PolicyTest "policy:test" "System",
+    PolicyTest "policy:test" "Policy",
     /// Ask what policy says of others, as an application that enforces it.
     AccessEvaluate "access:evaluate" "System",
     /// Ask who may do what, as an application that shows it.
     AccessSearch "access:search" "System",
     /// Read recorded decisions.
-    DecisionRead "decision:read" "System",
+    DecisionRead "decision:read" "Ledger",
     /// Read prompts, outputs and circumstances of a decision that were kept in the vault.
     ContentRead "content:read" "System",
     /// Erase what is kept of somebody, and list what was erased.
@@ -166,11 +166,11 @@ actions! {
     /// Place, see and release legal holds.
     SubjectHold "subject:hold" "System",
     /// Read the ledger: checkpoints, tiles, entries, proofs.
-    LedgerRead "ledger:read" "System",
+    LedgerRead "ledger:read" "Ledger",
     /// Take entries of the ledger along, in a format of other systems.
-    LedgerExport "ledger:export" "System",
+    LedgerExport "ledger:export" "Ledger",
     /// Remove a log of a past period from the node, once it is archived and its retention is over.
-    LedgerRemove "ledger:remove" "System",
+    LedgerRemove "ledger:remove" "Ledger",
 }
 
 impl Action {

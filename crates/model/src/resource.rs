@@ -8,6 +8,8 @@ use bartizan_base::{Name, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::Action;
+
 /// What an entity is called within its type: any text of at most 1,024 bytes without control characters. Things with a
 /// kind of their own are called by their [`Name`]; those of other systems keep the ids they have there.
 pub type EntityName = Text<1024>;
@@ -30,10 +32,20 @@ impl EntityRef {
         Self { kind, name: name.into() }
     }
 
-    /// Our own house as a resource: what administrative actions apply to.
+    /// The parts of our own house of which there is one: always there, and all called `bartizan`.
+    pub const OF_THE_HOUSE: [&'static str; 4] = ["Configuration", "Ledger", "Policy", "System"];
+
+    /// Our own house as a resource: what administrative actions apply to that concern no part of it.
     #[must_use]
     pub fn system() -> Self {
         Self::new(Name::literal("System"), Name::literal("bartizan"))
+    }
+
+    /// What of our own house an action applies to; none where there can be several, or where it is about something else.
+    #[must_use]
+    pub fn of_the_house(action: Action) -> Option<Self> {
+        let kind = action.resource_type();
+        Self::OF_THE_HOUSE.contains(&kind).then(|| Self::new(Name::literal(kind), Name::literal("bartizan")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::{Policy, PolicyId, PolicySet};
+use cedar_policy::{Effect, Policy, PolicyId, PolicySet};
 
 /// What a rule says, without id and annotations: effect, scope, conditions. Slow: the rule is read again from its text.
 fn body(policy: &Policy) -> String {
@@ -56,6 +56,33 @@ pub(crate) fn different(old: &PolicySet, new: &PolicySet) -> (BTreeSet<PolicyId>
         unsaid.map(|(_, policy)| policy.id().clone()).collect()
     };
     (only(&apart.old, &apart.new), only(&apart.new, &apart.old))
+}
+
+/// For each rule whose change could permit something new by itself, the rules of `new` with that change alone: what such a set
+/// permits, `new` permits too, unless another rule of it errs. What several changes permit only together is in none of them.
+pub(crate) fn alone(old: &PolicySet, new: &PolicySet) -> Vec<(String, PolicySet)> {
+    let (gone, come) = different(old, new);
+    let forbids_gone: Vec<Policy> = gone
+        .iter()
+        .filter_map(|id| old.policy(id))
+        .filter(|policy| policy.effect() == Effect::Forbid)
+        // A changed rule stands under its name already.
+        .map(|policy| policy.new_id(PolicyId::new(format!("{} (before)", policy.id()))))
+        .collect();
+    let comes = |policy: &&Policy| policy.effect() == Effect::Permit && come.contains(policy.id());
+    let stays: Vec<&Policy> = new.policies().filter(|policy| !comes(policy)).collect();
+    let set = |without: Option<usize>, with: Option<&Policy>| {
+        let forbids = forbids_gone.iter().enumerate().filter(|(at, _)| Some(*at) != without).map(|(_, p)| p);
+        let all = stays.iter().copied().chain(with).chain(forbids);
+        PolicySet::from_policies(all.cloned()).ok()
+    };
+    let permits =
+        new.policies().filter(comes).filter_map(|p| Some((p.id().to_string(), set(None, Some(p))?)));
+    let forbids = gone.iter().filter(|id| old.policy(id).is_some_and(|p| p.effect() == Effect::Forbid));
+    let forbids = forbids.enumerate().filter_map(|(at, id)| Some((id.to_string(), set(Some(at), None)?)));
+    let mut out: Vec<(String, PolicySet)> = permits.chain(forbids).collect();
+    out.sort_by(|a, b| a.0.cmp(&b.0));
+    out
 }
 
 /// The rules of `new` whose remedies differ from those of the rule they stand for, and are not plainly stronger. Gone remedies
@@ -165,6 +192,34 @@ mod tests {
         let one = || BTreeSet::from([PolicyId::new("policy1")]);
         assert_eq!(different(&a, &c), (one(), one()));
         assert_eq!(different(&a, &PolicySet::new()).0.len(), 2);
+    }
+
+    #[test]
+    fn each_change_stands_alone_beside_what_stays_and_what_forbade_before() {
+        let set = |rules: &[(&str, &str)]| {
+            let policies =
+                rules.iter().map(|(id, text)| Policy::parse(Some(PolicyId::new(*id)), *text).unwrap());
+            PolicySet::from_policies(policies).unwrap()
+        };
+        let permit = |x: u8| format!("permit (principal, action, resource) when {{ context.x > {x} }};");
+        let forbid = |x: u8| format!("forbid (principal, action, resource) when {{ context.x > {x} }};");
+        let old = set(&[("stays", &permit(0)), ("p", &permit(1)), ("f", &forbid(1)), ("g", &forbid(2))]);
+        let new = set(&[("stays", &permit(0)), ("p", &permit(9)), ("q", &permit(3)), ("f", &forbid(7))]);
+        let found = alone(&old, &new);
+        let ids = |set: &PolicySet| set.policies().map(|p| p.id().to_string()).collect::<BTreeSet<_>>();
+        let named = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+        let told: Vec<(&str, BTreeSet<String>)> =
+            found.iter().map(|(id, set)| (id.as_str(), ids(set))).collect();
+        assert_eq!(
+            told,
+            [
+                ("f", named(&["stays", "f", "g (before)"])),
+                ("g", named(&["stays", "f", "f (before)"])),
+                ("p", named(&["stays", "p", "f", "f (before)", "g (before)"])),
+                ("q", named(&["stays", "q", "f", "f (before)", "g (before)"])),
+            ]
+        );
+        assert!(alone(&old, &old).is_empty());
     }
 
     #[test]

@@ -21,5 +21,5 @@ pub mod worker;
 
 pub use answer::{ASSUMPTIONS, Answer, Counterexample, Finding, Outcome, Overall, Solver, Told, Why};
 pub use case::{Case, case};
-pub use prover::{Limits, Prover, find_solver};
+pub use prover::{Limits, NewPermits, Prover, find_solver};
 pub use question::{Invalid, Question, Vocabulary};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bartizan_base::Clock;
+use cedar_policy::PolicySet;
 
 use crate::answer::{ASSUMPTIONS, Answer, Counterexample, Finding, Outcome, Solver, Why};
 use crate::child::{Ran, run};
@@ -38,6 +39,15 @@ impl Default for Limits {
             slice_rules_max: 2_000,
         }
     }
+}
+
+/// What a change permits that was not permitted before: examples, rule by rule.
+#[derive(Clone, Debug, Default)]
+pub struct NewPermits {
+    /// Rules whose change permits something new by itself, each with an ask that the whole new set permits and the old one did not.
+    pub found: Vec<(String, Counterexample)>,
+    /// Rules of which that is not known: time was up, or the solver did not know.
+    pub unknown: Vec<String>,
 }
 
 /// Asks questions, each in a child process of its own.
@@ -101,6 +111,36 @@ impl Prover {
         let took_us = clock.monotonic_us().saturating_sub(began);
         let remarks = remarks(question);
         Ok(Answer { question: question.name(), findings, solver, remarks, assumptions: ASSUMPTIONS, took_us })
+    }
+
+    /// Looks for examples of what `new` permits and `old` did not, one for each rule that brings any by itself, for as long as
+    /// the limit on time lasts. What several changes permit only together is not found so; [`Question::NothingNew`] finds it.
+    pub fn new_permits(
+        &self,
+        vocabulary: &Vocabulary,
+        old: &PolicySet,
+        new: &PolicySet,
+        clock: &dyn Clock,
+    ) -> NewPermits {
+        let began = clock.monotonic_us();
+        let mut out = NewPermits::default();
+        for (rule, alone) in diff::alone(old, new) {
+            let left = self.limits.wall_ms.saturating_sub(clock.monotonic_us().saturating_sub(began) / 1_000);
+            let question = Question::NothingNew { old: old.clone(), new: alone };
+            let limits = Limits { wall_ms: left, ..self.limits };
+            let asked =
+                (left > 0).then(|| self.clone().with_limits(limits).ask(vocabulary, &question, clock));
+            let outcome = asked.and_then(Result::ok).and_then(|answer| answer.findings.into_iter().next());
+            match outcome.map(|finding| finding.outcome) {
+                Some(Outcome::Proven) => {}
+                // Another rule of the whole set may forbid it, or err.
+                Some(Outcome::Refuted { counterexample }) if counterexample.stands(vocabulary, new) => {
+                    out.found.push((rule, *counterexample));
+                }
+                _ => out.unknown.push(rule),
+            }
+        }
+        out
     }
 
     fn findings(&self, vocabulary: &Vocabulary, question: &Question) -> (Vec<Finding>, Option<Solver>) {
@@ -238,6 +278,15 @@ fn refuted(vocabulary: &Vocabulary, question: &Question, about: &str, world: Wor
     let counterexample =
         Counterexample { principal, action, resource, context, entities, before, after, words };
     Some(Outcome::Refuted { counterexample: Box::new(counterexample) })
+}
+
+impl Counterexample {
+    /// Whether `rules` permit the ask.
+    fn stands(&self, vocabulary: &Vocabulary, rules: &PolicySet) -> bool {
+        let Self { principal, action, resource, context, entities, .. } = self.clone();
+        let world = World { principal, action, resource, context, entities };
+        world.concrete(&vocabulary.schema).is_some_and(|ask| told(rules, &ask).permitted)
+    }
 }
 
 fn remarks(question: &Question) -> Vec<String> {

@@ -324,7 +324,7 @@ async fn nobody_argues_himself_into_a_right_by_what_he_tells() {
     assert_eq!(all.evaluate("shop", &abroad).await["decision"], false);
     let full = |kind: &str, id: &str, action: &str, of: &str, resource: &str| json!({"subject": {"type": kind, "id": id}, "action": {"name": action}, "resource": {"type": of, "id": resource}});
     for (who, question) in [
-        ("stranger", full("User", "ada", "policy:apply", "System", "bartizan")),
+        ("stranger", full("User", "ada", "policy:apply", "Policy", "bartizan")),
         ("stranger", full("User", "alice", "model:invoke", "Model", "assistant")),
         ("stranger", full("Shop::person", "kim", "void", "Shop::order", "small")),
         ("stranger", full("No such::type!", "\u{0}\"); drop", "read", "record", "x")),

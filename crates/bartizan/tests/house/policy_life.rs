@@ -706,3 +706,85 @@ async fn a_clock_that_jumps_moves_no_version_back_and_every_decision_comes_out_a
     }
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_decision_is_explained_as_far_as_its_reader_may_see_until_its_subject_is_erased() {
+    let house = House::new().await;
+    let more = r#"
+        @id("ada-erases") permit (principal == User::"ada", action == Action::"subject:erase", resource);
+        @id("carol-reads-decisions") permit (principal == User::"carol", action == Action::"decision:read", resource);
+        @id("not-from-here") @description("Not from this machine.") @reason("custom:from-here")
+        forbid (principal, action == Action::"model:invoke", resource == Model::"assistant")
+        when { context has network && context.network.kind == "loopback" };"#;
+    let reading = r#"@id("ada-reads-content") permit (principal == User::"ada", action == Action::"content:read", resource);"#;
+    let reasons = r#"reasons = ["custom:from-here"]"#;
+    let files = json!({"policy.cedar": POLICY, "more.cedar": more, "bundle.toml": reasons});
+    house.done("PUT", "/api/v1/policy", Some(json!({"files": files, "expect": 2}))).await;
+    let (status, refused) = house.decided(&house.alice.1, "assistant").await;
+    assert_eq!(status, 403);
+    let path = format!("/api/v1/decisions/{refused}/explanation");
+    let seen_by = async |key: &Secret<String>| {
+        let client = Client::new(&format!("http://{}", house.node.control), Some(key.clone()));
+        let path = path.clone();
+        let (status, text) = blocking(move || client.raw("GET", &path, None, &[]).unwrap()).await;
+        (status, serde_json::from_str::<Value>(&text).unwrap())
+    };
+    // Policy has moved on: it is told by the bundle that decided.
+    let moved = json!({"policy.cedar": POLICY, "reading.cedar": reading, "more.cedar": more.replace("not-from-here", "other"), "bundle.toml": reasons});
+    // Whoever reads policy sees rules and conditions, and no personal values without the right to read content.
+    let (_, told) = seen_by(&house.admin_key).await;
+    assert_eq!((&told["same"], &told["verdict"]), (&json!(true), &json!("deny")), "{told:#}");
+    let text = told["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("`not-from-here` forbids") && text.contains("Not from this machine."), "{text}");
+    assert!(text.contains("context.network.kind is (hidden)"), "{text}");
+    house.done("PUT", "/api/v1/policy", Some(json!({"files": moved, "expect": 3}))).await;
+    let (_, told) = seen_by(&house.admin_key).await;
+    let text = told["text"].as_str().unwrap();
+    assert!(text.contains("`not-from-here` forbids") && !text.contains("`other`"), "{text}");
+    assert!(text.contains("context.network.kind is") && !text.contains("(hidden)"), "{text}");
+    // Whoever reads decisions alone sees what is on record and why, and nothing of the rules.
+    let (status, told) = seen_by(&house.carol).await;
+    assert_eq!((status, &told["same"], &told["reasons"][0]), (200, &json!(true), &json!("custom:from-here")));
+    let all = told.to_string();
+    for hidden in ["Not from this machine", "loopback", "127.0.0.1", "context.network", "\"near\":[\""] {
+        assert!(!all.contains(hidden), "{hidden}: {told:#}");
+    }
+    assert_eq!(seen_by(&house.alice.1).await.0, 403);
+    let (code, out, error) = house.run(&["decision", "explain", &refused], "");
+    assert!(code == Some(0) && out.contains("forbidden by: `not-from-here`"), "{out}{error}");
+    // What was never asked of policy has no more to tell, and what is erased neither.
+    let (_, early) = house.decided(&Secret::new("btz_not_a_key".to_owned()), "assistant").await;
+    let told = house.done("GET", &format!("/api/v1/decisions/{early}/explanation"), None).await;
+    assert_eq!(
+        (&told["not_replayable"], &told["explanation"]),
+        (&json!("not_decided_by_policy"), &Value::Null)
+    );
+    house.done("POST", "/api/v1/subjects/user/alice/erase", Some(json!({"basis": "objection"}))).await;
+    let (_, told) = seen_by(&house.admin_key).await;
+    assert_eq!((&told["not_replayable"], &told["explanation"]), (&json!("erased"), &Value::Null), "{told:#}");
+    assert_eq!((&told["verdict"], &told["rules"]), (&json!("deny"), &json!(["not-from-here"])));
+    assert_eq!(house.run(&["decision", "explain", &refused], "").0, Some(1));
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_without_a_solver_says_unavailable_and_never_safe() {
+    let house = House::new().await;
+    let wider = POLICY.replacen("context.assurance.level >= 3", "context.assurance.level >= 2", 1);
+    let plan =
+        house.done("POST", "/api/v1/policy/plan", Some(json!({"files": {"policy.cedar": wider}}))).await;
+    if cfg!(feature = "proofs") {
+        // The program of this test is no prover, whatever it answers.
+        assert_ne!(plan.pointer("/proof/outcome"), Some(&json!("proven")), "{plan}");
+    } else {
+        assert_eq!(plan.pointer("/proof/outcome"), Some(&json!("unavailable")), "{plan}");
+    }
+    assert_ne!(plan.pointer("/difference/widens"), Some(&json!("no")), "{plan}");
+    // Nothing changes, so there is nothing to prove.
+    let same = house.done("POST", "/api/v1/policy/plan", Some(json!({"files": demo()}))).await;
+    assert_eq!(
+        (same.pointer("/proof"), same.pointer("/difference/widens")),
+        (Some(&Value::Null), Some(&json!("no")))
+    );
+    house.stop().await;
+}

@@ -95,3 +95,127 @@ async fn policies_see_what_callers_did_lately() {
     assert_eq!(call(&house.carol, "assistant").await.0, 200);
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_imported_whole_or_refused_whole_with_their_reason() {
+    let house = House::new().await;
+    let post = async |documents: Value| {
+        let client = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
+        let told =
+            blocking(move || client.raw("POST", "/api/v1/resources", Some(&documents), &[]).unwrap()).await;
+        (told.0, serde_json::from_str::<Value>(&told.1).unwrap())
+    };
+    let group = |name: String, parents: Vec<String>| json!({"name": name, "spec": {"kind": "group", "parents": parents}});
+    let chain = |n: usize| -> Value {
+        (0..=n)
+            .map(|at| {
+                group(format!("deep{at}"), if at == 0 { vec![] } else { vec![format!("deep{}", at - 1)] })
+            })
+            .collect()
+    };
+    let refused = [
+        (
+            json!([group("a".into(), vec!["b".into()]), group("b".into(), vec!["a".into()])]),
+            "invalid",
+            "above itself",
+        ),
+        (chain(65), "invalid", "more than 64 levels"),
+        (json!([group("a".into(), vec!["nowhere".into()])]), "invalid", "not declared"),
+        (json!([group("a".into(), vec![]), group("a".into(), vec![])]), "invalid", "stands twice"),
+        (json!([group("a\"] || true".into(), vec![])]), "body_malformed", ""),
+        (json!([group("a\u{0}".into(), vec![])]), "body_malformed", ""),
+        (json!([group("x".repeat(5_000), vec![])]), "body_malformed", ""),
+    ];
+    for (documents, reason, why) in refused {
+        let (status, told) = post(documents).await;
+        assert!(status == 422 || status == 400, "{told}");
+        assert_eq!(told["reason"], reason, "{told}");
+        assert!(told.to_string().contains(why), "{why}: {told}");
+    }
+    let (_, groups) = {
+        let client = house.admin.clone();
+        blocking(move || client.raw("GET", "/api/v1/resources/group", None, &[]).unwrap()).await
+    };
+    assert!(
+        !groups.contains("deep") && !groups.contains("\"a\""),
+        "something of what was refused is there: {groups}"
+    );
+
+    // From a file: ten thousand groups, somebody in all of them, and the last one lets them in.
+    let mut documents: Vec<Value> = (0..10_000).map(|n| group(format!("g{n}"), vec![])).collect();
+    documents[9_999]["spec"]["roles"] = json!(["model-user"]);
+    let all: Vec<String> = (0..10_000).map(|n| format!("g{n}")).collect();
+    documents.push(json!({"name": "joiner", "spec": {"kind": "user", "groups": all}}));
+    let file = house.folder.path().join("directory.json");
+    std::fs::write(&file, json!(documents).to_string()).unwrap();
+    let (control, key) = (format!("http://{}", house.node.control), house.admin_key.clone());
+    let output = blocking(move || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_bartizan"))
+            .args(["resource", "apply", &file.display().to_string()])
+            .env("BARTIZAN_CONTROL_URL", control)
+            .env("BARTIZAN_API_KEY", key.expose())
+            .output()
+            .unwrap()
+    })
+    .await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let admin = house.admin.clone();
+    let joiner = blocking(move || {
+        let body = json!({"principal_kind": "user", "principal": "joiner"});
+        let made = admin.call("POST", "/api/v1/keys", Some(&body)).unwrap();
+        Secret::new(made.pointer("/text").and_then(Value::as_str).unwrap().to_owned())
+    })
+    .await;
+    assert_eq!(house.chat(&joiner, "assistant", "say: hi").await.0, 200);
+    // Out of that one group, out of the door: the next ask is refused.
+    let left: Vec<String> = (0..9_999).map(|n| format!("g{n}")).collect();
+    let (status, told) = post(json!([{"name": "joiner", "spec": {"kind": "user", "groups": left}}])).await;
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(house.chat(&joiner, "assistant", "say: hi").await.0, 404);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_and_searches_name_the_things_of_the_house() {
+    let house = House::new().await;
+    let rules = r#"
+        @id("people-end-their-own-keys")
+        permit (principal is User, action in [Action::"key:rotate", Action::"key:revoke"], resource) when { resource in principal };
+        @id("carol-reads-the-ledger")
+        permit (principal == User::"carol", action in Action::"house:read", resource == Ledger::"bartizan");
+        @id("everything-of-the-house")
+        permit (principal == User::"ada", action in Action::"house:read", resource in System::"bartizan");"#;
+    apply(&house, &[("own.cedar", rules)], 2).await.unwrap();
+    let call = async |key: &Secret<String>, method: &'static str, path: String| {
+        let client = Client::new(&format!("http://{}", house.node.control), Some(key.clone()));
+        blocking(move || client.raw(method, &path, None, &[]).unwrap()).await
+    };
+    let id_of = async |key: &Secret<String>| {
+        let told: Value =
+            serde_json::from_str(&call(key, "GET", "/api/v1/whoami".to_owned()).await.1).unwrap();
+        told["key"].as_str().unwrap().to_owned()
+    };
+    let (alice, carol) = (house.alice.1.clone(), house.carol.clone());
+    let (of_alice, of_carol) = (id_of(&alice).await, id_of(&carol).await);
+    // Carol sees the ledger and no other part of the house.
+    assert_eq!(call(&carol, "GET", "/api/v1/checkpoints".to_owned()).await.0, 200);
+    assert_eq!(call(&carol, "GET", "/api/v1/policy".to_owned()).await.0, 403);
+    // Alice ends her own key and nobody else's; whether there is another she does not learn.
+    let (most, last) = of_carol.split_at(of_carol.len() - 1);
+    let of_nobody = format!("{most}{}", if last == "0" { "1" } else { "0" });
+    for other in [&of_carol, &of_nobody] {
+        assert_eq!(call(&alice, "POST", format!("/api/v1/keys/{other}/revoke")).await.0, 403, "{other}");
+    }
+    let search = json!({"what": "subjects", "ask": {"principal": "user/x", "action": "key:revoke", "resource": of_alice}});
+    let admin = house.admin.clone();
+    let found = blocking(move || admin.call("POST", "/api/v1/policy/reach", Some(&search)).unwrap()).await;
+    let who: Vec<_> =
+        found["items"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+    assert!(who.contains(&"user/alice") && !who.contains(&"user/carol"), "{found}");
+    assert_eq!(call(&alice, "POST", format!("/api/v1/keys/{of_alice}/revoke")).await.0, 200);
+    assert_eq!(house.chat(&alice, "assistant", "say: hi").await.0, 401);
+    // An administrator is told that there is no such key.
+    let told = call(&house.admin_key, "POST", format!("/api/v1/keys/{of_nobody}/revoke")).await;
+    assert_eq!(told.0, 404, "{}", told.1);
+    house.stop().await;
+}

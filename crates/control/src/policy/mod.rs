@@ -1,6 +1,7 @@
 //! Policy and its life: what is in force, planned, put in force, tried beside it, rolled back; explained.
 
 mod plan;
+mod proof;
 mod propose;
 mod reach;
 mod stage;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use crate::{Control, Done, Stopped, View};
 
 pub use plan::{Plan, PlanPolicy};
+pub use proof::{NewPermit, NoProver, PolicyProof, Proved, Prover};
 pub(crate) use propose::Contents;
 pub use propose::{ApplyBundle, Approvals, Approved, ByRight, Proposal, RollBack};
 pub use reach::{Reach, Sought};
@@ -158,7 +160,7 @@ impl Control {
     pub async fn explain(&self, caller: &Caller, request: &Supposed) -> Result<Done<Explanation>, Stopped> {
         let now = self.clock.now();
         self.read(caller, Action::PolicyTest, request, |view, tenant| {
-            let reader = Reader { rules: true, personal: may_read_content(view, caller, now) };
+            let reader = Reader { rules: true, personal: may(view, caller, Action::ContentRead, now) };
             Ok(view.policy.explain_supposed(request, tenant, now, self.house.door(request.action), reader))
         })
         .await
@@ -171,12 +173,12 @@ impl Control {
     }
 }
 
-/// Whether the caller may see personal values: whoever may read what was kept of people may.
-fn may_read_content(view: &View, caller: &Caller, now: Timestamp) -> bool {
-    let (resource, facts, situation) = (EntityRef::system(), AskFacts::default(), Situation::at(now));
-    let action = Action::ContentRead;
+/// Whether the caller has a right to something of the house: what decides how much of an answer is shown, beside the ask itself.
+pub(crate) fn may(view: &View, caller: &Caller, action: Action, now: Timestamp) -> bool {
+    let resource = EntityRef::of_the_house(action).unwrap_or_else(EntityRef::system);
+    let (facts, situation) = (AskFacts::default(), Situation::at(now));
     let question = Question { caller, action, resource: &resource, facts: &facts, situation: &situation };
-    view.policy.explain(&question, &Door::none(), Reader::CALLER).verdict == VerdictKind::Permit
+    view.deciding.explain(&question, &Door::none(), Reader::CALLER).verdict == VerdictKind::Permit
 }
 
 /// Runs `work` where blocking is allowed.

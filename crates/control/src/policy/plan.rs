@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use bartizan_base::Digest;
-use bartizan_decide::{Bundle, Difference, FormsAlone, difference};
+use bartizan_decide::{Bundle, Difference, difference};
 use bartizan_identify::Caller;
 use bartizan_model::{Action, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::proof::PolicyProof;
 use super::propose::{Proposal, failing_tests};
 use super::{blocking, guard};
 use crate::replay::{Preview, ReplayUnder};
@@ -23,6 +24,9 @@ pub struct PlanPolicy {
     /// How far back recorded decisions are decided again under it, in seconds; absent for not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_s: Option<u64>,
+    /// How long a proof that nothing new is permitted may take, in seconds: 20 if not said, 45 at the most, 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prove_s: Option<u64>,
 }
 
 /// What putting a bundle in force would change. Good for this bundle on this version and no other.
@@ -40,6 +44,9 @@ pub struct Plan {
     pub name: String,
     /// What changes, and whether that widens what is permitted.
     pub difference: Difference,
+    /// Whether it permits anything new, by the solver where there is one; absent where no rule changes, nothing is in force that it
+    /// could be compared with, or it was not asked for.
+    pub proof: Option<PolicyProof>,
     /// How its own tests went.
     pub tests: Tests,
     /// Why it would be refused all the same; empty where it would not.
@@ -69,7 +76,7 @@ impl Control {
             .read_with(caller, Action::PolicyTest, request, async |view, tenant| {
                 let bundle = Bundle { files: request.files.clone() };
                 let proposal = self.proposal(view, tenant, bundle.digest(), caller);
-                self.worked_out(view, bundle, proposal).await
+                self.worked_out(view, bundle, proposal, request).await
             })
             .await?;
         if let Some(since_s) = request.since_s {
@@ -83,10 +90,17 @@ impl Control {
         Ok(done)
     }
 
-    async fn worked_out(&self, view: &View, bundle: Bundle, proposal: Proposal) -> Result<Plan, Problem> {
+    async fn worked_out(
+        &self,
+        view: &View,
+        bundle: Bundle,
+        proposal: Proposal,
+        request: &PlanPolicy,
+    ) -> Result<Plan, Problem> {
         let compiled = self.compile(&bundle).await?;
         let (view, now) = (view.clone(), self.clock.now());
         let tenant = proposal.tenant.clone();
+        let (prover, request) = (self.prover.clone(), request.clone());
         blocking(move || {
             let before = view.in_force.as_ref().map(|v| Bundle { files: v.row.files.clone() });
             let old = view.policy.bundle();
@@ -98,11 +112,10 @@ impl Control {
             if let Err(problem) = guard(&view, &tenant, compiled.clone(), now) {
                 refused.push(problem.message());
             }
-            let difference = difference(
-                (&before.unwrap_or_default(), old.map(|b| &**b)),
-                (&bundle, &compiled),
-                &FormsAlone,
-            );
+            let nothing = Bundle::default();
+            let was = before.as_ref().unwrap_or(&nothing);
+            let mut difference = difference((was, old.map(|b| &**b)), (&bundle, &compiled));
+            let proof = request.proof(&*prover, before.as_ref(), &bundle, &mut difference);
             Ok(Plan {
                 plan: proposal.digest(),
                 base: proposal.base.map_or(0, |base| base.version),
@@ -110,6 +123,7 @@ impl Control {
                 bundle: proposal.bundle,
                 name: bundle.name(),
                 difference,
+                proof,
                 tests: Tests { run, failed },
                 refused,
                 replay: None,

@@ -1,5 +1,6 @@
 //! Recorded decisions, decided again: one of them bit for bit, many of them under a draft, a sample of them every night.
 
+mod explain;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::policy::blocking;
 use crate::turn::{Turn, finish};
 use crate::{Control, Done, Stopped};
 
+pub use explain::ExplainedDecision;
 use tally::Tally;
 
 /// Recorded decisions of one preview, if nothing else is said, and at the most.
@@ -211,6 +213,20 @@ impl Control {
         tenant: &Tenant,
         recorded: Result<Recorded, NotReplayable>,
     ) -> Result<Result<Vec<String>, NotReplayable>, Problem> {
+        let whose = tenant.clone();
+        self.again(tenant, recorded, move |recorded, snapshot, kept| {
+            recorded.outcome.differences(&snapshot.replay(kept, &whose))
+        })
+        .await
+    }
+
+    /// Works something out about a recorded decision on everything that it follows from.
+    async fn again<T: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        recorded: Result<Recorded, NotReplayable>,
+        work: impl FnOnce(&Recorded, &Snapshot, &KeptAsk) -> T + Send + 'static,
+    ) -> Result<Result<T, NotReplayable>, Problem> {
         let recorded = match recorded {
             Ok(recorded) => recorded,
             Err(why) => return Ok(Err(why)),
@@ -227,10 +243,9 @@ impl Control {
             Ok(found) => found,
             Err(why) => return Ok(Err(why)),
         };
-        let tenant = tenant.clone();
         blocking(move || {
             let Some(snapshot) = snapshot(&found, bundle) else { return Ok(Err(NotReplayable::Damaged)) };
-            Ok(Ok(recorded.outcome.differences(&snapshot.replay(&found.ask, &tenant))))
+            Ok(Ok(work(&recorded, &snapshot, &found.ask)))
         })
         .await
     }
@@ -241,7 +256,7 @@ impl Control {
         tenant: &Tenant,
         policy: Digest,
     ) -> Result<Result<Option<BTreeMap<String, String>>, NotReplayable>, Problem> {
-        if policy == Digest::of(b"") {
+        if policy == Digest::EMPTY {
             return Ok(Ok(None));
         }
         let files = self.store.bundle_files(tenant, policy).await.map_err(|e| Stopped::from(e).problem)?;
@@ -368,7 +383,7 @@ impl Material {
     pub fn replay(&self) -> Result<(Recorded, Vec<String>), NotReplayable> {
         let recorded = Recorded::of(&self.record)?;
         let bundle = Bundle { files: self.files.clone() };
-        let compiled = match recorded.outcome.grounds.policy == Digest::of(b"") {
+        let compiled = match recorded.outcome.grounds.policy == Digest::EMPTY {
             true => None,
             false => Some(CompiledBundle::compile(&bundle).map_err(|_| NotReplayable::BundleMissing)?),
         };

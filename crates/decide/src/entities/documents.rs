@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bartizan_base::Name;
 use bartizan_model::directory::{Spec, Status};
-use bartizan_model::{Document, EntityRef};
+use bartizan_model::{Document, EntityRef, KeyId};
 use cedar_policy::{Entity, EntityUid};
 
 use super::{Entities, EntitiesError, Upsert};
@@ -21,7 +21,7 @@ impl Entities {
         Self::build_for(documents, None)
     }
 
-    /// Builds the entities of `documents`, and those that are always there: our own house and nobody in particular. Those of a
+    /// Builds the entities of `documents`, and those that are always there: our own house with its parts, and nobody in particular. Those of a
     /// bundle's own types are as its schema reads them, or not there at all where they do not fit ([`Self::misfits`]).
     ///
     /// # Errors
@@ -30,9 +30,13 @@ impl Entities {
         let mut out = Self::default();
         let mut entities = described(documents)?;
         let anonymous = EntityRef::new(Name::literal("Anonymous"), Name::literal("anonymous"));
-        for always in [EntityRef::system(), anonymous] {
-            entities.push((entity(&always, (BTreeMap::new(), BTreeSet::new(), Vec::new()))?, false));
+        let house: BTreeSet<EntityUid> = uid("System", "bartizan").into_iter().collect();
+        for kind in EntityRef::OF_THE_HOUSE {
+            let part = EntityRef::new(Name::literal(kind), Name::literal("bartizan"));
+            let within = if kind == "System" { BTreeSet::new() } else { house.clone() };
+            entities.push((entity(&part, (BTreeMap::new(), within, Vec::new()))?, false));
         }
+        entities.push((entity(&anonymous, (BTreeMap::new(), BTreeSet::new(), Vec::new()))?, false));
         let known: HashSet<EntityUid> = entities.iter().map(|(entity, _)| entity.uid()).collect();
         let own = admit(documents, bundle.map(|bundle| &bundle.schema), |id| known.contains(id));
         out.misfits = own.misfits.into();
@@ -53,6 +57,46 @@ impl Entities {
         let upserts: Vec<Upsert<'_>> = entities.iter().map(|(entity, person)| (entity, *person)).collect();
         let gone: Vec<EntityUid> = gone.iter().filter_map(|what| uid(&what.kind, &what.name)).collect();
         self.changed(&upserts, &gone)
+    }
+
+    /// These with keys, each in whoever it stands for, and without others.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub fn with_keys(&self, keys: &[KeyNode], gone: &[EntityRef]) -> Result<Self, EntitiesError> {
+        let house = uid("System", "bartizan");
+        let nodes = keys.iter().map(|key| {
+            let within = uid(&key.holder.kind, &key.holder.name).into_iter().chain(house.clone()).collect();
+            entity(&key.key, (BTreeMap::new(), within, Vec::new()))
+        });
+        let nodes: Vec<Entity> = nodes.collect::<Result<_, _>>()?;
+        let gone: Vec<EntityUid> = gone.iter().filter_map(|what| uid(&what.kind, &what.name)).collect();
+        self.with(&nodes, &gone)
+    }
+}
+
+/// An API key as policies see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyNode {
+    /// It, by its id.
+    pub key: EntityRef,
+    /// Whom it stands for.
+    pub holder: EntityRef,
+}
+
+impl KeyNode {
+    /// The key `id` of `holder`.
+    #[must_use]
+    pub fn new(id: KeyId, holder: EntityRef) -> Self {
+        Self { key: Self::entity(id), holder }
+    }
+
+    /// The entity of a key.
+    #[must_use]
+    pub fn entity(id: KeyId) -> EntityRef {
+        // An id is always a name.
+        let name = id.to_string().parse().unwrap_or_else(|_| Name::literal("key"));
+        EntityRef::new(Name::literal("Key"), name)
     }
 }
 

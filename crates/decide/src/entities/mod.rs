@@ -28,6 +28,7 @@ use crate::inner;
 use members::Members;
 use radix::Radix;
 
+pub use documents::KeyNode;
 pub(crate) use names::{NOBODY, Names, Ready};
 pub(crate) use node::Node;
 pub(crate) use view::View;

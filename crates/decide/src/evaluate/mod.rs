@@ -71,6 +71,15 @@ pub(crate) enum Way {
     Reference,
 }
 
+/// What of an evaluation is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// The digests of what it saw, for the record.
+    Digests,
+    /// Nothing: it only asks what would be.
+    Nothing,
+}
+
 impl Evaluation {
     pub(crate) const fn nothing_yet(slice: Digest, context: Digest) -> Self {
         Self {
@@ -106,8 +115,9 @@ impl Evaluator {
         triple: &Triple,
         conditions: &impl Circumstances,
         all: bool,
+        noted: Noted,
     ) -> Option<Evaluation> {
-        self.evaluate_in(&View::of(&self.entities), triple, conditions, self.way(all))
+        self.evaluate_in(&View::of(&self.entities), triple, conditions, (self.way(all), noted))
     }
 
     /// The same with entities, or attributes and parents of entities, that exist for this ask alone. What `overlay` says of
@@ -120,9 +130,9 @@ impl Evaluator {
         overlay: &[Entity],
     ) -> Option<Evaluation> {
         match View::with(&self.entities, overlay) {
-            Ok(view) => self.evaluate_in(&view, triple, conditions, self.way(false)),
+            Ok(view) => self.evaluate_in(&view, triple, conditions, (self.way(false), Noted::Digests)),
             Err(_) => {
-                let nothing = Evaluation::nothing_yet(Digest::of(b""), conditions.digest()?);
+                let nothing = Evaluation::nothing_yet(Digest::EMPTY, conditions.digest()?);
                 Some(nothing.unaskable())
             }
         }
@@ -143,12 +153,15 @@ impl Evaluator {
         view: &View<'_>,
         triple: &Triple,
         conditions: &impl Circumstances,
-        way: Way,
+        (way, noted): (Way, Noted),
     ) -> Option<Evaluation> {
         let principal = view.declared(&triple.principal)?;
         let resource = view.declared(&triple.resource)?;
-        let ask = Ask { bundle: &self.bundle, view, triple, reach: view.reach([principal.1, resource.1]) };
-        let mut out = Evaluation::nothing_yet(ask.slice(), conditions.digest()?);
+        let ask = Ask { bundle: &self.bundle, view, triple, roots: [principal.1, resource.1] };
+        let mut out = match noted {
+            Noted::Digests => Evaluation::nothing_yet(ask.slice(), conditions.digest()?),
+            Noted::Nothing => Evaluation::nothing_yet(Digest::EMPTY, Digest::EMPTY),
+        };
         out.stale = conditions.stale().to_vec();
         let index = self.index.as_deref();
         let probe = index
@@ -222,8 +235,8 @@ impl Evaluator {
     /// The request and the entities of an evaluation, whole, to be looked at in detail.
     pub(crate) fn scene(&self, triple: &Triple, conditions: &Conditions<'_>) -> Option<Scene> {
         let view = View::of(&self.entities);
-        let reach = view.reach([view.declared(&triple.principal)?.1, view.declared(&triple.resource)?.1]);
-        let entities = Ask { bundle: &self.bundle, view: &view, triple, reach }.entities()?;
+        let roots = [view.declared(&triple.principal)?.1, view.declared(&triple.resource)?.1];
+        let entities = Ask { bundle: &self.bundle, view: &view, triple, roots }.entities()?;
         let context = conditions.context(Needs::ALL)?;
         let Triple { principal, action, resource } = triple.clone();
         let request = Request::new(principal.clone(), action, resource, context, None).ok()?;

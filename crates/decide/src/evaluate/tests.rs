@@ -87,7 +87,7 @@ fn every_way_decides_alike(seed: u64, seen: &mut Seen) {
             seen.insert("refused overlay");
             continue;
         };
-        let by = |way| evaluator.evaluate_in(&view, &triple, &conditions, way);
+        let by = |way| evaluator.evaluate_in(&view, &triple, &conditions, (way, Noted::Digests));
         let [inner, public, reference] = [Way::Inner, Way::Public, Way::Reference].map(by);
         let told = || format!("seed {seed}, ask {n}: {triple:?}\noverlay {overlay:?}\n{}", world.text);
         assert_eq!(inner, reference, "inner and reference: {}", told());
@@ -157,7 +157,8 @@ fn differs(seed: u64, mutation: Mutation) -> bool {
         let triple = Triple { principal, action, resource };
         let chance = Chance::new(&mut world.dice);
         let conditions = chance.conditions();
-        broken.evaluate(&triple, &conditions, false) != right.evaluate(&triple, &conditions, true)
+        broken.evaluate(&triple, &conditions, false, Noted::Digests)
+            != right.evaluate(&triple, &conditions, true, Noted::Digests)
     })
 }
 
@@ -190,7 +191,7 @@ fn a_decision_of_a_broken_index_is_found_and_the_index_not_used_again() {
     };
     let chance = Chance::new(&mut World::new(1).dice);
     let conditions = chance.conditions();
-    let wrong = evaluator().evaluate(&triple, &conditions, false).unwrap();
+    let wrong = evaluator().evaluate(&triple, &conditions, false, Noted::Digests).unwrap();
     assert!(!wrong.permitted && wrong.forbids == [1]);
     evaluator().watch(&triple, &conditions, &wrong);
     let found = shadow.check();
@@ -198,7 +199,7 @@ fn a_decision_of_a_broken_index_is_found_and_the_index_not_used_again() {
     assert_eq!(found[0].rules, [Name::literal("not-agents")]);
     assert_eq!((found[0].slice, found[0].context), (wrong.slice, wrong.context));
     // Also for snapshots made of the same bundle afterwards.
-    let right = evaluator().evaluate(&triple, &conditions, false).unwrap();
+    let right = evaluator().evaluate(&triple, &conditions, false, Noted::Digests).unwrap();
     assert!(right.permitted && right.forbids.is_empty());
     evaluator().watch(&triple, &conditions, &right);
     assert_eq!(shadow.check(), []);
@@ -242,8 +243,11 @@ fn what_only_validation_would_refuse_is_refused_by_the_index_too() {
         (uid("User", "u"), "level:unheard", uid("Model", "m"), false),
     ] {
         let triple = Triple { principal, action: uid("Action", action), resource };
-        let by =
-            |way| evaluator.evaluate_in(&View::of(&evaluator.entities), &triple, &conditions, way).unwrap();
+        let by = |way| {
+            evaluator
+                .evaluate_in(&View::of(&evaluator.entities), &triple, &conditions, (way, Noted::Digests))
+                .unwrap()
+        };
         let [inner, public, reference] = [Way::Inner, Way::Public, Way::Reference].map(by);
         assert_eq!((&inner, &public, inner.permitted), (&reference, &reference, permitted), "{triple:?}");
     }

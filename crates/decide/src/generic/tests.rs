@@ -4,7 +4,7 @@ use bartizan_model::Document;
 use serde_json::{Value, json};
 
 use crate::entities::View;
-use crate::evaluate::{Evaluator, Triple};
+use crate::evaluate::{Evaluator, Noted, Triple};
 use crate::{Bundle, CompiledBundle, Entities, Misfit};
 
 const SHOP: &str = r#"
@@ -112,7 +112,9 @@ fn rules_decide_on_own_actions_and_things_and_whatever_does_not_fit_is_denied() 
             action: uid("Shop::Action", action),
             resource: uid("Shop::Order", order),
         };
-        crate::context::tests::with_conditions(|c| evaluator.evaluate(&triple, c, all).map(|e| e.permitted))
+        crate::context::tests::with_conditions(|c| {
+            evaluator.evaluate(&triple, c, all, Noted::Nothing).map(|e| e.permitted)
+        })
     };
     for all in [false, true] {
         assert_eq!(may("refund", "any \"text\"", all), Some(true));

@@ -6,19 +6,21 @@
 mod condition;
 mod facts;
 mod json;
+mod value;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use cedar_policy::{Context, Entity, EntityTypeName, EntityUid, RestrictedExpression, Schema};
+use cedar_policy::{Context, Entity, EntityTypeName, EntityUid, Schema};
 use cedar_policy_core::ast;
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
-use cedar_policy_core::evaluator::{Evaluator, RestrictedEvaluator};
+use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
 pub(crate) use facts::Facts;
+pub(crate) use value::{Fact, context};
 
 use crate::entities::Node;
 
@@ -121,34 +123,6 @@ impl<'a> Run<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unevaluable;
 
-/// A context made of its attributes. The engine's own way evaluates each as an expression first, which takes longer than most
-/// rules.
-pub(crate) fn context(attributes: Vec<(String, RestrictedExpression)>) -> Option<Context> {
-    let mut values = BTreeMap::new();
-    for (name, expression) in attributes {
-        let expression: &ast::RestrictedExpr = expression.as_ref();
-        values.insert(name.into(), value_of(expression)?);
-    }
-    Some(Context::from(ast::Context::Value(Arc::new(values))))
-}
-
-fn value_of(expression: &ast::Expr) -> Option<ast::Value> {
-    Some(match expression.expr_kind() {
-        ast::ExprKind::Lit(literal) => ast::Value::new(literal.clone(), None),
-        ast::ExprKind::Set(items) => {
-            ast::Value::set(items.iter().map(value_of).collect::<Option<Vec<_>>>()?, None)
-        }
-        ast::ExprKind::Record(members) => {
-            let members = members.iter().map(|(name, member)| Some((name.clone(), value_of(member)?)));
-            ast::Value::record_arc(Arc::new(members.collect::<Option<_>>()?), None)
-        }
-        _ => {
-            let one = ast::BorrowedRestrictedExpr::new(expression).ok()?;
-            RestrictedEvaluator::new(Extensions::all_available()).interpret(one).ok()?
-        }
-    })
-}
-
 /// The types of which a schema lists every entity there can be.
 pub(crate) fn enumerated(schema: &Schema) -> Vec<(EntityTypeName, Vec<EntityUid>)> {
     let inner: &cedar_policy_core::validator::ValidatorSchema = schema.as_ref();
@@ -160,46 +134,4 @@ pub(crate) fn enumerated(schema: &Schema) -> Vec<(EntityTypeName, Vec<EntityUid>
         ValidatorEntityTypeKind::Standard(_) | ValidatorEntityTypeKind::External => None,
     });
     listed.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_is_the_one_that_the_engine_would_make() {
-        let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
-        let long = RestrictedExpression::new_long;
-        let record = |members: Vec<(&str, RestrictedExpression)>| {
-            RestrictedExpression::new_record(members.into_iter().map(|(n, e)| (n.to_owned(), e))).unwrap()
-        };
-        let pairs = || {
-            vec![
-                ("text".to_owned(), text("a\"b")),
-                ("ip".to_owned(), RestrictedExpression::new_ip("10.0.0.0/8")),
-                ("set".to_owned(), RestrictedExpression::new_set([long(2), long(1), long(2)])),
-                (
-                    "mixed".to_owned(),
-                    RestrictedExpression::new_set([
-                        RestrictedExpression::new_set([]),
-                        RestrictedExpression::new_ip("::1"),
-                    ]),
-                ),
-                (
-                    "rec".to_owned(),
-                    record(vec![
-                        ("b", RestrictedExpression::new_bool(true)),
-                        ("in", record(vec![("n", long(-1))])),
-                    ]),
-                ),
-                ("who".to_owned(), RestrictedExpression::new_entity_uid("User::\"x\"".parse().unwrap())),
-            ]
-        };
-        let (ours, engines) = (context(pairs()).unwrap(), Context::from_pairs(pairs()).unwrap());
-        let (ours, engines): (&ast::Context, &ast::Context) = (ours.as_ref(), engines.as_ref());
-        assert_eq!(ast::PartialValue::from(ours.clone()), ast::PartialValue::from(engines.clone()));
-        assert_eq!(ours.to_json_value().unwrap(), engines.to_json_value().unwrap());
-        // What the engine refuses is refused.
-        assert!(context(vec![("ip".to_owned(), RestrictedExpression::new_ip("nonsense"))]).is_none());
-    }
 }

@@ -115,7 +115,7 @@ pub(crate) fn explain(
 ) -> Explanation {
     let resource = EntityRef::new(
         name(action.resource_type()),
-        name(if action.resource_type() == "System" { "bartizan" } else { model }),
+        name(if EntityRef::OF_THE_HOUSE.contains(&action.resource_type()) { "bartizan" } else { model }),
     );
     let facts = AskFacts::default();
     let situation = situation();

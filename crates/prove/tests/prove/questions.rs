@@ -310,3 +310,29 @@ fn every_answer_says_what_was_taken_for_granted() {
     assert_eq!(json["findings"][0]["outcome"], "proven");
     assert_eq!(json["assumptions"].as_array().unwrap().len(), 4);
 }
+
+#[test]
+fn what_a_change_permits_newly_is_told_rule_by_rule() {
+    let new = A
+        .replace("&& context.mfa }", "&& (context.mfa || context has ticket) }")
+        .replace("@id(\"suspended\") forbid (principal, action, resource) when { principal.suspended };", "")
+        + r#"@id("regional") permit (principal, action == Action::"invoke", resource) when { resource.region == "eu" };
+@id("harmless") permit (principal, action, resource) when { resource.owner == principal && context.mfa && context has spent };"#;
+    let (old, new) = (rules(A), rules(&new));
+    let found = prover().new_permits(&vocabulary(SCHEMA), &old, &new, &SystemClock::new());
+    let by: Vec<_> = found.found.iter().map(|(rule, _)| rule.as_str()).collect();
+    assert_eq!((by, found.unknown.as_slice()), (vec!["owner", "regional", "suspended"], [].as_slice()));
+    for (_, counterexample) in &found.found {
+        assert!(!counterexample.before.as_ref().unwrap().permitted && counterexample.after.permitted);
+    }
+    // Without a solver nothing is known, of any of them.
+    let absent = with_solver(Err("there is none".to_owned()));
+    let found = absent.new_permits(&vocabulary(SCHEMA), &old, &new, &SystemClock::new());
+    assert_eq!((found.found.len(), found.unknown.len()), (0, 4));
+    // A rule that would permit something new by itself and is held back by another brings nothing new.
+    let held = rules(&format!(
+        "{A} @id(\"all\") permit (principal, action == Action::\"deploy\", resource); @id(\"none\") forbid (principal, action == Action::\"deploy\", resource);"
+    ));
+    let found = prover().new_permits(&vocabulary(SCHEMA), &old, &held, &SystemClock::new());
+    assert_eq!((found.found.len(), found.unknown.len()), (0, 0));
+}
