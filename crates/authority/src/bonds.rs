@@ -44,7 +44,8 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::Code
         | RowKind::Request
         | RowKind::DeviceCode
-        | RowKind::Login => Fate::Ends,
+        | RowKind::Login
+        | RowKind::Connecting => Fate::Ends,
         RowKind::Grant => Fate::Withdrawn,
         RowKind::Password
         | RowKind::Totp
@@ -58,6 +59,7 @@ const fn fate(kind: RowKind) -> Fate {
         // The profile is found by its id, not by its owner; standing goes by its own clock.
         RowKind::Profile
         | RowKind::SigningKey
+        | RowKind::CertificateAuthority
         | RowKind::Standing
         | RowKind::Throttle
         | RowKind::Used

@@ -133,7 +133,7 @@ impl Control {
         let Redeclare { mut put, gone } = request;
         for document in &mut put {
             let present = find(&view.state, tenant, document.spec.kind(), &document.name);
-            self.settle(document, present.map(|(document, _)| document), now);
+            self.keep_ours(document, present.map(|(document, _)| document), now);
         }
         check_whole(view, tenant, &put, &gone)?;
         check_names(view, tenant, &put, &gone)?;
@@ -204,9 +204,10 @@ impl Control {
                 })
                 .await;
             match result {
-                Ok(Done { value: (put, value, told), receipt, decision }) => {
-                    self.tell_directory(caller.tenant(), decision, told).await?;
-                    return Ok(Done { value: (put, value), receipt, decision });
+                Ok(mut done) => {
+                    let told = std::mem::take(&mut done.value.2);
+                    self.tell_directory(caller.tenant(), done.decision, told).await?;
+                    return Ok(done.map(|(put, value, _)| (put, value)));
                 }
                 // Somebody else changed a document, or a row that was to end.
                 Err(stopped) if worked && left > 0 && stopped.problem.reason == ReasonCode::Conflict => {
@@ -249,11 +250,11 @@ impl Control {
         };
         let request = (kind, name, status);
         let done = self.change_directory(caller, Action::ResourceApply, &request, &Plainly(work)).await?;
-        Ok(Done { value: (), receipt: done.receipt, decision: done.decision })
+        Ok(done.map(drop))
     }
 
     /// What is ours to say in a document: the pseudonym, for the life of what it names, and what provisioning said.
-    fn settle(&self, document: &mut Document, present: Option<&Document>, now: Timestamp) {
+    fn keep_ours(&self, document: &mut Document, present: Option<&Document>, now: Timestamp) {
         if !document.spec.has_pseudonym() {
             document.principal = None;
             return;

@@ -15,7 +15,7 @@ use bartizan_store::{Change, State};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{Approved, Contents, Proposal, Version, can_apply, guard};
-use crate::resources::{find, order};
+use crate::resources::find;
 use crate::{Control, CreatedKey, Done, Stopped, View};
 
 /// How long a recovered administrator's key lives: long enough to set things right.
@@ -161,7 +161,7 @@ impl Control {
             let mut state = (*view.state).clone();
             state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
             state.documents.push((tenant.clone(), document, 0));
-            order(&mut state.documents);
+            crate::resources::order(&mut state.documents);
             after.state = Arc::new(state);
             changes.push(Change::AddKey(row));
             recovered.administrator = Some(id);

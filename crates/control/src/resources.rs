@@ -59,11 +59,8 @@ impl Control {
             Ok(Redeclare { put, ..Redeclare::default() })
         };
         let done = self.change_directory(caller, Action::ResourceApply, &documents, &Plainly(work)).await;
-        done.map(|done| {
-            let Done { value: (put, ()), receipt, decision } = done;
-            let value = put.into_iter().map(|(document, revision)| DocumentView { document, revision });
-            Done { value: value.collect(), receipt, decision }
-        })
+        let view = |(document, revision)| DocumentView { document, revision };
+        done.map(|done| done.map(|(put, ())| put.into_iter().map(view).collect()))
     }
 
     /// Lists declared things, of one kind if `kind` is given.
@@ -103,7 +100,7 @@ impl Control {
         };
         let done =
             self.change_directory(caller, Action::ResourceApply, &(kind, name), &Plainly(work)).await?;
-        Ok(Done { value: (), receipt: done.receipt, decision: done.decision })
+        Ok(done.map(drop))
     }
 
     /// Keeps a credential for upstreams, sealed. It can be replaced, never read back.

@@ -29,6 +29,15 @@ pub struct Done<T> {
     pub acknowledged: Option<Acknowledged>,
 }
 
+impl<T> Done<T> {
+    /// The same, with something else for what came of it.
+    #[must_use]
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Done<U> {
+        let Self { value, receipt, decision, acknowledged } = self;
+        Done { value: with(value), receipt, decision, acknowledged }
+    }
+}
+
 /// A use case that was not carried out.
 #[derive(Clone, Debug)]
 pub struct Stopped {

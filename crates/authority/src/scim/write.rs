@@ -153,8 +153,7 @@ impl Scim {
             None => None,
             Some(id) => self.shown(caller.tenant(), base, write.kind, id).await?,
         };
-        let done = bartizan_control::Done { value, receipt: done.receipt, decision: done.decision };
-        Ok(committed.answer(done))
+        Ok(committed.answer(done.map(|_| value)))
     }
 
     async fn plan(
