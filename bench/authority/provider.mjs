@@ -44,7 +44,7 @@ const provider = new Provider(issuer, {
   },
 });
 
-provider.registerGrantType(EXCHANGE, async (ctx, next) => {
+provider.registerGrantType(EXCHANGE, async (ctx) => {
   const { subject_token: token, scope } = ctx.oidc.params;
   const [head, body, signature] = String(token).split('.');
   if (!verifySignature(null, Buffer.from(`${head}.${body}`), publicKey, Buffer.from(signature ?? '', 'base64url'))) {
@@ -68,7 +68,6 @@ provider.registerGrantType(EXCHANGE, async (ctx, next) => {
     access_token: await made.save(), expires_in: 300, token_type: 'Bearer', scope: made.scope,
     issued_token_type: 'urn:ietf:params:oauth:token-type:access_token',
   };
-  await next();
 }, ['subject_token', 'subject_token_type', 'scope', 'resource', 'audience'], ['resource', 'audience']);
 
 const client = await provider.Client.find('bench-app');

@@ -86,6 +86,10 @@ impl House for Running {
         self.keeper.signed(row)
     }
 
+    fn proof_nonce(&self) -> Option<String> {
+        None
+    }
+
     fn door(&self, _: Action) -> &Door {
         &self.door
     }
@@ -258,7 +262,7 @@ async fn house(folder: &Path) -> Result<(Authority, Arc<Keeper>), Error> {
     );
     let recorder = Recorder::open(config, clock.clone(), Arc::new(RealDisk), store.clone()).await?;
     let policies = Policies::open(&folder.join("policy"), signer.verifier()?)?;
-    let keeper = Arc::new(Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies).await?);
+    let keeper = Arc::new(Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies, None).await?);
     let control = Control {
         house: Arc::new(Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() }),
         store: store.clone(),

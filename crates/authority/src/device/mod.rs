@@ -155,7 +155,7 @@ impl Authority {
         let all = crate::grant::resources(self, program);
         let resource = match one_resource(form)? {
             Some(named) => all.get(named),
-            None => all.first(),
+            None => self.default_resource(program).and_then(|usual| all.get(usual)),
         };
         let resource = resource
             .cloned()

@@ -1,11 +1,12 @@
 //! Refresh tokens, presented (RFC 6749, 6; RFC 9700, 4.14).
 
 use bartizan_base::Timestamp;
+use bartizan_identify::Identifier;
 use bartizan_model::{Action, GrantType, ReasonCode};
 use serde::Serialize;
 
 use crate::Authority;
-use crate::clients::{Authenticated, Bound};
+use crate::clients::Authenticated;
 use crate::grants::end_family;
 use crate::issue::{Issue, OpenId};
 use crate::kept::{Held, Session, find};
@@ -106,21 +107,20 @@ struct Ending<'a> {
     because: &'a str,
 }
 
-/// Ends a family in the name of whom it stands for: recorded, and before anything is told.
+/// Ends a family: recorded, and before anything is told. By the house itself: it must not hang on what policy lets the person
+/// do, or on whether they may come in just now, because they may again tomorrow.
 pub(crate) async fn end(
     authority: &Authority,
     mut held: Held<Family>,
     because: &str,
 ) -> Result<(), OauthError> {
     let now = authority.control.clock.now();
-    let caller = authority
-        .member_of(&held.value.rights, Bound::default(), Some(&held.value.client_name), Action::TokenRevoke)
-        .await?;
+    let house = Identifier::house(held.tenant.clone());
     for _ in 0..ATTEMPTS {
         let ending = Ending { family: &held.id, because };
         let ended = authority
             .control
-            .change_with(&caller, Action::TokenRevoke, &ending, async |view, _| {
+            .change_with(&house, Action::IdentityChange, &ending, async |view, _| {
                 Ok((end_family(&view.state, &held, now)?.to_vec(), ()))
             })
             .await;

@@ -127,8 +127,8 @@ fn inv_narrow_the_comparison_sees_every_member_that_grows() {
     let grow: [(&str, fn(&mut Root)); 18] = [
         ("tenant", |r| r.tenant = Tenant("other".parse().unwrap())),
         ("subject", |r| r.subject = somebody(PrincipalKind::User, "bob", 8)),
-        ("scopes", |r| drop(r.scopes.insert("house:change".to_owned()))),
-        ("resources", |r| drop(r.resources.insert("https://evil.example".to_owned()))),
+        ("scopes", |r| r.scopes.extend(["house:change".to_owned()])),
+        ("resources", |r| r.resources.extend(["https://evil.example".to_owned()])),
         ("more details", |r| r.details.push(json!({"type": "tool", "name": "three"}))),
         ("no details", |r| r.details.clear()),
         ("level", |r| r.assurance.level = bartizan_model::AssuranceLevel::Aal3),

@@ -179,6 +179,7 @@ async fn at_browser(world: &World) -> Person {
         network: "192.0.2.0/24".to_owned(),
         device: None,
         risk: Default::default(),
+        reach: Default::default(),
     };
     let caller = world.person(&alice());
     let change = keep(&Tenant::default_tenant(), session.id.to_string(), &session).unwrap();

@@ -57,7 +57,8 @@ pub(crate) struct World {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) fetch: Arc<Published>,
-    pub(crate) folder: tempfile::TempDir,
+    /// Goes with the world.
+    _folder: tempfile::TempDir,
 }
 
 /// The house as the authority sees it.
@@ -101,6 +102,10 @@ impl House for Running {
 
     fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
         self.keeper.signed(row)
+    }
+
+    fn proof_nonce(&self) -> Option<String> {
+        None
     }
 
     fn door(&self, _: Action) -> &Door {
@@ -203,7 +208,7 @@ fn documents() -> Vec<(Tenant, Document)> {
         document(json!({"name": name, "principal": id(number), "spec": spec}))
     };
     let workload = |name: &str, number| {
-        let spec = json!({"kind": "workload", "owner": "alice", "purpose": "tests"});
+        let spec = json!({"kind": "workload", "owner": "bob", "purpose": "tests"});
         document(json!({"name": name, "principal": id(number), "spec": spec}))
     };
     vec![
@@ -331,7 +336,8 @@ impl World {
         .await
         .unwrap();
         let policies = Policies::open(&folder.path().join("policy"), signer.verifier().unwrap()).unwrap();
-        let keeper = Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies).await.unwrap();
+        let keeper =
+            Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies, None).await.unwrap();
         let keeper = Arc::new(keeper);
         let house = Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() };
         let control = Control {
@@ -363,7 +369,7 @@ impl World {
         authority.tend_keys().await.unwrap();
         let fetch = Arc::new(Published::default());
         let registry = Arc::new(Registry::new(authority.clone(), fetch.clone()));
-        Self { authority, registry, keeper, clock, fetch, folder }
+        Self { authority, registry, keeper, clock, fetch, _folder: folder }
     }
 
     /// Time passes, and the state database is heard of meanwhile.
