@@ -12,9 +12,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::pending::{Code, Pending, problem};
+use super::pending::{Code, Pending};
 use super::{Answer, Desk, Person, details};
 use crate::clients::{Origin, host, is_local};
+use crate::grants::unread;
 use crate::kept::{Grant, Held, find, keep};
 use crate::oauth::{IDENTITY, OauthCode, OauthError};
 
@@ -139,9 +140,9 @@ impl Desk {
         let agreed = self.registry().keep_agreed(&wish.client, now).await?;
         let work = async |view: &View, tenant: &Tenant| {
             let made = Code::make(authority, wish, person, &grant, view.state.revision, now);
-            let (text, code) = made.map_err(problem)?;
+            let (text, code) = made.map_err(unread)?;
             let mut changes =
-                vec![held.remove(), keep(tenant, grant.id.to_string(), &grant).map_err(problem)?, code];
+                vec![held.remove(), keep(tenant, grant.id.to_string(), &grant).map_err(unread)?, code];
             changes.extend(agreed);
             Ok((changes, text))
         };

@@ -143,7 +143,7 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
-        let many = format!("[{}]", vec![r#"{"type":"bartizan_tool","tool":"mail"}"#; 11].join(","));
+        let many = format!("[{}]", [r#"{"type":"bartizan_tool","tool":"mail"}"#; 11].join(","));
         assert!(read(&many).is_err());
         let other: Tenant = Tenant(Name::literal("other"));
         assert!(super::read(r#"[{"type":"bartizan_tool","tool":"mail"}]"#, &state(), &other).is_err());

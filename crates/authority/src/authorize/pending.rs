@@ -5,7 +5,7 @@ use std::time::Duration;
 use bartizan_base::{Digest, Timestamp};
 use bartizan_control::View;
 use bartizan_jose::Confirmation;
-use bartizan_model::{Action, GrantId, Problem, SessionId, Tenant};
+use bartizan_model::{Action, GrantId, SessionId, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{Change, RowKind, StoreError};
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use super::Person;
 use super::request::Wish;
 use crate::Authority;
 use crate::clients::Client;
+use crate::grants::unread;
 use crate::issue::{BoundTo, Rights, Root};
 use crate::kept::{Grant, Kept, keep, owner};
 use crate::oauth::OauthError;
@@ -77,7 +78,7 @@ impl Pending {
             until: now.saturating_add(authority.settings.request_life),
         };
         let work = async |_: &View, tenant: &Tenant| {
-            let mut changes = vec![keep(tenant, id.expose().as_str(), &pending).map_err(problem)?];
+            let mut changes = vec![keep(tenant, id.expose().as_str(), &pending).map_err(unread)?];
             changes.extend(used);
             Ok((changes, ()))
         };
@@ -196,16 +197,12 @@ pub(super) async fn give_code(
     };
     let work = async |view: &View, _: &Tenant| {
         let (text, change) =
-            Code::make(authority, wish, person, grant, view.state.revision, now).map_err(problem)?;
+            Code::make(authority, wish, person, grant, view.state.revision, now).map_err(unread)?;
         let mut changes = with;
         changes.push(change);
         Ok((changes, text))
     };
     Ok(authority.control.change_with(&person.caller, Action::TokenIssue, &ask, work).await?.value)
-}
-
-pub(super) fn problem(error: StoreError) -> Problem {
-    Problem::new(error.reason())
 }
 
 /// 256 random bits as text.

@@ -69,9 +69,10 @@ impl Login {
         let spec =
             DeviceSpec { owner: Some(who.principal.name.clone()), key: Some(key), ..DeviceSpec::default() };
         let document = Document { name: name.clone(), principal: None, spec: Spec::Device(spec) };
+        let request = (name.clone(), key);
         self.authority
             .control
-            .change_with(&who.caller, Action::DeviceEnrol, &(&name, key), async |view, tenant| {
+            .change_with(&who.caller, Action::DeviceEnrol, &request, async |view, tenant| {
                 if devices(view, tenant).any(|(_, spec)| spec.key == Some(key)) {
                     return Err(Problem::with_detail(ReasonCode::Conflict, "that key is a device's already"));
                 }
