@@ -49,6 +49,14 @@ def start(folder):
     return process, {name: value.strip("'") for name, value in pairs}
 
 
+def people():
+    """People in a real browser, at a house of their own."""
+    if not shutil.which("chromium"):
+        run("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
+    environment = {**os.environ, "BARTIZAN": str(BINARY), "CHROMIUM": shutil.which("chromium")}
+    return subprocess.run(["node", "login.mjs"], cwd=HERE / "js", env=environment).returncode == 0
+
+
 def newest_log(folder):
     found = sorted(folder.glob("bartizan-demo-*/log/default/*/checkpoint"))
     return found[-1].parent
@@ -77,6 +85,7 @@ def main():
             ok = subprocess.run([str(python), str(HERE / "clients.py")], env=environment).returncode == 0
             ok &= subprocess.run(["node", "clients.mjs"], cwd=HERE / "js", env=environment).returncode == 0
             ok &= subprocess.run([str(python), str(HERE / "contract.py")], env=environment).returncode == 0
+            ok &= people()
             time.sleep(1.5)
             # Killed, not ended: what is sealed must verify all the same.
             process.send_signal(signal.SIGKILL)

@@ -65,6 +65,7 @@ const STEPS: &[Step] = &[
         name: "official client libraries and foreign log verifiers",
         command: &["python3", "tests/outside/run.py"],
     },
+    Step { name: "foreign OAuth clients", command: &["python3", "tests/outside/oauth.py"] },
 ];
 
 /// Packages of the system that the steps need, by the program each one brings.

@@ -1,8 +1,10 @@
-//! Logging in, as an enemy would try it: numbers 45 to 50 of the catalogue of attacks.
+//! Logging in, as an enemy would try it: numbers 45 to 51 of the catalogue of attacks.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
 
 #[path = "login/authenticator.rs"]
 mod authenticator;
+#[path = "login/providers.rs"]
+mod providers;
 #[path = "login/world.rs"]
 mod world;
 
@@ -598,4 +600,57 @@ async fn inv_credential_no_secret_lies_in_a_row() {
     for text in [PHRASE, &base32, codes[0].expose(), &link, &session] {
         assert!(!all.contains(text), "a secret lies there");
     }
+}
+
+fn device_proof(world: &World, key: &bartizan_jose::SigningKey, address: &str, jti: &str) -> String {
+    let proof = bartizan_jose::DpopProof {
+        jti: jti.to_owned(),
+        htm: "POST".to_owned(),
+        htu: address.to_owned(),
+        issued: world.clock.now(),
+        ath: None,
+        nonce: None,
+    };
+    key.prove(&proof).unwrap().expose().clone()
+}
+
+#[tokio::test]
+async fn a_device_is_enrolled_by_a_fresh_passkey_and_a_proof_of_its_key() {
+    let world = World::new().await;
+    let (browser, _) = with_passkey(&world, "alice", "k1").await;
+    let who = world.who(&browser).await.unwrap();
+    let random = bartizan_base::random::SeededRandom::new(3);
+    let key = bartizan_jose::SigningKey::generate(bartizan_jose::Algorithm::Ed25519, &random).unwrap();
+    let here = format!("{ISSUER}/account/device");
+    let elsewhere = device_proof(&world, &key, "https://evil.example/account/device", "p0");
+    assert_eq!(
+        reason(world.login.enrol_device(&who, "laptop", &elsewhere).await),
+        ReasonCode::AuthenticatorRefused
+    );
+    let proof = device_proof(&world, &key, &here, "p1");
+    assert_eq!(
+        world.login.enrol_device(&who, "laptop", &proof).await.unwrap().value.as_str(),
+        "alice/laptop"
+    );
+    assert_eq!(reason(world.login.enrol_device(&who, "other", &proof).await), ReasonCode::Conflict);
+    let (his, _) = with_passkey(&world, "bob", "k2").await;
+    let bob = world.who(&his).await.unwrap();
+    let again = device_proof(&world, &key, &here, "p2");
+    assert_eq!(
+        reason(world.login.enrol_device(&bob, "laptop", &again).await),
+        ReasonCode::Conflict,
+        "the key is taken"
+    );
+    assert_eq!(reason(world.login.remove_device(&bob, "alice/laptop").await), ReasonCode::NotFound);
+    assert_eq!(world.login.own_devices(&who).unwrap().len(), 1);
+    world.login.remove_device(&who, "alice/laptop").await.unwrap();
+    assert_eq!(
+        reason(world.login.enrol_device(&who, "laptop", &proof).await),
+        ReasonCode::Conflict,
+        "a proof is used once"
+    );
+    world.advance(11 * 60);
+    let old = world.who(&browser).await.unwrap();
+    let proof = device_proof(&world, &key, &here, "p3");
+    assert_eq!(reason(world.login.enrol_device(&old, "laptop", &proof).await), ReasonCode::LoginTooOld);
 }

@@ -52,7 +52,10 @@ pub(crate) fn mounts(
     let Some(authority) = authority else { return Vec::new() };
     let fetch: Arc<dyn Fetch> = upstreams.clone();
     let registry = Arc::new(Registry::new(authority.clone(), fetch));
-    let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
+    let login = Arc::new(
+        Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals))
+            .with_providers(upstreams.clone()),
+    );
     let offered = Offered {
         grants: GrantType::ALL.iter().copied().collect(),
         endpoints: vec![

@@ -3,7 +3,7 @@
 use bartizan_authority::grants::GrantView;
 use bartizan_authority::login::{AuthenticatorKind, SignedIn};
 use bartizan_authority::oauth::Form;
-use bartizan_model::{ReasonCode, Spec};
+use bartizan_model::ReasonCode;
 use http::StatusCode;
 
 use crate::pages::{AccountPage, AuthenticatorLine, GrantLine, PendingLine, SessionLine};
@@ -16,6 +16,8 @@ impl Console {
             Some("passkey") => "The passkey was added.",
             Some("password") => "The password was set.",
             Some("totp") => "Codes from the app count from now on.",
+            Some("linked") => "The account there is yours: you can sign in with it.",
+            Some("device") => "The device is yours.",
             Some("removed") => "It was removed.",
             Some("ended") => "It was ended, and everything issued in it is dead.",
             Some("stopped") => "The recovery was stopped, and its code is dead.",
@@ -69,6 +71,11 @@ impl Console {
             sessions,
             grants,
             devices,
+            providers: if enrol {
+                Vec::new()
+            } else {
+                self.login.provider_names().iter().map(ToString::to_string).collect()
+            },
         };
         Ok(answer::with(answer::page(status, &page), cookie))
     }
@@ -86,13 +93,8 @@ impl Console {
         let sessions = sessions.collect();
         let grants = self.login.authority.list_grants(&who.caller).await?.value;
         let grants = grants.into_iter().map(grant).collect();
-        let view = self.login.authority.control.house.view(&who.tenant)?;
-        let own = |spec: &Spec| match spec {
-            Spec::Device(device) => device.owner.as_ref() == Some(&who.principal.name),
-            _ => false,
-        };
-        let devices = view.state.documents.iter().filter(|(t, d, _)| *t == who.tenant && own(&d.spec));
-        Ok((sessions, grants, devices.map(|(_, d, _)| d.name.to_string()).collect()))
+        let devices = self.login.own_devices(who)?.iter().map(ToString::to_string).collect();
+        Ok((sessions, grants, devices))
     }
 
     pub(crate) async fn end_session(&self, request: &Request, form: &Form) -> Result<Answer, Stop> {

@@ -11,7 +11,7 @@ use qrcode::render::svg;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::pages::{CodesPage, TotpPage};
+use crate::pages::{CodesPage, DeviceEnrolPage, TotpPage};
 use crate::{Answer, Console, Request, Stop, answer, texts};
 
 #[derive(Deserialize)]
@@ -106,6 +106,30 @@ impl Console {
         let who = self.who(request).await?;
         self.login.stop_recovery(&who).await?;
         Ok(answer::see_other("/account?said=stopped"))
+    }
+
+    pub(crate) async fn device_offer(&self, request: &Request) -> Result<Answer, Stop> {
+        let (who, _) = self.person(request).await?;
+        let label = request.query("label").unwrap_or_default();
+        let proof = request.query("proof").unwrap_or_default();
+        let key = self.login.check_device(&proof)?.key().to_string();
+        let (token, cookie) = self.login.greet(&request.visitor);
+        let page =
+            DeviceEnrolPage { token: &token, name: &who.principal.name, label: &label, key, proof: &proof };
+        Ok(answer::with(answer::page(StatusCode::OK, &page), cookie))
+    }
+
+    pub(crate) async fn enrol_device(&self, request: &Request, form: &Form) -> Result<Answer, Stop> {
+        let (who, _) = self.person(request).await?;
+        let (label, proof) = (form.get("label").unwrap_or_default(), form.get("proof").unwrap_or_default());
+        let done = self.login.enrol_device(&who, label, proof).await;
+        self.told(request, &who, done.map(drop), "/account?said=device").await
+    }
+
+    pub(crate) async fn remove_device(&self, request: &Request, form: &Form) -> Result<Answer, Stop> {
+        let (who, _) = self.person(request).await?;
+        let done = self.login.remove_device(&who, form.get("name").unwrap_or_default()).await;
+        self.told(request, &who, done.map(drop), "/account?said=removed").await
     }
 
     pub(crate) async fn remove(&self, request: &Request, form: &Form) -> Result<Answer, Stop> {

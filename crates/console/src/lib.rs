@@ -8,6 +8,7 @@
 mod account;
 mod answer;
 mod consent;
+mod device;
 mod enrol;
 mod invite;
 mod login;
@@ -106,8 +107,11 @@ impl Console {
             (&Method::GET, ["login"]) => self.login_page(request).await,
             (&Method::GET, ["login", "recovery"]) => Ok(self.recovery_page(request)),
             (&Method::GET, ["login", "invited", secret]) => self.invited_page(request, secret).await,
+            (&Method::GET, ["login", "callback", provider]) => self.from_provider(request, provider).await,
             (&Method::GET, ["account"]) => self.account_page(request).await,
+            (&Method::GET, ["account", "device"]) => self.device_offer(request).await,
             (&Method::GET, ["consent"]) => self.consent_page(request).await,
+            (&Method::GET, ["device"]) => self.device_page(request).await,
             (&Method::POST, ["login", "passkey", "begin"]) => self.begin_passkey(request).await,
             (&Method::POST, ["login", "passkey"]) => self.passkey(request).await,
             (&Method::POST, ["account", "passkey", "begin"]) => self.begin_enrolment(request).await,
@@ -120,6 +124,8 @@ impl Console {
                     ["login", "second"] => self.second(request, &form).await,
                     ["login", "recovery"] => self.recover(request, &form).await,
                     ["login", "invited", secret] => self.accept(request, secret).await,
+                    ["login", "provider", provider] => self.to_provider(request, &form, provider).await,
+                    ["account", "link", provider] => self.link_provider(request, provider).await,
                     ["logout"] => self.log_out(request).await,
                     ["account", "password"] => self.set_password(request, &form).await,
                     ["account", "totp"] => self.offer_totp(request).await,
@@ -129,7 +135,11 @@ impl Console {
                     ["account", "remove"] => self.remove(request, &form).await,
                     ["account", "end"] => self.end_session(request, &form).await,
                     ["account", "end-others"] => self.end_others(request).await,
+                    ["account", "device"] => self.enrol_device(request, &form).await,
+                    ["account", "device", "remove"] => self.remove_device(request, &form).await,
                     ["account", "withdraw"] => self.withdraw(request, &form).await,
+                    ["device"] => self.device_code(request, &form).await,
+                    ["device", "answer"] => self.answer_device(request, &form).await,
                     ["consent"] => self.answer_consent(request, &form).await,
                     _ => Err(ReasonCode::NotFound.into()),
                 }
@@ -179,7 +189,7 @@ impl Mount for Console {
     fn takes(&self, path: &str) -> bool {
         let first = path.split('/').nth(1).unwrap_or_default();
         let invites = path.starts_with("/api/v1/users/") && path.ends_with("/invitation");
-        invites || matches!(first, "" | "login" | "logout" | "account" | "consent" | "assets")
+        invites || matches!(first, "" | "login" | "logout" | "account" | "consent" | "device" | "assets")
     }
 
     fn body_max(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Signing in.
 
+use bartizan_authority::login::upstream::{ProviderAnswer, Returned};
 use bartizan_authority::login::{Entered, PasswordAnswer, RecoveryAnswer};
 use bartizan_authority::oauth::Form;
 use bartizan_control::Stopped;
@@ -59,7 +60,7 @@ impl Console {
             error,
             strong,
             passkeys: self.login.has_passkeys(),
-            providers: Vec::new(),
+            providers: self.login.provider_names().iter().map(ToString::to_string).collect(),
         };
         answer::with(answer::page(status, &page), cookie)
     }
@@ -153,6 +154,34 @@ impl Console {
         let entered = self.login.passkey(&request.visitor, &body.step, &body.answer).await?;
         let value = json!({"onward": texts::onward(Some(&body.onward))});
         Ok(answer::with(answer::json(StatusCode::OK, &value), entered.cookies))
+    }
+
+    pub(crate) async fn to_provider(
+        &self,
+        request: &Request,
+        form: &Form,
+        provider: &str,
+    ) -> Result<Answer, Stop> {
+        let onward = texts::onward(form.get("onward"));
+        let to = self.login.to_provider(&request.visitor, provider, &onward, None).await?;
+        Ok(answer::onward("On to the other side", to.expose()))
+    }
+
+    pub(crate) async fn link_provider(&self, request: &Request, provider: &str) -> Result<Answer, Stop> {
+        let (who, _) = self.person(request).await?;
+        let to = self.login.to_provider(&request.visitor, provider, "/account", Some(&who)).await?;
+        Ok(answer::onward("On to the other side", to.expose()))
+    }
+
+    pub(crate) async fn from_provider(&self, request: &Request, provider: &str) -> Result<Answer, Stop> {
+        let query = Form::parse(request.arrived.head.uri.query().unwrap_or_default().as_bytes());
+        let query = query.map_err(|_| Stop::from(ReasonCode::ProviderRefused))?;
+        let who = self.login.signed_in(&request.visitor).await?.filter(|who| who.person().is_some());
+        let returned = Returned { code: query.get("code"), state: query.get("state"), iss: query.get("iss") };
+        match self.login.from_provider(&request.visitor, provider, &returned, who.as_ref()).await? {
+            ProviderAnswer::Entered(entered, onward) => Ok(welcome(entered, &onward)),
+            ProviderAnswer::Linked => Ok(answer::see_other("/account?said=linked")),
+        }
     }
 
     pub(crate) fn recovery_page(&self, request: &Request) -> Answer {

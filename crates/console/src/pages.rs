@@ -2,6 +2,7 @@
 
 use askama::Template;
 use bartizan_authority::authorize::consent::Ask;
+use bartizan_authority::device::DeviceAsk;
 
 #[derive(Template)]
 #[template(path = "onward.html")]
@@ -83,6 +84,39 @@ pub(crate) struct ConsentPage<'a> {
     pub(crate) ask: &'a Ask,
 }
 
+#[derive(Template)]
+#[template(path = "device.html")]
+pub(crate) struct DevicePage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) code: &'a str,
+    pub(crate) error: String,
+}
+
+#[derive(Template)]
+#[template(path = "device_ask.html")]
+pub(crate) struct DeviceAskPage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) ask: &'a DeviceAsk,
+}
+
+#[derive(Template)]
+#[template(path = "device_enrol.html")]
+pub(crate) struct DeviceEnrolPage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) label: &'a str,
+    pub(crate) key: String,
+    pub(crate) proof: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "told.html")]
+pub(crate) struct ToldPage<'a> {
+    pub(crate) said: &'a str,
+    pub(crate) more: &'a str,
+}
+
 pub(crate) struct AuthenticatorLine {
     pub(crate) id: String,
     pub(crate) label: String,
@@ -133,4 +167,5 @@ pub(crate) struct AccountPage<'a> {
     pub(crate) sessions: Vec<SessionLine>,
     pub(crate) grants: Vec<GrantLine>,
     pub(crate) devices: Vec<String>,
+    pub(crate) providers: Vec<String>,
 }

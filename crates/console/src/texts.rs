@@ -52,6 +52,14 @@ pub(crate) fn line(problem: &Problem) -> String {
     problem.message()
 }
 
+/// A text of a program as a sentence.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
 /// A browser and its system, out of what it calls itself. For people to tell their own apart, nothing else.
 pub(crate) fn agent(text: &str) -> String {
     let find =

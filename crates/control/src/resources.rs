@@ -356,6 +356,7 @@ fn check_address(document: &Document) -> Result<(), Problem> {
     match &document.spec {
         Spec::Upstream(u) => check_url(&document.name, &u.base_url),
         Spec::Issuer(i) => check_url(&document.name, &i.jwks_url),
+        Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),
         _ => Ok(()),
     }
 }

@@ -79,3 +79,62 @@ fn risk(row: &Row) -> Option<(Tenant, Assessed, Risk)> {
     });
     Some((row.tenant.clone(), whom, risk))
 }
+
+#[cfg(test)]
+mod tests {
+    use bartizan_base::random::SeededRandom;
+    use bartizan_base::{Name, Timestamp};
+    use bartizan_jose::{Algorithm, KeyPlan, SigningKey};
+    use bartizan_model::{RiskLevel, SessionId};
+
+    use super::*;
+
+    fn row(kind: RowKind, id: &str, body: &str) -> Row {
+        Row {
+            tenant: Tenant(Name::literal("acme")),
+            kind,
+            id: id.to_owned(),
+            owner: String::new(),
+            expires: None,
+            version: 1,
+            body: body.to_owned(),
+        }
+    }
+
+    fn kept(seed: u64, withdrawn: bool) -> Row {
+        let key = SigningKey::generate(Algorithm::Ed25519, &SeededRandom::new(seed)).unwrap();
+        let at = Timestamp::from_secs;
+        let kid = key.kid().to_owned();
+        let plan = KeyPlan { kid, published: at(1), signs: at(2), ends: at(8), gone: at(9), withdrawn };
+        let kept = KeptKey { plan, jwk: key.public().to_json(), sealed: String::new() };
+        row(RowKind::SigningKey, key.kid(), &serde_json::to_string(&kept).unwrap())
+    }
+
+    #[test]
+    fn attack_29_keys_hold_until_they_are_gone_and_withdrawn_moved_or_unreadable_ones_do_not_hold_at_all() {
+        let good = own_key(&kept(1, false)).unwrap();
+        assert_eq!((good.tenant.0.as_str(), good.until), ("acme", Timestamp::from_secs(9)));
+        assert!(own_key(&kept(1, true)).is_none());
+        assert!(own_key(&row(RowKind::SigningKey, "x", "{}")).is_none());
+        // The public half of one key under the plan of another.
+        let (one, other) = (kept(1, false), kept(2, false));
+        let mut body: serde_json::Value = serde_json::from_str(&one.body).unwrap();
+        body["jwk"] = serde_json::from_str::<serde_json::Value>(&other.body).unwrap()["jwk"].clone();
+        assert!(own_key(&row(RowKind::SigningKey, &one.id, &body.to_string())).is_none());
+        // Two keys of one id are none at all, and the rest of the directory is there.
+        let state = State { rows: vec![kept(1, false), kept(1, false)], revision: 7, ..State::default() };
+        assert_eq!(directory(&state, Some("https://id.example".into())).revision(), 7);
+    }
+
+    #[test]
+    fn a_standing_that_cannot_be_read_is_not_taken_for_harmless() {
+        let id = SessionId::new(Timestamp::from_secs(1), &SeededRandom::new(1));
+        let body = r#"{"level":"high","score":90,"at":5,"reasons":["impossible_travel"]}"#;
+        let (tenant, whom, found) = risk(&row(RowKind::Standing, &id.to_string(), body)).unwrap();
+        assert_eq!((tenant.0.as_str(), whom), ("acme", Assessed::Session(id)));
+        assert_eq!((found.level, found.reasons), (RiskLevel::High, vec![Name::literal("impossible_travel")]));
+        let (.., broken) = risk(&row(RowKind::Standing, &id.to_string(), "{}")).unwrap();
+        assert_eq!(broken.level, RiskLevel::Unknown);
+        assert!(risk(&row(RowKind::Standing, "nobody", body)).is_none());
+    }
+}

@@ -12,6 +12,7 @@ use crate::client::ClientSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
+use crate::identity_provider::IdentityProviderSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
@@ -95,6 +96,8 @@ pub enum Spec {
     Device(DeviceSpec),
     /// A program that asks the authority for tokens.
     Client(ClientSpec),
+    /// Another provider of identity, at which people may log in.
+    IdentityProvider(IdentityProviderSpec),
     /// A rule by which another issuer's word becomes a token of ours.
     Federation(FederationSpec),
     /// A server of tools.
@@ -442,6 +445,7 @@ impl Spec {
             Self::ModelFamily(_) => "model_family",
             Self::Device(_) => "device",
             Self::Client(_) => "client",
+            Self::IdentityProvider(_) => "identity_provider",
             Self::Federation(_) => "federation",
             Self::ToolServer(_) => "tool_server",
             Self::Tool(_) => "tool",
@@ -482,6 +486,7 @@ impl Spec {
             Self::ModelFamily(_) => "ModelFamily",
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
+            Self::IdentityProvider(_) => "IdentityProvider",
             Self::Federation(_) => "Federation",
             Self::ToolServer(_) => "ToolServer",
             Self::Tool(_) => "Tool",

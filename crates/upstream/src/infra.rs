@@ -34,6 +34,12 @@ pub enum ExchangePolicy {
         /// Whether its address may be private, and may then have another port than 443.
         allow_private: bool,
     },
+    /// Another provider of identity: `GET` of what it says about itself, `POST` of a code; an answer of at most 64 KiB within 10
+    /// seconds.
+    Provider {
+        /// Whether its address may be private, and may then be `http`.
+        allow_private: bool,
+    },
     /// Objects of an S3-compatible store: `GET`, `HEAD` and `PUT`, an answer of at most 16 MiB within 60 seconds.
     Objects {
         /// Whether its address may be private, and may then be `http`.
@@ -55,6 +61,7 @@ impl ExchangePolicy {
         match self {
             Self::Webhook { allow_private }
             | Self::Objects { allow_private }
+            | Self::Provider { allow_private }
             | Self::ClientDocument { allow_private }
             | Self::ClientKeys { allow_private } => allow_private,
             Self::Witness => true,
@@ -64,7 +71,7 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
-            Self::Witness | Self::ClientKeys { .. } => 64 << 10,
+            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } => 64 << 10,
             Self::ClientDocument { .. } => 5 << 10,
             Self::Objects { .. } => 16 << 20,
         }
@@ -74,6 +81,7 @@ impl ExchangePolicy {
         match self {
             Self::Webhook { .. } => Duration::from_secs(15),
             Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
+            Self::Provider { .. } => Duration::from_secs(10),
             Self::Objects { .. } => Duration::from_secs(60),
         }
     }
@@ -82,6 +90,7 @@ impl ExchangePolicy {
         let (method, uri) = (request.method(), request.uri());
         let fits = match self {
             Self::Webhook { .. } | Self::Witness => method == Method::POST && uri.query().is_none(),
+            Self::Provider { .. } => matches!(*method, Method::GET | Method::POST) && uri.query().is_none(),
             Self::Objects { .. } => matches!(*method, Method::GET | Method::HEAD | Method::PUT),
             Self::ClientDocument { allow_private } | Self::ClientKeys { allow_private } => {
                 let port = allow_private || matches!(uri.port_u16(), None | Some(443));

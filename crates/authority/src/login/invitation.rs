@@ -98,6 +98,7 @@ impl Login {
             level: AssuranceLevel::Aal1,
             methods: vec![Name::literal("invitation")],
             via: None,
+            at: None,
             reach: Reach::Enrol,
             failures: 0,
             changes: vec![held.remove()],

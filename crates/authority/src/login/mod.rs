@@ -6,6 +6,7 @@
 //! (`session:authenticate`), with its risk as a fact for policy; every one that fails is recorded as refused.
 
 mod authenticators;
+mod device;
 mod hasher;
 mod invitation;
 mod passkey;
@@ -72,6 +73,7 @@ pub struct Login {
     known: Sealer,
     signals: Arc<dyn Signals>,
     providers: Option<Arc<dyn upstream::Providers>>,
+    book: upstream::Book,
 }
 
 impl Login {
@@ -95,6 +97,7 @@ impl Login {
             known,
             signals,
             providers: None,
+            book: upstream::Book::default(),
         }
     }
 

@@ -166,6 +166,7 @@ impl Login {
             level: AssuranceLevel::Aal2PhishingResistant,
             methods: [kind, "mfa", "user"].map(Name::literal).to_vec(),
             via: None,
+            at: None,
             reach: Reach::Full,
             failures: 0,
             changes: vec![once, held.replace(&after)?],

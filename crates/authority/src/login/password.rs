@@ -126,6 +126,7 @@ impl Login {
             level: AssuranceLevel::Aal1,
             methods: vec![Name::literal("pwd")],
             via: None,
+            at: None,
             reach: Reach::Full,
             failures,
             changes: vec![change],

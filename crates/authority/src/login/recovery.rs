@@ -158,6 +158,7 @@ impl Login {
                     level: AssuranceLevel::Aal1,
                     methods: vec![Name::literal("recovery")],
                     via: None,
+                    at: None,
                     reach: Reach::Enrol,
                     failures,
                     changes: vec![held.replace(&after)?],

@@ -72,6 +72,8 @@ pub(super) struct Proven {
     pub(super) level: AssuranceLevel,
     pub(super) methods: Vec<Name>,
     pub(super) via: Option<Name>,
+    /// When, where it was not just now.
+    pub(super) at: Option<Timestamp>,
     pub(super) reach: Reach,
     pub(super) failures: u32,
     /// What changes with the login: a counter, a step used up, a link.
@@ -234,7 +236,8 @@ impl Login {
         let risk = assess(&rule, &facts);
         let mut methods = proven.methods.clone();
         methods.sort();
-        let assurance = Assurance { level: proven.level, methods, at: now, via: proven.via.clone() };
+        let assurance =
+            Assurance { level: proven.level, methods, at: proven.at.unwrap_or(now), via: proven.via.clone() };
         let (longest, idle) = match proven.reach {
             Reach::Full => life(proven.level),
             Reach::Enrol => (ENROL_LIFE, ENROL_LIFE),

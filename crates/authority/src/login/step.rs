@@ -51,9 +51,7 @@ pub(super) enum Stage {
     Upstream {
         /// Its name.
         provider: Name,
-        /// What comes back in the address.
-        state: String,
-        /// What comes back in the ID token.
+        /// What comes back in the ID token. What comes back in the address is this step itself.
         nonce: String,
         /// The PKCE verifier.
         verifier: String,

@@ -119,6 +119,7 @@ impl Login {
             level: AssuranceLevel::Aal2,
             methods: ["mfa", "otp", "pwd"].map(Name::literal).to_vec(),
             via: None,
+            at: None,
             reach: Reach::Full,
             // The first factor's own attempt is none that failed.
             failures: failures.max(more.saturating_sub(1)),

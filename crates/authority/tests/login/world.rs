@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bartizan_authority::Authority;
 use bartizan_authority::login::risk::NoSignals;
+use bartizan_authority::login::upstream::Providers;
 use bartizan_authority::login::{Cost, Entered, Login, LoginSettings, SetCookie, SignedIn, Visitor};
 use bartizan_base::random::SeededRandom;
 use bartizan_base::time::ManualClock;
@@ -207,6 +208,11 @@ fn person(name: &'static str, n: u8, random: &SeededRandom) -> (Tenant, Document
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(None, Vec::new()).await
+    }
+
+    /// With other providers, and what is declared of them.
+    pub async fn with(providers: Option<Arc<dyn Providers>>, more: Vec<Document>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let random = SeededRandom::new(7);
         let clock = Arc::new(ManualClock::at(Timestamp::parse_rfc3339("2026-11-21T12:00:00Z").unwrap()));
@@ -218,6 +224,7 @@ impl World {
         };
         let mut documents = vec![(Tenant::default_tenant(), role)];
         documents.extend(["root", "alice", "bob"].iter().zip(0..).map(|(name, n)| person(name, n, &random)));
+        documents.extend(more.into_iter().map(|document| (Tenant::default_tenant(), document)));
         let claim = ClaimRow { digest: bartizan_base::Digest::of(b""), expires: Timestamp::MAX };
         let founding = Founding { recovery: (1, Vec::new()), claim, documents, bundle: None };
         bartizan_store::Store::<IntentRecorded<bartizan_model::action::ChangeState>>::found(&store, founding)
@@ -265,7 +272,11 @@ impl World {
             issuing: Arc::default(),
         };
         let settings = LoginSettings { cost: CHEAP, ..LoginSettings::default() };
-        let login = Arc::new(Login::new(authority, settings, Arc::new(NoSignals)));
+        let login = Login::new(authority, settings, Arc::new(NoSignals));
+        let login = Arc::new(match providers {
+            Some(providers) => login.with_providers(providers),
+            None => login,
+        });
         Self { login, clock, reads, store, house, _folder: folder }
     }
 

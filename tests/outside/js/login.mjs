@@ -1,0 +1,324 @@
+// People in a real browser: Chromium with virtual authenticators, against a house of its own. What a person sees is also looked
+// at by axe. Needs `BARTIZAN` (the program) and a Chromium (`CHROMIUM`, else /usr/bin/chromium); pictures go to `PICTURES`.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { createHmac, randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const require = createRequire(import.meta.url);
+const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const BARTIZAN = process.env.BARTIZAN ?? join(import.meta.dirname, "../../../target/debug/bartizan");
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const PICTURES = process.env.PICTURES;
+const PHRASE = "mistvogel quelle abendbrot";
+
+let checks = 0;
+const done = [];
+function scene(name) { done.push(name); console.log(`  ${name}`); }
+function is(actual, expected, what) { checks += 1; assert.deepEqual(actual, expected, what); }
+function ok(value, what) { checks += 1; assert.ok(value, what); }
+
+const port = () => new Promise((found) => {
+  const server = net.createServer().listen(0, "127.0.0.1", () => { const { port } = server.address(); server.close(() => found(port)); });
+});
+
+// --- a house ---------------------------------------------------------------------------------------------------------------
+
+const folder = mkdtempSync(join(tmpdir(), "bartizan-login-"));
+const [control, data, operations, back] = [await port(), await port(), await port(), await port()];
+const issuer = `http://localhost:${control}`;
+const environment = { ...process.env, BARTIZAN_DATA__FOLDER: join(folder, "data"), BARTIZAN_AUTHORITY__ISSUER: issuer,
+  BARTIZAN_LISTENERS__CONTROL: `127.0.0.1:${control}`, BARTIZAN_LISTENERS__DATA: `127.0.0.1:${data}`,
+  BARTIZAN_LISTENERS__OPERATIONS: `127.0.0.1:${operations}`, BARTIZAN_CONTROL_URL: `http://127.0.0.1:${control}` };
+const command = (...words) => execFileSync(BARTIZAN, words, { env: environment, encoding: "utf8" });
+const claim = command("init").match(/btzc_\S+/)[0];
+const house = spawn(BARTIZAN, ["serve"], { env: environment, stdio: ["ignore", "inherit", "inherit"] });
+const call = async (method, path, body) => {
+  const headers = { "content-type": "application/json", ...(environment.BARTIZAN_API_KEY && { authorization: `Bearer ${environment.BARTIZAN_API_KEY}` }) };
+  const answer = await fetch(`http://127.0.0.1:${control}${path}`, { method, headers, body: body && JSON.stringify(body) });
+  const value = await answer.json();
+  assert.ok(answer.ok, `${path}: ${JSON.stringify(value)}`);
+  return value;
+};
+for (let tries = 0; ; tries += 1) {
+  try { await fetch(`http://127.0.0.1:${operations}/healthz`); break; } catch (error) { if (tries > 200) throw error; await new Promise((r) => setTimeout(r, 100)); }
+}
+const claimed = await call("POST", "/api/v1/claim", { claim, name: "root" });
+environment.BARTIZAN_API_KEY = JSON.stringify(claimed).match(/btz_[A-Za-z0-9_-]+|btz[a-z]*_[A-Za-z0-9_-]{20,}/)[0];
+await call("POST", "/api/v1/resources", [
+  { name: "alice", spec: { kind: "user" } },
+  { name: "notes", spec: { kind: "client", display: "Notes <script>alert(1)</script>", redirect_uris: [`http://127.0.0.1:${back}/back`],
+    grant_types: ["authorization_code"], scopes: ["openid", "model:invoke"] } },
+  { name: "terminal", spec: { kind: "client", display: "Terminal", grant_types: ["urn:ietf:params:oauth:grant-type:device_code"], scopes: ["model:invoke"] } },
+]);
+
+// --- a browser -------------------------------------------------------------------------------------------------------------
+
+const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+
+async function person(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, ...options });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on("console", (message) => { if (message.type() === "error") complaints.push(message.text()); });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("WebAuthn.enable");
+  const device = async (more = {}) => (await cdp.send("WebAuthn.addVirtualAuthenticator", { options: { protocol: "ctap2", ctap2Version: "ctap2_1",
+    transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true, ...more } })).authenticatorId;
+  return { context, page, cdp, device, complaints };
+}
+
+async function look(page, name) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+  is(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(" ")}`), [], `axe on ${name}`);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+  ok(!wide, `${name} scrolls sideways`);
+  if (!PICTURES) return;
+  mkdirSync(PICTURES, { recursive: true });
+  const size = page.viewportSize();
+  for (const [place, viewport] of [["desk", { width: 1100, height: 800 }], ["phone", { width: 360, height: 740 }]]) {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.setViewportSize(viewport);
+      await page.emulateMedia({ colorScheme });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+      ok(!wide, `${name} scrolls sideways at the ${place}`);
+      const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: { type: "rule", values: ["color-contrast"] } }));
+      is(violations.map((v) => v.nodes.map((n) => n.html)), [], `contrast on ${name}, ${place}, ${colorScheme}`);
+      await page.screenshot({ path: join(PICTURES, `${name}-${place}-${colorScheme}.png`), fullPage: true });
+    }
+  }
+  await page.setViewportSize(size);
+  await page.emulateMedia({ colorScheme: "light" });
+}
+
+const heading = (page) => page.locator("h1").innerText();
+const cookie = async (context, name) => (await context.cookies(issuer)).find((c) => c.name === name);
+
+function code(base32, when = Date.now()) {
+  const bits = [...base32].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((b) => Number.parseInt(b, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(when / 30_000)));
+  const tag = createHmac("sha1", key).update(step).digest();
+  return String((tag.readUInt32BE(tag[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
+
+try {
+  const alice = await person();
+  const { page } = alice;
+  await alice.device();
+
+  scene("a person without a session is sent to the login, whose page is guarded");
+  const answer = await page.goto(`${issuer}/account`);
+  ok(page.url().startsWith(`${issuer}/login?continue=%2Faccount`) || page.url().includes("/login?continue="), page.url());
+  const policy = answer.headers()["content-security-policy"];
+  ok(policy.includes("default-src 'none'") && policy.includes("frame-ancestors 'none'") && !policy.includes("unsafe"), policy);
+  await look(page, "login");
+
+  scene("an invitation leads to a passkey, and the passkey to a session");
+  const link = command("invite", "alice").match(/http\S+/)[0];
+  await page.goto(link);
+  await look(page, "invited");
+  await page.getByRole("button", { name: "Begin" }).click();
+  await page.waitForURL("**/account");
+  await look(page, "enrol");
+  await page.getByLabel("New passkey, called").fill("Laptop");
+  await page.getByRole("button", { name: "Add a passkey" }).click();
+  await page.waitForURL("**/account?said=passkey");
+  ok((await page.innerText("main")).includes("Laptop"));
+  await page.getByRole("button", { name: "Done: sign in" }).click();
+  await page.waitForURL("**/login");
+  // By the keyboard alone.
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  is(await page.evaluate(() => document.activeElement.innerText), "Sign in with a passkey");
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/account");
+  is(await heading(page), "alice");
+  const session = await cookie(alice.context, "__Host-bartizan-session");
+  ok(session.secure && session.httpOnly && session.sameSite === "Lax" && session.path === "/");
+  ok((await page.innerText("main")).includes("Chrome on Linux"));
+  await look(page, "account");
+
+  scene("the link is good once");
+  const late = await page.goto(link);
+  is(late.status(), 401);
+  await look(page, "error");
+
+  scene("codes from an app are set up beside a password, and both are asked for");
+  await page.goto(`${issuer}/account`);
+  await page.getByRole("button", { name: "Set up codes from an app" }).click();
+  const secret = await page.locator("dd code").innerText();
+  await look(page, "totp");
+  await page.getByLabel("Code").fill(code(secret));
+  await page.getByRole("button", { name: "Use this app" }).click();
+  await page.waitForURL("**/account?said=totp");
+  await page.getByLabel("New password").fill("password1");
+  await page.getByRole("button", { name: "Set the password" }).click();
+  ok((await page.getByRole("alert").first().innerText()).includes("guessed first"));
+  await page.getByLabel("New password").fill(PHRASE);
+  await page.getByRole("button", { name: "Set the password" }).click();
+  await page.waitForURL("**/account?said=password");
+
+  scene("recovery codes are shown once");
+  await page.getByRole("button", { name: "Make new recovery codes" }).click();
+  const codes = await page.locator("ol code").allInnerTexts();
+  is(codes.length, 10);
+  await look(page, "codes");
+
+  scene("somewhere else: a wrong password says nothing, the right one asks for the code");
+  const phone = await person({ viewport: { width: 360, height: 740 } });
+  await phone.page.goto(`${issuer}/login`);
+  const wrong = [];
+  for (const name of ["alice", "nobody"]) {
+    await phone.page.getByLabel("Name").fill(name);
+    await phone.page.getByLabel("Password").fill("wrong wrong wrong wrong");
+    await phone.page.getByRole("button", { name: "Sign in with a password" }).click();
+    const alert = phone.page.locator("main > p.error");
+    wrong.push([await alert.innerText(), (await phone.page.content()).replaceAll(/value="[^"]*"|data-token="[^"]*"/g, "").length]);
+  }
+  is(wrong[0], wrong[1]);
+  await look(phone.page, "failed");
+  await phone.page.getByLabel("Name").fill("alice");
+  await phone.page.getByLabel("Password").fill(PHRASE);
+  await phone.page.getByRole("button", { name: "Sign in with a password" }).click();
+  await phone.page.getByLabel("Code").waitFor();
+  await look(phone.page, "second");
+  // The code of enrolment was used: the next half minute has another.
+  await phone.page.getByLabel("Code").fill(code(secret, Date.now() + 30_000));
+  await phone.page.getByRole("button", { name: "Sign in", exact: true }).click();
+  await phone.page.waitForURL("**/account");
+  await page.goto(`${issuer}/account`);
+  ok((await page.innerText("main")).includes("by a code and a password"));
+
+  scene("a recovery waits, is told to whoever is signed in, and is stopped");
+  const lost = await person();
+  await lost.page.goto(`${issuer}/login/recovery`);
+  await look(lost.page, "recovery");
+  await lost.page.getByLabel("Name").fill("alice");
+  await lost.page.getByLabel("Recovery code").fill(codes[0].toLowerCase());
+  await lost.page.getByRole("button", { name: "Recover" }).click();
+  ok((await lost.page.getByRole("status").innerText()).includes("it waits until"));
+  await page.goto(`${issuer}/account`);
+  ok((await page.innerText("main")).includes("Somebody has begun to recover this account"));
+  await look(page, "recovering");
+  await page.getByRole("button", { name: "Stop the recovery" }).click();
+  await page.waitForURL("**/account?said=stopped");
+
+  scene("a program asks, is described as it is, and is answered at its own address");
+  const backs = [];
+  const program = createServer((request, response) => { backs.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
+  const verifier = randomBytes(32).toString("base64url");
+  const challenge = (await import("node:crypto")).createHash("sha256").update(verifier).digest("base64url");
+  const ask = new URLSearchParams({ client_id: "notes", response_type: "code", redirect_uri: `http://127.0.0.1:${back}/back`, scope: "openid model:invoke",
+    state: "s1", nonce: "n1", code_challenge: challenge, code_challenge_method: "S256" });
+  await page.goto(`${issuer}/oauth/authorize?${ask}`);
+  is(await heading(page), "Notes <script>alert(1)</script> asks for access");
+  ok((await page.innerText("main")).includes("127.0.0.1"), "where the answer goes");
+  ok((await page.innerText("main")).includes("Take care"));
+  await look(page, "consent");
+  await page.getByRole("button", { name: "Refuse" }).click();
+  await page.waitForURL(`http://127.0.0.1:${back}/**`);
+  const denied = new URL(backs.find((url) => url.startsWith("/back")), issuer).searchParams;
+  is([denied.get("error"), denied.get("state"), denied.get("iss")], ["access_denied", "s1", issuer]);
+  backs.length = 0;
+  await page.goto(`${issuer}/oauth/authorize?${ask}`);
+  await page.getByRole("button", { name: "Allow" }).click();
+  await page.waitForURL(`http://127.0.0.1:${back}/**`);
+  const allowed = new URL(backs.find((url) => url.startsWith("/back")), issuer).searchParams;
+  ok(allowed.get("code") && allowed.get("state") === "s1" && allowed.get("iss") === issuer);
+  program.close();
+
+  scene("a stronger proof is asked for on the spot, and one is back where one was");
+  const up = new URLSearchParams(ask);
+  up.set("acr_values", "phr");
+  await phone.page.goto(`${issuer}/oauth/authorize?${up}`);
+  is(await heading(phone.page), "Prove that it is you");
+  await look(phone.page, "step-up");
+  is(await phone.page.getByLabel("Name").inputValue(), "alice");
+
+  scene("a device without a browser is allowed by its code");
+  const begun = await (await fetch(`${issuer}/oauth/device_authorization`, { method: "POST", body: new URLSearchParams({ client_id: "terminal", scope: "model:invoke" }) })).json();
+  await page.goto(begun.verification_uri);
+  await look(page, "device");
+  await page.getByLabel("Code").fill("BCDF-GHJK");
+  await page.getByRole("button", { name: "Go on" }).click();
+  ok(await page.getByRole("alert").innerText());
+  await page.getByLabel("Code").fill(begun.user_code);
+  await page.getByRole("button", { name: "Go on" }).click();
+  ok((await page.innerText("main")).includes(begun.user_code) && (await page.innerText("main")).includes("Compare the code"));
+  await look(page, "device-ask");
+  await page.getByRole("button", { name: "Allow" }).click();
+  ok((await page.innerText("main")).includes("The device is connected"));
+  const fetched = await (await fetch(`${issuer}/oauth/token`, { method: "POST", body: new URLSearchParams({ client_id: "terminal",
+    grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code: begun.device_code }) })).json();
+  ok(fetched.access_token, JSON.stringify(fetched));
+
+  scene("what somebody allowed is seen and withdrawn");
+  await page.goto(`${issuer}/account`);
+  ok((await page.innerText("main")).includes("notes"));
+  await page.getByRole("button", { name: /Withdraw/ }).first().click();
+  await page.waitForURL("**/account?said=withdrawn");
+  ok((await page.innerText("main")).includes("withdrawn"));
+
+  scene("a session is ended from another one");
+  await page.getByRole("button", { name: "End all others" }).click();
+  await page.waitForURL("**/account?said=ended");
+  await phone.page.goto(`${issuer}/account`);
+  ok(phone.page.url().includes("/login"), "the phone is out");
+
+  scene("no other site frames our pages, sends our forms or uses our passkeys");
+  const evilPort = await port();
+  const evil = createServer((request, response) => {
+    response.setHeader("content-type", "text/html");
+    response.end(`<!doctype html><title>x</title><iframe src="${issuer}/account"></iframe>
+      <form id="f" method="post" action="${issuer}/account/end-others"><input name="token" value="x"></form>`);
+  }).listen(evilPort, "127.0.0.1");
+  const before = alice.complaints.length;
+  await page.goto(`http://127.0.0.1:${evilPort}/`);
+  const framed = page.frames().find((frame) => frame !== page.mainFrame());
+  ok(!framed || !(await framed.content()).includes("alice"), "framed");
+  const [forged] = await Promise.all([page.waitForNavigation(), page.evaluate(() => document.getElementById("f").submit())]);
+  is(forged.status(), 403);
+  alice.complaints.length = before;
+  evil.close();
+  // A form of our own page, without its token.
+  await page.goto(`${issuer}/account`);
+  const stripped = await page.evaluate(async () => (await fetch("/account/end-others", { method: "POST", body: new URLSearchParams({ token: "x" }) })).status);
+  is(stripped, 403);
+
+  scene("signed out is signed out, also for a copy of the cookie");
+  const copied = await alice.context.cookies(issuer);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.waitForURL("**/login");
+  const thief = await person();
+  await thief.context.addCookies(copied);
+  await thief.page.goto(`${issuer}/account`);
+  ok(thief.page.url().includes("/login"));
+
+  scene("an authenticator that verifies nobody is refused, and says so");
+  const weak = await person();
+  await weak.device({ hasUserVerification: false, isUserVerified: false });
+  await weak.page.goto(`${issuer}/login`);
+  await weak.page.getByRole("button", { name: "Sign in with a passkey" }).click();
+  await weak.page.locator("#passkey .error:not([hidden])").waitFor();
+
+  const expected = (text) => /status of (401|403|429|409|422)/.test(text);
+  const complaints = [alice, phone, lost, thief, weak].flatMap((one) => one.complaints).filter((text) => !expected(text));
+  is(complaints, [], "what the browsers complained about");
+  console.log(`ok: ${done.length} scenes, ${checks} checks`);
+} finally {
+  await browser.close();
+  house.kill("SIGTERM");
+  await new Promise((ended) => house.once("exit", ended));
+  rmSync(folder, { recursive: true, force: true });
+}
