@@ -1,8 +1,13 @@
 //! What the authority issues and takes back, on a whole house.
 
-#![expect(clippy::unwrap_used, reason = "what the tests share may fail like a test")]
-#![expect(clippy::disallowed_methods, reason = "many ask at once; the test waits for each of them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "what the tests share may fail like a test, and many ask at once"
+)]
 
+mod documents;
 mod exchange;
 mod keys;
 mod life;
