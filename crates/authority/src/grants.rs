@@ -175,7 +175,7 @@ impl Authority {
                     withdrawn: None,
                 };
                 let change = keep(tenant, grant.id.to_string(), &grant).map_err(unread)?;
-                Ok((vec![change], seen(grant, &[])))
+                Ok((vec![change], seen(&grant, &[])))
             })
             .await
     }
@@ -193,7 +193,7 @@ impl Authority {
                     find_of::<Grant>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
                 let families =
                     find_of::<Family>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
-                Ok(grants.into_iter().map(|held| seen(held.value, &families)).collect())
+                Ok(grants.into_iter().map(|held| seen(&held.value, &families)).collect())
             })
             .await
     }
@@ -224,7 +224,7 @@ impl Authority {
                 {
                     changes.extend(end_family(&view.state, family, now)?);
                 }
-                Ok((changes, seen(withdrawn, &[])))
+                Ok((changes, seen(&withdrawn, &[])))
             })
             .await
     }
@@ -247,7 +247,7 @@ pub(crate) fn unread(error: bartizan_store::StoreError) -> Problem {
     Stopped::from(error).problem
 }
 
-fn seen(grant: Grant, families: &[Held<Family>]) -> GrantView {
+fn seen(grant: &Grant, families: &[Held<Family>]) -> GrantView {
     let name = |principal: &Principal| marks::name_of(principal);
     let alive = families
         .iter()
@@ -273,7 +273,7 @@ fn seen(grant: Grant, families: &[Held<Family>]) -> GrantView {
         logins: alive.map(login).collect(),
         state: match grant.withdrawn {
             Some(_) => "withdrawn",
-            None if !is_alive(&grant) => "used_up",
+            None if !is_alive(grant) => "used_up",
             None => "active",
         },
     }

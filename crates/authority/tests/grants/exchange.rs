@@ -116,7 +116,7 @@ async fn attack_17_nothing_grows_by_an_exchange() {
     // A token of somebody else's client, for a service that the exchanger is not.
     let others = world.token(GATEWAY).await;
     assert_eq!(code(exchange(&world, app, &others, &[]).await), "invalid_request");
-    for forged in ["", "x.y.z", &format!("{}x", &token[..token.len() - 1])] {
+    for forged in ["", "x.y.z", &format!("{}x", token.split_at(token.len() - 1).0)] {
         assert!(exchange(&world, app, forged, &[]).await.is_err());
     }
     // Who acts already does not act again, and a person acts for nobody.

@@ -3,8 +3,10 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::needless_pass_by_value,
     clippy::indexing_slicing,
-    reason = "what the tests share may fail like a test"
+    clippy::disallowed_methods,
+    reason = "what the tests share may fail like a test, and many ask at once"
 )]
 
 mod documents;
