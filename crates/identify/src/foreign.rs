@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::caller::{Caller, Scopes};
 use crate::directory::{Directory, Issuer, principal_mark};
-use crate::epochs::{EpochKind, Issued, client_mark};
+use crate::epochs::{EpochKind, Issued, MarkKey, client_mark};
 use crate::genuine::{Genuine, Source};
 use crate::own::{Refusal, check_chain, member, scopes};
 
@@ -119,6 +119,7 @@ pub(crate) fn genuine(
         .chain(&actors)
         .filter_map(|p| Some((EpochKind::Principal, principal_mark(p)?)))
         .collect();
+    marks.push((EpochKind::Tenant, tenant.0.clone()));
     marks.push((EpochKind::Issuer, name.clone()));
     marks.extend(token.client_id.as_deref().and_then(client_mark).map(|name| (EpochKind::Client, name)));
     let caller = Caller {
@@ -143,7 +144,7 @@ pub(crate) fn genuine(
         bound_to: token.cnf,
         audience: spec.audience.clone(),
         issued: Issued::Elsewhere { at: token.issued() },
-        marks,
+        marks: marks.iter().map(|(kind, name)| MarkKey::of(tenant, *kind, name)).collect(),
         device: None,
     })
 }
