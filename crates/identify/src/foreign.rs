@@ -1,7 +1,7 @@
 //! Access tokens of other issuers: what their claims are worth here.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
@@ -31,7 +31,7 @@ pub(crate) struct IssuerKeys(RwLock<HashMap<Name, Learned>>);
 
 #[derive(Debug)]
 struct Learned {
-    jwks: Jwks,
+    jwks: Arc<Jwks>,
     prints: HashSet<Jkt>,
     learned: Timestamp,
     asked: Timestamp,
@@ -48,7 +48,7 @@ pub(crate) enum NoKeys {
 
 impl IssuerKeys {
     pub(crate) fn learn(&self, issuer: &Name, jwks: &[u8], now: Timestamp) -> Result<(), LearnError> {
-        let jwks = Jwks::parse(jwks)?;
+        let jwks = Arc::new(Jwks::parse(jwks)?);
         let prints = jwks.iter().map(bartizan_jose::Jwk::thumbprint).collect();
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(issuer.clone(), Learned { jwks, prints, learned: now, asked: now });
@@ -56,7 +56,7 @@ impl IssuerKeys {
     }
 
     /// The keys of an issuer, unless they are too old.
-    pub(crate) fn of(&self, issuer: &Name, now: Timestamp) -> Result<Jwks, NoKeys> {
+    pub(crate) fn of(&self, issuer: &Name, now: Timestamp) -> Result<Arc<Jwks>, NoKeys> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         match all.get(issuer) {
             None => Err(NoKeys::Fetch),
