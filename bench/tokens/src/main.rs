@@ -195,7 +195,7 @@ fn remembered(world: &World, effort: Effort, all: &mut Measured) -> Result<(), E
             });
             must(good, order.len(), "bare_table")?;
             all.add("bare_table", metric.to_owned(), us);
-            let mut hits = |directory: &Directory| {
+            let hits = |directory: &Directory| {
                 let mut good = 0;
                 let us = each_us(order.len(), || {
                     for at in &order {

@@ -96,7 +96,7 @@ mod tests {
                     bound_to: None,
                     audience: String::new(),
                     issued: Issued::Elsewhere { at: at(1) },
-                    marks: Vec::new(),
+                    marks: Box::default(),
                     device: None,
                 });
                 cache.put(genuine, at(if n < 2_500 { 50 } else { 103 }));

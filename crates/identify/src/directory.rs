@@ -11,7 +11,7 @@ use bartizan_model::{
     SessionId, Tenant,
 };
 
-use crate::epochs::{EpochEntry, EpochKind, Epochs, Mark};
+use crate::epochs::{EpochEntry, EpochKind, Epochs};
 
 /// An API key as the directory knows it.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub struct Directory {
     /// By the key or certificate that a request proves; none where two devices claim the same.
     devices: HashMap<(Tenant, Binding), Option<Enrolled>>,
     device_names: HashMap<(Tenant, Name), Status>,
-    risks: HashMap<(Tenant, Assessed), Risk>,
+    risks: HashMap<Assessed, (Tenant, Risk)>,
 }
 
 #[derive(Debug)]
@@ -80,6 +80,8 @@ struct Entry {
     status: Status,
     /// From when on it may not come in: of itself, and of its owner.
     alive_until: Timestamp,
+    /// Its mark.
+    not_before: Timestamp,
 }
 
 /// A foreign issuer.
@@ -129,14 +131,13 @@ impl Directory {
         keys: impl Iterator<Item = KeyEntry>,
         epochs: impl Iterator<Item = EpochEntry>,
     ) -> Self {
-        let mut out = Self {
-            revision,
-            keys: keys.map(|k| (k.digest, k)).collect(),
-            epochs: epochs.collect(),
-            ..Self::default()
-        };
+        let mut out = Self { revision, keys: keys.map(|k| (k.digest, k)).collect(), ..Self::default() };
         for (tenant, document) in documents {
             out.add(tenant, document);
+        }
+        for epoch in epochs {
+            out.epochs.add(&epoch);
+            out.mark(&epoch);
         }
         let ends: Vec<_> = out.principals.iter().map(|(id, entry)| (*id, out.alive_until(entry))).collect();
         for (id, end) in ends {
@@ -173,7 +174,7 @@ impl Directory {
     /// The same, with what was last found of sessions and principals that do not look harmless.
     #[must_use]
     pub fn with_risks(mut self, risks: impl IntoIterator<Item = (Tenant, Assessed, Risk)>) -> Self {
-        self.risks = risks.into_iter().map(|(tenant, whom, risk)| ((tenant, whom), risk)).collect();
+        self.risks = risks.into_iter().map(|(tenant, whom, risk)| (whom, (tenant, risk))).collect();
         self
     }
 
@@ -220,10 +221,23 @@ impl Directory {
             _ => return,
         };
         let principal = Principal { kind, name: document.name.clone(), id };
-        let alive_until = Timestamp::default();
-        let entry = Entry { tenant: tenant.clone(), principal, expires, owner, status, alive_until };
+        let (alive_until, not_before) = Default::default();
+        let entry =
+            Entry { tenant: tenant.clone(), principal, expires, owner, status, alive_until, not_before };
         self.principals.insert(id, entry);
         self.names.insert((tenant, kind, document.name), id);
+    }
+
+    /// Keeps the mark of a principal beside them, for credentials that know them by name.
+    fn mark(&mut self, epoch: &EpochEntry) {
+        let kinds = [PrincipalKind::User, PrincipalKind::Agent, PrincipalKind::Workload];
+        let Some((kind, name)) = epoch.name.as_str().split_once('/') else { return };
+        let kind = kinds.into_iter().find(|k| k.entity_type().eq_ignore_ascii_case(kind));
+        let (EpochKind::Principal, Some(kind), Ok(name)) = (epoch.kind, kind, name.parse()) else { return };
+        let id = self.names.get(&(epoch.tenant.clone(), kind, name));
+        if let Some(entry) = id.and_then(|id| self.principals.get_mut(id)) {
+            entry.not_before = entry.not_before.max(epoch.not_before);
+        }
     }
 
     /// In use, not past its end, and with an owner in use where it needs one: until when.
@@ -303,9 +317,9 @@ impl Directory {
 
     /// The latest mark that concerns a principal: its own, its tenant's.
     pub(crate) fn not_before(&self, tenant: &Tenant, principal: &Principal) -> Timestamp {
-        let own = principal_mark(principal)
-            .map_or_else(Mark::default, |name| self.epochs.mark(tenant, EpochKind::Principal, &name));
-        own.not_before.max(self.epochs.mark(tenant, EpochKind::Tenant, &tenant.0).not_before)
+        let own = self.principals.get(&principal.id).filter(|entry| entry.tenant == *tenant);
+        let own = own.map_or_else(Timestamp::default, |entry| entry.not_before);
+        own.max(self.epochs.tenant(tenant).not_before)
     }
 
     /// The device that a request was bound by, for one of those it is made by.
@@ -354,10 +368,7 @@ impl Directory {
     }
 
     pub(crate) fn risk(&self, tenant: &Tenant, whom: Assessed) -> Option<&Risk> {
-        if self.risks.is_empty() {
-            return None;
-        }
-        self.risks.get(&(tenant.clone(), whom))
+        self.risks.get(&whom).filter(|(of, _)| of == tenant).map(|(_, risk)| risk)
     }
 }
 

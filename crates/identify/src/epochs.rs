@@ -1,6 +1,7 @@
 //! "Not before" marks, found without a copy of anything.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
 use bartizan_base::{Digest, Name, Timestamp};
@@ -84,66 +85,73 @@ impl Mark {
     }
 }
 
-/// All marks.
-#[derive(Debug, Default)]
-pub(crate) struct Epochs(HashMap<Tenant, Kinds>);
+/// By what a mark is found: a digest of tenant, kind and name. Those of a token are worked out once, and then lie side by side,
+/// so that looking them up follows no pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MarkKey([u8; 8], [u8; 8]);
 
-#[derive(Debug, Default)]
-struct Kinds {
-    whole: Mark,
-    principals: HashMap<Name, Mark>,
-    issuers: HashMap<Name, Mark>,
-    sessions: HashMap<Name, Mark>,
-    grants: HashMap<Name, Mark>,
-    clients: HashMap<Name, Mark>,
-    devices: HashMap<Name, Mark>,
+impl MarkKey {
+    pub(crate) fn of(tenant: &Tenant, kind: EpochKind, name: &Name) -> Self {
+        // No name holds a zero byte.
+        let parts: [&[u8]; 4] =
+            [&[kind as u8], tenant.0.as_str().as_bytes(), b"\0", name.as_str().as_bytes()];
+        let digest = Digest::of_parts(&parts);
+        let mut halves = digest.as_bytes().chunks_exact(8).map(|half| half.try_into().unwrap_or_default());
+        Self(halves.next().unwrap_or_default(), halves.next().unwrap_or_default())
+    }
 }
 
-impl FromIterator<EpochEntry> for Epochs {
-    fn from_iter<T: IntoIterator<Item = EpochEntry>>(entries: T) -> Self {
-        let mut out = HashMap::<Tenant, Kinds>::new();
-        for entry in entries {
-            let kinds = out.entry(entry.tenant).or_default();
-            let mark = match entry.kind {
-                EpochKind::Tenant => &mut kinds.whole,
-                EpochKind::Principal => kinds.principals.entry(entry.name).or_default(),
-                EpochKind::Issuer => kinds.issuers.entry(entry.name).or_default(),
-                EpochKind::Session => kinds.sessions.entry(entry.name).or_default(),
-                EpochKind::Grant => kinds.grants.entry(entry.name).or_default(),
-                EpochKind::Client => kinds.clients.entry(entry.name).or_default(),
-                EpochKind::Device => kinds.devices.entry(entry.name).or_default(),
-            };
-            mark.not_before = mark.not_before.max(entry.not_before);
-            mark.revision = mark.revision.max(entry.revision);
-        }
-        Self(out)
+impl Hash for MarkKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_ne_bytes(self.0));
     }
+}
+
+/// Takes a part of a digest for the hash that it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only keys that write whole numbers are hashed so; anything else is hashed badly, never wrongly.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// All marks.
+#[derive(Debug, Default)]
+pub(crate) struct Epochs {
+    all: HashMap<MarkKey, Mark, BuildHasherDefault<Prehashed>>,
+    tenants: HashMap<Tenant, Mark>,
 }
 
 impl Epochs {
-    /// The mark of something; the beginning of time where there is none.
-    pub(crate) fn mark(&self, tenant: &Tenant, kind: EpochKind, name: &Name) -> Mark {
-        self.0.get(tenant).and_then(|kinds| kinds.of(kind, name)).copied().unwrap_or_default()
-    }
-
-    /// Whether any of `marks`, or the tenant's own, kills what was issued so.
-    pub(crate) fn kill(&self, tenant: &Tenant, marks: &[(EpochKind, Name)], issued: Issued) -> bool {
-        let Some(kinds) = self.0.get(tenant) else { return false };
-        kinds.whole.kills(issued)
-            || marks.iter().any(|(kind, name)| kinds.of(*kind, name).is_some_and(|mark| mark.kills(issued)))
-    }
-}
-
-impl Kinds {
-    fn of(&self, kind: EpochKind, name: &Name) -> Option<&Mark> {
-        match kind {
-            EpochKind::Tenant => Some(&self.whole),
-            EpochKind::Principal => self.principals.get(name),
-            EpochKind::Issuer => self.issuers.get(name),
-            EpochKind::Session => self.sessions.get(name),
-            EpochKind::Grant => self.grants.get(name),
-            EpochKind::Client => self.clients.get(name),
-            EpochKind::Device => self.devices.get(name),
+    pub(crate) fn add(&mut self, entry: &EpochEntry) {
+        let move_on = |mark: &mut Mark| {
+            mark.not_before = mark.not_before.max(entry.not_before);
+            mark.revision = mark.revision.max(entry.revision);
+        };
+        move_on(self.all.entry(MarkKey::of(&entry.tenant, entry.kind, &entry.name)).or_default());
+        if entry.kind == EpochKind::Tenant && entry.name == entry.tenant.0 {
+            move_on(self.tenants.entry(entry.tenant.clone()).or_default());
         }
+    }
+
+    /// The mark of a whole tenant; the beginning of time where there is none.
+    pub(crate) fn tenant(&self, tenant: &Tenant) -> Mark {
+        self.tenants.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Whether any of `marks` kills what was issued so.
+    pub(crate) fn kill(&self, marks: &[MarkKey], issued: Issued) -> bool {
+        marks.iter().any(|key| self.all.get(key).is_some_and(|mark| mark.kills(issued)))
     }
 }

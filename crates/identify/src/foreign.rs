@@ -1,7 +1,7 @@
 //! Access tokens of other issuers: what their claims are worth here.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::caller::{Caller, Scopes};
 use crate::directory::{Directory, Issuer, principal_mark};
-use crate::epochs::{EpochKind, Issued, client_mark};
+use crate::epochs::{EpochKind, Issued, MarkKey, client_mark};
 use crate::genuine::{Genuine, Source};
 use crate::own::{Refusal, check_chain, member, scopes};
 
@@ -31,7 +31,7 @@ pub(crate) struct IssuerKeys(RwLock<HashMap<Name, Learned>>);
 
 #[derive(Debug)]
 struct Learned {
-    jwks: Jwks,
+    jwks: Arc<Jwks>,
     prints: HashSet<Jkt>,
     learned: Timestamp,
     asked: Timestamp,
@@ -48,7 +48,7 @@ pub(crate) enum NoKeys {
 
 impl IssuerKeys {
     pub(crate) fn learn(&self, issuer: &Name, jwks: &[u8], now: Timestamp) -> Result<(), LearnError> {
-        let jwks = Jwks::parse(jwks)?;
+        let jwks = Arc::new(Jwks::parse(jwks)?);
         let prints = jwks.iter().map(bartizan_jose::Jwk::thumbprint).collect();
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(issuer.clone(), Learned { jwks, prints, learned: now, asked: now });
@@ -56,7 +56,7 @@ impl IssuerKeys {
     }
 
     /// The keys of an issuer, unless they are too old.
-    pub(crate) fn of(&self, issuer: &Name, now: Timestamp) -> Result<Jwks, NoKeys> {
+    pub(crate) fn of(&self, issuer: &Name, now: Timestamp) -> Result<Arc<Jwks>, NoKeys> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         match all.get(issuer) {
             None => Err(NoKeys::Fetch),
@@ -119,6 +119,7 @@ pub(crate) fn genuine(
         .chain(&actors)
         .filter_map(|p| Some((EpochKind::Principal, principal_mark(p)?)))
         .collect();
+    marks.push((EpochKind::Tenant, tenant.0.clone()));
     marks.push((EpochKind::Issuer, name.clone()));
     marks.extend(token.client_id.as_deref().and_then(client_mark).map(|name| (EpochKind::Client, name)));
     let caller = Caller {
@@ -143,7 +144,7 @@ pub(crate) fn genuine(
         bound_to: token.cnf,
         audience: spec.audience.clone(),
         issued: Issued::Elsewhere { at: token.issued() },
-        marks,
+        marks: marks.iter().map(|(kind, name)| MarkKey::of(tenant, *kind, name)).collect(),
         device: None,
     })
 }

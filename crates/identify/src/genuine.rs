@@ -6,7 +6,7 @@ use bartizan_model::{Binding, Member, Principal, PrincipalKind, ReasonCode, Risk
 
 use crate::caller::Caller;
 use crate::directory::{Assessed, Directory};
-use crate::epochs::{EpochKind, Issued};
+use crate::epochs::{EpochKind, Issued, MarkKey};
 
 /// A token whose signature, type, times and audience held, with everybody in it looked up. It holds nothing by which it could
 /// be presented: only the digest of its text.
@@ -23,7 +23,7 @@ pub(crate) struct Genuine {
     pub(crate) audience: String,
     pub(crate) issued: Issued,
     /// What it dies with.
-    pub(crate) marks: Vec<(EpochKind, Name)>,
+    pub(crate) marks: Box<[MarkKey]>,
     /// The device that it says it was issued on.
     pub(crate) device: Option<Name>,
 }
@@ -69,7 +69,7 @@ impl Genuine {
     /// Whether no epoch, no device taken out of use and no state that was set back has ended it.
     pub(crate) fn is_not_outlived(&self, directory: &Directory) -> bool {
         self.is_known_state(directory)
-            && !directory.epochs().kill(&self.caller.tenant, &self.marks, self.issued)
+            && !directory.epochs().kill(&self.marks, self.issued)
             && self.device.as_ref().is_none_or(|name| directory.is_device_in_use(&self.caller.tenant, name))
     }
 
@@ -96,8 +96,8 @@ impl Genuine {
         let binding = proofs.first().copied().unwrap_or_default();
         let device = directory.device(&caller.tenant, proofs)?;
         if let Some(device) = device {
-            let marks = [(EpochKind::Device, device.name.clone())];
-            if directory.epochs().kill(&caller.tenant, &marks, self.issued) {
+            let mark = MarkKey::of(&caller.tenant, EpochKind::Device, &device.name);
+            if directory.epochs().kill(&[mark], self.issued) {
                 return Err(ReasonCode::CredentialRevoked);
             }
         }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::caller::{Caller, Scopes};
 use crate::directory::{Directory, principal_mark};
-use crate::epochs::{EpochKind, Issued, client_mark};
+use crate::epochs::{EpochKind, Issued, MarkKey, client_mark};
 use crate::genuine::{Genuine, Source};
 
 /// The name of the private claim.
@@ -99,6 +99,7 @@ pub(crate) fn genuine(
         .chain(&actors)
         .filter_map(|p| Some((EpochKind::Principal, principal_mark(p)?)))
         .collect();
+    marks.push((EpochKind::Tenant, tenant.0.clone()));
     marks.extend(client_mark(client).map(|name| (EpochKind::Client, name)));
     marks.extend(session.and_then(|id| id.to_string().parse().ok()).map(|name| (EpochKind::Session, name)));
     marks.extend(private.grant.and_then(|id| id.to_string().parse().ok()).map(|n| (EpochKind::Grant, n)));
@@ -127,7 +128,7 @@ pub(crate) fn genuine(
         bound_to: token.cnf,
         audience: audience.to_owned(),
         issued,
-        marks,
+        marks: marks.iter().map(|(kind, name)| MarkKey::of(tenant, *kind, name)).collect(),
         device: private.device,
     })
 }

@@ -191,7 +191,7 @@ async fn whoever_comes_without_a_token_finds_out_where_to_get_one_and_one_for_th
     assert_eq!(known.chat(&[("authorization", &strong)], "assistant-prod").await.status, 200);
     // attack 39: no token of a caller goes upstream.
     let last = known.house.last().await.to_string();
-    assert!(!last.contains(&strong[7..50]), "{last}");
+    assert!(!last.contains(strong.get(7..50).unwrap()), "{last}");
     known.house.stop().await;
 }
 
@@ -301,19 +301,18 @@ async fn inv_epoch_a_session_that_was_ended_ends_its_tokens_and_the_streams_they
         stream.write_all(text.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap_or_default();
-        (text, std::time::Instant::now())
+        text
     });
     tokio::time::sleep(Duration::from_millis(700)).await;
     let admin =
         Client::new(&format!("http://{}", known.house.node.control), Some(known.house.admin_key.clone()));
     let epoch = json!({"kind": "session", "name": session});
     blocking(move || admin.call("POST", "/api/v1/epochs", Some(&epoch)).unwrap()).await;
-    let ended = std::time::Instant::now();
+    let text = tokio::time::timeout(Duration::from_secs(1), blocking(move || stream.join().unwrap()));
+    let text = text.await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("stream_ended"), "{text}");
     known.bearer(&token).await.must_be(401, "credential_revoked");
     assert_eq!(known.bearer(&other).await.status, 200);
-    let (text, at) = blocking(move || stream.join().unwrap()).await;
-    assert!(text.starts_with("HTTP/1.1 200") && text.contains("stream_ended"), "{text}");
-    assert!(at.saturating_duration_since(ended) < Duration::from_secs(1));
     known.house.stop().await;
 }
 
