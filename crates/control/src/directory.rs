@@ -67,17 +67,16 @@ pub struct Redeclare {
     pub gone: Vec<(String, Name)>,
 }
 
+/// What is declared and removed, what else is changed with it, and what comes of it.
+pub type Worked<'a, T> = BoxFuture<'a, Result<(Redeclare, Vec<Change>, T), Problem>>;
+
 /// Says what is to become of the directory, on a view of it. Asked again where somebody was quicker.
 pub trait Work: Sync {
     /// What comes of it beside.
     type Value: Send;
 
     /// What is declared and removed, what else is changed with it, and what comes of it.
-    fn work<'a>(
-        &'a self,
-        view: &'a View,
-        tenant: &'a Tenant,
-    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, Self::Value), Problem>>;
+    fn work<'a>(&'a self, view: &'a View, tenant: &'a Tenant) -> Worked<'a, Self::Value>;
 }
 
 /// What is worked out without waiting for anything.
@@ -87,11 +86,7 @@ pub(crate) struct Plainly<F>(pub(crate) F);
 impl<F: Fn(&View, &Tenant) -> Result<Redeclare, Problem> + Sync> Work for Plainly<F> {
     type Value = ();
 
-    fn work<'a>(
-        &'a self,
-        view: &'a View,
-        tenant: &'a Tenant,
-    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, ()), Problem>> {
+    fn work<'a>(&'a self, view: &'a View, tenant: &'a Tenant) -> Worked<'a, ()> {
         let worked = (self.0)(view, tenant).map(|redeclare| (redeclare, Vec::new(), ()));
         std::future::ready(worked).boxed()
     }

@@ -56,7 +56,7 @@ pub struct Listed {
 impl Listed {
     /// A list as it is, on one page.
     #[must_use]
-    pub fn whole(resources: Vec<Value>) -> Value {
+    pub fn whole(resources: &[Value]) -> Value {
         json!({
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
             "totalResults": resources.len(),

@@ -60,9 +60,9 @@ impl Provisioning {
             ["ServiceProviderConfig"] if read => {
                 Ok(Answer::of(200, service_provider_config(&base, BODY_MAX)))
             }
-            ["Schemas"] if read => discovery(head.uri.query(), schema_list(&base)),
+            ["Schemas"] if read => discovery(head.uri.query(), &schema_list(&base)),
             ["Schemas", id] if read => one(schema_list(&base), &decoded(id)),
-            ["ResourceTypes"] if read => discovery(head.uri.query(), resource_types(&base)),
+            ["ResourceTypes"] if read => discovery(head.uri.query(), &resource_types(&base)),
             ["ResourceTypes", id] if read => one(resource_types(&base), &decoded(id)),
             ["ServiceProviderConfig" | "Schemas" | "ResourceTypes", ..] => Err(not_so().into_failed()),
             ["Bulk"] if method == Method::POST => {
@@ -260,7 +260,7 @@ fn decoded(part: &str) -> String {
 }
 
 /// RFC 7644, 4: filters on what describes the service are refused, rather than passed over.
-fn discovery(query: Option<&str>, all: Vec<Value>) -> Result<Answer, Failed> {
+fn discovery(query: Option<&str>, all: &[Value]) -> Result<Answer, Failed> {
     let filtered =
         form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "filter");
     if filtered {

@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::Name;
-use bartizan_control::{Redeclare, View, Work};
+use bartizan_control::{Redeclare, View, Work, Worked};
 use bartizan_identify::Caller;
 use bartizan_model::{Action, Document, PrincipalId, Problem, Tenant};
 use bartizan_scim::{GROUP, Kind, Resource, ScimError, USER, clean, complete};
 use bartizan_store::Change;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -96,11 +95,7 @@ struct Taking<'x> {
 impl Work for Taking<'_> {
     type Value = Vec<ImportedEntry>;
 
-    fn work<'a>(
-        &'a self,
-        view: &'a View,
-        tenant: &'a Tenant,
-    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, Self::Value), Problem>> {
+    fn work<'a>(&'a self, view: &'a View, tenant: &'a Tenant) -> Worked<'a, Self::Value> {
         async move {
             let gathered = self.scim.gather(view, tenant, self.people).await?;
             if self.people.dry_run {

@@ -1,13 +1,12 @@
 //! Changing resources: one operation, one ask, one set of changes.
 
 use bartizan_base::Name;
-use bartizan_control::{Redeclare, View, Work};
+use bartizan_control::{Redeclare, View, Work, Worked};
 use bartizan_identify::Caller;
 use bartizan_model::{Action, Document, EntityRef, PrincipalId, Problem, Tenant};
 use bartizan_scim::{Kind, Patch, Resource, ScimError, ScimType, USER, clean, complete};
 use bartizan_store::{Change, EpochKind};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::index::{Index, version};
@@ -113,11 +112,7 @@ struct Planning<'x> {
 impl Work for Planning<'_> {
     type Value = Option<PrincipalId>;
 
-    fn work<'a>(
-        &'a self,
-        view: &'a View,
-        tenant: &'a Tenant,
-    ) -> BoxFuture<'a, Result<(Redeclare, Vec<Change>, Self::Value), Problem>> {
+    fn work<'a>(&'a self, view: &'a View, tenant: &'a Tenant) -> Worked<'a, Self::Value> {
         async move {
             let (plan, id) = self.scim.plan(view, tenant, self.base, self.write, self.told).await?;
             Ok((plan.redeclare, plan.more, id))
