@@ -100,7 +100,10 @@ fn policies() -> String {
 
 fn claim(told: &str) -> Option<String> {
     let (_, rest) = told.split_once("btzc_")?;
-    Some(format!("btzc_{}", rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect::<String>()))
+    Some(format!(
+        "btzc_{}",
+        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect::<String>()
+    ))
 }
 
 fn text(value: &Value, pointer: &str) -> Result<String, Error> {

@@ -10,14 +10,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bartizan_bench::Error;
 use bartizan_bench::process::{Program, free_address};
 use bartizan_bench::report::{self, Comparison, Value};
-use bartizan_bench::Error;
 
 use crate::node::{Admin, Node};
 use crate::postgres::Server;
 
-const USAGE: &str = "usage: revoke --bartizan FILE --model FILE --work FOLDER --results FILE [--only CASE,CASE] [--quick]";
+const USAGE: &str =
+    "usage: revoke --bartizan FILE --model FILE --work FOLDER --results FILE [--only CASE,CASE] [--quick]";
 const CASES: [&str; 5] = ["one", "two", "two_silent", "changes_sqlite", "changes_postgres"];
 const COMPARISON: Comparison = Comparison { baseline: "one", further: &[], added: None };
 

@@ -26,7 +26,8 @@ impl Node {
     /// Starts one on `folder`, with its state in PostgreSQL at `url` if there is one.
     pub fn start(binary: &Path, folder: &Path, url: Option<&str>) -> Result<Self, Error> {
         let (data, control, operations) = (free_address()?, free_address()?, free_address()?);
-        let mut command: Vec<String> = vec![binary.display().to_string(), "serve".into(), "--data-folder".into()];
+        let mut command: Vec<String> =
+            vec![binary.display().to_string(), "serve".into(), "--data-folder".into()];
         command.push(folder.join("data").display().to_string());
         for (listener, address) in [("data", data), ("control", control), ("operations", operations)] {
             command.extend(["--set".to_owned(), format!("listeners.{listener}={address}")]);
@@ -43,11 +44,28 @@ impl Node {
         Ok(Self { program, data, control })
     }
 
+    fn is_stopped(&self) -> Result<bool, Error> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.program.id()))? {
+            let told = std::fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+            if told.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Stops it where it stands, or lets it go on.
     pub fn suspend(&self, suspended: bool) -> Result<(), Error> {
         let signal = if suspended { "STOP" } else { "CONT" };
         let status = Command::new("kill").args(["-s", signal, &self.program.id().to_string()]).status()?;
-        if status.success() { Ok(()) } else { Err("the node cannot be suspended".into()) }
+        if !status.success() {
+            return Err("the node cannot be suspended".into());
+        }
+        // Each of its threads must have had its turn to stop before it is silent.
+        while suspended && !self.is_stopped()? {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 
@@ -71,7 +89,8 @@ pub fn found(binary: &Path, folder: &Path, url: Option<&str>) -> Result<String, 
 pub fn beside(folder: &Path, name: &str) -> Result<PathBuf, Error> {
     let other = folder.join(name);
     std::fs::create_dir_all(other.join("data"))?;
-    let copied = Command::new("cp").arg("-a").arg(folder.join("data/keys")).arg(other.join("data")).status()?;
+    let copied =
+        Command::new("cp").arg("-a").arg(folder.join("data/keys")).arg(other.join("data")).status()?;
     if copied.success() { Ok(other) } else { Err("the keys cannot be copied".into()) }
 }
 

@@ -43,11 +43,13 @@ pub fn drive(admin: &Admin, nodes: &[Node], rounds: u32, silent: bool) -> Result
         .flat_map(|node| (0..LOAD).map(|_| node.data))
         .map(|address| {
             let (stop, answers, request) = (stop.clone(), answers.clone(), chat(&load_key, false));
-            thread::spawn(move || ask_until(address, &request, &stop, |_, status| {
-                if status == 200 {
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            }))
+            thread::spawn(move || {
+                ask_until(address, &request, &stop, |_, status| {
+                    if status == 200 {
+                        answers.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
         })
         .collect();
     let began = Instant::now();
@@ -252,6 +254,9 @@ mod tests {
         assert_eq!(whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh"), None);
         assert_eq!(whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), Some(200));
         assert_eq!(whole(b"HTTP/1.1 401 No\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"), None);
-        assert_eq!(whole(b"HTTP/1.1 401 No\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"), Some(401));
+        assert_eq!(
+            whole(b"HTTP/1.1 401 No\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
+            Some(401)
+        );
     }
 }

@@ -237,6 +237,7 @@ async fn inv_epoch_a_node_hears_of_a_revocation_or_the_revocation_finds_its_leas
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "it is real time that is measured")]
 async fn inv_epoch_a_lease_runs_out_by_the_databases_clock() {
     let store = founded(&SERVER.create_database()).await;
     store.confirm(node(1), at(1)).await.unwrap();

@@ -91,14 +91,14 @@ mod tests {
 
     use super::*;
 
-    fn says(uri: String, event: Value) -> Result<Option<Happened>, Malformed> {
-        read(&uri, event.as_object().unwrap())
+    fn says(uri: &str, event: &Value) -> Result<Option<Happened>, Malformed> {
+        read(uri, event.as_object().unwrap())
     }
 
     #[test]
     fn what_takes_something_away_is_told_from_what_does_not() {
-        let caep = |name: &str, event| says(format!("{CAEP}{name}"), event);
-        let risc = |name: &str| says(format!("{RISC}{name}"), json!({}));
+        let caep = |name: &str, event| says(&format!("{CAEP}{name}"), &event);
+        let risc = |name: &str| says(&format!("{RISC}{name}"), &json!({}));
         assert_eq!(caep("session-revoked", json!({"event_timestamp": 1})), Ok(Some(Happened::Ended)));
         for (change, happened) in
             [("create", Happened::Nothing), ("revoke", Happened::Ended), ("delete", Happened::Ended)]
@@ -120,13 +120,13 @@ mod tests {
         assert_eq!(risc("account-disabled"), Ok(Some(Happened::Barred("account_disabled"))));
         assert_eq!(risc("credential-compromise"), Ok(Some(Happened::Barred("credential_compromised"))));
         assert_eq!(risc("account-enabled"), Ok(Some(Happened::Lifted("account_disabled"))));
-        assert_eq!(says(format!("{SSF}verification"), json!({"state": "x"})), Ok(Some(Happened::Nothing)));
+        assert_eq!(says(&format!("{SSF}verification"), &json!({"state": "x"})), Ok(Some(Happened::Nothing)));
     }
 
     #[test]
     fn an_unknown_event_is_passed_over_and_a_known_one_that_is_broken_is_not() {
         for uri in ["https://example.org/event", "", CAEP, RISC, SSF] {
-            assert_eq!(says(uri.to_owned(), json!({})), Ok(None), "{uri}");
+            assert_eq!(says(uri, &json!({})), Ok(None), "{uri}");
         }
         for (name, event) in [
             ("credential-change", json!({})),
@@ -135,7 +135,7 @@ mod tests {
             ("risk-level-change", json!({"current_level": "low"})),
             ("assurance-level-change", json!({"change_direction": "sideways"})),
         ] {
-            assert_eq!(says(format!("{CAEP}{name}"), event), Err(Malformed), "{name}");
+            assert_eq!(says(&format!("{CAEP}{name}"), &event), Err(Malformed), "{name}");
         }
     }
 }

@@ -50,6 +50,19 @@ impl Process {
         assert!(sent.success(), "{signal}");
     }
 
+    /// Stops it where it stands. Each of its threads must have had its turn to stop before it is silent.
+    fn suspend(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = |task: std::fs::DirEntry| {
+            let told = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            told.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().map(Result::unwrap).all(stopped) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Asks on a thread; the answer comes when the process is able to give one.
     fn ask(
         &self,
@@ -158,7 +171,7 @@ async fn inv_epoch_a_suspended_node_is_waited_for_as_long_as_its_lease_and_serve
     let opened = async { while !house.last().await.to_string().contains("endless") {} };
     tokio::time::timeout(PATIENCE, opened).await.unwrap();
     assert!(!stream.is_finished());
-    other.signal("STOP");
+    other.suspend();
     // They wait in its sockets; whoever sent them was in good standing then.
     let waiting: Vec<_> = (0..5).map(|_| other.ask(&house.alice.1, "say: hi", false)).collect();
     let revoked = revoke(&admin, &house.alice.0).await;
