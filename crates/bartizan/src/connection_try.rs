@@ -157,6 +157,11 @@ impl<'a> Trial<'a> {
                     }
                     return Ok(answer);
                 }
+                // Whoever knows no sessions does not know how they begin.
+                (400, _) if self.revision == WITH_SESSIONS => {
+                    self.revision = STATELESS;
+                    return Ok(answer);
+                }
                 _ => {
                     return Err(Failure::new(ExitCode::Failed, format!("the tool server answered {status}")));
                 }
