@@ -30,14 +30,14 @@ pub(crate) fn run(global: &Global, command: &CertificateCommand) -> Result<ExitC
 
 fn issue(global: &Global, folder: &Path, renew: bool) -> Result<ExitCode, Failure> {
     let mut issued = once(global, folder)?;
-    println(&format!("{}, until {}", text(&issued, "/spiffe_id"), moment(&issued, "/ends_us")))?;
+    say(&format!("{}, until {}", text(&issued, "/spiffe_id"), moment(&issued, "/ends_us")))?;
     while renew {
         let now = SystemClock::new().now().as_micros();
         let at = issued.pointer("/renew_us").and_then(Value::as_u64).unwrap_or_default();
         std::thread::sleep(Duration::from_micros(at.saturating_sub(now)));
         match once(global, folder) {
             Ok(next) => {
-                println(&format!("renewed, until {}", moment(&next, "/ends_us")))?;
+                say(&format!("renewed, until {}", moment(&next, "/ends_us")))?;
                 issued = next;
             }
             // What is there still holds for a third of its life; whoever is not let in any more is not tried for.
@@ -62,9 +62,9 @@ fn once(global: &Global, folder: &Path) -> Result<Value, Failure> {
         client(global)?.call("POST", "/api/v1/certificates", Some(&json!({ "request": request })))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // The certificate last: whoever reads the folder looks at that one for changes, and key and certificate must be of one pair.
-    replace(&folder.join("trust.pem"), &text(&issued, "/trust"))?;
+    replace(&folder.join("trust.pem"), text(&issued, "/trust"))?;
     replace(&folder.join("key.pem"), &key.serialize_pem())?;
-    replace(&folder.join("cert.pem"), &text(&issued, "/certificate"))?;
+    replace(&folder.join("cert.pem"), text(&issued, "/certificate"))?;
     Ok(issued)
 }
 
@@ -83,7 +83,7 @@ fn moment(value: &Value, pointer: &str) -> String {
     bartizan_base::Timestamp::from_micros(micros).to_string()
 }
 
-fn println(line: &str) -> Result<(), Failure> {
+fn say(line: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }

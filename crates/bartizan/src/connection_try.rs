@@ -25,8 +25,9 @@ use crate::connection_commands::Waiting;
 
 /// How often somebody is asked, at most: a server that is never satisfied is given up.
 const ASKED_MAX: usize = 3;
-/// The revision of MCP that is spoken.
-const REVISION: &str = "2025-11-25";
+/// The last revision of MCP with sessions, and the one without, which is spoken where the former is refused.
+const WITH_SESSIONS: &str = "2025-11-25";
+const STATELESS: &str = "2026-07-28";
 
 pub(crate) fn run(_: &Global, args: &TryArgs) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -55,6 +56,7 @@ struct Trial<'a> {
     token: Option<Released>,
     asked: usize,
     session: Option<HeaderValue>,
+    revision: &'static str,
     next_id: u64,
 }
 
@@ -84,14 +86,18 @@ impl<'a> Trial<'a> {
             token: None,
             asked: 0,
             session: None,
+            revision: WITH_SESSIONS,
             next_id: 1,
         })
     }
 
     async fn run(&mut self) -> Result<(), Failure> {
-        let about = json!({"protocolVersion": REVISION, "capabilities": {}, "clientInfo": {"name": "bartizan", "version": env!("CARGO_PKG_VERSION")}});
-        self.call("initialize", Some(about)).await?;
-        self.notify("notifications/initialized").await?;
+        let about = json!({"protocolVersion": WITH_SESSIONS, "capabilities": {}, "clientInfo": ourselves()});
+        let began = self.call("initialize", Some(about)).await;
+        if self.revision == WITH_SESSIONS {
+            began?;
+            self.notify("notifications/initialized").await?;
+        }
         let listed = self.call("tools/list", None).await?;
         let tools = listed.pointer("/tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let mut out = std::io::stdout();
@@ -109,7 +115,16 @@ impl<'a> Trial<'a> {
         let id = self.next_id;
         self.next_id += 1;
         let mut message = json!({"jsonrpc": "2.0", "id": id, "method": method});
-        if let (Some(params), Some(members)) = (params, message.as_object_mut()) {
+        let mut params = params.unwrap_or_else(|| json!({}));
+        if let Some(members) = params.as_object_mut().filter(|_| self.revision == STATELESS) {
+            let about = json!({
+                "io.modelcontextprotocol/protocolVersion": STATELESS,
+                "io.modelcontextprotocol/clientInfo": ourselves(),
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+            members.insert("_meta".to_owned(), about);
+        }
+        if let Some(members) = message.as_object_mut() {
             members.insert("params".to_owned(), params);
         }
         let answer = self.send(&message).await?;
@@ -142,6 +157,11 @@ impl<'a> Trial<'a> {
                     }
                     return Ok(answer);
                 }
+                // Whoever knows no sessions does not know how they begin.
+                (400, _) if self.revision == WITH_SESSIONS => {
+                    self.revision = STATELESS;
+                    return Ok(answer);
+                }
                 _ => {
                     return Err(Failure::new(ExitCode::Failed, format!("the tool server answered {status}")));
                 }
@@ -161,7 +181,16 @@ impl<'a> Trial<'a> {
         let headers: &mut HeaderMap = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(HeaderName::from_static("mcp-protocol-version"), HeaderValue::from_static(REVISION));
+        headers
+            .insert(HeaderName::from_static("mcp-protocol-version"), HeaderValue::from_static(self.revision));
+        if self.revision == STATELESS {
+            for (header, pointer) in [("mcp-method", "/method"), ("mcp-name", "/params/name")] {
+                let value = message.pointer(pointer).and_then(Value::as_str);
+                if let Some(value) = value.and_then(|text| HeaderValue::from_str(text).ok()) {
+                    headers.insert(HeaderName::from_static(header), value);
+                }
+            }
+        }
         if let Some(session) = &self.session {
             headers.insert(HeaderName::from_static("mcp-session-id"), session.clone());
         }
@@ -265,6 +294,10 @@ impl<'a> Trial<'a> {
             Failure::new(ExitCode::Failed, said)
         })
     }
+}
+
+fn ourselves() -> Value {
+    json!({"name": "bartizan", "version": env!("CARGO_PKG_VERSION")})
 }
 
 /// The message that answers `id`, in a body of JSON or of events.

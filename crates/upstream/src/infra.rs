@@ -245,9 +245,31 @@ mod tests {
                 ("GET", "https://user@app.example/client"),
                 ("GET", "https://2130706433/client"),
                 ("GET", "https://0x7f.1/client"),
-                ("GET", "file:///etc/passwd"),
+                ("GET", "ftp://app.example/client"),
             ] {
                 assert!(!asks(private, method, uri), "{method} {uri}");
+            }
+        }
+    }
+
+    #[test]
+    fn attack_34_providers_of_accounts_are_reached_at_plain_addresses_under_tls_only() {
+        for make in [
+            |allow_private| ExchangePolicy::Connection { allow_private },
+            |allow_private| ExchangePolicy::Connected { allow_private },
+        ] {
+            let [public, private] = [false, true].map(make);
+            assert!(asks(public, "GET", "https://as.example/authorize?x=1"));
+            assert!(asks(public, "POST", "https://as.example/token"));
+            assert!(asks(private, "POST", "http://127.0.0.1:9/token"));
+            for (method, uri) in [
+                ("GET", "http://as.example/"),
+                ("PUT", "https://as.example/"),
+                ("GET", "https://user@as.example/"),
+                ("GET", "https://2130706433/"),
+                ("GET", "https://0x7f.1/"),
+            ] {
+                assert!(!asks(public, method, uri), "{method} {uri}");
             }
         }
     }

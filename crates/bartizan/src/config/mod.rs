@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_authority::oauth::{self, MetadataClients};
+use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
+use bartizan_model::SubjectPattern;
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
 
@@ -271,9 +273,9 @@ fn mutual(raw: &Raw) -> Result<Option<MutualFiles>, ConfigError> {
             .ok_or_else(|| raw.wrong(setting, "needed beside the other settings of `mutual`"))
     };
     let folder = PathBuf::from(need("mutual.folder")?);
-    let domain = need("mutual.trust_domain")?.parse();
+    let domain = need("mutual.trust_domain")?.parse::<TrustDomain>();
     let domain = domain.map_err(|_| raw.wrong("mutual.trust_domain", "a name such as `house.example`"))?;
-    let peers = need("mutual.peers")?.split(',').map(|peer| peer.trim().parse());
+    let peers = need("mutual.peers")?.split(',').map(|peer| peer.trim().parse::<SubjectPattern>());
     let peers = peers.collect::<Result<Vec<_>, _>>();
     let expected =
         "SPIFFE identities separated by commas, such as `spiffe://house.example/workload/witness-*`";
