@@ -164,7 +164,19 @@ fn strings(document: &Json) -> Vec<&str> {
 pub(crate) const KINDS: &[&str] = &["intent", "refusal", "outcome", "system"];
 pub(crate) const VERDICTS: &[&str] = &["permit", "step_up", "justify", "hold", "deny"];
 pub(crate) const BEINGS: &[&str] = &["anonymous", "user", "agent", "workload"];
-pub(crate) const CREDENTIALS: &[&str] = &["none", "api_key", "access_token", "claim", "recovery"];
+pub(crate) const CREDENTIALS: &[&str] = &[
+    "none",
+    "api_key",
+    "access_token",
+    "claim",
+    "recovery",
+    "login",
+    "session",
+    "client",
+    "certificate",
+    "event",
+    "house",
+];
 pub(crate) const ENDS: &[&str] = &["done", "abandoned", "failed", "unknown"];
 pub(crate) const EVENTS: &[&str] = &[
     "started",

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bartizan_base::{Clock, Timestamp};
 use bartizan_model::record::{Body, Outcome, Record, VERSION};
@@ -35,6 +36,9 @@ pub struct Stats {
     /// Records sealed since the start.
     pub sealed: AtomicU64,
 }
+
+/// The longest pause between two batches while sealing is behind.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -128,6 +132,16 @@ impl Core {
         self.unsealed_bytes.load(Relaxed) > self.unsealed_bytes_max
     }
 
+    /// Whether so much waits to be sealed that the next sealing should begin at once.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.unsealed_bytes.load(Relaxed) > self.unsealed_bytes_max / 4
+    }
+
+    /// How long the writer waits before its next batch, so that sealing keeps up and nobody has to be refused.
+    pub(crate) fn pause(&self) -> Duration {
+        pause(self.unsealed_bytes.load(Relaxed), self.unsealed_bytes_max)
+    }
+
     fn full(&self, error: RecordError) -> RecordError {
         self.stats.refused.fetch_add(1, Relaxed);
         error
@@ -181,8 +195,34 @@ impl Core {
     }
 }
 
+/// Nothing up to half of what may wait to be sealed, from there on more with every byte, up to [`PAUSE_MAX`]. What it is
+/// depends on the backlog alone: a sealer that stands still ends in a refusal, never in an endless wait.
+fn pause(unsealed: u64, unsealed_max: u64) -> Duration {
+    let half = unsealed_max / 2;
+    let over = unsealed.saturating_sub(half).min(half);
+    let us = u128::from(over).saturating_mul(PAUSE_MAX.as_micros()) / u128::from(half.max(1));
+    Duration::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
+}
+
 impl OutcomeSlot {
     pub(crate) const fn core(&self) -> &Arc<Core> {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{PAUSE_MAX, pause};
+
+    #[test]
+    fn the_writer_slows_down_before_anybody_is_refused() {
+        assert_eq!(pause(0, 1_000), Duration::ZERO);
+        assert_eq!(pause(500, 1_000), Duration::ZERO);
+        assert_eq!(pause(750, 1_000), PAUSE_MAX / 2);
+        assert_eq!(pause(1_000, 1_000), PAUSE_MAX);
+        assert_eq!(pause(u64::MAX, 1_000), PAUSE_MAX, "what is owed is written all the same");
+        assert_eq!(pause(5, 0), Duration::ZERO, "without a bound there is nothing to keep to");
     }
 }

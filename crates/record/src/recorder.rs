@@ -420,14 +420,18 @@ impl Recorder {
 
     // --- sealing -----------------------------------------------------------------------------------------------------
 
-    /// Seals every `interval` until the end is asked for.
+    /// Seals every `interval`, and without a rest while much waits for it, until the end is asked for.
     pub async fn seal_every(&self, interval: Duration, shutdown: &Shutdown) {
+        let mut failed = false;
         loop {
+            let rest = if self.inner.core.is_pressed() && !failed { Duration::ZERO } else { interval };
             tokio::select! {
                 () = shutdown.requested() => return,
-                () = tokio::time::sleep(interval) => {}
+                () = tokio::time::sleep(rest) => {}
             }
-            if let Err(error) = self.seal_now().await {
+            let result = self.seal_now().await;
+            failed = result.is_err();
+            if let Err(error) = result {
                 tracing::error!(%error, "sealing failed; what is durable is sealed by a later attempt");
             }
         }

@@ -89,6 +89,10 @@ impl Wal {
         while let Some(batch) = self.core.queue.pull() {
             let mut drafts = std::mem::take(&mut self.waiting);
             drafts.extend(batch);
+            let pause = self.core.pause();
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
             if !self.commit(drafts) {
                 break;
             }

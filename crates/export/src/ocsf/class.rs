@@ -76,6 +76,7 @@ impl Class {
     pub const fn activity_caption(self, id: u8) -> Option<&'static str> {
         Some(match (self, id) {
             (Self::Authentication, 1) => "Logon",
+            (Self::Authentication, 2) => "Logoff",
             (Self::EntityManagement | Self::ApiActivity, 1) => "Create",
             (Self::EntityManagement | Self::ApiActivity, 2) => "Read",
             (Self::EntityManagement | Self::ApiActivity, 3) => "Update",

@@ -235,7 +235,7 @@ async fn a_seal_ends_although_records_keep_coming() {
     let sealing = async {
         for seal in 1..=20 {
             // Something to seal, and more of it meanwhile.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            recorder.system(System::Initialised).await.unwrap();
             recorder.seal_now().await.unwrap();
             assert_eq!(disk.swaps().len(), seal, "one step a seal");
         }
