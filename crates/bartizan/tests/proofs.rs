@@ -144,7 +144,9 @@ async fn house(folder: &TempDir, policy: &str) -> (Node, Client, String) {
         let claimed = Client::new(&control, None).call("POST", "/api/v1/claim", Some(&body)).unwrap();
         let key = claimed.pointer("/key/text").and_then(Value::as_str).unwrap().to_owned();
         let admin = Client::new(&control, Some(Secret::new(key.clone())));
-        let version = admin.call("GET", "/api/v1/policy", None).map_or(0, |p| p["version"].as_u64().unwrap());
+        let version = admin
+            .call("GET", "/api/v1/policy", None)
+            .map_or(0, |p| p.pointer("/version").and_then(Value::as_u64).unwrap());
         let bundle = json!({"files": {"policy.cedar": policy}, "expect": version});
         admin.call("PUT", "/api/v1/policy", Some(&bundle)).unwrap();
         (admin, key)
