@@ -12,7 +12,7 @@ use bartizan_control::{
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
-use bartizan_model::{Document, Problem, ReasonCode, Status, Tenant};
+use bartizan_model::{Document, Problem, ReasonCode, Status};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts as Head;

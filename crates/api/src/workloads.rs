@@ -35,7 +35,7 @@ struct Issue {
 
 /// Certificates and the trust bundle.
 #[derive(Debug)]
-pub struct Workloads {
+pub(crate) struct Workloads {
     authority: Authority,
     published: Published,
 }
@@ -43,7 +43,7 @@ pub struct Workloads {
 impl Workloads {
     /// The endpoints of `authority`.
     #[must_use]
-    pub const fn new(authority: Authority, published: Published) -> Self {
+    pub(crate) const fn new(authority: Authority, published: Published) -> Self {
         Self { authority, published }
     }
 

@@ -4,7 +4,7 @@
 use aws_lc_rs::hmac;
 use bartizan_base::{Name, Timestamp};
 use bartizan_control::{Done, Stopped};
-use bartizan_model::{Action, AssuranceLevel, AuthenticatorId, Principal, Problem, ReasonCode, Tenant};
+use bartizan_model::{Action, AssuranceLevel, AuthenticatorId, Principal, Problem, ReasonCode};
 use bartizan_secret::{Secret, constant_time_eq};
 use bartizan_store::RowKind;
 use base64::Engine as _;
@@ -217,11 +217,6 @@ impl Login {
     /// The host that people know us by.
     pub(super) fn host(&self) -> &str {
         self.authority.issuer.split_once("://").map_or("bartizan", |(_, rest)| rest)
-    }
-
-    /// Whether a person of `tenant` has codes beside their password.
-    pub(super) async fn has_totp(&self, _: &Tenant, principal: &Principal) -> Result<bool, Stopped> {
-        Ok(find::<TotpRow>(&*self.authority.rows, &principal.id.to_string(), self.now()).await?.is_some())
     }
 }
 

@@ -14,7 +14,8 @@ use bartizan_base::random::SeededRandom;
 use bartizan_base::time::ManualClock;
 use bartizan_base::{Clock, Name, Random, Timestamp};
 use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, Probe, TrialView, View,
+    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Probe,
+    TrialView, View,
 };
 use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door};
 use bartizan_enforce::{Keeper, Policies};
@@ -28,7 +29,9 @@ use bartizan_model::{
 };
 use bartizan_record::{IntentRecorded, RealDisk, Recorder};
 use bartizan_secret::Secret;
-use bartizan_store::{BundleRow, Checkpoints, ClaimRow, Founding, MemoryStore, Rows, Store, StoreError};
+use bartizan_store::{
+    Acknowledged, BundleRow, Checkpoints, ClaimRow, Founding, MemoryStore, Nodes, Rows, Store, StoreError,
+};
 use bartizan_store_sqlite::SqliteStore;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -114,6 +117,10 @@ impl House for Running {
 
     fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.keeper.reload())
+    }
+
+    fn acknowledged(&self, _: u64, _: bool) -> BoxFuture<'_, Acknowledged> {
+        Box::pin(std::future::ready(Acknowledged::default()))
     }
 
     fn probe<'a>(
@@ -270,12 +277,13 @@ impl World {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_795_000_000)));
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let path = folder.path().join("state.db");
-        let (store, rows, checkpoints) = match kept {
+        let (store, rows, nodes, checkpoints) = match kept {
             Kept::Memory => {
                 let store = Arc::new(MemoryStore::new());
                 (
                     store.clone() as Arc<dyn Store<IntentRecorded<ChangeState>>>,
                     store.clone() as Arc<dyn Rows>,
+                    store.clone() as Arc<dyn Nodes>,
                     store as Arc<dyn Checkpoints>,
                 )
             }
@@ -286,6 +294,7 @@ impl World {
                 (
                     store.clone() as Arc<dyn Store<IntentRecorded<ChangeState>>>,
                     store.clone() as Arc<dyn Rows>,
+                    store.clone() as Arc<dyn Nodes>,
                     store as Arc<dyn Checkpoints>,
                 )
             }
@@ -336,8 +345,17 @@ impl World {
         .await
         .unwrap();
         let policies = Policies::open(&folder.path().join("policy"), signer.verifier().unwrap()).unwrap();
-        let keeper =
-            Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies, None).await.unwrap();
+        let keeper = Keeper::open(
+            store.clone(),
+            nodes,
+            NodeId::new(clock.now(), &*random),
+            recorder.clone(),
+            clock.clone(),
+            policies,
+            None,
+        )
+        .await
+        .unwrap();
         let keeper = Arc::new(keeper);
         let house = Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() };
         let control = Control {
@@ -353,6 +371,7 @@ impl World {
             policy_signer: Arc::new(signer),
             authors: Vec::new().into(),
             approvals: Arc::new(ByRight),
+            prover: Arc::new(NoProver),
             slices: None,
             clock: clock.clone(),
             random,

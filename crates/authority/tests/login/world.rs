@@ -13,7 +13,8 @@ use bartizan_base::random::SeededRandom;
 use bartizan_base::time::ManualClock;
 use bartizan_base::{Clock as _, Name, Timestamp};
 use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, Probe, TrialView, View,
+    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Probe,
+    TrialView, View,
 };
 use bartizan_decide::{
     Bundle, BundleErrors, CompiledBundle, Decided, Door, Entities, Snapshot, starter_bundle,
@@ -25,7 +26,9 @@ use bartizan_model::directory::{PrincipalSpec, Status};
 use bartizan_model::{Action, Document, NodeId, PrincipalId, Problem, ReasonCode, Spec, Tenant};
 use bartizan_record::{ClosedLog, Config, IntentRecorded, RealDisk, Recorder};
 use bartizan_secret::Secret;
-use bartizan_store::{BundleRow, ClaimRow, Founding, MemoryStore, Row, RowKind, Rows, State, StoreError};
+use bartizan_store::{
+    Acknowledged, BundleRow, ClaimRow, Founding, MemoryStore, Row, RowKind, Rows, State, StoreError,
+};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
@@ -107,6 +110,14 @@ impl House for TestHouse {
             self.load().await;
             Ok(())
         })
+    }
+
+    fn proof_nonce(&self) -> Option<String> {
+        None
+    }
+
+    fn acknowledged(&self, _: u64, _: bool) -> BoxFuture<'_, Acknowledged> {
+        Box::pin(std::future::ready(Acknowledged::default()))
     }
 
     fn probe<'a>(
@@ -260,6 +271,7 @@ impl World {
             policy_signer: Arc::new(PolicySigner::from_seed(&Secret::new([3; 32])).unwrap()),
             authors: Vec::new().into(),
             approvals: Arc::new(ByRight),
+            prover: Arc::new(NoProver),
             slices: None,
             clock: clock.clone(),
             random: Arc::new(random),

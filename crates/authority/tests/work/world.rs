@@ -10,7 +10,8 @@ use bartizan_base::random::SeededRandom;
 use bartizan_base::time::ManualClock;
 use bartizan_base::{Clock as _, Name, Timestamp};
 use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, Probe, TrialView, View,
+    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Probe,
+    TrialView, View,
 };
 use bartizan_decide::{
     Bundle, BundleErrors, CompiledBundle, Decided, Door, Entities, Snapshot, starter_bundle,
@@ -23,7 +24,7 @@ use bartizan_model::{
 };
 use bartizan_record::{ClosedLog, Config, IntentRecorded, RealDisk, Recorder};
 use bartizan_secret::Secret;
-use bartizan_store::{BundleRow, ClaimRow, Founding, MemoryStore, State, StoreError};
+use bartizan_store::{Acknowledged, BundleRow, ClaimRow, Founding, MemoryStore, State, StoreError};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
@@ -109,6 +110,10 @@ impl House for TestHouse {
             self.load().await;
             Ok(())
         })
+    }
+
+    fn acknowledged(&self, _: u64, _: bool) -> BoxFuture<'_, Acknowledged> {
+        Box::pin(std::future::ready(Acknowledged::default()))
     }
 
     fn probe<'a>(
@@ -215,6 +220,7 @@ impl World {
         house.load().await;
         let control = Control {
             house: house.clone(),
+            bonds: Arc::new(bartizan_authority::Bonds { rows: Arc::new(store.clone()) }),
             store: Arc::new(store.clone()),
             archive: Arc::new(Archive::new(recorder.feed(), folder.path().join("index"), clock.clone())),
             recorder,
@@ -225,6 +231,7 @@ impl World {
             policy_signer: Arc::new(PolicySigner::from_seed(&Secret::new([3; 32])).unwrap()),
             authors: Vec::new().into(),
             approvals: Arc::new(ByRight),
+            prover: Arc::new(NoProver),
             slices: None,
             clock: clock.clone(),
             random: Arc::new(random),

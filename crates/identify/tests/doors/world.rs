@@ -283,5 +283,6 @@ pub(crate) fn issuer() -> IssuerSpec {
         subject_kind: PrincipalKind::User,
         acr: BTreeMap::from([("phrh".to_owned(), 4)]),
         assurance_cap: 2,
+        events: None,
     }
 }
