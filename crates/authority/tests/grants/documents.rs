@@ -221,7 +221,7 @@ async fn attack_15_an_assertion_is_for_us_alone_of_now_by_the_clients_own_key_an
     let scene = Scene::new().await;
     let (key, other) = (ForeignKey::p256("k1").unwrap(), ForeignKey::p256("k1").unwrap());
     scene.publish(
-        json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.public_jwk()]}}),
+        &json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.public_jwk()]}}),
     );
     let client = scene.desk.registry().find(APP).await.unwrap();
     let now = scene.world.now().as_secs();
