@@ -27,7 +27,7 @@ impl Oauth {
             _ => None,
         };
         let client = self.authenticated(arrived, &form, "/oauth/token", agreed).await?;
-        let form = self.spelled(form)?;
+        let form = self.spelled(&form)?;
         let form =
             if grant == GrantType::ClientCredentials { self.meant(form, &client.client)? } else { form };
         let given = match grant {
@@ -93,7 +93,7 @@ impl Oauth {
     }
 
     /// Addresses that tokens are asked for, in the spelling of the house (RFC 8707).
-    pub(super) fn spelled(&self, form: Form) -> Result<Form, OauthError> {
+    pub(super) fn spelled(&self, form: &Form) -> Result<Form, OauthError> {
         let authority = self.desk.registry().authority();
         let unknown = || OauthError::new(OauthCode::InvalidTarget, "a resource is unknown");
         let pairs = form.pairs().map(|(name, value)| {

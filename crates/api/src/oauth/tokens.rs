@@ -28,7 +28,7 @@ impl Oauth {
     pub(super) async fn begin_device(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
         let form = body(arrived)?;
         let client = self.authenticated(arrived, &form, "/oauth/device_authorization", None).await?;
-        let form = self.spelled(form)?;
+        let form = self.spelled(&form)?;
         let network = network(arrived.peer.ip());
         let begun = self.desk.registry().authority().begin_device(&client, &form, &network).await?;
         Ok(answer::private(StatusCode::OK, &Value::Object(begun)))

@@ -67,12 +67,12 @@ impl Scene {
             .await
             .unwrap();
         let scene = Self { world, authority, desk, person };
-        scene.publish(json!({}));
+        scene.publish(&json!({}));
         scene
     }
 
     /// Publishes the client's document, changed.
-    fn publish(&self, change: Value) {
+    fn publish(&self, change: &Value) {
         let mut document =
             json!({"client_id": APP, "client_name": "An app", "redirect_uris": ["http://127.0.0.1/cb"]});
         document.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -152,12 +152,12 @@ async fn attack_34_36_a_document_that_is_not_there_or_not_acceptable_makes_no_cl
         json!({"token_endpoint_auth_method": "client_secret_basic"}),
         json!({"client_id": "https://app.example/Client"}),
     ] {
-        scene.publish(change);
+        scene.publish(&change);
         // Within its bounds what was fetched is kept, so it is looked at again only later.
         scene.world.pass(301).await;
         assert_eq!(code(scene.ask().await), "invalid_client_metadata");
     }
-    scene.publish(json!({"redirect_uris": ["https://app.example/cb"]}));
+    scene.publish(&json!({"redirect_uris": ["https://app.example/cb"]}));
     scene.world.pass(301).await;
     assert_eq!(code(scene.ask().await), "invalid_request", "an address that is not in the document");
 }
@@ -174,7 +174,7 @@ async fn attack_35_what_was_agreed_to_counts_whatever_the_document_says_later() 
     });
     // Between the page and the answer.
     let id = scene.consent().await;
-    scene.publish(taken_over.clone());
+    scene.publish(&taken_over);
     scene.world.pass(301).await;
     assert_eq!(scene.desk.consent(&id, &scene.person).await.unwrap().client, "An app");
     // Between the answer and the token: the new keys are worth nothing, and the client as it was comes in.
@@ -221,7 +221,7 @@ async fn attack_15_an_assertion_is_for_us_alone_of_now_by_the_clients_own_key_an
     let scene = Scene::new().await;
     let (key, other) = (ForeignKey::p256("k1").unwrap(), ForeignKey::p256("k1").unwrap());
     scene.publish(
-        json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.public_jwk()]}}),
+        &json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.public_jwk()]}}),
     );
     let client = scene.desk.registry().find(APP).await.unwrap();
     let now = scene.world.now().as_secs();
