@@ -311,6 +311,7 @@ impl Control {
         };
         state.documents.retain(|(t, d, _)| t != tenant || !changed(d));
         state.documents.extend(put.iter().map(|d| (tenant.clone(), d.clone(), 0)));
+        state.sort();
         after.state = std::sync::Arc::new(state);
         crate::policy::guard(&after, tenant, bundle.clone(), now).map_err(|problem| match problem.reason {
             ReasonCode::Constitution => Problem::with_detail(
