@@ -21,7 +21,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use crate::resources::{check_whole, find, order, references};
+use crate::resources::{check_whole, find, references};
 use crate::{Control, Done, Stopped, View};
 
 /// The longest name of a principal, in bytes: epochs name it with its kind before it.
@@ -312,7 +312,7 @@ impl Control {
         };
         state.documents.retain(|(t, d, _)| t != tenant || !changed(d));
         state.documents.extend(put.iter().map(|d| (tenant.clone(), d.clone(), 0)));
-        order(&mut state.documents);
+        state.sort();
         after.state = std::sync::Arc::new(state);
         crate::policy::guard(&after, tenant, bundle.clone(), now).map_err(|problem| match problem.reason {
             ReasonCode::Constitution => Problem::with_detail(

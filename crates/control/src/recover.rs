@@ -161,7 +161,7 @@ impl Control {
             let mut state = (*view.state).clone();
             state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
             state.documents.push((tenant.clone(), document, 0));
-            crate::resources::order(&mut state.documents);
+            state.sort();
             after.state = Arc::new(state);
             changes.push(Change::AddKey(row));
             recovered.administrator = Some(id);

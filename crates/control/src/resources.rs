@@ -194,11 +194,6 @@ pub(crate) fn find<'a>(
     found.map(|(_, document, revision)| (document, *revision))
 }
 
-/// Puts documents in the order in which states keep them, in which [`find`] finds them.
-pub(crate) fn order(documents: &mut [(Tenant, Document, u64)]) {
-    documents.sort_by(|(a, d, _), (b, e, _)| (a, d.spec.kind(), &d.name).cmp(&(b, e.spec.kind(), &e.name)));
-}
-
 /// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
 /// [`check_entities`].
 pub(crate) fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {

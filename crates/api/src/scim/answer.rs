@@ -14,12 +14,12 @@ pub(super) struct Answer(Response<Full<Bytes>>);
 
 impl Answer {
     /// A SCIM message.
-    pub(super) fn of(status: u16, body: Value) -> Self {
+    pub(super) fn of(status: u16, body: &Value) -> Self {
         Self::plain(status, body).with(CONTENT_TYPE, "application/scim+json")
     }
 
     /// A message of our own.
-    pub(super) fn plain(status: u16, body: Value) -> Self {
+    pub(super) fn plain(status: u16, body: &Value) -> Self {
         let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self(response).with(CONTENT_TYPE, "application/json").with(CACHE_CONTROL, "no-store")
@@ -27,7 +27,7 @@ impl Answer {
 
     /// Nothing but a status.
     pub(super) fn empty(status: u16) -> Self {
-        let mut answer = Self::plain(status, Value::Null);
+        let mut answer = Self::plain(status, &Value::Null);
         *answer.0.body_mut() = Full::new(Bytes::new());
         answer.0.headers_mut().remove(CONTENT_TYPE);
         answer
@@ -35,7 +35,7 @@ impl Answer {
 
     /// What went wrong.
     pub(super) fn failed(failed: &Failed) -> Self {
-        let answer = Self::of(failed.error.status, failed.error.body());
+        let answer = Self::of(failed.error.status, &failed.error.body());
         let answer = match failed.error.status {
             401 => answer.with(WWW_AUTHENTICATE, "Bearer"),
             _ => answer,

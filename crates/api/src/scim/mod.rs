@@ -58,7 +58,7 @@ impl Provisioning {
         let not_so = || ScimError::of(405, "the path takes another method");
         match parts.as_slice() {
             ["ServiceProviderConfig"] if read => {
-                Ok(Answer::of(200, service_provider_config(&base, BODY_MAX)))
+                Ok(Answer::of(200, &service_provider_config(&base, BODY_MAX)))
             }
             ["Schemas"] if read => discovery(head.uri.query(), &schema_list(&base)),
             ["Schemas", id] if read => one(schema_list(&base), &decoded(id)),
@@ -67,7 +67,7 @@ impl Provisioning {
             ["ServiceProviderConfig" | "Schemas" | "ResourceTypes", ..] => Err(not_so().into_failed()),
             ["Bulk"] if method == Method::POST => {
                 let bulk = Bulk::parse(&body(arrived)?).map_err(IntoFailed::into_failed)?;
-                Ok(Answer::of(200, self.scim.bulk(&caller, &base, &bulk).await.body))
+                Ok(Answer::of(200, &self.scim.bulk(&caller, &base, &bulk).await.body))
             }
             [".search"] if method == Method::POST => {
                 let query = Query::from_message(&body(arrived)?).map_err(IntoFailed::into_failed)?;
@@ -110,7 +110,7 @@ impl Provisioning {
             Method::GET => {
                 let found = self.scim.get(caller, base, kind, id).await?;
                 let shown = query(arrived)?.projection(&kind).apply(&found.value);
-                let answer = Answer::of(200, Value::Object(shown)).recorded(&found).tagged(&found.value);
+                let answer = Answer::of(200, &Value::Object(shown)).recorded(&found).tagged(&found.value);
                 Ok(answer.unless_known(arrived.head.headers.get(IF_NONE_MATCH)))
             }
             Method::PUT => {
@@ -142,7 +142,7 @@ impl Provisioning {
         let done = Box::pin(self.scim.write(caller, base, &write)).await?;
         let Some(resource) = &done.value else { return Ok(Answer::empty(204).recorded(&done)) };
         let shown = query(arrived)?.projection(&kind).apply(resource);
-        let answer = Answer::of(if made { 201 } else { 200 }, Value::Object(shown));
+        let answer = Answer::of(if made { 201 } else { 200 }, &Value::Object(shown));
         let answer = answer.recorded(&done).tagged(resource);
         let location = resource.get("meta").and_then(|meta| meta.get("location")).and_then(Value::as_str);
         Ok(match location {
@@ -159,7 +159,7 @@ impl Provisioning {
         query: &Query,
     ) -> Result<Answer, Failed> {
         let done = self.scim.list(caller, base, kinds, query).await?;
-        let answer = Answer::of(200, done.value.clone().body());
+        let answer = Answer::of(200, &done.value.clone().body());
         Ok(answer.recorded(&done))
     }
 
@@ -172,7 +172,7 @@ impl Provisioning {
             serde_json::from_value(body(arrived)?).map_err(|error| wrong(format!("not people: {error}")))?;
         let done = Box::pin(self.scim.import(caller, &people)).await?;
         let value = serde_json::to_value(&done.value).unwrap_or_default();
-        Ok(Answer::plain(200, value).recorded(&done))
+        Ok(Answer::plain(200, &value).recorded(&done))
     }
 
     async fn identify(&self, arrived: &Arrived) -> Result<Caller, Failed> {
@@ -266,10 +266,10 @@ fn discovery(query: Option<&str>, all: &[Value]) -> Result<Answer, Failed> {
     if filtered {
         return Err(ScimError::of(403, "what describes the service is not filtered").into_failed());
     }
-    Ok(Answer::of(200, Listed::whole(all)))
+    Ok(Answer::of(200, &Listed::whole(all)))
 }
 
 fn one(all: Vec<Value>, id: &str) -> Result<Answer, Failed> {
     let found = all.into_iter().find(|value| value.get("id").and_then(Value::as_str) == Some(id));
-    found.map(|value| Answer::of(200, value)).ok_or_else(|| ScimError::not_found().into_failed())
+    found.map(|value| Answer::of(200, &value)).ok_or_else(|| ScimError::not_found().into_failed())
 }

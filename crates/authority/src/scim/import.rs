@@ -123,7 +123,8 @@ impl Scim {
         let request = Request { operation: "import", resource: "any", id: None, body: committed.digest };
         let work = Taking { scim: self, people };
         let done = self.control.change_directory(caller, Action::IdentityChange, &request, &work).await?;
-        Ok(committed.answer(done.map(|(_, entries)| Imported { dry_run: people.dry_run, entries })))
+        let dry_run = people.dry_run;
+        Ok(committed.answer(done, |(_, entries)| Imported { dry_run, entries }))
     }
 
     async fn gather(&self, view: &View, tenant: &Tenant, people: &People) -> Result<Gathered, Problem> {

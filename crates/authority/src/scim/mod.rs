@@ -139,7 +139,7 @@ impl Scim {
             Ok(index.resource(document, known.as_ref()))
         });
         let done = done.await;
-        done.map(|done| committed.answer(done)).map_err(|stopped| told.failed(stopped))
+        done.map(|done| committed.answer(done, |value| value)).map_err(|stopped| told.failed(stopped))
     }
 
     /// Lists resources of one kind or several, as `query` asks.
@@ -162,7 +162,7 @@ impl Scim {
             query.select(kinds, found).map_err(|error| told.stop(error))
         });
         let done = done.await;
-        done.map(|done| committed.answer(done)).map_err(|stopped| told.failed(stopped))
+        done.map(|done| committed.answer(done, |value| value)).map_err(|stopped| told.failed(stopped))
     }
 
     /// The resources that may fit: by name or by what the other system calls them where the filter says so, which is how
@@ -239,8 +239,9 @@ struct Committed {
 }
 
 impl Committed {
-    fn answer<T>(self, done: Done<T>) -> Answered<T> {
-        Answered { value: done.value, decision: done.decision, receipt: done.receipt, opening: self.opening }
+    fn answer<T, U>(self, done: Done<T>, value: impl FnOnce(T) -> U) -> Answered<U> {
+        let Done { value: came, decision, receipt, .. } = done;
+        Answered { value: value(came), decision, receipt, opening: self.opening }
     }
 }
 

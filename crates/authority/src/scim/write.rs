@@ -144,11 +144,11 @@ impl Scim {
         let work = Planning { scim: self, base, write, told: &told };
         let done = self.control.change_directory(caller, Action::IdentityChange, &request, &work).await;
         let done = done.map_err(|stopped| told.failed(stopped))?;
-        let value = match done.value.1 {
+        let shown = match done.value.1 {
             None => None,
             Some(id) => self.shown(caller.tenant(), base, write.kind, id).await?,
         };
-        Ok(committed.answer(done.map(|_| value)))
+        Ok(committed.answer(done, |_| shown))
     }
 
     async fn plan(

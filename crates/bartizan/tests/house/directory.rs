@@ -27,7 +27,7 @@ impl Provisioned {
         assert_eq!(connector.0, 200, "{connector:?}");
         let key = json!({"principal_kind": "workload", "principal": "hr", "scopes": ["identity:read", "identity:change"]});
         let (_, key) = house.admin("POST", "/api/v1/keys", key).await;
-        let connector = Secret::new(key["text"].as_str().unwrap().to_owned());
+        let connector = Secret::new(key.pointer("/text").and_then(Value::as_str).unwrap().to_owned());
         Self { house, connector }
     }
 
@@ -49,12 +49,12 @@ impl Provisioned {
     async fn find(&self, name: &str) -> Value {
         let (status, listed) =
             self.scim("GET", &format!("/Users?filter=userName+eq+%22{name}%22"), Value::Null).await;
-        assert_eq!((status, &listed["totalResults"]), (200, &json!(1)), "{listed}");
-        listed["Resources"][0].clone()
+        assert_eq!((status, listed.pointer("/totalResults")), (200, Some(&json!(1))), "{listed}");
+        listed.pointer("/Resources/0").unwrap().clone()
     }
 
     async fn id(&self, name: &str) -> String {
-        self.find(name).await["id"].as_str().unwrap().to_owned()
+        self.find(name).await.pointer("/id").and_then(Value::as_str).unwrap().to_owned()
     }
 
     async fn patch(&self, path: &str, operations: Value) -> (u16, Value) {
