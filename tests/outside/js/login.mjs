@@ -40,6 +40,7 @@ const environment = { ...process.env, BARTIZAN_DATA__FOLDER: join(folder, "data"
 const command = (...words) => execFileSync(BARTIZAN, words, { env: environment, encoding: "utf8" });
 const claim = command("init").match(/btzc_\S+/)[0];
 const house = spawn(BARTIZAN, ["serve"], { env: environment, stdio: ["ignore", "inherit", "inherit"] });
+process.on("exit", () => house.kill());
 const call = async (method, path, body) => {
   const headers = { "content-type": "application/json", ...(environment.BARTIZAN_API_KEY && { authorization: `Bearer ${environment.BARTIZAN_API_KEY}` }) };
   const answer = await fetch(`http://127.0.0.1:${control}${path}`, { method, headers, body: body && JSON.stringify(body) });
@@ -51,7 +52,7 @@ for (let tries = 0; ; tries += 1) {
   try { await fetch(`http://127.0.0.1:${operations}/healthz`); break; } catch (error) { if (tries > 200) throw error; await new Promise((r) => setTimeout(r, 100)); }
 }
 const claimed = await call("POST", "/api/v1/claim", { claim, name: "root" });
-environment.BARTIZAN_API_KEY = JSON.stringify(claimed).match(/btz_[A-Za-z0-9_-]+|btz[a-z]*_[A-Za-z0-9_-]{20,}/)[0];
+environment.BARTIZAN_API_KEY = claimed.key.text;
 await call("POST", "/api/v1/resources", [
   { name: "alice", spec: { kind: "user" } },
   { name: "notes", spec: { kind: "client", display: "Notes <script>alert(1)</script>", redirect_uris: [`http://127.0.0.1:${back}/back`],

@@ -121,13 +121,9 @@ fn wait_after(failures: u32) -> Duration {
 }
 
 /// Forgets what is over when there is no more room, and else whoever failed least.
-fn make_room<K: Clone + Eq + Hash, Q>(
-    counts: &mut HashMap<K, Count>,
-    key: &Q,
-    memory: Duration,
-    now: Timestamp,
-) where
-    K: std::borrow::Borrow<Q>,
+fn make_room<K, Q>(counts: &mut HashMap<K, Count>, key: &Q, memory: Duration, now: Timestamp)
+where
+    K: Clone + Eq + Hash + std::borrow::Borrow<Q>,
     Q: Eq + Hash + ?Sized,
 {
     if counts.len() < REMEMBERED || counts.contains_key(key) {
