@@ -67,6 +67,7 @@ const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-s
 async function person(options = {}) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
   const complaints = [];
   page.on("console", (message) => { if (message.type() === "error") complaints.push(message.text()); });
   page.on("pageerror", (error) => complaints.push(String(error)));
@@ -317,6 +318,9 @@ try {
   const complaints = [alice, phone, lost, thief, weak].flatMap((one) => one.complaints).filter((text) => !expected(text));
   is(complaints, [], "what the browsers complained about");
   console.log(`ok: ${done.length} scenes, ${checks} checks`);
+} catch (error) {
+  for (const page of browser.contexts().flatMap((context) => context.pages())) console.error(page.url(), await page.innerText("body").catch(() => ""));
+  throw error;
 } finally {
   await browser.close();
   house.kill("SIGTERM");
