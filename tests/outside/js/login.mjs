@@ -161,7 +161,7 @@ try {
   await page.getByRole("button", { name: "Set up codes from an app" }).click();
   const secret = await page.locator("dd code").innerText();
   await look(page, "totp");
-  await page.getByLabel("Code").fill(code(secret));
+  await page.getByLabel("Code", { exact: true }).fill(code(secret));
   await page.getByRole("button", { name: "Use this app" }).click();
   await page.waitForURL("**/account?said=totp");
   await page.getByLabel("New password").fill("password1");
@@ -193,10 +193,10 @@ try {
   await phone.page.getByLabel("Name").fill("alice");
   await phone.page.getByLabel("Password").fill(PHRASE);
   await phone.page.getByRole("button", { name: "Sign in with a password" }).click();
-  await phone.page.getByLabel("Code").waitFor();
+  await phone.page.getByLabel("Code", { exact: true }).waitFor();
   await look(phone.page, "second");
   // The code of enrolment was used: the next half minute has another.
-  await phone.page.getByLabel("Code").fill(code(secret, Date.now() + 30_000));
+  await phone.page.getByLabel("Code", { exact: true }).fill(code(secret, Date.now() + 30_000));
   await phone.page.getByRole("button", { name: "Sign in", exact: true }).click();
   await phone.page.waitForURL("**/account");
   await page.goto(`${issuer}/account`);
@@ -252,10 +252,10 @@ try {
   const begun = await (await fetch(`${issuer}/oauth/device_authorization`, { method: "POST", body: new URLSearchParams({ client_id: "terminal", scope: "model:invoke" }) })).json();
   await page.goto(begun.verification_uri);
   await look(page, "device");
-  await page.getByLabel("Code").fill("BCDF-GHJK");
+  await page.getByLabel("Code", { exact: true }).fill("BCDF-GHJK");
   await page.getByRole("button", { name: "Go on" }).click();
   ok(await page.getByRole("alert").innerText());
-  await page.getByLabel("Code").fill(begun.user_code);
+  await page.getByLabel("Code", { exact: true }).fill(begun.user_code);
   await page.getByRole("button", { name: "Go on" }).click();
   ok((await page.innerText("main")).includes(begun.user_code) && (await page.innerText("main")).includes("Compare the code"));
   await look(page, "device-ask");
