@@ -116,6 +116,7 @@ impl Login {
     ///
     /// # Errors
     /// When what is known is too old.
+    #[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
     pub fn own_devices(&self, who: &SignedIn) -> Result<Vec<Name>, Stopped> {
         let view = self.authority.control.house.view(&who.tenant)?;
         let own =

@@ -161,7 +161,7 @@ fn person(view: &View, tenant: &Tenant, name: &str) -> Option<Principal> {
         .filter_map(|(_, d, _)| {
             Some(Principal { kind: PrincipalKind::User, name: d.name.clone(), id: d.principal? })
         })
-        .last()
+        .fold(None, |_, found| Some(found))
 }
 
 /// Something of ours does not work.

@@ -83,6 +83,7 @@ pub(super) fn row_id(credential: &[u8]) -> String {
 }
 
 impl Login {
+    #[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
     fn webauthn(&self) -> Result<&Webauthn, Stopped> {
         let none = || {
             Problem::with_detail(ReasonCode::AuthenticatorRefused, "there are no passkeys at this address")
@@ -94,6 +95,7 @@ impl Login {
     ///
     /// # Errors
     /// When there are no passkeys here.
+    #[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
     pub fn ask_passkey(&self, visitor: &Visitor) -> Result<PasskeyOptions, Stopped> {
         let (options, state) = self
             .webauthn()?

@@ -449,7 +449,7 @@ impl Login {
         let endpoints = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
         let secure =
             |url: &&String| url.starts_with("https://") || (spec.allow_private && url.starts_with("http://"));
-        if !endpoints.iter().all(|url| secure(url)) {
+        if !endpoints.iter().all(secure) {
             return Err(refused("its endpoints are not secure"));
         }
         let keys = read(metadata.jwks_uri.clone()).await?;
