@@ -54,6 +54,10 @@ async fn load(store: &MemoryStore) -> State {
 }
 
 impl House for TestHouse {
+    fn proof_nonce(&self) -> Option<String> {
+        None
+    }
+
     fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
         Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
     }
