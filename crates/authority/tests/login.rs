@@ -1,5 +1,11 @@
 //! Logging in, as an enemy would try it: numbers 45 to 51 of the catalogue of attacks.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "login/authenticator.rs"]
 mod authenticator;

@@ -1,5 +1,5 @@
 //! Connections and certificates, as use cases, as an enemy would try them.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "work/certificates.rs"]
 mod certificates;

@@ -31,7 +31,10 @@ pub(crate) fn run(global: &Global, command: &CertificateCommand) -> Result<ExitC
 fn issue(global: &Global, folder: &Path, renew: bool) -> Result<ExitCode, Failure> {
     let mut issued = once(global, folder)?;
     say(&format!("{}, until {}", text(&issued, "/spiffe_id"), moment(&issued, "/ends_us")))?;
-    while renew {
+    if !renew {
+        return Ok(ExitCode::Ok);
+    }
+    loop {
         let now = SystemClock::new().now().as_micros();
         let at = issued.pointer("/renew_us").and_then(Value::as_u64).unwrap_or_default();
         std::thread::sleep(Duration::from_micros(at.saturating_sub(now)));
@@ -48,7 +51,6 @@ fn issue(global: &Global, folder: &Path, renew: bool) -> Result<ExitCode, Failur
             Err(failure) => return Err(failure),
         }
     }
-    Ok(ExitCode::Ok)
 }
 
 /// A new key, and a certificate for it. The key never leaves this machine.

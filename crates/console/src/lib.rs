@@ -107,7 +107,9 @@ impl Console {
             (&Method::GET, ["login"]) => self.login_page(request).await,
             (&Method::GET, ["login", "recovery"]) => Ok(self.recovery_page(request)),
             (&Method::GET, ["login", "invited", secret]) => self.invited_page(request, secret).await,
-            (&Method::GET, ["login", "callback", provider]) => self.from_provider(request, provider).await,
+            (&Method::GET, ["login", "callback", provider]) => {
+                self.back_from_provider(request, provider).await
+            }
             (&Method::GET, ["account"]) => self.account_page(request).await,
             (&Method::GET, ["account", "device"]) => self.device_offer(request).await,
             (&Method::GET, ["consent"]) => self.consent_page(request).await,

@@ -37,7 +37,7 @@ impl Console {
         if present.is_some() && !again {
             return Err(Stop::Go(onward));
         }
-        let strong = request.query("level").is_some_and(|level| level >= "2".to_owned());
+        let strong = request.query("level").is_some_and(|level| level.as_str() >= "2");
         let name = present.map(|who| who.principal.name.to_string()).unwrap_or_default();
         Ok(self.render_login(request, StatusCode::OK, &onward, &name, String::new(), strong))
     }
@@ -173,7 +173,7 @@ impl Console {
         Ok(answer::onward("On to the other side", to.expose()))
     }
 
-    pub(crate) async fn from_provider(&self, request: &Request, provider: &str) -> Result<Answer, Stop> {
+    pub(crate) async fn back_from_provider(&self, request: &Request, provider: &str) -> Result<Answer, Stop> {
         let query = Form::parse(request.arrived.head.uri.query().unwrap_or_default().as_bytes());
         let query = query.map_err(|_| Stop::from(ReasonCode::ProviderRefused))?;
         let who = self.login.signed_in(&request.visitor).await?.filter(|who| who.person().is_some());

@@ -112,6 +112,7 @@ impl Connections {
         found.into_iter().find(|held| !held.value.over).ok_or_else(needed)
     }
 
+    #[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
     fn released(&self, caller: &Caller, tenant: &Tenant, held: &Connection) -> Result<Released, Stopped> {
         let control = &self.authority.control;
         let view = control.house.view(tenant)?;

@@ -124,7 +124,8 @@ proptest! {
 fn inv_narrow_the_comparison_sees_every_member_that_grows() {
     let from = rights();
     assert!(from.are_within(&from));
-    let grow: [(&str, fn(&mut Root)); 18] = [
+    type Growth = (&'static str, fn(&mut Root));
+    let grow: [Growth; 18] = [
         ("tenant", |r| r.tenant = Tenant("other".parse().unwrap())),
         ("subject", |r| r.subject = somebody(PrincipalKind::User, "bob", 8)),
         ("scopes", |r| r.scopes.extend(["house:change".to_owned()])),

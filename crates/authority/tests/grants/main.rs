@@ -3,7 +3,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::needless_pass_by_value,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "what the tests share may fail like a test, and many ask at once"

@@ -11,28 +11,28 @@ const PRESENT: u8 = 0x01;
 const VERIFIED: u8 = 0x04;
 const ATTESTED: u8 = 0x40;
 
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     key: EcdsaKeyPair,
     id: Vec<u8>,
     handle: Vec<u8>,
-    pub counter: u32,
-    pub origin: String,
-    pub rp: String,
-    pub verifies: bool,
-    pub cross_origin: Option<bool>,
-    pub format: &'static str,
+    pub(crate) counter: u32,
+    pub(crate) origin: String,
+    pub(crate) rp: String,
+    pub(crate) verifies: bool,
+    pub(crate) cross_origin: Option<bool>,
+    pub(crate) format: &'static str,
 }
 
 fn text(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub fn bytes(text: &Value) -> Vec<u8> {
+pub(crate) fn bytes(text: &Value) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text.as_str().unwrap()).unwrap()
 }
 
 impl Authenticator {
-    pub fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str) -> Self {
         Self {
             key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(),
             id: id.as_bytes().to_vec(),
@@ -63,7 +63,7 @@ impl Authenticator {
     }
 
     /// Answers `navigator.credentials.create`.
-    pub fn create(&mut self, options: &Value) -> Value {
+    pub(crate) fn create(&mut self, options: &Value) -> Value {
         let options = &options["publicKey"];
         self.handle = bytes(&options["user"]["id"]);
         let client_data = self.client_data("webauthn.create", &options["challenge"]);
@@ -98,7 +98,7 @@ impl Authenticator {
     }
 
     /// Answers `navigator.credentials.get`.
-    pub fn get(&mut self, options: &Value) -> Value {
+    pub(crate) fn get(&mut self, options: &Value) -> Value {
         self.counter += 1;
         let client_data = self.client_data("webauthn.get", &options["publicKey"]["challenge"]);
         let data = self.data(0);
@@ -110,7 +110,7 @@ impl Authenticator {
     }
 
     /// The same credential, but meaning somebody else.
-    pub fn means(&mut self, handle: &[u8]) {
+    pub(crate) fn means(&mut self, handle: &[u8]) {
         self.handle = handle.to_vec();
     }
 }

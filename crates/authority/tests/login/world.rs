@@ -32,7 +32,7 @@ use bartizan_store::{
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
-pub const CHEAP: Cost = Cost { memory_kib: 64, passes: 1 };
+pub(crate) const CHEAP: Cost = Cost { memory_kib: 64, passes: 1 };
 
 #[derive(Debug)]
 struct TestHouse {
@@ -54,10 +54,6 @@ async fn load(store: &MemoryStore) -> State {
 }
 
 impl House for TestHouse {
-    fn proof_nonce(&self) -> Option<String> {
-        None
-    }
-
     fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
         Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
     }
@@ -65,14 +61,13 @@ impl House for TestHouse {
     fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
         let state = self.state.lock().unwrap().clone();
         let documents = state.documents.iter().map(|(t, d, _)| (t.clone(), d.clone()));
-        let epochs = state.epochs.iter().filter_map(|epoch| {
-            (epoch.kind == bartizan_store::EpochKind::Principal).then(|| bartizan_identify::EpochEntry {
-                tenant: epoch.tenant.clone(),
-                kind: bartizan_identify::EpochKind::Principal,
-                name: epoch.name.clone(),
-                not_before: epoch.not_before,
-                revision: epoch.revision,
-            })
+        let epochs = state.epochs.iter().filter(|epoch| epoch.kind == bartizan_store::EpochKind::Principal);
+        let epochs = epochs.map(|epoch| bartizan_identify::EpochEntry {
+            tenant: epoch.tenant.clone(),
+            kind: bartizan_identify::EpochKind::Principal,
+            name: epoch.name.clone(),
+            not_before: epoch.not_before,
+            revision: epoch.revision,
         });
         let directory = Directory::build(state.revision, documents, std::iter::empty(), epochs);
         proof.caller(&directory, self.clock.now())
@@ -205,11 +200,11 @@ impl Rows for Counted {
     }
 }
 
-pub struct World {
-    pub login: Arc<Login>,
-    pub clock: Arc<ManualClock>,
-    pub reads: Arc<AtomicU64>,
-    pub store: MemoryStore,
+pub(crate) struct World {
+    pub(crate) login: Arc<Login>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) reads: Arc<AtomicU64>,
+    pub(crate) store: MemoryStore,
     house: Arc<TestHouse>,
     _folder: tempfile::TempDir,
 }
@@ -222,12 +217,12 @@ fn person(name: &'static str, n: u8, random: &SeededRandom) -> (Tenant, Document
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(None, Vec::new()).await
     }
 
     /// With other providers, and what is declared of them.
-    pub async fn with(providers: Option<Arc<dyn Providers>>, more: Vec<Document>) -> Self {
+    pub(crate) async fn with(providers: Option<Arc<dyn Providers>>, more: Vec<Document>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let random = SeededRandom::new(7);
         let clock = Arc::new(ManualClock::at(Timestamp::parse_rfc3339("2026-11-21T12:00:00Z").unwrap()));
@@ -297,12 +292,12 @@ impl World {
         Self { login, clock, reads, store, house, _folder: folder }
     }
 
-    pub fn advance(&self, seconds: u64) {
+    pub(crate) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
     /// Somebody is let in no more.
-    pub async fn disable(&self, name: &'static str) {
+    pub(crate) async fn disable(&self, name: &'static str) {
         let root = self.house.prove(&self.root()).unwrap();
         let spec = Spec::User(PrincipalSpec { status: Status::Disabled, ..PrincipalSpec::default() });
         let document = Document { name: Name::literal(name), principal: None, spec };
@@ -310,7 +305,7 @@ impl World {
     }
 
     /// The administrator, as the command line would prove them.
-    pub fn root(&self) -> Proof {
+    pub(crate) fn root(&self) -> Proof {
         Proof {
             tenant: Tenant::default_tenant(),
             kind: bartizan_model::PrincipalKind::User,
@@ -328,12 +323,12 @@ impl World {
         }
     }
 
-    pub fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         self.house.prove(&self.root()).unwrap()
     }
 
     /// Invites somebody and lets them begin to enrol.
-    pub async fn enrolling(&self, browser: &mut Browser, name: &'static str) -> SignedIn {
+    pub(crate) async fn enrolling(&self, browser: &mut Browser, name: &'static str) -> SignedIn {
         let invited = self.login.invite(&self.caller(), &Name::literal(name)).await.unwrap().value;
         let secret = invited.link.expose().rsplit('/').next().unwrap().to_owned();
         let entered = self.login.accept(&browser.visitor(), &secret).await.unwrap();
@@ -341,27 +336,27 @@ impl World {
         self.who(browser).await.unwrap()
     }
 
-    pub async fn who(&self, browser: &Browser) -> Option<SignedIn> {
+    pub(crate) async fn who(&self, browser: &Browser) -> Option<SignedIn> {
         self.login.signed_in(&browser.visitor()).await.unwrap()
     }
 }
 
 /// A browser: it keeps cookies.
 #[derive(Clone, Default)]
-pub struct Browser {
-    pub cookies: std::collections::BTreeMap<String, String>,
-    pub address: Option<&'static str>,
+pub(crate) struct Browser {
+    pub(crate) cookies: std::collections::BTreeMap<String, String>,
+    pub(crate) address: Option<&'static str>,
 }
 
 impl Browser {
-    pub fn new(login: &Login) -> Self {
+    pub(crate) fn new(login: &Login) -> Self {
         let mut browser = Self::default();
         let (_, cookie) = login.greet(&browser.visitor());
         browser.set(&cookie.unwrap());
         browser
     }
 
-    pub fn visitor(&self) -> Visitor {
+    pub(crate) fn visitor(&self) -> Visitor {
         let mut headers = HeaderMap::new();
         let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         headers.insert("cookie", pairs.join("; ").parse().unwrap());
@@ -370,14 +365,14 @@ impl Browser {
         Visitor::of(&headers, peer)
     }
 
-    pub fn set(&mut self, cookie: &SetCookie) {
+    pub(crate) fn set(&mut self, cookie: &SetCookie) {
         let header = cookie.header();
         let text = header.to_str().unwrap().split(';').next().unwrap();
         let (name, value) = text.split_once('=').unwrap();
         self.cookies.insert(name.to_owned(), value.to_owned());
     }
 
-    pub fn take(&mut self, entered: &Entered) {
+    pub(crate) fn take(&mut self, entered: &Entered) {
         entered.cookies.iter().for_each(|cookie| self.set(cookie));
     }
 }

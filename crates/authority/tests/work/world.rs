@@ -57,14 +57,13 @@ impl House for TestHouse {
     fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
         let state = self.state.lock().unwrap().clone();
         let documents = state.documents.iter().map(|(t, d, _)| (t.clone(), d.clone()));
-        let epochs = state.epochs.iter().filter_map(|epoch| {
-            (epoch.kind == bartizan_store::EpochKind::Principal).then(|| bartizan_identify::EpochEntry {
-                tenant: epoch.tenant.clone(),
-                kind: bartizan_identify::EpochKind::Principal,
-                name: epoch.name.clone(),
-                not_before: epoch.not_before,
-                revision: epoch.revision,
-            })
+        let epochs = state.epochs.iter().filter(|epoch| epoch.kind == bartizan_store::EpochKind::Principal);
+        let epochs = epochs.map(|epoch| bartizan_identify::EpochEntry {
+            tenant: epoch.tenant.clone(),
+            kind: bartizan_identify::EpochKind::Principal,
+            name: epoch.name.clone(),
+            not_before: epoch.not_before,
+            revision: epoch.revision,
         });
         let directory = Directory::build(state.revision, documents, std::iter::empty(), epochs);
         proof.caller(&directory, self.clock.now())

@@ -1,4 +1,5 @@
 //! The authorization endpoint and codes, over real HTTP, as an enemy would try them. Numbers are those of the catalogue of attacks.
+#![expect(clippy::indexing_slicing, reason = "what the tests share may fail like a test")]
 
 use std::collections::BTreeMap;
 
@@ -118,8 +119,9 @@ impl Scene {
             name: Name::literal(name),
             id: found["principal"].as_str().unwrap().parse().unwrap(),
         };
-        let now =
-            Timestamp::from_micros(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64);
+        let now = Timestamp::from_micros(
+            u64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap(),
+        );
         let mut secret = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut secret).unwrap();
         let id = SessionId::from_parts(now, *secret.first_chunk().unwrap());

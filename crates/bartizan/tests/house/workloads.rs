@@ -1,4 +1,5 @@
 //! Certificates of the house over real HTTP, and its processes knowing each other by them.
+#![expect(clippy::indexing_slicing, reason = "what the tests share may fail like a test")]
 
 use std::fs;
 
