@@ -670,7 +670,8 @@ mod tests {
     fn no_flag_takes_a_secret() {
         fn walk(command: &clap::Command) {
             for arg in command.get_arguments() {
-                let id = arg.get_id().as_str();
+                // The path of a file that holds one is none.
+                let id = arg.get_id().as_str().trim_end_matches("secret_file");
                 assert!(!id.contains("secret") && !id.contains("password") && !id.contains("token"), "{id}");
             }
             command.get_subcommands().for_each(walk);

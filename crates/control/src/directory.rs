@@ -27,7 +27,7 @@ use crate::{Control, Done, Stopped, View};
 /// The longest name of a principal, in bytes: epochs name it with its kind before it.
 pub const PRINCIPAL_NAME_MAX: usize = 112;
 /// Entries that one record tells of.
-const TOLD_MAX: usize = 200;
+const TOLD_MAX: usize = 100;
 /// How often a change is worked out again where somebody was quicker.
 const ATTEMPTS: u32 = 4;
 /// Above that many people in one change, whether they could change policy is not asked one by one.
@@ -483,7 +483,8 @@ fn could_apply(view: &View, tenant: &Tenant, name: &Name, now: Timestamp) -> boo
     let assurance = bartizan_decide::Level(bartizan_model::AssuranceLevel::Aal2PhishingResistant);
     let supposed = Supposed { assurance, ..Supposed::new(named, Action::PolicyApply, name.clone()) };
     let caller: Caller = supposed.caller(tenant.clone(), now);
-    let (resource, situation) = (EntityRef::system(), Situation::at(now));
+    let resource = EntityRef::of_the_house(Action::PolicyApply).unwrap_or_else(EntityRef::system);
+    let situation = Situation::at(now);
     let facts = AskFacts { dialect: "control".to_owned(), ..AskFacts::default() };
     let question = bartizan_decide::Question {
         caller: &caller,
@@ -505,4 +506,24 @@ pub(crate) fn still_refers<'a>(
 ) -> Option<&'a Document> {
     let mut documents = documents;
     documents.find(|d| references(&d.spec).iter().any(|(k, n)| *k == kind && *n == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use bartizan_model::record::ENCODED_MAX;
+
+    use super::*;
+
+    #[test]
+    fn one_record_has_room_for_as_many_changes_as_it_tells_of() {
+        let one = |n: u8| DirectoryChange {
+            kind: Name::literal("organisation"),
+            whom: PrincipalId::from_parts(Timestamp::from_secs(1_795_000_000), [n; 10]),
+            became: Became::Declared,
+        };
+        let changes: Vec<_> = (0..TOLD_MAX).map(|n| one(u8::try_from(n).unwrap())).collect();
+        let of = DecisionId::from_parts(Timestamp::from_secs(1_795_000_000), [1; 10]);
+        let told = serde_json::to_vec(&System::DirectoryChanged { of, changes }).unwrap();
+        assert!(told.len() + 1_024 < ENCODED_MAX, "{}", told.len());
+    }
 }

@@ -58,7 +58,7 @@ async fn federated(world: &World) {
         json!({"name": "idp", "spec": {"kind": "federation", "issuer": "https://idp.example",
             "jwks_url": "https://idp.example/jwks", "takes": "identity_assertion", "scopes": ["model:invoke", "model:list"],
             "acr": {"urn:mfa": 4}, "assurance_cap": 2,
-            "subjects": [{"subject": "*", "name_claim": "preferred_username"}]}}),
+            "subjects": [{"subject": "00u*", "name_claim": "preferred_username"}]}}),
     ];
     let bob = world.person(&somebody(PrincipalKind::User, "bob", 2));
     let rules: Vec<_> = rules.into_iter().map(|rule| serde_json::from_value(rule).unwrap()).collect();

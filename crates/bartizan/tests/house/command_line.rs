@@ -34,7 +34,7 @@ async fn the_examples_are_applied_and_mean_what_their_tests_say() {
     let house = House::new().await;
     let house = blocking(move || {
         ok(&house, &["resource", "apply", "examples/organisation.toml"]);
-        assert!(ok(&house, &["policy", "test", "examples/policy"]).ends_with("4 passed, 0 failed\n"));
+        assert!(ok(&house, &["policy", "test", "examples/policy"]).ends_with("7 passed, 0 failed\n"));
         ok(&house, &["policy", "check", "examples/policy"]);
         assert!(ok(&house, &["policy", "apply", "examples/policy"]).starts_with("in force: version 3"));
         let why = ok(&house, &["policy", "explain", "user/alice", "model:invoke", "gpt-4o-mini"]);
@@ -64,7 +64,7 @@ async fn a_bundle_that_fails_its_own_tests_is_not_put_in_force() {
         let refused = run(&house, &["policy", "apply", path]);
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(3), "{error}");
-        assert!(error.contains("1 of 4 tests fail") && error.contains("everybody else does not"), "{error}");
+        assert!(error.contains("1 of 7 tests fail") && error.contains("everybody else does not"), "{error}");
         assert_eq!(
             json(&house, &["policy", "explain", "user/alice", "model:invoke", "assistant"])
                 .pointer("/explanation/verdict"),

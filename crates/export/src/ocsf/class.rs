@@ -275,8 +275,9 @@ mod tests {
     fn every_reason_that_speaks_of_credentials_or_tokens_is_a_failed_login() {
         for reason in ReasonCode::ALL {
             let code = reason.code();
-            let named =
-                ["credential_", "token_", "principal_", "issuer_"].iter().any(|p| code.starts_with(p));
+            let of = ["credential_", "token_", "principal_", "issuer_", "proof_", "chain_"];
+            let named = of.iter().any(|prefix| code.starts_with(prefix))
+                || ["binding_mismatch", "device_disabled"].contains(&code);
             assert_eq!(is_about_the_credential(reason), named, "{code}");
         }
     }
