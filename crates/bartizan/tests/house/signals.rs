@@ -276,7 +276,7 @@ async fn what_is_ended_here_is_sent_until_it_is_taken() {
     let came = receiver.until(5).await;
     let mut told = Vec::new();
     for (_, token) in &came[3..] {
-        told.extend(said(&house, token, &audience).await.events.into_keys());
+        told.extend(said(&house, token, &audience).await.events.into_iter().map(|(uri, _)| uri));
     }
     told.sort();
     assert_eq!(told.len(), 2, "an event a token: {told:?}");

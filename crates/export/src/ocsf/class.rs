@@ -277,7 +277,7 @@ mod tests {
             let code = reason.code();
             let of = ["credential_", "token_", "principal_", "issuer_", "proof_", "chain_"];
             let named = of.iter().any(|prefix| code.starts_with(prefix))
-                || ["binding_mismatch", "device_disabled"].contains(&code);
+                || ["binding_mismatch", "device_disabled"].contains(&&*code);
             assert_eq!(is_about_the_credential(reason), named, "{code}");
         }
     }
