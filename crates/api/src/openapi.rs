@@ -70,9 +70,12 @@ fn parameters(route: &Route) -> (String, Vec<Value>) {
     let mut parameters = Vec::new();
     let mut names = match route.call {
         Call::HoldPlace | Call::HoldRelease => ["kind", "name", "hold"].iter(),
-        Call::ResourceList | Call::ResourceDelete | Call::SubjectErase | Call::HoldList => {
-            ["kind", "name"].iter()
-        }
+        Call::ResourceList
+        | Call::ResourceDelete
+        | Call::SubjectErase
+        | Call::HoldList
+        | Call::DirectoryDisable
+        | Call::DirectoryEnable => ["kind", "name"].iter(),
         Call::KeyRevoke
         | Call::KeyRotate
         | Call::DecisionShow
@@ -225,5 +228,21 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
             None,
             json!({"type": "array", "items": {"type": "array", "prefixItems": [text, {"type": "integer"}, text]}}),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn parts_of_a_path_have_names_of_their_own() {
+        for route in ROUTES {
+            let (path, parameters) = parameters(route);
+            let names: BTreeSet<_> = parameters.iter().map(|p| p["name"].to_string()).collect();
+            assert_eq!(names.len(), parameters.len(), "{path}");
+        }
     }
 }

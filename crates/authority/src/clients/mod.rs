@@ -186,10 +186,8 @@ impl Client {
     }
 }
 
-/// The name that stands for a client in epochs, records and `Caller::client`: the id where it is a [`Name`], else its digest.
+/// The name that stands for a client in epochs, records and `Caller::client`: what doors look its mark up by.
 #[must_use]
 pub fn epoch_name(id: &str) -> Name {
-    id.parse().ok().filter(|_| !id.starts_with("https:")).unwrap_or_else(|| {
-        format!("sha256:{}", Digest::of(id.as_bytes())).parse().unwrap_or_else(|_| Name::literal("client"))
-    })
+    bartizan_identify::client_mark(id).unwrap_or_else(|| Name::literal("client"))
 }

@@ -1,8 +1,8 @@
 //! How people prove who they are, and what is remembered of it: passkeys first, a password with a time-based code second,
 //! recovery codes for the worst day, other providers where there are some.
 //!
-//! Nobody unproven writes to the state database: what a login has reached so far travels with its browser, sealed ([`step`]),
-//! and failed attempts are counted in memory ([`throttle`]). Every login that succeeds is an ask of its own
+//! Nobody unproven writes to the state database: what a login has reached so far travels with its browser, sealed (`step`),
+//! and failed attempts are counted in memory (`throttle`). Every login that succeeds is an ask of its own
 //! (`session:authenticate`), with its risk as a fact for policy; every one that fails is recorded as refused.
 
 mod authenticators;
