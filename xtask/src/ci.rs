@@ -66,6 +66,11 @@ const STEPS: &[Step] = &[
         command: &["python3", "tests/outside/run.py"],
     },
     Step { name: "foreign OAuth clients", command: &["python3", "tests/outside/oauth.py"] },
+    // With the packages that the step before installed.
+    Step {
+        name: "as a client of foreign authorization servers",
+        command: &["python3", "tests/outside/connections.py"],
+    },
 ];
 
 /// Packages of the system that the steps need, by the program each one brings.
@@ -78,6 +83,7 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("rsyslogd", &["rsyslog"]),
     ("cvc5", &["cvc5"]),
     ("nats-server", &["nats-server"]),
+    ("chromium", &["chromium"]),
 ];
 
 #[expect(clippy::disallowed_methods, reason = "a developer's tool that tells how long its steps take")]
