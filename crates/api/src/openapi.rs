@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_path_have_names_of_their_own() {
-        for route in ROUTES {
+        for route in ROUTES.iter().filter(|route| !route.path.ends_with("**")) {
             let (path, parameters) = parameters(route);
             let names: BTreeSet<_> = parameters.iter().map(|p| p["name"].to_string()).collect();
             assert_eq!(names.len(), parameters.len(), "{path}");
