@@ -32,6 +32,9 @@ enum Fate {
     Withdrawn,
     /// It goes when they leave for good.
     Goes,
+    /// It is known of them beside their document, and lies under their own id: it goes when they leave for good, and when they
+    /// are forgotten.
+    Known,
     /// It is not theirs.
     Stays,
 }
@@ -39,13 +42,9 @@ enum Fate {
 /// Every kind has its fate: a new one does not compile until it stands here.
 const fn fate(kind: RowKind) -> Fate {
     match kind {
-        RowKind::Session
-        | RowKind::Refresh
-        | RowKind::Code
-        | RowKind::Request
-        | RowKind::DeviceCode
-        | RowKind::Login
-        | RowKind::Connecting => Fate::Ends,
+        RowKind::Session | RowKind::Refresh | RowKind::Request | RowKind::Login | RowKind::Connecting => {
+            Fate::Ends
+        }
         RowKind::Grant => Fate::Withdrawn,
         RowKind::Password
         | RowKind::Totp
@@ -54,10 +53,12 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::Connection
         | RowKind::Certificate
         | RowKind::Invitation
-        | RowKind::Habit
         | RowKind::Link => Fate::Goes,
-        // The profile is found by its id, not by its owner; standing goes by its own clock.
-        RowKind::Profile
+        RowKind::Profile | RowKind::Habit => Fate::Known,
+        // Codes are their grant's and end with it; what came of a device's code is held against the marks of whoever allowed it.
+        // Both last minutes. Standing goes by its own clock.
+        RowKind::Code
+        | RowKind::DeviceCode
         | RowKind::SigningKey
         | RowKind::CertificateAuthority
         | RowKind::Standing
@@ -89,11 +90,11 @@ impl bartizan_control::Bonds for Bonds {
                         changes.extend(self.withdrawn(tenant, principal, now).await?)
                     }
                     Fate::Goes if how.gone => changes.extend(self.removed(tenant, *kind, principal).await?),
-                    Fate::Ends | Fate::Withdrawn | Fate::Goes | Fate::Stays => {}
+                    Fate::Ends | Fate::Withdrawn | Fate::Goes | Fate::Known | Fate::Stays => {}
                 }
             }
             if how.gone {
-                changes.extend(self.profile(principal.id).await?);
+                changes.extend(self.known(principal.id).await?);
             }
             Ok(changes)
         }
@@ -101,7 +102,7 @@ impl bartizan_control::Bonds for Bonds {
     }
 
     fn forget(&self, whom: PrincipalId) -> BoxFuture<'_, Result<Vec<Change>, StoreError>> {
-        async move { Ok(self.profile(whom).await?.into_iter().collect()) }.boxed()
+        self.known(whom).boxed()
     }
 }
 
@@ -137,8 +138,16 @@ impl Bonds {
         open.map(|grant| grant.replace(&Grant { withdrawn: Some(now), ..grant.value.clone() })).collect()
     }
 
-    async fn profile(&self, whom: PrincipalId) -> Result<Option<Change>, StoreError> {
-        let row = self.rows.row(RowKind::Profile, &whom.to_string()).await?;
-        Ok(row.map(|row| Change::DeleteRow { kind: row.kind, id: row.id, expect: row.version }))
+    async fn known(&self, whom: PrincipalId) -> Result<Vec<Change>, StoreError> {
+        let mut changes = Vec::new();
+        for kind in RowKind::ALL.iter().filter(|kind| fate(**kind) == Fate::Known) {
+            let row = self.rows.row(*kind, &whom.to_string()).await?;
+            changes.extend(row.map(|row| Change::DeleteRow {
+                kind: row.kind,
+                id: row.id,
+                expect: row.version,
+            }));
+        }
+        Ok(changes)
     }
 }

@@ -30,9 +30,11 @@ mod stripes;
 mod userinfo;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bartizan_base::Timestamp;
 use bartizan_control::Control;
-use bartizan_store::Rows;
+use bartizan_store::{Rows, StoreError};
 
 pub use bonds::Bonds;
 
@@ -49,4 +51,32 @@ pub struct Authority {
     pub settings: Arc<oauth::Settings>,
     /// What issuing remembers between requests: begin with the default.
     pub issuing: Arc<issue::Issuing>,
+}
+
+/// How long rows stay that are over. A node whose clock is ahead must not remove what others still count on: the proof that was
+/// used a moment ago.
+const SWEEP_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Rows that are removed in one step, so that others come in between.
+const SWEEP_STEP: usize = 500;
+/// Steps of one sweep; what is left is for the next.
+const SWEEP_STEPS_MAX: usize = 200;
+
+impl Authority {
+    /// Removes rows that have long been over, and says how many. To be called every minute, on any number of nodes.
+    ///
+    /// # Errors
+    /// When the state database does not answer; the next call goes on.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let until =
+            Timestamp::from_secs(self.control.clock.now().as_secs().saturating_sub(SWEEP_AFTER.as_secs()));
+        let mut removed = 0;
+        for _ in 0..SWEEP_STEPS_MAX {
+            let step = self.rows.sweep(until, SWEEP_STEP).await?;
+            removed += step;
+            if step < SWEEP_STEP {
+                break;
+            }
+        }
+        Ok(removed)
+    }
 }

@@ -21,9 +21,9 @@ use bartizan_authority::kept::Reach;
 use bartizan_authority::login::{AuthenticatorKind, PasswordAnswer, RecoveryAnswer, SignedIn};
 use bartizan_base::Clock as _;
 use bartizan_control::Stopped;
-use bartizan_model::{Action, AssuranceLevel, ReasonCode, RiskLevel};
+use bartizan_model::{Action, AssuranceLevel, ReasonCode, RiskLevel, Tenant};
 use bartizan_secret::Secret;
-use bartizan_store::{RowKind, Rows as _};
+use bartizan_store::{Change, RowKind, Rows as _};
 
 use authenticator::Authenticator;
 use world::{Browser, World};
@@ -659,4 +659,58 @@ async fn a_device_is_enrolled_by_a_fresh_passkey_and_a_proof_of_its_key() {
     let old = world.who(&browser).await.unwrap();
     let proof = device_proof(&world, &key, &here, "p3");
     assert_eq!(reason(world.login.enrol_device(&old, "laptop", &proof).await), ReasonCode::LoginTooOld);
+}
+
+/// Everything that rows say of `person`, and which kinds say it.
+async fn told_of(world: &World, person: &str) -> Vec<RowKind> {
+    let mut kinds = Vec::new();
+    for kind in RowKind::ALL {
+        let rows = world.store.rows(&Tenant::default_tenant(), *kind, "", 1_000).await.unwrap();
+        kinds.extend(rows.iter().filter(|row| format!("{row:?}").contains(person)).map(|_| *kind));
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn whoever_leaves_for_good_leaves_nothing_behind() {
+    let world = World::new().await;
+    with_password_and_codes(&world, "alice").await;
+    let (browser, _) = with_passkey(&world, "alice", "k1").await;
+    let who = world.who(&browser).await.unwrap();
+    world.login.make_recovery_codes(&who).await.unwrap();
+    world.login.invite(&world.caller(), &"alice".parse().unwrap()).await.unwrap();
+    let person = who.principal.id.to_string();
+    let told = told_of(&world, &person).await;
+    for kind in [RowKind::Session, RowKind::Passkey, RowKind::Password, RowKind::Totp, RowKind::Habit] {
+        assert!(told.contains(&kind), "{kind:?}: {told:?}");
+    }
+    // What is known of them is forgotten where an erasure asks for it.
+    let forgotten = world.login.authority.control.bonds.forget(who.principal.id).await.unwrap();
+    assert!(
+        matches!(forgotten.as_slice(), [Change::DeleteRow { kind: RowKind::Habit, .. }]),
+        "{forgotten:?}"
+    );
+    let (control, alice) = (&world.login.authority.control, "alice".parse().unwrap());
+    control.delete_document(&world.caller(), "user", &alice).await.unwrap();
+    assert_eq!(told_of(&world, &person).await, []);
+}
+
+#[tokio::test]
+async fn what_is_long_over_is_swept_and_nothing_else() {
+    let world = World::new().await;
+    let (browser, _) = with_passkey(&world, "alice", "k1").await;
+    let who = world.who(&browser).await.unwrap();
+    let ends = who.session.value.idle_ends.saturating_since(world.clock.now()).as_secs();
+    let authority = &world.login.authority;
+    let id = who.session.id.clone();
+    let is_there = async || world.store.row(RowKind::Session, &id).await.unwrap().is_some();
+    world.advance(ends + 60);
+    assert!(world.who(&browser).await.is_none());
+    authority.sweep().await.unwrap();
+    assert!(is_there().await, "another node may still count on it");
+    world.advance(15 * 60);
+    assert!(authority.sweep().await.unwrap() > 0);
+    assert!(!is_there().await);
+    assert_eq!(authority.sweep().await.unwrap(), 0);
+    assert!(told_of(&world, &who.principal.id.to_string()).await.contains(&RowKind::Passkey));
 }

@@ -23,7 +23,7 @@ use bartizan_upstream::Upstreams;
 
 use crate::config::Config;
 
-/// How often the authority's keys are looked after.
+/// How often the authority's keys and rows are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(60);
 
 /// The authority that `config` names, if it names one.
@@ -94,7 +94,7 @@ pub(crate) fn provisioning(config: &Config, control: &Control, rows: Arc<dyn Row
     Arc::new(Provisioning::new(scim, published, config.listeners.tls.is_some()))
 }
 
-/// Keeps the authority's signing keys fresh. The first look is over when this returns, so that tokens can be signed.
+/// Keeps the authority's signing keys fresh, and sweeps what is over. The first look is over when this returns, so that tokens can be signed.
 pub(crate) async fn follow(tasks: &Tasks, authority: Option<&Authority>) {
     let Some(authority) = authority.cloned() else { return };
     tend(&authority).await;
@@ -112,5 +112,8 @@ pub(crate) async fn follow(tasks: &Tasks, authority: Option<&Authority>) {
 async fn tend(authority: &Authority) {
     if let Err(stopped) = authority.tend_keys().await {
         tracing::warn!(reason = %stopped.problem.reason, "the authority's keys were not looked after; tried again soon");
+    }
+    if let Err(error) = authority.sweep().await {
+        tracing::warn!(%error, "what is over was not swept; tried again soon");
     }
 }

@@ -37,7 +37,8 @@ fn issue(global: &Global, folder: &Path, renew: bool) -> Result<ExitCode, Failur
     loop {
         let now = SystemClock::new().now().as_micros();
         let at = issued.pointer("/renew_us").and_then(Value::as_u64).unwrap_or_default();
-        std::thread::sleep(Duration::from_micros(at.saturating_sub(now)));
+        // Never at once, whatever the answer said.
+        std::thread::sleep(Duration::from_micros(at.saturating_sub(now)).max(AGAIN));
         match once(global, folder) {
             Ok(next) => {
                 say(&format!("renewed, until {}", moment(&next, "/ends_us")))?;

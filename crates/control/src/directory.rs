@@ -45,7 +45,7 @@ pub trait Bonds: Debug + Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<Change>, StoreError>>;
 
-    /// The changes that remove what is known of somebody beside their document: names, addresses.
+    /// The changes that remove what is known of somebody beside their document: names, addresses, from where they log in.
     fn forget<'a>(&'a self, whom: PrincipalId) -> BoxFuture<'a, Result<Vec<Change>, StoreError>>;
 }
 
