@@ -9,6 +9,7 @@ mod openapi;
 mod route;
 pub mod scim;
 mod signals;
+mod signing_keys;
 mod workloads;
 
 pub use connections::ConnectionsDesk;
@@ -17,4 +18,5 @@ pub use mount::{Arrived, Mount};
 pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};
 pub use signals::SignalsMount;
+pub use signing_keys::signing_keys;
 pub use workloads::{BUNDLE, workloads};

@@ -52,6 +52,18 @@ impl Scopes {
             Self::Only(actions) => actions.contains(&action),
         }
     }
+
+    /// The fewest words of a scope that say the same: groups that are covered whole, and the actions that are left. None where
+    /// there is no limit.
+    #[must_use]
+    pub fn words(&self) -> Option<BTreeSet<&'static str>> {
+        let Self::Only(actions) = self else { return None };
+        let word = |action: &Action| {
+            let whole = |group: &&str| Action::in_scope(group).all(|one| actions.contains(&one));
+            action.group().filter(whole).unwrap_or(action.name())
+        };
+        Some(actions.iter().map(word).collect())
+    }
 }
 
 impl Caller {

@@ -34,7 +34,7 @@ pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
-pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
+pub use client::{COMMAND_LINE, ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
 pub use directory::{Dialect, Document, Spec, Status};

@@ -24,10 +24,10 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// An answer: status, headers in lower case, body.
 #[derive(Debug)]
-struct Told {
-    status: u16,
+pub(crate) struct Told {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Told {
@@ -35,7 +35,7 @@ impl Told {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.header("location").unwrap_or_else(|| panic!("no location: {self:?}"))
     }
 
@@ -68,8 +68,9 @@ fn query(pairs: Pairs<'_>) -> String {
 }
 
 /// A house with an authority, a browser in which alice is signed in, and client programs.
-struct Scene {
-    house: House,
+pub(crate) struct Scene {
+    pub(crate) house: House,
+    issuer: String,
     base: String,
     agent: ureq::Agent,
     cookie: String,
@@ -78,10 +79,15 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let settings = [
-            ("authority.issuer", ISSUER.to_owned()),
             ("authority.resources", format!("{AT},https://b.example")),
             ("authority.registration", "true".to_owned()),
         ];
+        Self::at(ISSUER, "alice", &settings).await
+    }
+
+    /// The same at `issuer`, with `who` signed in.
+    pub(crate) async fn at(issuer: &str, who: &'static str, more: &[(&'static str, String)]) -> Self {
+        let settings = [&[("authority.issuer", issuer.to_owned())], more].concat();
         let house = House::with(&settings).await;
         let base = format!("http://{}", house.node.control);
         let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build();
@@ -103,8 +109,9 @@ impl Scene {
         ]);
         let admin = house.admin.clone();
         blocking(move || admin.call("POST", "/api/v1/resources", Some(&documents)).unwrap()).await;
-        let mut scene = Self { house, base, agent: config.into(), cookie: String::new() };
-        scene.cookie = scene.sign_in("alice", AssuranceLevel::Aal1).await;
+        let issuer = issuer.to_owned();
+        let mut scene = Self { house, issuer, base, agent: config.into(), cookie: String::new() };
+        scene.cookie = scene.sign_in(who, AssuranceLevel::Aal1).await;
         scene
     }
 
@@ -177,7 +184,7 @@ impl Scene {
         .await
     }
 
-    async fn get(&self, path: &str) -> Told {
+    pub(crate) async fn get(&self, path: &str) -> Told {
         self.call("GET", path, &[("cookie", &self.cookie)], String::new()).await
     }
 
@@ -193,29 +200,14 @@ impl Scene {
     }
 
     /// Answers the page that a request led to.
-    async fn answer(&self, asked: &Told, word: &str) -> Told {
+    pub(crate) async fn answer(&self, asked: &Told, word: &str) -> Told {
         let page = self.get(asked.location()).await;
         assert_eq!(page.status, 200, "{page:?}");
         self.answer_page(&page, word, &self.cookie).await
     }
 
     async fn answer_page(&self, page: &Told, word: &str, session: &str) -> Told {
-        let mut pairs: Vec<(String, String)> = page
-            .body
-            .split("<input ")
-            .skip(1)
-            .filter_map(|input| {
-                let part = |name: &str| {
-                    Some(input.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned())
-                };
-                Some((part("name")?, part("value")?))
-            })
-            .collect();
-        pairs.push(("answer".to_owned(), word.to_owned()));
-        let pairs: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let visit = page.header("set-cookie").and_then(|c| c.split(';').next()).unwrap_or_default();
-        let cookie = format!("{session}; {visit}");
-        let told = self.post("/consent", &pairs, &[("cookie", &cookie), ("origin", ISSUER)]).await;
+        let told = self.submit("/consent", page, ("answer", word), session).await;
         // The page that follows leads to the client.
         let Some((_, rest)) =
             told.body.split_once("href=\"https://app.example").or(told.body.split_once("href=\"http://127"))
@@ -230,6 +222,31 @@ impl Scene {
         let address =
             format!("{start}{}", rest.split_once('"').unwrap().0).replace("&amp;", "&").replace("&#38;", "&");
         Told { headers: vec![("location".to_owned(), address)], ..told }
+    }
+
+    /// Sends the form of a page, in the browser of this scene.
+    pub(crate) async fn send(&self, path: &str, page: &Told, more: (&str, &str)) -> Told {
+        self.submit(path, page, more, &self.cookie).await
+    }
+
+    async fn submit(&self, path: &str, page: &Told, more: (&str, &str), session: &str) -> Told {
+        let mut pairs: Vec<(String, String)> = page
+            .body
+            .split("<input ")
+            .skip(1)
+            .filter_map(|input| {
+                let part = |name: &str| {
+                    Some(input.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned())
+                };
+                Some((part("name")?, part("value")?))
+            })
+            .collect();
+        pairs.retain(|(name, _)| name != more.0);
+        pairs.push((more.0.to_owned(), more.1.to_owned()));
+        let pairs: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let visit = page.header("set-cookie").and_then(|c| c.split(';').next()).unwrap_or_default();
+        let cookie = format!("{session}; {visit}");
+        self.post(path, &pairs, &[("cookie", &cookie), ("origin", &self.issuer)]).await
     }
 
     /// A code for `client`.
