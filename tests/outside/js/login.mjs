@@ -265,6 +265,58 @@ try {
     grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code: begun.device_code }) })).json();
   ok(fetched.access_token, JSON.stringify(fetched));
 
+  scene("the command line logs in by this browser, works by its bound token, and logs out");
+  const home = join(folder, "home");
+  const handed = join(folder, "handed");
+  const browserScript = join(folder, "browser");
+  mkdirSync(home);
+  writeFileSync(browserScript, `#!/bin/sh\nprintf %s "$1" > ${handed}.new && mv ${handed}.new ${handed}\n`, { mode: 0o755 });
+  // Nothing of the administrator's environment: only what the person has.
+  const own = { PATH: process.env.PATH, HOME: home, BROWSER: browserScript };
+  const terminal = (...words) => {
+    const child = spawn(BARTIZAN, words, { env: own, stdio: ["ignore", "pipe", "pipe"] });
+    const said = { out: "", err: "" };
+    child.stdout.on("data", (text) => { said.out += text; });
+    child.stderr.on("data", (text) => { said.err += text; });
+    const ended = new Promise((end) => child.once("close", (status) => end({ status, ...said })));
+    return { said, ended };
+  };
+  const until = async (found) => {
+    for (let tries = 0; ; tries += 1) {
+      const value = found();
+      if (value) return value;
+      assert.ok(tries < 300, "it never came");
+      await new Promise((again) => setTimeout(again, 100));
+    }
+  };
+  const login = terminal("login", "--server", issuer, "--context", "work");
+  await page.goto(await until(() => existsSync(handed) && readFileSync(handed, "utf8")));
+  is(await heading(page), "Bartizan command line asks for access");
+  ok((await page.innerText("main")).includes("Take care"));
+  await look(page, "consent-command-line");
+  // A tick less is a right less.
+  await page.getByLabel(/house:change/).uncheck();
+  await page.getByRole("button", { name: "Allow" }).click();
+  await page.waitForURL(/^http:\/\/127\.0\.0\.1:\d+\/answer\?/);
+  ok((await page.innerText("body")).includes("You can close this page"));
+  const in1 = await login.ended;
+  is([in1.status, in1.err.includes("error")], [0, false], in1.err);
+  const me = JSON.parse((await terminal("whoami", "--json").ended).out);
+  is([me.name, me.binding, me.context, me.server], ["alice", "dpop", "work", issuer]);
+  is([me.scopes, me.assurance], [["content:read", "house:read", "self:use"], 3]);
+
+  scene("the command line logs in by a code on another device");
+  const elsewhere = terminal("login", "--device", "--server", issuer, "--context", "work");
+  await page.goto(await until(() => elsewhere.said.err.match(/http\S+user_code=\S+/)?.[0]));
+  await page.getByRole("button", { name: "Go on" }).click();
+  ok((await page.innerText("main")).includes("Bartizan command line"));
+  await page.getByRole("button", { name: "Allow" }).click();
+  ok((await page.innerText("main")).includes("The device is connected"));
+  is((await elsewhere.ended).status, 0);
+  is(JSON.parse((await terminal("whoami", "--json").ended).out).scopes, ["house:read", "self:use"]);
+  is((await terminal("logout").ended).status, 0);
+  is((await terminal("whoami").ended).status, 4);
+
   scene("what somebody allowed is seen and withdrawn");
   await page.goto(`${issuer}/account`);
   ok((await page.innerText("main")).includes("notes"));
