@@ -270,7 +270,9 @@ pub(crate) fn context(global: &Global, command: &ContextCommand) -> Result<ExitC
         ContextCommand::Remove { name } => {
             let (contexts, name, context) = chosen(global, Some(name))?;
             let over = ended(&contexts, &name, &context);
-            Contexts::change(contexts.folder(), |all| drop(all.remove(&name)))?;
+            Contexts::change(contexts.folder(), |all| {
+                all.remove(&name);
+            })?;
             over?;
             let value = json!({"context": name, "removed": true});
             Output::new(global.output, io::stdout()).value(&value, |_| format!("removed {name}"))?;

@@ -246,7 +246,12 @@ impl Scene {
         let pairs: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let visit = page.header("set-cookie").and_then(|c| c.split(';').next()).unwrap_or_default();
         let cookie = format!("{session}; {visit}");
-        self.post(path, &pairs, &[("cookie", &cookie), ("origin", &self.issuer)]).await
+        let mut told = self.post(path, &pairs, &[("cookie", &cookie), ("origin", &self.issuer)]).await;
+        // The browser keeps it for the page after this one.
+        if told.header("set-cookie").is_none() {
+            told.headers.push(("set-cookie".to_owned(), visit.to_owned()));
+        }
+        told
     }
 
     /// A code for `client`.
