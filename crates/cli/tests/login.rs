@@ -126,7 +126,6 @@ fn tokens(number: usize, kind: &str) -> Value {
 }
 
 fn machine() -> (Machine, Arc<ManualClock>) {
-    // Another test of this binary may have been first.
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     (Machine::new(clock.clone(), Arc::new(SeededRandom::new(7))), clock)
 }
@@ -173,7 +172,6 @@ fn device(before: Vec<Told>, given: Value) -> (Result<Login, LoginError>, Fake, 
 
 #[test]
 fn attack_06_a_server_that_is_not_what_it_says_is_not_logged_in_at() {
-    let evil = "https://evil.example";
     let changes: [(&str, fn(&mut Value, &mut Value)); 8] = [
         ("calls itself https://evil.example", |resource, _| {
             resource["resource"] = json!("https://evil.example/api/v1")
@@ -201,7 +199,7 @@ fn attack_06_a_server_that_is_not_what_it_says_is_not_logged_in_at() {
         });
         let opened = |address: &str| panic!("{told}: {address}");
         let refused = Login::by_browser(&machine().0, &fake.server, &Wish::default(), opened).unwrap_err();
-        assert!(refused.to_string().contains(told), "{told}: {refused} {evil}");
+        assert!(refused.to_string().contains(told), "{told}: {refused}");
     }
 }
 

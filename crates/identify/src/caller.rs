@@ -214,3 +214,23 @@ impl Caller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_said_in_the_fewest_words_that_cover_the_same_and_no_more() {
+        let all = |word: &str| Action::in_scope(word).collect::<BTreeSet<_>>();
+        let words = |actions: BTreeSet<Action>| Scopes::Only(actions).words().unwrap();
+        let mut actions = all("house:read");
+        actions.extend(all("content:read"));
+        assert_eq!(words(actions.clone()), ["content:read", "house:read"].into());
+        actions.remove(&Action::PolicyRead);
+        let fewer = words(actions.clone());
+        assert!(!fewer.contains("house:read") && !fewer.contains("policy:read"));
+        let again: BTreeSet<_> = fewer.iter().flat_map(|word| Action::in_scope(word)).collect();
+        assert_eq!(again, actions);
+        assert_eq!((words(BTreeSet::new()).len(), Scopes::All.words()), (0, None));
+    }
+}
