@@ -73,8 +73,12 @@ pub(crate) fn check(
         put.iter().any(|p| p.spec.kind() == d.spec.kind() && p.name == d.name)
             || gone.iter().any(|(kind, name)| kind == d.spec.kind() && *name == d.name)
     };
-    let kept = view.state.documents.iter().filter(|(t, d, _)| t == tenant && !replaced(d)).map(|(_, d, _)| d);
+    let providers = view.state.documents.iter().filter(|(t, d, _)| t == tenant && is_provider(d));
+    let kept = providers.map(|(_, d, _)| d).filter(|d| !replaced(d));
     let mapped = mapped(kept.chain(put));
+    if mapped.is_empty() {
+        return Ok(());
+    }
     let left: Vec<EntityRef> = view
         .state
         .documents
@@ -123,6 +127,10 @@ pub fn raises(
         }
     }
     Ok(false)
+}
+
+const fn is_provider(document: &Document) -> bool {
+    matches!(document.spec, Spec::IdentityProvider(_))
 }
 
 /// What decides now, for some or for all.
