@@ -9,6 +9,8 @@
 
 #[path = "login/authenticator.rs"]
 mod authenticator;
+#[path = "login/memberships.rs"]
+mod memberships;
 #[path = "login/providers.rs"]
 mod providers;
 #[path = "login/world.rs"]

@@ -204,7 +204,10 @@ pub(crate) fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
         names.into_iter().map(|name| (kind, name)).collect()
     }
     let parts = match spec {
-        Spec::User(p) => vec![all("group", &p.groups), all("role", &p.roles)],
+        Spec::User(p) => vec![all("group", p.memberships()), all("role", &p.roles)],
+        Spec::IdentityProvider(p) => {
+            vec![all("group", p.groups.iter().flat_map(|g| &g.map).map(|mapped| &mapped.group))]
+        }
         Spec::Agent(a) | Spec::Workload(a) => {
             vec![all("user", [&a.owner]), all("group", &a.groups), all("role", &a.roles)]
         }
@@ -271,6 +274,7 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
         {
             Some("only groups give roles")
         }
+        Spec::IdentityProvider(provider) => provider.mistake(),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything"),
             _ => None,
@@ -278,8 +282,8 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
     }
 }
 
-/// What provisioning says stays as it is when somebody is declared anew: whether they are suspended, and who belongs to the
-/// groups that are its own.
+/// What provisioning and other providers say stays as it is when somebody is declared anew: whether they are suspended, who
+/// belongs to the groups that are provisioning's own, and which groups a login gave.
 fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Result<Document, Problem> {
     let mut document = given.clone();
     let provisioned = |name: &&Name| {
@@ -298,9 +302,13 @@ fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Resul
         }
         (Spec::User(spec), Some(Spec::User(present))) => {
             spec.suspended = present.suspended;
+            spec.federated.clone_from(&present.federated);
             spec.groups.extend(present.groups.iter().filter(provisioned).cloned());
         }
-        (Spec::User(spec), _) => spec.suspended = false,
+        (Spec::User(spec), _) => {
+            spec.suspended = false;
+            spec.federated.clear();
+        }
         (Spec::Group(spec), Some(Spec::Group(present))) => {
             spec.parents.extend(present.parents.iter().filter(provisioned).cloned());
         }

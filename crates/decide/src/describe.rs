@@ -61,7 +61,7 @@ pub(crate) fn describe(
     match &document.spec {
         Spec::User(spec) => {
             out.status(spec.standing());
-            out.within("Group", &spec.groups).within("Role", &spec.roles);
+            out.within("Group", spec.memberships()).within("Role", &spec.roles);
         }
         Spec::Agent(spec) | Spec::Workload(spec) => {
             out.status(spec.status);

@@ -146,9 +146,18 @@ pub struct PrincipalSpec {
     pub groups: BTreeSet<Name>,
     /// Roles they hold.
     pub roles: BTreeSet<Name>,
+    /// Groups they belong to by the word of other providers, by provider: as it was at the last login there. Declaring the person
+    /// anew does not change it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub federated: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 impl PrincipalSpec {
+    /// The groups they belong to, whoever says so.
+    pub fn memberships(&self) -> impl Iterator<Item = &Name> {
+        self.groups.iter().chain(self.federated.values().flatten())
+    }
+
     /// Whether they may come in, all taken together.
     #[must_use]
     pub const fn standing(&self) -> Status {

@@ -41,7 +41,7 @@ pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
 pub use federation::{FederatedSubject, FederatedToken, FederationSpec};
-pub use identity_provider::IdentityProviderSpec;
+pub use identity_provider::{Creation, GroupMapping, IdentityProviderSpec, MappedGroup};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use pattern::{PatternError, SubjectPattern};

@@ -32,7 +32,7 @@ const port = () => new Promise((found) => {
 // --- a house ---------------------------------------------------------------------------------------------------------------
 
 const folder = mkdtempSync(join(tmpdir(), "bartizan-login-"));
-const [control, data, operations, back] = [await port(), await port(), await port(), await port()];
+const [control, data, operations, back, elsewhere] = [await port(), await port(), await port(), await port(), await port()];
 const issuer = `http://localhost:${control}`;
 const environment = { ...process.env, BARTIZAN_DATA__FOLDER: join(folder, "data"), BARTIZAN_AUTHORITY__ISSUER: issuer,
   BARTIZAN_LISTENERS__CONTROL: `127.0.0.1:${control}`, BARTIZAN_LISTENERS__DATA: `127.0.0.1:${data}`,
@@ -366,8 +366,132 @@ try {
   await weak.page.getByRole("button", { name: "Sign in with a passkey" }).click();
   await weak.page.locator("#passkey .error:not([hidden])").waitFor();
 
+  scene("by another provider: a real one, with what its word is worth here");
+  const there = `http://localhost:${elsewhere}`;
+  const secretThere = randomBytes(24).toString("base64url");
+  const provider = spawn(process.execPath, [join(import.meta.dirname, "provider.mjs"), String(elsewhere), `${issuer}/login/callback/company`, secretThere], { stdio: ["ignore", "pipe", "inherit"] });
+  process.on("exit", () => provider.kill());
+  await new Promise((ready, failed) => { provider.stdout.once("data", ready); provider.once("exit", failed); });
+  const tell = async (changes) => ok((await fetch(`${there}/control`, { method: "POST", body: JSON.stringify(changes) })).ok);
+  const accounts = {
+    "s-1": { acr: "gold", claims: { preferred_username: "erin", hd: "company.example", groups: ["eng", "everybody", "admins"] } },
+    "s-2": { acr: "silver", claims: { preferred_username: "alice", hd: "company.example", groups: ["eng"] } },
+    "s-3": { acr: "silver", claims: { preferred_username: "stranger", hd: "evil.example", groups: ["eng"] } },
+  };
+  await tell({ accounts });
+  const spec = { kind: "identity_provider", issuer: there, client_id: "bartizan", credential: "company", allow_private: true, acr: { gold: 4, silver: 2 }, assurance_cap: 3,
+    scopes: ["groups"], groups: { claim: "groups", map: [{ value: "eng", group: "engineers" }, { value: "all", group: "staff" }] },
+    creates: { when: { hd: ["company.example"] } } };
+  await call("PUT", "/api/v1/credentials/company", { credential: "not the secret of this client" });
+  await call("POST", "/api/v1/resources", [{ name: "engineers", spec: { kind: "group" } }, { name: "staff", spec: { kind: "group" } }, { name: "company", spec }]);
+  const resource = async (name) => (await call("GET", "/api/v1/resources/user")).map((one) => one.document ?? one).find((one) => one.name === name)?.spec;
+  const via = async (account, options = {}) => {
+    const who = options.who ?? await person();
+    await who.page.goto(`${issuer}/login`);
+    await who.page.getByRole("button", { name: "Sign in with company" }).click();
+    await who.page.waitForURL(`${there}/interaction/**`);
+    if (options.before) await options.before();
+    await who.page.getByLabel("Account").fill(account);
+    await who.page.getByRole("button", { name: options.cancel ? "Cancel" : "Continue" }).click();
+    await who.page.waitForURL((url) => url.origin === issuer && !url.pathname.startsWith("/interaction"));
+    await who.page.waitForLoadState();
+    return who;
+  };
+  const visitors = [];
+  const refusedBy = async (what, account, options) => {
+    const who = await via(account, options);
+    visitors.push(who);
+    ok(!who.page.url().endsWith("/account"), what);
+    is(await heading(who.page), "That did not work", what);
+    is(await cookie(who.context, "__Host-bartizan-session"), undefined, what);
+    return who;
+  };
+  await refusedBy("a wrong secret of ours", "s-1");
+  is(await resource("erin"), undefined, "nobody is made by a failed login");
+  await call("PUT", "/api/v1/credentials/company", { credential: secretThere });
+  const erin = await via("s-1");
+  visitors.push(erin);
+  await erin.page.waitForURL("**/account");
+  is(await heading(erin.page), "erin");
+  ok((await erin.page.innerText("main")).includes("by another provider"), "how she was proven");
+  is((await resource("erin")).federated, { company: ["engineers"] }, "what is mapped, and nothing else");
+  is([(await resource("erin")).roles ?? [], (await resource("erin")).groups ?? []], [[], []]);
+  await look(erin.page, "account-by-provider");
+
+  scene("its word is capped: gold is worth four there, and three here");
+  const worth = async (who) => {
+    const heard = [];
+    const listening = createServer((request, response) => { heard.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
+    await who.page.goto(`${issuer}/oauth/authorize?${ask}`);
+    await who.page.getByRole("button", { name: "Allow" }).click();
+    await who.page.waitForURL(`http://127.0.0.1:${back}/**`);
+    listening.close();
+    listening.closeAllConnections();
+    const given = new URL(heard.find((url) => url.startsWith("/back")), issuer).searchParams.get("code");
+    const redeemed = await fetch(`${issuer}/oauth/token`, { method: "POST", body: new URLSearchParams({ client_id: "notes", grant_type: "authorization_code",
+      code: given, redirect_uri: `http://127.0.0.1:${back}/back`, code_verifier: verifier }) });
+    const token = (await redeemed.json()).id_token;
+    return JSON.parse(Buffer.from(token.split(".")[1], "base64url")).acr;
+  };
+  is(await worth(erin), "phr");
+
+  scene("memberships follow what the provider says at each login");
+  await tell({ accounts: { ...accounts, "s-1": { acr: "silver", claims: { ...accounts["s-1"].claims, preferred_username: "renamed", groups: ["all"] } } } });
+  const again = await via("s-1");
+  visitors.push(again);
+  is(await heading(again.page), "erin", "issuer and subject, not the name");
+  is((await resource("erin")).federated, { company: ["staff"] });
+  is(await worth(again), "aal2");
+  await tell({ accounts });
+
+  scene("nobody comes to another's account by a name, and nobody from outside is made");
+  await refusedBy("alice's name, by an account that is not hers", "s-2");
+  is((await resource("alice")).federated, undefined);
+  await refusedBy("from another domain", "s-3");
+  is(await resource("stranger"), undefined);
+
+  scene("she links her account there herself, and then comes in by it");
+  await page.goto(`${issuer}/login`);
+  await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+  await page.waitForURL("**/account");
+  await page.getByRole("button", { name: "Link your account at company" }).click();
+  await page.waitForURL(`${there}/interaction/**`);
+  await page.getByLabel("Account").fill("s-2");
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.waitForURL("**/account?said=linked");
+  const linked = await via("s-2");
+  visitors.push(linked);
+  is(await heading(linked.page), "alice");
+  is((await resource("alice")).federated, { company: ["engineers"] });
+
+  scene("cancelled there, another issuer in the answer, another clock, keys that are not its own");
+  await refusedBy("cancelled", "s-1", { cancel: true });
+  await refusedBy("an answer in another's name", "s-1", { before: () => tell({ iss: "https://evil.example" }) });
+  await tell({ iss: null });
+  await refusedBy("issued in two minutes", "s-1", { before: () => tell({ ahead: 120 }) });
+  await tell({ ahead: 0 });
+  // Its keys change: they are read once more, unless they were just read, and the login holds.
+  await new Promise((waited) => setTimeout(waited, 10_500));
+  await tell({ rotate: true });
+  const rotated = await via("s-1");
+  visitors.push(rotated);
+  is(await heading(rotated.page), "erin", "by the new key");
+  await new Promise((waited) => setTimeout(waited, 10_500));
+  await tell({ rotate: true, keys: "others" });
+  await refusedBy("by a key that it does not publish", "s-1");
+  await tell({ keys: "true" });
+
+  scene("whoever is disabled here stays out, whatever is said there");
+  await call("POST", "/api/v1/resources", [{ name: "erin", spec: { kind: "user", status: "disabled" } }]);
+  await erin.page.goto(`${issuer}/account`);
+  ok(erin.page.url().includes("/login"), "out at once");
+  await new Promise((waited) => setTimeout(waited, 10_500));
+  await refusedBy("disabled", "s-1");
+  is((await resource("erin")).federated, { company: ["engineers"] }, "untouched");
+  provider.kill();
+
   const expected = (text) => /status of (401|403|429|409|422)/.test(text) || /favicon|ERR_CONNECTION_REFUSED|status of 404/.test(text); // icons that browsers ask for
-  const complaints = [alice, phone, lost, thief, weak].flatMap((one) => one.complaints).filter((text) => !expected(text));
+  const complaints = [alice, phone, lost, thief, weak, ...visitors].flatMap((one) => one.complaints).filter((text) => !expected(text));
   is(complaints, [], "what the browsers complained about");
   console.log(`ok: ${done.length} scenes, ${checks} checks`);
 } catch (error) {

@@ -38,6 +38,7 @@ pub struct Issuing {
     pub(crate) stripes: Stripes,
     pub(crate) people: marks::People,
     pub(crate) devices: crate::device::Limits,
+    pub(crate) refusals: crate::authorize::Refusals,
 }
 
 /// What a token is issued for. Made of rights that somebody has, and made smaller from there.

@@ -7,6 +7,7 @@
 
 mod authenticators;
 mod device;
+mod federated;
 mod hasher;
 mod invitation;
 mod passkey;
