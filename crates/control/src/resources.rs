@@ -1,5 +1,6 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
@@ -206,7 +207,13 @@ pub(crate) fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
     let parts = match spec {
         Spec::User(p) => vec![all("group", &p.groups), all("role", &p.roles)],
         Spec::Agent(a) | Spec::Workload(a) => {
-            vec![all("user", [&a.owner]), all("group", &a.groups), all("role", &a.roles)]
+            vec![
+                all("user", [&a.owner]),
+                all("group", &a.groups),
+                all("role", &a.roles),
+                all("environment", &a.conditions.environments),
+                all("project", &a.conditions.projects),
+            ]
         }
         Spec::Group(n)
         | Spec::Role(n)
@@ -254,13 +261,13 @@ fn kind_of(entity_type: &'static str) -> &'static str {
     }
 }
 
-/// What stands where it means nothing: it must not look as if it did.
-fn misplaced(spec: &Spec) -> Option<&'static str> {
+/// What stands where it means nothing, or could never hold: it must not look as if it did.
+fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
     match spec {
         Spec::Role(n) | Spec::Environment(n) | Spec::Provider(n) | Spec::Organisation(n)
             if n.organisation.is_some() =>
         {
-            Some("only groups and projects belong to an organisation")
+            Some("only groups and projects belong to an organisation".into())
         }
         Spec::Role(n)
         | Spec::Environment(n)
@@ -269,10 +276,13 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
         | Spec::Project(n)
             if !n.roles.is_empty() =>
         {
-            Some("only groups give roles")
+            Some("only groups give roles".into())
+        }
+        Spec::Agent(a) | Spec::Workload(a) => {
+            bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
         }
         spec => match spec.asset() {
-            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything"),
+            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,
         },
     }

@@ -48,6 +48,7 @@ impl World {
             owner: name("alice"),
             purpose: "reports".parse().unwrap(),
             expires_us: None,
+            conditions: Default::default(),
             groups: Default::default(),
             roles: Default::default(),
         };
