@@ -9,6 +9,7 @@ mod deliveries;
 mod directory;
 mod house;
 mod keys;
+mod own;
 mod periods;
 mod policy;
 mod recover;
@@ -39,6 +40,7 @@ pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use directory::{Bonds, PRINCIPAL_NAME_MAX, Redeclare, Redeclared, Severing, Work, Worked};
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
+pub use own::{Act, Acts};
 pub use periods::{Archives, RemovedView};
 pub use policy::{
     ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, NewPermit, NoProver, Plan, PlanPolicy,

@@ -7,7 +7,8 @@ use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant,
+    Action, AttestationSpec, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target,
+    Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -281,11 +282,25 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
         Spec::Agent(a) | Spec::Workload(a) => {
             bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
         }
+        Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,
         },
     }
+}
+
+/// Why the word of a maker of authenticators could never be taken.
+fn unusable(spec: &AttestationSpec) -> Option<&'static str> {
+    if spec.aaguids.is_empty() {
+        return Some("`aaguids` names at least one model");
+    }
+    let whole = |text: &str| {
+        let (rest, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
+        let read = pem.parse_x509().is_ok_and(|certificate| certificate.is_ca());
+        (read && rest.iter().all(u8::is_ascii_whitespace)).then_some(())
+    };
+    whole(&spec.root).is_none().then_some("`root` is one certificate of a certificate authority, as PEM")
 }
 
 /// What provisioning says stays as it is when somebody is declared anew: whether they are suspended, and who belongs to the

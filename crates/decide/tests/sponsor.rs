@@ -189,7 +189,7 @@ fn hours_are_those_of_the_zone_and_an_unknown_zone_has_none() {
 }
 
 #[test]
-fn attack_22_no_rule_remedy_or_scope_lifts_a_condition() {
+fn inv_narrow_no_rule_remedy_or_scope_lifts_a_condition() {
     let policy = r#"
         @id("all") permit (principal, action, resource);
         @id("reporter-everywhere") permit (principal == Agent::"reporter", action, resource);
