@@ -13,5 +13,6 @@ mod exchange;
 mod keys;
 mod life;
 mod refresh;
+mod sponsor;
 mod ways;
 mod world;
