@@ -9,7 +9,7 @@ use bartizan_identify::Caller;
 use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
     Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Operation,
-    ReasonCode, Situation,
+    PrincipalKind, ReasonCode, Situation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -427,7 +427,13 @@ fn evaluate_chain(
         let conditions = conditions(evaluator, case, member, place, applied);
         let triple = triple(case, member)?;
         let found = evaluator.evaluate(&triple, &conditions, case.all, noted)?;
-        Some(sponsor::bounded(evaluator.entities(), &triple, &sponsor::Asked::of(case, place), found))
+        Some(match member.principal.kind {
+            PrincipalKind::Agent | PrincipalKind::Workload => {
+                sponsor::bounded(evaluator.entities(), &triple, &sponsor::Asked::of(case, place), found)
+            }
+            // Nobody answers for a person but themselves.
+            PrincipalKind::User | PrincipalKind::Anonymous => found,
+        })
     };
     case.caller.members().enumerate().map(evaluate).collect()
 }

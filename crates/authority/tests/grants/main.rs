@@ -8,6 +8,7 @@
     reason = "what the tests share may fail like a test, and many ask at once"
 )]
 
+mod acts;
 mod documents;
 mod exchange;
 mod keys;
