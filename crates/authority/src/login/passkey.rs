@@ -169,7 +169,7 @@ impl Login {
         // Hardware that no key leaves, of a model that is believed by now (NIST SP 800-63B-4, 2.3).
         let roots = self.roots(&held.tenant)?;
         let vouched = after.attested.as_ref().is_some_and(|attested| roots.stand_by(attested));
-        let level = match vouched && !after.synced && !result.backup_state() {
+        let level = match vouched && !after.synced {
             true => AssuranceLevel::Aal3,
             false => AssuranceLevel::Aal2PhishingResistant,
         };

@@ -80,7 +80,7 @@ async fn a_token_is_issued_only_within_what_the_sponsor_of_each_actor_has_set() 
     let acting = exchange(&world, "helper-app", None, &token).await.unwrap().access_token.expose().clone();
     exchange(&world, "second-app", None, &acting).await.unwrap();
     alone(&world, "helper-app").await.unwrap();
-    // 1_795_000_000 is 2026-11-18T13:46:40Z, a Wednesday.
+    // It is 2026-11-18T11:06:40Z, a Wednesday.
     for (conditions, for_her, on_its_own) in [
         (json!({"for_others": false}), true, false),
         (json!({"alone": false}), false, true),
@@ -88,11 +88,11 @@ async fn a_token_is_issued_only_within_what_the_sponsor_of_each_actor_has_set() 
         (json!({"assurance_min": 3}), true, false),
         (json!({"binding": ["dpop"]}), true, true),
         (
-            json!({"hours": {"zone": "Europe/Berlin", "from": "14:00", "until": "15:00", "days": ["wed"]}}),
+            json!({"hours": {"zone": "Europe/Berlin", "from": "12:00", "until": "13:00", "days": ["wed"]}}),
             false,
             false,
         ),
-        (json!({"hours": {"zone": "UTC", "from": "14:00", "until": "15:00"}}), true, true),
+        (json!({"hours": {"zone": "UTC", "from": "12:00", "until": "13:00"}}), true, true),
         (json!({"hours": {"zone": "UTC", "from": "08:00", "until": "18:00", "days": ["thu"]}}), true, true),
         // What it acts on is asked about at the doors; a token is nothing that lies anywhere.
         (json!({"resources": ["Model::gpt-4o"]}), false, false),
