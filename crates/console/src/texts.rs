@@ -15,18 +15,30 @@ pub(crate) fn onward(given: Option<&str>) -> String {
 
 /// The login page, and where to go on from it.
 pub(crate) fn to_login(back: &str, again: bool) -> String {
-    let mut out = String::from("/login?continue=");
-    for byte in back.bytes() {
+    let again = if again { "&again=1" } else { "" };
+    format!("/login?continue={}{again}", escaped(back))
+}
+
+/// A text as it stands in the query of an address.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
         }
     }
-    if again {
-        out.push_str("&again=1");
-    }
     out
+}
+
+/// A resource as people read it: `Model::"gpt-4o"` is the model gpt-4o, and what is about the house itself needs no name.
+pub(crate) fn thing(resource: &str) -> String {
+    let Some((kind, name)) = resource.split_once("::\"") else { return resource.to_owned() };
+    if kind == "System" {
+        return String::new();
+    }
+    format!("{kind} {}", name.strip_suffix('"').unwrap_or(name))
 }
 
 /// A moment as people read it: to the minute, in UTC.

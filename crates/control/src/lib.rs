@@ -10,6 +10,7 @@ mod directory;
 mod federated;
 mod house;
 mod keys;
+mod own;
 mod periods;
 mod policy;
 mod recover;
@@ -41,6 +42,7 @@ pub use directory::{Bonds, PRINCIPAL_NAME_MAX, Redeclare, Redeclared, Severing, 
 pub use federated::raises;
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
+pub use own::{Act, Acts};
 pub use periods::{Archives, RemovedView};
 pub use policy::{
     ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, NewPermit, NoProver, Plan, PlanPolicy,

@@ -1,12 +1,14 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant,
+    Action, AttestationSpec, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target,
+    Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -209,7 +211,13 @@ pub(crate) fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
             vec![all("group", p.groups.iter().flat_map(|g| &g.map).map(|mapped| &mapped.group))]
         }
         Spec::Agent(a) | Spec::Workload(a) => {
-            vec![all("user", [&a.owner]), all("group", &a.groups), all("role", &a.roles)]
+            vec![
+                all("user", [&a.owner]),
+                all("group", &a.groups),
+                all("role", &a.roles),
+                all("environment", &a.conditions.environments),
+                all("project", &a.conditions.projects),
+            ]
         }
         Spec::Group(n)
         | Spec::Role(n)
@@ -257,13 +265,13 @@ fn kind_of(entity_type: &'static str) -> &'static str {
     }
 }
 
-/// What stands where it means nothing: it must not look as if it did.
-fn misplaced(spec: &Spec) -> Option<&'static str> {
+/// What stands where it means nothing, or could never hold: it must not look as if it did.
+fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
     match spec {
         Spec::Role(n) | Spec::Environment(n) | Spec::Provider(n) | Spec::Organisation(n)
             if n.organisation.is_some() =>
         {
-            Some("only groups and projects belong to an organisation")
+            Some("only groups and projects belong to an organisation".into())
         }
         Spec::Role(n)
         | Spec::Environment(n)
@@ -272,14 +280,31 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
         | Spec::Project(n)
             if !n.roles.is_empty() =>
         {
-            Some("only groups give roles")
+            Some("only groups give roles".into())
         }
-        Spec::IdentityProvider(provider) => provider.mistake(),
+        Spec::IdentityProvider(provider) => provider.mistake().map(Cow::Borrowed),
+        Spec::Agent(a) | Spec::Workload(a) => {
+            bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
+        }
+        Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
         spec => match spec.asset() {
-            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything"),
+            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,
         },
     }
+}
+
+/// Why the word of a maker of authenticators could never be taken.
+fn unusable(spec: &AttestationSpec) -> Option<&'static str> {
+    if spec.aaguids.is_empty() {
+        return Some("`aaguids` names at least one model");
+    }
+    let whole = |text: &str| {
+        let (rest, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
+        let read = pem.parse_x509().is_ok_and(|certificate| certificate.is_ca());
+        (read && rest.iter().all(u8::is_ascii_whitespace)).then_some(())
+    };
+    whole(&spec.root).is_none().then_some("`root` is one certificate of a certificate authority, as PEM")
 }
 
 /// What provisioning and other providers say stays as it is when somebody is declared anew: whether they are suspended, who

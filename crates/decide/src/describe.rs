@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+use crate::inner::CONDITIONS;
 use bartizan_base::Name;
 use bartizan_model::Document;
 use bartizan_model::asset::AssetSpec;
@@ -67,6 +68,10 @@ pub(crate) fn describe(
             out.status(spec.status);
             out.owner(Some(&spec.owner))?;
             out.text("purpose", spec.purpose.to_string());
+            if !spec.conditions.is_empty() {
+                // Left out, it would be an agent without bounds: so rather none at all.
+                out.text(CONDITIONS, serde_json::to_string(&spec.conditions).ok()?);
+            }
             out.within("Group", &spec.groups).within("Role", &spec.roles);
         }
         Spec::Group(spec) => {

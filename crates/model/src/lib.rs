@@ -5,6 +5,7 @@ pub mod action;
 pub mod activity;
 pub mod ask;
 pub mod asset;
+pub mod attestation;
 pub mod caller;
 pub mod client;
 pub mod commit;
@@ -26,10 +27,12 @@ pub mod record;
 pub mod remedy;
 pub mod resource;
 pub mod signal;
+pub mod sponsor;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
 pub use ask::{Ask, AskFacts, Situation, Target};
+pub use attestation::{Aaguid, AttestationSpec};
 pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
@@ -52,6 +55,7 @@ pub use reason::ReasonCode;
 pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 pub use signal::{EventPoll, EventSource};
+pub use sponsor::Conditions;
 
 use bartizan_base::id::kinds;
 

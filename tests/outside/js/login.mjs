@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { createHmac, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -53,8 +53,16 @@ for (let tries = 0; ; tries += 1) {
 }
 const claimed = await call("POST", "/api/v1/claim", { claim, name: "root" });
 environment.BARTIZAN_API_KEY = claimed.key.text;
+const SECRET = randomBytes(32).toString("hex");
 await call("POST", "/api/v1/resources", [
-  { name: "alice", spec: { kind: "user" } },
+  { name: "alice", spec: { kind: "user", roles: ["model-user"] } },
+  { name: "nowhere", spec: { kind: "upstream", base_url: "http://127.0.0.1:9", allow_private: true } },
+  ...["development", "production"].map((name) => ({ name, spec: { kind: "environment" } })),
+  ...[["assistant", "development"], ["oracle", "production"]].map(([name, environment]) => ({ name, spec: { kind: "model", upstream: "nowhere", dialects: ["openai.chat"], environment } })),
+  { name: "helper", spec: { kind: "agent", owner: "alice", purpose: "reports", roles: ["model-user"], conditions: { environments: ["development"], alone: false } } },
+  { name: "reports", spec: { kind: "client", display: "Reports", redirect_uris: [`http://127.0.0.1:${back}/back`], principal: { kind: "agent", name: "helper" },
+    grant_types: ["authorization_code", "urn:ietf:params:oauth:grant-type:token-exchange"], scopes: ["grant:give", "model:invoke"],
+    authentication: { method: "client_secret", digests: [createHash("sha256").update(SECRET).digest("hex")] } } },
   { name: "notes", spec: { kind: "client", display: "Notes <script>alert(1)</script>", redirect_uris: [`http://127.0.0.1:${back}/back`],
     grant_types: ["authorization_code"], scopes: ["openid", "model:invoke"] } },
   { name: "terminal", spec: { kind: "client", display: "Terminal", grant_types: ["urn:ietf:params:oauth:grant-type:device_code"], scopes: ["model:invoke"] } },
@@ -220,7 +228,7 @@ try {
   const backs = [];
   const program = createServer((request, response) => { backs.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
   const verifier = randomBytes(32).toString("base64url");
-  const challenge = (await import("node:crypto")).createHash("sha256").update(verifier).digest("base64url");
+  const challenge = createHash("sha256").update(verifier).digest("base64url");
   const ask = new URLSearchParams({ client_id: "notes", response_type: "code", redirect_uri: `http://127.0.0.1:${back}/back`, scope: "openid model:invoke",
     state: "s1", nonce: "n1", code_challenge: challenge, code_challenge_method: "S256" });
   await page.goto(`${issuer}/oauth/authorize?${ask}`);
@@ -316,11 +324,75 @@ try {
   is(JSON.parse((await terminal("whoami", "--json").ended).out).scopes, ["house:read", "self:use"]);
   is((await terminal("logout").ended).status, 0);
   is((await terminal("whoami").ended).status, 4);
+  scene("what an agent did is seen, with receipts that hold, and with what was refused it");
+  const landed = [];
+  const reports = createServer((request, response) => { landed.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
+  const token = async (parameters) => {
+    const headers = { authorization: `Basic ${Buffer.from(`reports:${SECRET}`).toString("base64")}` };
+    const answer = await fetch(`${issuer}/oauth/token`, { method: "POST", headers, body: new URLSearchParams(parameters) });
+    const value = await answer.json();
+    ok(value.access_token, JSON.stringify(value));
+    return value.access_token;
+  };
+  const logIn = async (scope, resource) => {
+    landed.length = 0;
+    const asked = new URLSearchParams({ client_id: "reports", response_type: "code", redirect_uri: `http://127.0.0.1:${back}/back`, scope, resource, state: "s2",
+      code_challenge: challenge, code_challenge_method: "S256" });
+    await page.goto(`${issuer}/oauth/authorize?${asked}`);
+    if (page.url().startsWith(issuer)) await page.getByRole("button", { name: "Allow" }).click();
+    await page.waitForURL(`http://127.0.0.1:${back}/**`);
+    const code = new URL(landed.find((url) => url.startsWith("/back")), issuer).searchParams.get("code");
+    return token({ grant_type: "authorization_code", code, redirect_uri: `http://127.0.0.1:${back}/back`, code_verifier: verifier });
+  };
+  const door = (await (await fetch(`http://127.0.0.1:${data}/.well-known/oauth-protected-resource`)).json()).resource;
+  const hers = await logIn("grant:give", issuer);
+  const given = await fetch(`${issuer}/api/v1/grants`, { method: "POST", headers: { authorization: `Bearer ${hers}`, "content-type": "application/json" },
+    body: JSON.stringify({ agent: "helper", scopes: ["model:invoke"], resources: [door], life_s: 3_600 }) });
+  is(given.status, 200, await given.text());
+  const subject = await logIn("model:invoke", door);
+  const acting = await token({ grant_type: "urn:ietf:params:oauth:grant-type:token-exchange", subject_token: subject,
+    subject_token_type: "urn:ietf:params:oauth:token-type:access_token" });
+  reports.close();
+  const statuses = [];
+  for (const model of ["assistant", "oracle"]) {
+    const answer = await fetch(`http://127.0.0.1:${data}/v1/chat/completions`, { method: "POST", headers: { authorization: `Bearer ${acting}`, "content-type": "application/json" },
+      body: JSON.stringify({ model, messages: [{ role: "user", content: "hello" }] }) });
+    statuses.push(answer.status);
+  }
+  is(statuses, [502, 404], "sent to nowhere; and, outside of what its sponsor allows, as if it were not there");
+  for (let tries = 0; tries < 100; tries += 1) {
+    await page.goto(`${issuer}/account`);
+    if ((await page.locator("section[aria-labelledby=acts]").innerText()).includes("oracle")) break;
+    await new Promise((later) => setTimeout(later, 100));
+  }
+  const acts = page.locator("section[aria-labelledby=acts]");
+  const seen = await acts.locator("li").allInnerTexts();
+  ok(seen.some((text) => text.includes("model:invoke Model assistant") && text.includes("permitted")), seen.join("|"));
+  ok(seen.some((text) => text.includes("model:invoke Model oracle") && text.includes("refused")), seen.join("|"));
+  is(await acts.getByRole("link", { name: /Receipt of/ }).count(), seen.filter((text) => text.includes("permitted")).length);
+  await look(page, "acts-account");
+  const href = await acts.getByRole("link", { name: /Receipt of model:invoke/ }).getAttribute("href");
+  const fetched2 = await page.evaluate(async (path) => { const answer = await fetch(path); return [answer.status, answer.headers.get("content-disposition"), await answer.json()]; }, href);
+  is(fetched2[0], 200);
+  ok(fetched2[1].startsWith("attachment"), fetched2[1]);
+  ok(JSON.parse(fetched2[2].entry).what.resource.name === "assistant" && fetched2[2].proof.startsWith("c2sp.org/tlog-proof"), JSON.stringify(fetched2[2]));
+  await acts.getByRole("link", { name: "Everything by agent/helper" }).click();
+  is(await heading(page), "What agent/helper did in your name");
+  ok((await page.innerText("main")).includes("token:issue"));
+  await look(page, "acts");
+  // Nobody else's, and nothing that she did herself.
+  const other = await page.evaluate(async () => (await fetch("/account/acts/dec_00000000-0000-7000-8000-000000000000/receipt")).status);
+  is(other, 404);
+  await page.getByRole("button", { name: /Withdraw/ }).click();
+  await page.waitForURL("**/account?said=withdrawn");
+  const after = await fetch(`http://127.0.0.1:${data}/v1/chat/completions`, { method: "POST", headers: { authorization: `Bearer ${acting}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "assistant", messages: [{ role: "user", content: "hello" }] }) });
+  is(after.status, 401, "dead with its grant");
 
   scene("what somebody allowed is seen and withdrawn");
   await page.goto(`${issuer}/account`);
   ok((await page.innerText("main")).includes("notes"));
-  await page.getByRole("button", { name: /Withdraw/ }).first().click();
+  await page.getByRole("button", { name: "Withdraw what notes may do" }).click();
   await page.waitForURL("**/account?said=withdrawn");
   ok((await page.innerText("main")).includes("withdrawn"));
 

@@ -194,7 +194,10 @@ async fn a_provider_that_gives_names_lets_its_people_in_with_what_its_word_is_wo
     };
     browser.take(&entered);
     let who = world.who(&browser).await.unwrap();
-    assert_eq!(reason(world.login.offer_passkey(&browser.visitor(), &who).await), ReasonCode::LoginTooOld);
+    assert_eq!(
+        reason(world.login.offer_passkey(&browser.visitor(), &who, false).await),
+        ReasonCode::LoginTooOld
+    );
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
-pub(crate) use facts::Facts;
+pub(crate) use facts::{CONDITIONS, Facts};
 pub(crate) use value::{Fact, context};
 
 use crate::entities::Node;
