@@ -71,6 +71,12 @@ fn evaluator(world: &World) -> Evaluator {
 fn every_way_decides_alike(seed: u64, seen: &mut Seen) {
     let mut world = World::new(seed);
     let evaluator = evaluator(&world);
+    let (plain, not) = evaluator.index.as_ref().unwrap().plain_and_not();
+    for (what, some) in [("plain conditions", plain > 0), ("conditions for the engine", not > 0)] {
+        if some {
+            seen.insert(what);
+        }
+    }
     for n in 0..16 {
         let [principal, action, resource] = world.ask();
         let triple = Triple { principal, action, resource };
@@ -121,7 +127,7 @@ fn all_of(seeds: impl Iterator<Item = u64>) {
     for seed in seeds {
         every_way_decides_alike(seed, &mut seen);
     }
-    assert_eq!(seen.len(), 12, "{seen:?}");
+    assert_eq!(seen.len(), 14, "{seen:?}");
 }
 
 #[test]
@@ -138,9 +144,13 @@ fn inv_same_for_long() {
 
 #[test]
 fn inv_same_would_catch_an_index_that_is_broken() {
-    for mutation in
-        [Mutation::IgnoresKinds, Mutation::IgnoresActions, Mutation::IgnoresAncestors, Mutation::DropsForbids]
-    {
+    for mutation in [
+        Mutation::IgnoresKinds,
+        Mutation::IgnoresActions,
+        Mutation::IgnoresAncestors,
+        Mutation::MisreadsPlain,
+        Mutation::DropsForbids,
+    ] {
         let caught = (0..100_u64).find(|seed| differs(*seed, mutation));
         assert!(caught.is_some(), "{mutation:?}");
     }
