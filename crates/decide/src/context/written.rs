@@ -37,7 +37,7 @@ impl Conditions<'_> {
         key(out, b",\"obligations\":");
         texts(self.obligations.iter(), out);
         key(out, b",\"purpose\":");
-        optional(self.purpose, |purpose, out| write_text(purpose, out), out);
+        optional(self.purpose, write_text, out);
         key(out, b",\"request\":");
         request(self.request, out);
         key(out, b",\"risk\":");

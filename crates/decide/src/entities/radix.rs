@@ -18,7 +18,6 @@ pub(super) struct Radix<T> {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "values are pointers, so both are of one size")]
 enum Level<T> {
     Branch([Option<Arc<Level<T>>>; WIDTH]),
     Leaf([Option<T>; WIDTH]),
