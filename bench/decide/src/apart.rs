@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use bartizan_bench::Error;
 use bartizan_bench::report::Value;
-use bartizan_decide::{Door, Snapshot};
+use bartizan_decide::{AskedEntity, AskedOf, Bundle, CompiledBundle, Door, Entities, Snapshot};
 use bartizan_identify::Caller;
-use bartizan_model::{Assurance, AssuranceLevel, Binding, Member, Principal, PrincipalKind, Risk, Tenant};
+use bartizan_model::{
+    Assurance, AssuranceLevel, Binding, EnforcementPointSpec, Member, Principal, PrincipalKind, Risk, Tenant,
+};
 
 use crate::timing::{Times, resident};
 use crate::workload::{Size, World, principal};
@@ -49,6 +51,8 @@ pub fn drive(effort: &Effort) -> Result<Vec<Value>, Error> {
     let all = start.elapsed().as_secs_f64() * 1e3;
     values.push(Value::new("batch_1000".to_owned(), Some(all), "ms"));
 
+    values.push(Value::new("advice_1000".to_owned(), Some(advice(&world, &cedar, &store)?), "ms"));
+
     let chains: Vec<Caller> = world
         .asks(effort.asks)
         .iter()
@@ -70,10 +74,46 @@ pub fn drive(effort: &Effort) -> Result<Vec<Value>, Error> {
     Ok(values)
 }
 
+/// A thousand questions of an application in one call: one person, a thousand models, what is told with each. Milliseconds.
+fn advice(world: &World, cedar: &str, store: &Arc<Entities>) -> Result<f64, Error> {
+    let own = "action \"answer:read\" appliesTo { principal: [User], resource: [Model], context: { hour: Long } };";
+    let rules = "@id(\"answers\") permit (principal, action == Action::\"answer:read\", resource) \
+        when { resource.status == \"active\" && context.hour < 18 };";
+    let bundle = Bundle {
+        files: [
+            ("rules.cedar".to_owned(), format!("{cedar}{rules}")),
+            ("schema/own.cedarschema".to_owned(), own.to_owned()),
+        ]
+        .into(),
+    };
+    let snapshot = Snapshot::new(Some(Arc::new(CompiledBundle::compile(&bundle)?)), store.clone());
+    let mut point = EnforcementPointSpec::of("app".parse()?);
+    point.context = ["hour".parse()?].into();
+    let (users, models) = (world.size.users(), world.size.models());
+    let entity = |kind: &str, id: String| AskedEntity { kind: kind.to_owned(), id, ..AskedEntity::default() };
+    let questions: Vec<AskedOf> = (0..1_000)
+        .map(|n| AskedOf {
+            subject: entity("User", format!("user{}", users / 2)),
+            action: "answer:read".to_owned(),
+            resource: entity("Model", format!("model{}", n * 7_919 % models)),
+            context: [("hour".to_owned(), 9.into())].into_iter().collect(),
+            ..AskedOf::default()
+        })
+        .collect();
+    let start = Instant::now();
+    let advising = snapshot.advising(&point, ours::NOW);
+    let permitted = questions.iter().filter(|question| advising.advise(question).permits()).count();
+    let all = start.elapsed().as_secs_f64() * 1e3;
+    if permitted == 0 || permitted == questions.len() {
+        return Err(format!("{permitted} of a thousand questions were answered with yes").into());
+    }
+    Ok(all)
+}
+
 /// Single changes: a person's groups, and a folder that everything of a tenth of the projects lies in.
 fn changes(
     world: &World,
-    store: &bartizan_decide::Entities,
+    store: &Entities,
     effort: &Effort,
     values: &mut Vec<Value>,
 ) -> Result<(), Error> {

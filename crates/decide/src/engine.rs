@@ -1,7 +1,7 @@
 //! Evaluation: the algorithm of DESIGN 4, for chains, with remedies.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
@@ -11,6 +11,7 @@ use bartizan_model::{
     Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Operation,
     PrincipalKind, ReasonCode, Situation,
 };
+use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Standing;
@@ -442,9 +443,17 @@ fn evaluate_chain(
 fn triple(case: &Case<'_>, member: &Member) -> Option<Triple> {
     Some(Triple {
         principal: uid(member.principal.kind.entity_type(), &member.principal.name)?,
-        action: uid("Action", case.action.name())?,
+        action: action_uid(case.action)?,
         resource: uid(&case.resource.kind, &case.resource.name)?,
     })
+}
+
+/// An action of the house as an entity, made once.
+fn action_uid(action: Action) -> Option<EntityUid> {
+    static KNOWN: LazyLock<HashMap<Action, EntityUid>> = LazyLock::new(|| {
+        Action::ALL.iter().filter_map(|action| Some((*action, uid("Action", action.name())?))).collect()
+    });
+    KNOWN.get(&action).cloned()
 }
 
 /// Under which conditions, as they would be with what is applied.

@@ -103,7 +103,7 @@ fn members(
         let context = Conditions::of(asking, applied, &nothing).context(Needs::ALL)?;
         let view = View::of(evaluator.entities());
         let (_, node) = view.declared(&principal)?;
-        let reached = view.reach([node, node]).into_iter();
+        let reached = view.reach([node, node]);
         let reached = reached.map(|node| inner::entity_of(node, view.uids(&node.parents)));
         let entities = Entities::from_entities(reached, None).ok()?;
         Some((principal, context, entities))

@@ -1,6 +1,5 @@
 //! What is noted of a decision while it is made.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name};
@@ -59,9 +58,11 @@ impl Judged {
     /// Notes what the members' evaluations found.
     pub(crate) fn note(&mut self, bundle: &CompiledBundle, evaluations: &[Evaluation]) {
         let names = |places: &mut dyn Iterator<Item = &usize>| {
-            let all: BTreeSet<Name> =
+            let mut all: Vec<Name> =
                 places.filter_map(|at| bundle.rules.get(*at)).map(|r| r.id.clone()).collect();
-            all.into_iter().collect::<Vec<_>>()
+            all.sort_unstable();
+            all.dedup();
+            all
         };
         let evidence = &mut self.evidence;
         evidence.forbids = names(&mut evaluations.iter().flat_map(|e| &e.forbids));

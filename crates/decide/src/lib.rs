@@ -49,7 +49,7 @@ mod verdict;
 mod vocabulary;
 mod zone;
 
-pub use application::{Advice, AskedEntity, AskedOf, Hits, Seek};
+pub use application::{Advice, Advising, AskedEntity, AskedOf, Hits, Seek};
 pub use approval::{ApprovalKey, Hold, NotAKey, Standing};
 pub use authoring::{Covered, Drawn, platform_schema};
 pub use bundle::{Bundle, CompiledBundle, RemedyChange};

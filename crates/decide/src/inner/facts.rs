@@ -10,6 +10,7 @@ use cedar_policy_core::entities::CedarValueJson;
 use smol_str::SmolStr;
 
 use super::json;
+use super::value::Fact;
 use crate::entities::EntitiesError;
 
 /// Attributes and tags, by name.
@@ -50,6 +51,18 @@ impl Facts {
         self.bounds.as_deref()
     }
 
+    /// Of attributes by name, in the order of their names.
+    ///
+    /// # Errors
+    /// When the conditions among them cannot be read.
+    pub(crate) fn of_attributes(
+        uid: &EntityUid,
+        attributes: impl Iterator<Item = (SmolStr, Fact)>,
+    ) -> Result<Self, EntitiesError> {
+        let attributes: Box<[_]> = attributes.map(|(name, fact)| (name, fact.into_value())).collect();
+        Ok(Self { bounds: bounds_among(uid, &attributes)?, attributes, tags: Box::default() })
+    }
+
     /// These, with `others` added or in their place.
     pub(crate) fn overlaid(&self, others: &Self) -> Self {
         let join = |below: &[(SmolStr, Value)], above: &[(SmolStr, Value)]| {
@@ -63,6 +76,16 @@ impl Facts {
             tags: join(&self.tags, &others.tags),
             bounds: self.bounds.clone(),
         }
+    }
+
+    /// An attribute.
+    pub(super) fn attribute(&self, name: &str) -> Option<&Value> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// A tag.
+    pub(super) fn tag(&self, name: &str) -> Option<&Value> {
+        self.tags.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// Attributes and tags in the engine's own form.
@@ -147,7 +170,12 @@ fn written_uid(uid: &EntityUid) -> Vec<u8> {
     let mut out = b"{\"id\":".to_vec();
     json::write_text(uid.id().unescaped(), &mut out);
     out.extend_from_slice(b",\"type\":");
-    json::write_text(&uid.type_name().to_string(), &mut out);
+    let kind = uid.type_name();
+    if kind.namespace_components().next().is_none() {
+        json::write_text(kind.basename(), &mut out);
+    } else {
+        json::write_text(&kind.to_string(), &mut out);
+    }
     out.push(b'}');
     out
 }

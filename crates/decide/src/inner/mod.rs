@@ -6,6 +6,7 @@
 mod condition;
 mod facts;
 mod json;
+mod plain;
 mod value;
 
 use std::collections::HashSet;
@@ -20,7 +21,9 @@ use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
 pub(crate) use facts::{CONDITIONS, Facts};
-pub(crate) use value::{Fact, context};
+pub(crate) use json::write_text;
+pub(crate) use plain::{Plain, Sight, Told};
+pub(crate) use value::{Fact, attribute, context};
 
 use crate::entities::Node;
 
