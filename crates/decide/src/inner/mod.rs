@@ -6,6 +6,7 @@
 mod condition;
 mod facts;
 mod json;
+mod typing;
 mod value;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
 pub(crate) use facts::Facts;
+pub(crate) use typing::Typing;
 pub(crate) use value::{Fact, context};
 
 use crate::entities::Node;
