@@ -42,7 +42,7 @@ fn outcome(bundle: &Bundle, beside: &[Arc<CompiledBundle>]) -> String {
 }
 
 const A: &str = "@id(\"a\") permit (principal in Group::\"x\", action, resource is Model) when { resource.status == \"active\" };";
-const B: &str = "@id(\"b\") @remedy(\"approve(2)\") forbid (principal, action == Action::\"model:export\", resource)\n  unless { context.approvals.contains(\"b\") };";
+const B: &str = "@id(\"b\") @remedy(\"approve(2, use_within: 30m)\") forbid (principal, action == Action::\"model:export\", resource)\n  unless { context.approvals.contains(\"b\") };";
 const C: &str = "@id(\"c\") permit (principal == User::\"u\", action == Action::\"model:invoke\", resource);";
 
 #[test]

@@ -22,47 +22,60 @@ action read in [look] appliesTo { principal: [Person, Robot], resource: [File, F
 action write in [use] appliesTo { principal: [Person, Robot], resource: File, context: Plain };
 action ping appliesTo { principal: Robot, resource: Host, context: { hops: Long, level: String } };
 action own appliesTo { principal: Person, resource: [Kind, Person, Robot, Host], context: Plain };
-namespace N { action read in [Action::"look"] appliesTo { principal: Robot, resource: File, context: { level: Long } }; }
+namespace N { action peek in [Action::"look"] appliesTo { principal: Robot, resource: File, context: { level: Long } }; }
 "#;
 
-const ACTIONS: [&str; 14] = [
-    "action",
+const ACTIONS: [&str; 9] = [
     "action",
     "action == Action::\"read\"",
     "action == Action::\"write\"",
     "action == Action::\"ping\"",
     "action == Action::\"own\"",
-    "action == N::Action::\"read\"",
-    "action == Action::\"look\"",
-    "action == Action::\"raed\"",
     "action in Action::\"use\"",
     "action in Action::\"look\"",
     "action in [Action::\"read\", Action::\"ping\"]",
     "action in [Action::\"own\", Action::\"use\"]",
-    "action in [Action::\"own\", Action::\"gone\"]",
 ];
 
-const PLACES: [&str; 20] = [
-    "",
-    "",
+const PRINCIPALS: [&str; 7] = [
     "",
     " == Person::\"a\"",
     " == Robot::\"a\"",
-    " == Team::\"a\"",
+    " in Team::\"a\"",
+    " in Org::\"a\"",
+    " is Person",
+    " is Robot in Team::\"a\"",
+];
+
+const RESOURCES: [&str; 8] = [
+    "",
     " == File::\"a\"",
     " == Host::\"a\"",
     " == Kind::\"low\"",
+    " in Folder::\"a\"",
+    " in Team::\"a\"",
+    " is File",
+    " is File in Folder::\"a\"",
+];
+
+/// Scopes that are wrong, or impossible for most.
+const ODD: [&str; 8] = [
+    " == Team::\"a\"",
     " == Kind::\"middle\"",
     " == Persn::\"a\"",
-    " in Team::\"a\"",
-    " in Org::\"a\"",
-    " in Folder::\"a\"",
     " in Action::\"use\"",
     " == Person::\"p\u{430}ul\"",
-    " is Person",
-    " is Robot in Team::\"a\"",
-    " is File",
     " is Person in Folder::\"a\"",
+    " is Host",
+    " in File::\"a\"",
+];
+
+const ODD_ACTIONS: [&str; 5] = [
+    "action == N::Action::\"peek\"",
+    "action == Action::\"look\"",
+    "action == Action::\"raed\"",
+    "action in [Action::\"own\", Action::\"gone\"]",
+    "action in []",
 ];
 
 /// Valid somewhere, everywhere or nowhere.
@@ -143,11 +156,19 @@ impl Dice {
     }
 
     fn rule(&mut self) -> String {
-        let (principal, action, resource) = (self.one(&PLACES), self.one(&ACTIONS), self.one(&PLACES));
+        let odd = self.one(&[0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        let (principal, resource) = (self.one(&PRINCIPALS), self.one(&RESOURCES));
+        let action = self.one(&ACTIONS);
+        let (principal, action, resource) = match odd {
+            1 => (self.one(&ODD), action, resource),
+            2 => (principal, self.one(&ODD_ACTIONS), resource),
+            3 => (principal, action, self.one(&ODD)),
+            _ => (principal, action, resource),
+        };
         let effect = self.one(&["permit", "forbid"]);
-        let condition = match self.one(&[0, 1, 2, 3]) {
+        let condition = match self.one(&[0, 1, 1, 2, 2, 3]) {
             0 => String::new(),
-            1 => format!(" unless {{ {} }}", self.condition(1)),
+            1 => format!(" unless {{ {} }}", self.condition(0)),
             depth => format!(" when {{ {} }}", self.condition(depth - 2)),
         };
         format!("{effect} (principal{principal}, {action}, resource{resource}){condition};")
@@ -177,7 +198,7 @@ fn whatever_is_plainly_valid_the_validator_takes_without_a_word() {
     let (validator, mut typing) = (Validator::new(schema.clone()), Typing::new(&schema, LEVEL));
     let (mut kinds, mut plain, mut valid, mut wrong) = (BTreeSet::new(), 0, 0, 0);
     let mut dice = Dice(11);
-    for _ in 0..4_000 {
+    for _ in 0..2_500 {
         let text = dice.rule();
         let policy = policy(&text);
         let said = said(&validator, &policy);
@@ -191,7 +212,7 @@ fn whatever_is_plainly_valid_the_validator_takes_without_a_word() {
         kinds.extend(said);
     }
     // The test means something: all sorts of rules are wrong, and most valid ones are plainly so.
-    assert!(kinds.len() >= 12 && valid > 400 && wrong > 1_000, "{kinds:?} {valid} {wrong}");
+    assert!(kinds.len() >= 12 && valid > 300 && wrong > 1_000, "{kinds:?} {valid} {wrong}");
     assert!(plain * 10 > valid * 9, "{plain} of {valid}");
 }
 
