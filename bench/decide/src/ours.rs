@@ -37,8 +37,13 @@ pub fn entities(world: &World) -> Result<Entities, Error> {
 }
 
 pub fn bundle(cedar: String) -> Result<Arc<CompiledBundle>, Error> {
+    bundle_beside(cedar, &[])
+}
+
+/// A bundle that takes over what stands in others.
+pub fn bundle_beside(cedar: String, beside: &[Arc<CompiledBundle>]) -> Result<Arc<CompiledBundle>, Error> {
     let bundle = Bundle { files: [("rules.cedar".to_owned(), cedar)].into() };
-    Ok(Arc::new(CompiledBundle::compile(&bundle)?))
+    Ok(Arc::new(CompiledBundle::compile_beside(&bundle, &[], beside)?))
 }
 
 /// A request as it comes: somebody identified, and words.

@@ -357,7 +357,8 @@ impl<'a> Question<'a> {
             advice.verdict = VerdictKind::Permit;
             advice.reasons.clear();
         } else {
-            let forbids: Vec<&Rule> = first.forbids.iter().filter_map(|at| bundle.rules.get(*at)).collect();
+            let forbids: Vec<&Rule> =
+                first.forbids.iter().filter_map(|at| Some(&**bundle.rules.get(*at)?)).collect();
             self.try_obligations(translated, &forbids, &mut advice);
         }
         advice

@@ -23,6 +23,7 @@ use bartizan_store::{BundleRow, Enforced, LEASE, Nodes, State, Store, StoreError
 use crate::afterwards::chosen;
 use crate::known::directory;
 use crate::policies::{Alarm, InForce, Policies};
+use crate::retired::Retired;
 
 /// Everything a request needs to know, at one revision.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Staged {
 /// Keeps the world: loads it, watches the revision, says when it is too old to decide on.
 pub struct Keeper {
     world: ArcSwap<World>,
+    /// What was in force before, while requests still hold it.
+    retired: Retired<World>,
     store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
     pub(crate) nodes: Arc<dyn Nodes>,
     /// Which of them this is.
@@ -120,6 +123,7 @@ impl Keeper {
         let empty = World { state: Arc::default(), directory: Directory::empty(), tenants: BTreeMap::new() };
         let keeper = Self {
             world: ArcSwap::from_pointee(empty),
+            retired: Retired::default(),
             store,
             nodes,
             node,
@@ -258,7 +262,16 @@ impl Keeper {
         if self.policy_waits() {
             self.uncompiled.notify_one();
         }
+        self.free_retired();
         Ok(())
+    }
+
+    /// Frees what nobody holds any more, beside the requests.
+    fn free_retired(&self) {
+        let unused = self.retired.unused();
+        if !unused.is_empty() {
+            drop(tokio::task::spawn_blocking(move || drop(unused)));
+        }
     }
 
     /// Takes in the present state and puts all of it in force.
@@ -356,7 +369,8 @@ impl Keeper {
         let built = built.await;
         let (world, waits, alarms) = built.map_err(|e| StoreError::Unavailable(Box::new(e)))??;
         let revision = world.state.revision;
-        self.world.store(Arc::new(world));
+        self.retired.put(self.world.swap(Arc::new(world)));
+        self.free_retired();
         if !waits {
             self.policy_at.store(revision, Ordering::Release);
         }
