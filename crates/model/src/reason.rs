@@ -191,6 +191,8 @@ reasons! {
     PeriodRemoved "period_removed" 410 "Ask whoever keeps the archives; `bartizan log verify` and `log show` read them offline.",
     /// What is declared is not valid.
     Invalid "invalid" 422 "See the message for the place.",
+    /// The period is not removed: the witnesses of this house have not cosigned its last checkpoint yet.
+    PeriodUnwitnessed "period_unwitnessed" 409 "Ask again in some minutes; operators: see which witnesses do not answer, and set `record.witness_policy` right.",
 
     // Bundles that may not come into force.
     /// The bundle carries no signature of this house.
