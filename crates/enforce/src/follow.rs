@@ -41,13 +41,13 @@ impl Touched {
                 Write::DeleteDocument(tenant, kind, name) => {
                     out.documents.insert((tenant.clone(), kind.clone(), name.clone()));
                 }
-                Write::Key(key) => drop(out.keys.insert(key.id)),
+                Write::Key(key) => out.keys.extend([key.id]),
                 Write::Epoch(epoch) => {
                     out.epochs.insert((epoch.tenant.clone(), epoch.kind, epoch.name.clone()));
                 }
-                Write::Bundle(bundle) => drop(out.policies.insert(bundle.tenant.clone())),
-                Write::Row(row) => drop(out.rows.insert((row.kind, row.id.clone()))),
-                Write::DeleteRow(kind, id) => drop(out.rows.insert((*kind, id.clone()))),
+                Write::Bundle(bundle) => out.policies.extend([bundle.tenant.clone()]),
+                Write::Row(row) => out.rows.extend([(row.kind, row.id.clone())]),
+                Write::DeleteRow(kind, id) => out.rows.extend([(*kind, id.clone())]),
                 // Looked up in the state when they are needed.
                 Write::Sealed(_) | Write::ClaimUsed => {}
             }
@@ -64,19 +64,19 @@ impl Touched {
         let order = |a: &(Tenant, Document, u64), b: &(Tenant, Document, u64)| {
             (&a.0, a.1.spec.kind(), &a.1.name).cmp(&(&b.0, b.1.spec.kind(), &b.1.name))
         };
-        differing(&old.documents, &new.documents, order, |row| drop(out.documents.insert(named(row))));
-        differing(&old.keys, &new.keys, |a, b| a.id.cmp(&b.id), |key| drop(out.keys.insert(key.id)));
+        differing(&old.documents, &new.documents, order, |row| out.documents.extend([named(row)]));
+        differing(&old.keys, &new.keys, |a, b| a.id.cmp(&b.id), |key| out.keys.extend([key.id]));
         differing(
             &old.epochs,
             &new.epochs,
             |a, b| (&a.tenant, a.kind, &a.name).cmp(&(&b.tenant, b.kind, &b.name)),
-            |epoch| drop(out.epochs.insert((epoch.tenant.clone(), epoch.kind, epoch.name.clone()))),
+            |epoch| out.epochs.extend([(epoch.tenant.clone(), epoch.kind, epoch.name.clone())]),
         );
         differing(
             &old.rows,
             &new.rows,
             |a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)),
-            |row| drop(out.rows.insert((row.kind, row.id.clone()))),
+            |row| out.rows.extend([(row.kind, row.id.clone())]),
         );
         out.policies.extend(old.bundles.iter().map(|bundle| bundle.tenant.clone()));
         out
@@ -267,3 +267,6 @@ fn tell_misfits(tenant: &Tenant, misfits: &[Misfit], previous: Option<&TenantWor
     let first = misfits.first().map(ToString::to_string).unwrap_or_default();
     tracing::warn!(%tenant, count = misfits.len(), first, "declared things do not fit the schema and are left out");
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,12 +252,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits until something was heard of that is not in force, and takes it in. Leases go on meanwhile, for as long as they may.
+    /// Waits until something was heard of that is not in force.
+    pub async fn behind(&self) {
+        self.behind.notified().await;
+    }
+
+    /// Takes in what was heard of. The lease goes on meanwhile, for as long as it may.
     ///
     /// # Errors
     /// As [`Keeper::watch`].
     pub async fn follow_heard(&self) -> Result<(), StoreError> {
-        self.behind.notified().await;
         let latest = locked(&self.heard).back().map_or(0, |(_, latest)| *latest);
         if latest > self.revision() {
             self.catch_up(latest).await?;

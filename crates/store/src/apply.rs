@@ -212,6 +212,16 @@ impl State {
         }
     }
 
+    /// The state as if a thing were declared so; for whoever asks what would be.
+    pub fn suppose(&mut self, tenant: &Tenant, document: Document) {
+        self.documents.put((tenant.clone(), document, 0), document_order);
+    }
+
+    /// The state as if a thing were not declared; for whoever asks what would be.
+    pub fn suppose_gone(&mut self, tenant: &Tenant, kind: &str, name: &Name) {
+        self.documents.remove(|row| by_name(row, tenant, kind, name));
+    }
+
     /// A declared thing with the revision of its last change.
     #[must_use]
     pub fn document(&self, tenant: &Tenant, kind: &str, name: &Name) -> Option<&(Tenant, Document, u64)> {

@@ -46,7 +46,9 @@ impl Memory {
 
     fn since(&self, revision: u64, mark: Option<Digest>, limit: usize) -> Result<Since, StoreError> {
         let first = self.steps.partition_point(|step| step.revision < revision);
-        let rows: Vec<StepColumns> = self.steps.iter().skip(first).take(limit + 1).cloned().collect();
+        let last = revision.saturating_add(limit as u64);
+        let rows = self.steps.iter().skip(first).take_while(|step| step.revision <= last);
+        let rows: Vec<StepColumns> = rows.cloned().collect();
         let Some(following) = following(revision, mark, rows)? else { return Ok(Since::TooOld) };
         let bundles = self.bundles.iter().map(|b| ((b.tenant.clone(), b.version), b.clone()));
         let steps = following.steps(&bundles.collect())?;
