@@ -13,12 +13,9 @@ use crate::issue::Rights;
 
 /// The revision at which a mark was moved last; zero for one that never was.
 fn moved(state: &State, tenant: &Tenant, kind: EpochKind, name: &str) -> u64 {
-    state
-        .epochs
-        .binary_search_by(|epoch| (&epoch.tenant, epoch.kind, epoch.name.as_str()).cmp(&(tenant, kind, name)))
-        .ok()
-        .and_then(|at| state.epochs.get(at))
-        .map_or(0, |epoch| epoch.revision)
+    let order =
+        |epoch: &EpochRow| (&epoch.tenant, epoch.kind, epoch.name.as_str()).cmp(&(tenant, kind, name));
+    state.epochs.find(order).map_or(0, |epoch| epoch.revision)
 }
 
 /// How marks name a principal.
@@ -119,7 +116,7 @@ mod tests {
                     not_before: Timestamp::from_secs(1),
                     revision,
                 };
-                let state = State { epochs: vec![epoch], ..State::default() };
+                let state = State { epochs: vec![epoch].into(), ..State::default() };
                 assert_eq!(alive(&state, &rights, &client).is_ok(), expected, "{kind:?} {name} {revision}");
             }
         }

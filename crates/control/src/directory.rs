@@ -309,13 +309,8 @@ impl Control {
         }
         let mut after = view.clone();
         let mut state = (*view.state).clone();
-        let changed = |d: &Document| {
-            put.iter().any(|p| p.spec.kind() == d.spec.kind() && p.name == d.name)
-                || gone.iter().any(|(kind, name)| kind == d.spec.kind() && *name == d.name)
-        };
-        state.documents.retain(|(t, d, _)| t != tenant || !changed(d));
-        state.documents.extend(put.iter().map(|d| (tenant.clone(), d.clone(), 0)));
-        state.sort();
+        gone.iter().for_each(|(kind, name)| state.suppose_gone(tenant, kind, name));
+        put.iter().for_each(|document| state.suppose(tenant, document.clone()));
         after.state = std::sync::Arc::new(state);
         crate::policy::guard(&after, tenant, bundle.clone(), now).map_err(|problem| match problem.reason {
             ReasonCode::Constitution => Problem::with_detail(
@@ -413,7 +408,7 @@ fn epoch(state: &State, tenant: &Tenant, principal: &Principal, now: Timestamp) 
 
 /// The mark goes on even where this node's clock is behind the one that moved it last.
 fn mark(state: &State, tenant: &Tenant, kind: EpochKind, name: Name, now: Timestamp) -> Change {
-    let present = state.epochs.iter().find(|e| e.tenant == *tenant && e.kind == kind && e.name == name);
+    let present = state.epoch(tenant, kind, &name);
     let not_before = present.map_or(now, |e| now.max(e.not_before.saturating_add(Duration::from_micros(1))));
     Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before, revision: 0 })
 }

@@ -189,11 +189,7 @@ pub(crate) fn find<'a>(
     kind: &str,
     name: &Name,
 ) -> Option<(&'a Document, u64)> {
-    // States keep their documents in this order.
-    let at =
-        state.documents.binary_search_by(|(t, d, _)| (t, d.spec.kind(), &d.name).cmp(&(tenant, kind, name)));
-    let found = at.ok().and_then(|at| state.documents.get(at));
-    found.map(|(_, document, revision)| (document, *revision))
+    state.document(tenant, kind, name).map(|(_, document, revision)| (document, *revision))
 }
 
 /// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
