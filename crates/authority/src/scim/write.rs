@@ -5,7 +5,7 @@ use bartizan_control::{Redeclare, View, Work, Worked};
 use bartizan_identify::Caller;
 use bartizan_model::{Action, Document, EntityRef, PrincipalId, Problem, Tenant};
 use bartizan_scim::{Kind, Patch, Resource, ScimError, ScimType, USER, clean, complete};
-use bartizan_store::{Change, EpochKind};
+use bartizan_store::Change;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 
@@ -246,20 +246,14 @@ impl Scene<'_> {
     /// Whether a name may be given to somebody new by provisioning.
     pub(super) fn free(&self, kind: Kind, name: &Name) -> Result<(), ScimError> {
         let taken = |what: &str| ScimError::new(ScimType::Uniqueness, what);
-        let documents = self.view.state.documents.iter().filter(|(of, ..)| of == self.tenant);
-        let of = |document: &Document| document.spec.entity_type() == kind.name;
-        let mut same = documents.filter(|(_, d, _)| of(d) && d.name.eq_ignore_ascii_case(name));
-        if same.next().is_some() {
+        let index = &self.view.state.index;
+        let declared = if kind == USER { "user" } else { "group" };
+        if index.alike(self.tenant, declared, name).next().is_some() {
             return Err(taken("the name is taken, or belonged to somebody who is gone"));
         }
         // Names in policies and keys outlive whoever bore them.
         let mark = format!("{}/{name}", kind.name.to_ascii_lowercase());
-        let before = |epoch: &&bartizan_store::EpochRow| {
-            epoch.tenant == *self.tenant
-                && epoch.kind == EpochKind::Principal
-                && epoch.name.eq_ignore_ascii_case(&mark)
-        };
-        if self.view.state.epochs.iter().any(|epoch| before(&epoch)) {
+        if index.was_marked(self.tenant, &mark) {
             return Err(taken("the name belonged to somebody before; an administrator can declare it anew"));
         }
         self.unspoken(kind, name)
