@@ -1,8 +1,6 @@
 //! Whether what was allowed or issued is still alive: held against the marks of everybody and everything concerned, by
 //! revisions of the state, so that no two clocks are compared.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
@@ -60,27 +58,11 @@ pub(crate) fn advance(
     Ok(Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before: after, revision: 0 }))
 }
 
-/// Principals by their pseudonyms, at one revision.
-#[derive(Debug, Default)]
-pub(crate) struct People(Mutex<(u64, Arc<HashMap<PrincipalId, Principal>>)>);
-
-impl People {
-    /// Who has that pseudonym.
-    pub(crate) fn find(&self, state: &State, tenant: &Tenant, id: PrincipalId) -> Option<Principal> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != state.revision {
-            *known = (state.revision, Arc::new(all(state, tenant)));
-        }
-        known.1.get(&id).cloned()
-    }
-}
-
-fn all(state: &State, tenant: &Tenant) -> HashMap<PrincipalId, Principal> {
-    let of = |(owner, document, _): &(Tenant, bartizan_model::Document, u64)| {
-        let (kind, id) = document.spec.principal_kind().zip(document.principal)?;
-        (owner == tenant).then(|| (id, Principal { kind, name: document.name.clone(), id }))
-    };
-    state.documents.iter().filter_map(of).collect()
+/// Who has a pseudonym.
+pub(crate) fn person(state: &State, tenant: &Tenant, id: PrincipalId) -> Option<Principal> {
+    let (kind, name) = state.index.by_pseudonym(tenant, id)?;
+    let (_, document, _) = state.document(tenant, kind, name)?;
+    Some(Principal { kind: document.spec.principal_kind()?, name: name.clone(), id })
 }
 
 #[cfg(test)]

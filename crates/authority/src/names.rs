@@ -3,7 +3,6 @@
 use bartizan_base::Name;
 use bartizan_control::View;
 use bartizan_model::{EntityRef, Tenant};
-use bartizan_store::EpochKind;
 
 /// Why a name may not be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +17,12 @@ pub(crate) enum Unfree {
 
 /// Whether a name of that entity type may be given to somebody new.
 pub(crate) fn free(view: &View, tenant: &Tenant, kind: &'static str, name: &Name) -> Result<(), Unfree> {
-    let documents = view.state.documents.iter().filter(|(of, ..)| of == tenant);
-    let of = |document: &bartizan_model::Document| document.spec.entity_type() == kind;
-    let mut same = documents.filter(|(_, d, _)| of(d) && d.name.eq_ignore_ascii_case(name));
-    if same.next().is_some() {
+    // People and groups are declared under their type's name, in lower case.
+    let (index, declared) = (&view.state.index, kind.to_ascii_lowercase());
+    if index.alike(tenant, &declared, name).next().is_some() {
         return Err(Unfree::Taken);
     }
-    let mark = format!("{}/{name}", kind.to_ascii_lowercase());
-    let before = |epoch: &&bartizan_store::EpochRow| {
-        epoch.tenant == *tenant
-            && epoch.kind == EpochKind::Principal
-            && epoch.name.eq_ignore_ascii_case(&mark)
-    };
-    if view.state.epochs.iter().any(|epoch| before(&epoch)) {
+    if index.was_marked(tenant, &format!("{declared}/{name}")) {
         return Err(Unfree::Before);
     }
     unspoken(view, kind, name)

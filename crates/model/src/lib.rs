@@ -24,6 +24,7 @@ pub mod problem;
 pub mod quorum;
 pub mod reason;
 pub mod record;
+mod references;
 pub mod remedy;
 pub mod resource;
 pub mod signal;

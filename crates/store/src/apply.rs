@@ -8,8 +8,8 @@ use bartizan_model::{Document, KeyId, Tenant};
 
 use crate::feed::{self, StepColumns};
 use crate::{
-    BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, KeyRow, ROW_BODY_MAX, ROW_NAME_MAX, Row,
-    RowKind, SealedRow, State, StoreError,
+    BundleRow, Change, ClaimRow, EpochKind, EpochRow, Founding, Index, KeyRow, ROW_BODY_MAX, ROW_NAME_MAX,
+    Row, RowKind, SealedRow, State, StoreError,
 };
 
 /// What becomes of a row through a set of changes. To be stored in order, in one transaction with the new revision.
@@ -194,14 +194,14 @@ impl State {
     pub(crate) fn write(&mut self, write: &Write) {
         match write {
             Write::Document(tenant, document, changed) => {
-                let row = (tenant.clone(), document.clone(), *changed);
-                self.documents.put(row, document_order);
+                self.declare(tenant, document.clone(), *changed);
             }
-            Write::DeleteDocument(tenant, kind, name) => {
-                self.documents.remove(|row| by_name(row, tenant, kind, name));
-            }
+            Write::DeleteDocument(tenant, kind, name) => self.suppose_gone(tenant, kind, name),
             Write::Key(key) => drop(self.keys.put(key.clone(), key_order)),
-            Write::Epoch(epoch) => drop(self.epochs.put(epoch.clone(), epoch_order)),
+            Write::Epoch(epoch) => {
+                self.index.mark(epoch);
+                self.epochs.put(epoch.clone(), epoch_order);
+            }
             Write::Sealed(sealed) => drop(self.sealed.put(sealed.clone(), sealed_order)),
             Write::Bundle(bundle) => drop(self.bundles.put(bundle.clone(), bundle_order)),
             Write::Row(row) => drop(self.rows.put(row.clone(), row_order)),
@@ -214,12 +214,19 @@ impl State {
 
     /// The state as if a thing were declared so; for whoever asks what would be.
     pub fn suppose(&mut self, tenant: &Tenant, document: Document) {
-        self.documents.put((tenant.clone(), document, 0), document_order);
+        self.declare(tenant, document, 0);
+    }
+
+    fn declare(&mut self, tenant: &Tenant, document: Document, revision: u64) {
+        let is = document.clone();
+        let was = self.documents.put((tenant.clone(), document, revision), document_order);
+        self.index.note(tenant, was.as_deref().map(|(_, was, _)| was), Some(&is));
     }
 
     /// The state as if a thing were not declared; for whoever asks what would be.
     pub fn suppose_gone(&mut self, tenant: &Tenant, kind: &str, name: &Name) {
-        self.documents.remove(|row| by_name(row, tenant, kind, name));
+        let was = self.documents.remove(|row| by_name(row, tenant, kind, name));
+        self.index.note(tenant, was.as_deref().map(|(_, was, _)| was), None);
     }
 
     /// A declared thing with the revision of its last change.
@@ -262,7 +269,7 @@ impl State {
         }
     }
 
-    /// Puts rows into the order in which every backend gives them: by tenant, kind and name; keys by id.
+    /// Puts rows into the order in which every backend gives them (by tenant, kind and name; keys by id), and makes the index.
     pub fn sort(&mut self) {
         self.documents.sort_by(document_order);
         self.keys.sort_by(key_order);
@@ -270,6 +277,10 @@ impl State {
         self.sealed.sort_by(sealed_order);
         self.bundles.sort_by(bundle_order);
         self.rows.sort_by(row_order);
+        let mut index = Index::default();
+        self.documents.iter().for_each(|(tenant, document, _)| index.note(tenant, None, Some(document)));
+        self.epochs.iter().for_each(|epoch| index.mark(epoch));
+        self.index = index;
     }
 
     /// What a change writes, on the state as the changes before it left it; takes it in.

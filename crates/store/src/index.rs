@@ -107,9 +107,8 @@ impl Index {
     /// The names of things of a kind that differ from `name` in case at most, itself among them if it is there; in order.
     pub fn alike(&self, tenant: &Tenant, kind: &str, name: &str) -> impl Iterator<Item = &Name> {
         let folded = name.to_ascii_lowercase();
-        let is = |key: &Arc<(Tenant, &'static str, String)>| {
-            key.0 == *tenant && key.1 == kind && key.2 == folded
-        };
+        let is =
+            |key: &Arc<(Tenant, &'static str, String)>| key.0 == *tenant && key.1 == kind && key.2 == folded;
         self.alike.find(&(tenant, kind, &folded), is).into_iter().flat_map(|names| names.iter())
     }
 

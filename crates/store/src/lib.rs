@@ -11,6 +11,7 @@ mod apply;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod feed;
+mod index;
 mod memory;
 mod nodes;
 mod port;
@@ -23,6 +24,7 @@ pub use feed::{
     Following, STEP_BYTES_AT_ONCE, STEP_BYTES_KEPT, STEP_BYTES_MAX, STEPS_CLEARED, STEPS_KEPT, Since, Step,
     StepColumns, following,
 };
+pub use index::Index;
 pub use memory::MemoryStore;
 pub use nodes::{Acknowledged, Enforced, LEASE, NodeRow, Nodes};
 pub use port::{Checkpoints, Store, StoreError, Warrant};

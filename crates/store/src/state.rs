@@ -8,7 +8,7 @@ use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Row, RowKind};
+use crate::{Index, Row, RowKind};
 
 /// The whole state at one revision. Copies share what they have in common.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +35,8 @@ pub struct State {
     pub claim: Option<ClaimRow>,
     /// Rows of loaded kinds; while changes are worked out, also the others that they have to see.
     pub rows: Sorted<Row>,
+    /// What is found otherwise than by its name. Kept by whatever changes the state, and made anew by [`State::sort`].
+    pub index: Index,
 }
 
 /// An API key as it is kept: never its text.

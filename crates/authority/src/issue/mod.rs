@@ -36,7 +36,6 @@ pub const TOKEN_LIFE: Duration = Duration::from_secs(300);
 pub struct Issuing {
     pub(crate) rings: Rings,
     pub(crate) stripes: Stripes,
-    pub(crate) people: marks::People,
     pub(crate) devices: crate::device::Limits,
     pub(crate) refusals: crate::authorize::Refusals,
 }
