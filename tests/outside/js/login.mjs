@@ -454,7 +454,7 @@ try {
   const spec = { kind: "identity_provider", issuer: there, client_id: "bartizan", credential: "company", allow_private: true, acr: { gold: 4, silver: 2 }, assurance_cap: 3,
     scopes: ["groups"], groups: { claim: "groups", map: [{ value: "eng", group: "engineers" }, { value: "all", group: "staff" }] },
     creates: { when: { hd: ["company.example"] } } };
-  await call("PUT", "/api/v1/credentials/company", { credential: "not the secret of this client" });
+  await call("PUT", "/api/v1/credentials/company", { credential: "not-the-secret-of-this-client" });
   await call("POST", "/api/v1/resources", [{ name: "engineers", spec: { kind: "group" } }, { name: "staff", spec: { kind: "group" } }, { name: "company", spec }]);
   const resource = async (name) => (await call("GET", "/api/v1/resources/user")).map((one) => one.document ?? one).find((one) => one.name === name)?.spec;
   const via = async (account, options = {}) => {
