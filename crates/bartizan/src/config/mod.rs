@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_authority::oauth::{self, MetadataClients};
+use bartizan_gateway::TrustedProxies;
 use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
 use bartizan_model::SubjectPattern;
@@ -83,6 +84,8 @@ pub struct Listeners {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The authorities of client certificates; none are asked for without.
     pub client_ca: Option<PathBuf>,
+    /// The proxies in front whose word about callers' addresses is taken.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Bounds on what callers may send.
@@ -326,6 +329,8 @@ impl Config {
                     .parse("listeners.operations", "an address and port such as `127.0.0.1:9090`")?,
                 client_ca: client_ca(raw, tls.is_some())?,
                 tls,
+                trusted_proxies: raw
+                    .parse("listeners.trusted_proxies", "addresses and networks such as `10.0.0.0/8`")?,
             },
             issuer: origin(raw, "authority.issuer")?,
             authority: authority(raw)?,
