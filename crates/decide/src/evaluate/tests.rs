@@ -311,7 +311,7 @@ fn what_a_plain_condition_cannot_tell_is_told_by_the_engine() {
         ("context == context", None),
         ("action in Action::\"model:use\"", None),
     ] {
-        let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+        let text = format!("@id(\"one\") permit (principal, action, resource) when {{ {condition} }};");
         let rule = cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("one")), &text).unwrap();
         let bundle = Arc::new(CompiledBundle::of_rules(schema.clone(), &[rule], &[]));
         let evaluator = Evaluator::new(bundle, entities.clone());

@@ -315,12 +315,13 @@ impl Op {
 
 #[cfg(test)]
 impl Plain {
-    /// What a careless hand could make of it: less is taken for not more.
+    /// What a careless hand could make of it: less is taken for not more, and the other way round.
     pub(crate) fn misread(self) -> Self {
         fn misread(op: Op) -> Op {
             let sub = |op: Box<Op>| Box::new(misread(*op));
             match op {
                 Op::Less(one, other) => Op::LessOrEqual(one, other),
+                Op::LessOrEqual(one, other) => Op::Less(one, other),
                 Op::Not(of) => Op::Not(sub(of)),
                 Op::And(one, other) => Op::And(sub(one), sub(other)),
                 Op::Or(one, other) => Op::Or(sub(one), sub(other)),
