@@ -39,7 +39,7 @@ pub(super) fn log_in(
     let mut nonce = None;
     let began = machine.clock.now();
     let given = token::post(machine, &found.token, &pairs, &key, &mut nonce)?.tokens()?;
-    Ok(Tokens::new(server, found, given, began, key.private().clone(), nonce))
+    Ok(Tokens::new(server, found, given, began, key.private(), nonce))
 }
 
 /// The address that the person opens.

@@ -72,7 +72,7 @@ pub(super) fn log_in(
         waited += interval;
         let began = machine.clock.now();
         match token::post(machine, &found.token, &pairs, &key, &mut nonce).and_then(Told::tokens) {
-            Ok(given) => return Ok(Tokens::new(server, found, given, began, key.private().clone(), nonce)),
+            Ok(given) => return Ok(Tokens::new(server, found, given, began, key.private(), nonce)),
             Err(error) => interval = next(interval, error)?,
         }
     }

@@ -44,7 +44,7 @@ impl Tokens {
         found: &Discovered,
         given: Given,
         began: Timestamp,
-        key: Secret<[u8; 32]>,
+        key: &Secret<[u8; 32]>,
         nonce: Option<String>,
     ) -> Self {
         Self {
