@@ -103,10 +103,11 @@ impl IdentityProviderSpec {
     /// What makes no sense in it, in words.
     #[must_use]
     pub fn mistake(&self) -> Option<&'static str> {
-        if let Some(groups) = &self.groups {
-            if groups.claim.is_empty() || groups.map.iter().any(|mapped| mapped.value.is_empty()) {
-                return Some("a claim, and a value of it, cannot be empty");
-            }
+        let empty = |groups: &GroupMapping| {
+            groups.claim.is_empty() || groups.map.iter().any(|mapped| mapped.value.is_empty())
+        };
+        if self.groups.as_ref().is_some_and(empty) {
+            return Some("a claim, and a value of it, cannot be empty");
         }
         let creates = self.creates.as_ref()?;
         if creates.domains.is_empty() && creates.when.is_empty() {

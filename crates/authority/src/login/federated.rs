@@ -354,7 +354,8 @@ mod tests {
         let times =
             Times { issued: Timestamp::from_secs(1), not_before: None, expires: Timestamp::from_secs(9) };
         let mut claims = IdClaims::new("https://login.example", "s-1", "b", times);
-        claims.others = others.as_object().unwrap().clone();
+        let Value::Object(others) = others else { panic!("claims") };
+        claims.others = others;
         claims
     }
 
@@ -362,7 +363,10 @@ mod tests {
         let map = json!([{"value": "Eng", "group": "engineers"}, {"value": "Eng", "group": "staff"},
             {"value": "42", "group": "answers"}]);
         let spec = spec(json!({"claim": "groups", "map": map}), Value::Null);
-        given(&spec, &claims(json!({"groups": said}))).iter().map(|m| m.group.to_string()).collect()
+        given(&spec, &claims([("groups".to_owned(), said)].into_iter().collect()))
+            .iter()
+            .map(|m| m.group.to_string())
+            .collect()
     }
 
     #[test]

@@ -13,13 +13,16 @@ use crate::reason;
 use crate::world::{Browser, World};
 
 fn document(name: &str, spec: Value) -> Document {
-    serde_json::from_value(json!({"name": name, "spec": spec})).unwrap()
+    let members = [("name".to_owned(), name.into()), ("spec".to_owned(), spec)];
+    serde_json::from_value(members.into_iter().collect()).unwrap()
 }
 
 fn provider(name: &str, issuer: &str, more: Value) -> Document {
-    let base =
+    let mut spec =
         json!({"kind": "identity_provider", "issuer": issuer, "client_id": "bartizan", "name_claim": "sub"});
-    document(name, merged(base, &more))
+    let Value::Object(more) = more else { panic!("members of a document") };
+    spec.as_object_mut().unwrap().extend(more);
+    document(name, spec)
 }
 
 fn mapping(rows: &[(&str, &str)]) -> Value {
