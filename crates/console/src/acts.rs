@@ -98,7 +98,7 @@ impl Console {
 fn line(act: &Act) -> ActLine {
     ActLine {
         at: texts::moment(act.at),
-        who: act.actors.join(", for which acted "),
+        who: act.actors.join(" for "),
         what: act
             .action
             .map_or_else(|| "something that was not understood".to_owned(), |a| a.name().to_owned()),

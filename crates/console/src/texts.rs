@@ -132,6 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_an_address_stays_one_parameter_of_it() {
+        assert_eq!(escaped("agent/a b&x=1#é"), "agent/a%20b%26x%3D1%23%C3%A9");
+    }
+
+    #[test]
+    fn things_are_named_as_people_name_them() {
+        let plain = |text: &str| thing(text);
+        assert_eq!(plain(r#"Model::"gpt-4o""#), "Model gpt-4o");
+        assert_eq!(plain(r#"Shop::Order::"2026::7""#), "Shop::Order 2026::7");
+        assert_eq!(plain(r#"System::"bartizan""#), "");
+        assert_eq!(plain("odd"), "odd");
+    }
+
+    #[test]
     fn programs_are_named_so_that_people_know_their_own() {
         let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Safari/537.36";
         assert_eq!(agent(chrome), "Chrome on Linux");

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use bartizan_base::Timestamp;
 use bartizan_base::random::SeededRandom;
 use bartizan_decide::{
-    Bundle, CompiledBundle, Door, Entities, Explanation, Question, Reader, RowsQuestion, Snapshot, Verdict,
-    check_conditions,
+    AskedEntity, AskedOf, Bundle, CompiledBundle, Door, Entities, Explanation, Question, Reader,
+    RowsQuestion, Snapshot, Verdict, check_conditions,
 };
 use bartizan_filter::Tree;
 use bartizan_identify::{Caller, Directory, Identified, Identifier, KeyEntry, Presented};
 use bartizan_model::directory::Spec;
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{
-    Action, AskFacts, AssuranceLevel, BoundBy, Conditions, Document, EntityRef, KeyId, Member, Obligations,
-    Principal, PrincipalKind, ReasonCode, Situation, Tenant,
+    Action, AskFacts, AssuranceLevel, BoundBy, Conditions, Document, EnforcementPointSpec, EntityRef, KeyId,
+    Member, Obligations, Principal, PrincipalKind, ReasonCode, Situation, Tenant,
 };
 use bartizan_secret::ApiKey;
 use serde_json::{Value, json};
@@ -332,6 +332,55 @@ fn inv_filter_rows_are_decided_one_by_one_for_a_confined_agent_and_none_are_give
     assert!(matches!(filter(json!({"alone": false})), Ok(Tree::Never)));
     assert!(filter(json!({"projects": ["lab"]})).is_err(), "which rows lie in it, only each row says");
     assert!(matches!(filter(json!({"projects": ["lab"], "alone": false})), Ok(Tree::Never)));
+}
+
+#[test]
+fn an_application_is_told_no_where_the_sponsor_says_so_whatever_it_tells_of_the_agent() {
+    let shop = r#"namespace Shop { entity Order; action "read" appliesTo { principal: [Agent], resource: Order, context: {} }; }"#;
+    let files = [("p.cedar", ALL), ("schema/shop.cedarschema", shop)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let compiled = Arc::new(CompiledBundle::compile(&Bundle { files }).unwrap());
+    // Believed whatever it says, also in the place of what is declared.
+    let point = EnforcementPointSpec {
+        namespace: Some(name("Shop")),
+        types: [(name("agent"), name("Agent"))].into(),
+        subject_properties: [name("conditions")].into(),
+        overrides: true,
+        ..EnforcementPointSpec::of(name("shop"))
+    };
+    let entity = |kind: &str, id: &str| AskedEntity {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        ..AskedEntity::default()
+    };
+    let mut asked = AskedOf {
+        subject: entity("agent", "reporter"),
+        action: "read".to_owned(),
+        resource: entity("Order", "7"),
+        ..AskedOf::default()
+    };
+    for told in [None, Some("{}")] {
+        asked.subject.properties =
+            told.map(|text| ("conditions".to_owned(), Value::from(text))).into_iter().collect();
+        for (conditions, expected) in [
+            (json!({}), None),
+            (json!({"delegates": false}), None),
+            (json!({"alone": false}), Some("constitution-sponsor-alone")),
+            (json!({"binding": ["dpop"]}), Some("constitution-sponsor-binding")),
+            (json!({"projects": ["lab"]}), Some("constitution-sponsor-projects")),
+            // Nobody declared that order, so it lies nowhere.
+            (json!({"resources": ["Shop::Order::7"]}), Some("constitution-sponsor-resources")),
+        ] {
+            let entities = Entities::build_for(&world_of(&conditions), Some(&compiled)).unwrap();
+            let snapshot = Snapshot::new(Some(compiled.clone()), Arc::new(entities));
+            let advice = snapshot.advise(&asked, &point, NOW);
+            let rules: Vec<&str> = advice.evidence.constitution.iter().map(|rule| rule.as_str()).collect();
+            assert_eq!(rules, expected.into_iter().collect::<Vec<_>>(), "{conditions} {advice:?}");
+            assert_eq!(advice.permits(), expected.is_none(), "{conditions} {advice:?}");
+            let reasons = expected.map(|_| ReasonCode::SponsorCondition);
+            assert_eq!(advice.reasons, reasons.into_iter().collect::<Vec<_>>(), "{conditions}");
+        }
+    }
 }
 
 #[test]
