@@ -170,14 +170,17 @@ fn swap(
     };
     let one_more = "@id(\"one-more\") permit (principal == User::\"user1\", action == Action::\"model:embed\", resource);";
     let (cold, meanwhile) = during(&current, requests, || put(format!("{cedar}{one_more}"), &[]))?;
-    let (ten, besides) = during(&current, requests, || put(with_ten_changed(cedar), &[first.clone()]))?;
+    let (ten, besides) =
+        during(&current, requests, || put(with_ten_changed(cedar), std::slice::from_ref(&first)))?;
     let ((), calm) = during(&current, requests, || {
         std::thread::sleep(Duration::from_secs_f64(cold));
         Ok(())
     })?;
     values.push(Value::new("bundle_swap_10k".to_owned(), Some(cold), "s"));
     values.push(Value::new("bundle_swap_10k_ten_changed".to_owned(), Some(ten), "s"));
-    for (when, times) in [("during_swap", meanwhile), ("during_swap_ten_changed", besides), ("without_swap", calm)] {
+    for (when, times) in
+        [("during_swap", meanwhile), ("during_swap_ten_changed", besides), ("without_swap", calm)]
+    {
         let at = |quantile: f64| times.get(((times.len() - 1) as f64 * quantile) as usize).copied();
         values.push(Value::new(format!("decide_p50_{when}"), at(0.5), "us"));
         values.push(Value::new(format!("decide_p999_{when}"), at(0.999), "us"));

@@ -71,7 +71,11 @@ fn rounds_of(rules: usize, entities: usize, rounds: usize) -> Result<(), Error> 
         requests.iter().for_each(ask);
         let all: Vec<&ours::Request> = requests.iter().cycle().take(rounds).collect();
         let times = Times::of(&all, 0, |request| ask(request));
-        println!("unscoped {unscoped}: p50 {:.2} us, processor {:.2} us", times.quantile_us(0.5), times.cpu_us());
+        println!(
+            "unscoped {unscoped}: p50 {:.2} us, processor {:.2} us",
+            times.quantile_us(0.5),
+            times.cpu_us()
+        );
     }
     Ok(())
 }
@@ -82,7 +86,9 @@ fn compilations(rules: usize, rounds: usize) -> Result<(), Error> {
     let first = ours::bundle(cedar.clone())?;
     let changed = apart::with_ten_changed(&cedar);
     let cold = Times::of(&vec![(); rounds], 0, |()| drop(ours::bundle(cedar.clone())));
-    let ten = Times::of(&vec![(); rounds], 0, |()| drop(ours::bundle_beside(changed.clone(), &[first.clone()])));
+    let ten = Times::of(&vec![(); rounds], 0, |()| {
+        drop(ours::bundle_beside(changed.clone(), std::slice::from_ref(&first)))
+    });
     println!("cold {:.1} ms, ten changed {:.1} ms", cold.quantile_us(0.5) / 1e3, ten.quantile_us(0.5) / 1e3);
     Ok(())
 }

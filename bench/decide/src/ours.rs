@@ -111,7 +111,8 @@ pub fn decide(
     door: &Door,
     reference: bool,
 ) -> Result<Decision<ModelCall>, Error> {
-    let resource = EntityRef::new(Name::literal("Model"), request.model.parse::<bartizan_model::EntityName>()?);
+    let resource =
+        EntityRef::new(Name::literal("Model"), request.model.parse::<bartizan_model::EntityName>()?);
     let facts =
         AskFacts { bytes: 400, messages: 2, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
     let mut random = [0; 10];
