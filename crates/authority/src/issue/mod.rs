@@ -24,7 +24,6 @@ pub(crate) use sign::{is_same, proof};
 
 use crate::clients::{Authenticated, Bound};
 use crate::keys::Rings;
-use crate::marks;
 use crate::oauth::{OauthCode, OauthError};
 use crate::stripes::Stripes;
 
