@@ -331,7 +331,7 @@ impl Assembled {
     pub(crate) async fn new(config: &Config, machine: Machine) -> Result<Self, NodeError> {
         let folder = DataFolder::open(&config.folder)?;
         let store = StateDb::open(config).await?;
-        if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
+        if store.state.revision().await.map_err(part("the state database"))? == 0 {
             return Err(NodeError::NotFounded(folder.path));
         }
         let Machine { clock, random, disk, prover } = machine;
