@@ -54,16 +54,22 @@ impl Published {
 /// As for [`Presented::at`].
 pub(crate) fn presented(published: Option<&Published>, head: &Head) -> Result<Presented, ReasonCode> {
     let values = |name: HeaderName| head.headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    let resources = || {
+        let of = |Published { issuer, .. }: &Published| vec![format!("{issuer}{PATH}"), issuer.to_string()];
+        published.map(of).unwrap_or_default()
+    };
     let place = || {
         let Some(Published { issuer, .. }) = published else { return Place::default() };
         Place {
-            resources: vec![format!("{issuer}{PATH}"), issuer.to_string()],
+            resources: resources(),
             method: head.method.as_str().to_owned(),
             uri: format!("{issuer}{}", head.uri.path()),
             certificate: head.extensions.get::<PeerCertificate>().map(PeerCertificate::thumbprint),
         }
     };
-    Presented::at(values(AUTHORIZATION), values(HeaderName::from_static("x-api-key")), values(PROOF), place)
+    let api_key = values(HeaderName::from_static("x-api-key"));
+    let presented = Presented::at(values(AUTHORIZATION), api_key, values(PROOF), place)?;
+    Ok(presented.or_certificate(head.extensions.get(), resources))
 }
 
 /// Who asks. That somebody could not be identified is recorded.

@@ -370,6 +370,7 @@ impl Assembled {
             afterwards: afterwards.clone(),
             vault: vault.clone(),
             metrics,
+            rows: store.rows.clone(),
             traces: traces.as_ref().map(Telemetry::traces),
             sealer: sealer.clone(),
             public: match &config.listeners.public_url {
@@ -731,11 +732,10 @@ pub(crate) fn mutual_tls(config: &Config, clock: Arc<dyn Clock>) -> Result<Optio
     MutualTls::open(files.clone(), clock).map(Some).map_err(part("mutual TLS"))
 }
 
-pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
+pub(crate) fn server_tls(config: &Config) -> Result<Option<ServerTls>, NodeError> {
     let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
-    let clients = config.listeners.client_ca.as_deref();
-    let tls = ServerTls::with_clients(certificates, key, clients).map_err(part("inbound TLS"))?;
-    Ok(Some(tls.config()))
+    let (clients, workloads) = (config.listeners.client_ca.as_deref(), config.listeners.workloads);
+    ServerTls::with_clients(certificates, key, clients, workloads).map(Some).map_err(part("inbound TLS"))
 }
 
 async fn listen(

@@ -81,7 +81,7 @@ impl WitnessNode {
         };
         let (asked, watched) = (desk.clone(), desk);
         let tls = match crate::node::mutual_tls(config, asked.clock.clone())? {
-            Some(mutual) => Some(mutual.server().map_err(part("mutual TLS"))?.config()),
+            Some(mutual) => Some(mutual.server().map_err(part("mutual TLS"))?),
             None => crate::node::server_tls(config)?,
         };
         let data = serve("witness", config.listeners.data, tls, limits, &tasks, move |request, _| {

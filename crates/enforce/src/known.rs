@@ -37,6 +37,8 @@ pub(crate) fn directory(state: &State, issuer: Option<Arc<str>>) -> Directory {
     let documents = state.documents.iter().map(|(tenant, document, _)| (tenant.clone(), document.clone()));
     let directory = Directory::build(state.revision, documents, keys, epochs);
     let directory = directory.with_risks(rows(state, RowKind::Standing).filter_map(risk));
+    let withdrawn = rows(state, RowKind::WithdrawnCertificate).filter_map(|row| row.id.parse().ok());
+    let directory = directory.without_certificates(withdrawn);
     let Some(issuer) = issuer else { return directory };
     match directory.with_own(issuer, rows(state, RowKind::SigningKey).filter_map(own_key)) {
         Ok(directory) => directory,

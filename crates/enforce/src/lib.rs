@@ -8,6 +8,7 @@ mod acknowledge;
 mod afterwards;
 mod assess;
 mod doors;
+mod fetch;
 mod keep;
 mod known;
 mod masking;

@@ -1,17 +1,18 @@
 //! Who can be identified: principals, keys, issuers, devices and epochs at one revision. Immutable.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_jose::{Jkt, Jwk, JwkError, Jwks};
 use bartizan_model::directory::{AgentSpec, IssuerSpec, Spec, Status};
 use bartizan_model::{
-    Action, Binding, Device, Document, KeyId, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
-    SessionId, Tenant,
+    Action, Binding, Device, Document, FederatedToken, FederationSpec, KeyId, Principal, PrincipalId,
+    PrincipalKind, ReasonCode, Risk, SessionId, Tenant,
 };
 
 use crate::epochs::{EpochEntry, EpochKind, Epochs};
+use crate::spiffe::{BundleError, TrustBundle, TrustBundles, TrustDomain};
 
 /// An API key as the directory knows it.
 #[derive(Clone, Debug)]
@@ -69,6 +70,9 @@ pub struct Directory {
     devices: HashMap<(Tenant, Binding), Option<Enrolled>>,
     device_names: HashMap<(Tenant, Name), Status>,
     risks: HashMap<Assessed, (Tenant, Risk)>,
+    federations: HashMap<TrustDomain, Vec<Federation>>,
+    /// Certificates of ours that were taken back before their end.
+    withdrawn: HashSet<Digest>,
 }
 
 #[derive(Debug)]
@@ -94,10 +98,25 @@ pub(crate) struct Issuer {
     pub(crate) fingerprint: Digest,
 }
 
+/// A rule about the workloads of another trust domain.
+#[derive(Debug)]
+pub(crate) struct Federation {
+    pub(crate) tenant: Tenant,
+    pub(crate) name: Name,
+    pub(crate) domain: TrustDomain,
+    pub(crate) spec: FederationSpec,
+    /// The domain's keys, where the rule itself gives them.
+    pub(crate) given: Option<Arc<TrustBundles>>,
+    /// Changes with anything that is declared of it.
+    pub(crate) fingerprint: Digest,
+}
+
 /// Our own authority.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) issuer: Arc<str>,
+    /// Its trust domain, where its host can be one.
+    pub(crate) domain: Option<TrustDomain>,
     pub(crate) jwks: Jwks,
     keys: HashMap<Jkt, (Tenant, Timestamp)>,
 }
@@ -164,7 +183,8 @@ impl Directory {
         }
         match Jwks::of(all) {
             Ok(jwks) => {
-                self.own = Some(Own { issuer, jwks, keys: known });
+                let domain = TrustDomain::of_address(&issuer);
+                self.own = Some(Own { issuer, domain, jwks, keys: known });
                 Ok(self)
             }
             Err(error) => Err((Box::new(self), error)),
@@ -178,15 +198,22 @@ impl Directory {
         self
     }
 
+    /// The same, without the certificates of ours that were taken back.
+    #[must_use]
+    pub fn without_certificates(mut self, withdrawn: impl IntoIterator<Item = Digest>) -> Self {
+        self.withdrawn = withdrawn.into_iter().collect();
+        self
+    }
+
     fn add(&mut self, tenant: Tenant, document: Document) {
         match &document.spec {
             Spec::Issuer(spec) => {
-                let text = serde_json::to_vec(spec).unwrap_or_default();
-                let fingerprint = Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text]);
+                let fingerprint = fingerprint(&tenant, spec);
                 let issuer = Issuer { tenant, name: document.name, spec: spec.clone(), fingerprint };
                 self.issuers.insert(spec.issuer.clone(), issuer);
                 return;
             }
+            Spec::Federation(spec) => return self.federate(tenant, document.name, spec),
             Spec::Device(spec) => {
                 let device = Device {
                     name: document.name.clone(),
@@ -228,6 +255,19 @@ impl Directory {
         self.names.insert((tenant, kind, document.name), id);
     }
 
+    /// Takes a rule about the workloads of a trust domain. One whose own keys are not acceptable lets nobody in.
+    fn federate(&mut self, tenant: Tenant, name: Name, spec: &FederationSpec) {
+        let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
+        if spec.status != Status::Active || spec.takes != FederatedToken::Workload {
+            return;
+        }
+        let Ok(given) = given(&domain, spec) else { return };
+        let fingerprint = fingerprint(&tenant, &(&name, spec));
+        let rule =
+            Federation { tenant, name, domain: domain.clone(), spec: spec.clone(), given, fingerprint };
+        self.federations.entry(domain).or_default().push(rule);
+    }
+
     /// Keeps the mark of a principal beside them, for credentials that know them by name.
     fn mark(&mut self, epoch: &EpochEntry) {
         let kinds = [PrincipalKind::User, PrincipalKind::Agent, PrincipalKind::Workload];
@@ -264,6 +304,19 @@ impl Directory {
 
     pub(crate) fn issuer(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(iss)
+    }
+
+    /// The rules about a trust domain.
+    pub(crate) fn federations_of(&self, domain: &TrustDomain) -> &[Federation] {
+        self.federations.get(domain).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn federations(&self) -> impl Iterator<Item = &Federation> {
+        self.federations.values().flatten()
+    }
+
+    pub(crate) fn is_withdrawn(&self, certificate: &Digest) -> bool {
+        self.withdrawn.contains(certificate)
     }
 
     pub(crate) const fn own(&self) -> Option<&Own> {
@@ -370,6 +423,19 @@ impl Directory {
     pub(crate) fn risk(&self, tenant: &Tenant, whom: Assessed) -> Option<&Risk> {
         self.risks.get(&whom).filter(|(of, _)| of == tenant).map(|(_, risk)| risk)
     }
+}
+
+/// What changes with anything that is declared.
+fn fingerprint(tenant: &Tenant, declared: &impl serde::Serialize) -> Digest {
+    let text = serde_json::to_vec(declared).unwrap_or_default();
+    Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text])
+}
+
+/// The keys that a rule itself gives.
+fn given(domain: &TrustDomain, spec: &FederationSpec) -> Result<Option<Arc<TrustBundles>>, BundleError> {
+    let Some(bundle) = &spec.trust_bundle else { return Ok(None) };
+    let bundle = TrustBundle::parse(domain.clone(), bundle.to_string().as_bytes())?;
+    Ok(Some(Arc::new([bundle].into_iter().collect())))
 }
 
 /// How epochs name a principal: `user/alice`.
