@@ -11,6 +11,8 @@ use http::request::Parts as Head;
 use http::{HeaderMap, Method};
 use serde_json::Value;
 
+use crate::described::{By, Described};
+
 /// The path of the API below the address of the control listener.
 const PATH: &str = "/api/v1";
 /// What tokens for it may be asked for.
@@ -19,6 +21,24 @@ const SCOPES: [&str; 4] = ["house:read", "house:change", "content:read", "self:u
 const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// The header that the next proof's nonce goes in.
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// What the listener answers about itself.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new(
+        "GET",
+        "/.well-known/oauth-protected-resource",
+        By::Anyone,
+        "-",
+        "How the control listener is asked (RFC 9728).",
+    ),
+    Described::new(
+        "GET",
+        "/.well-known/oauth-protected-resource/api/v1",
+        By::Anyone,
+        "-",
+        "The same for the API.",
+    ),
+];
 
 /// How the control listener is known to those who ask there.
 #[derive(Clone, Debug)]

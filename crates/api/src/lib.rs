@@ -2,6 +2,7 @@
 
 mod body;
 mod connections;
+mod described;
 mod door;
 mod mount;
 pub mod oauth;
@@ -12,6 +13,7 @@ mod signals;
 mod workloads;
 
 pub use connections::ConnectionsDesk;
+pub use described::{By, Described, MOUNTED};
 pub use door::Published;
 pub use mount::{Arrived, Mount};
 pub use openapi::openapi;

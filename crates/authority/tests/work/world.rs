@@ -76,7 +76,7 @@ impl World {
         };
         let (authority, keeper) = ground.found("https://house.example", Settings::default()).await.unwrap();
         let provider = Arc::new(Provider::new(clock.clone()));
-        let connections = Connections::new(authority.clone(), provider.clone(), None);
+        let connections = Connections::new(authority.clone(), provider.clone());
         let world = Self {
             authority,
             connections,
