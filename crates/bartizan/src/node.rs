@@ -754,10 +754,11 @@ async fn listen(
     let tls = server_tls(config)?;
     let listeners = &config.listeners;
     let gateway = Gateway::new(gate);
+    let proxies = listeners.trusted_proxies.clone();
     let data =
         serve("data", listeners.data, tls.clone(), limits, tasks, move |request: Request<Incoming>, peer| {
-            let gateway = gateway.clone();
-            async move { gateway.answer(request, peer).await }
+            let (gateway, caller) = (gateway.clone(), proxies.caller(peer, request.headers()));
+            async move { gateway.answer(request, caller).await }
         });
     let data = data.await.map_err(part("the data listener"))?;
     let published = config.issuer.as_deref().map(|issuer| bartizan_api::Published {
@@ -765,10 +766,11 @@ async fn listen(
         certificates: listeners.client_ca.is_some(),
     });
     let api = Api::new(control).published(published).with(mounts);
+    let proxies = listeners.trusted_proxies.clone();
     let control =
         serve("control", listeners.control, tls, limits, tasks, move |request: Request<Incoming>, peer| {
-            let api = api.clone();
-            async move { api.answer(request, peer).await }
+            let (api, caller) = (api.clone(), proxies.caller(peer, request.headers()));
+            async move { api.answer(request, caller).await }
         });
     let control = control.await.map_err(part("the control listener"))?;
     let operations = serve(

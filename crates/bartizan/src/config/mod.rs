@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_authority::oauth::{self, MetadataClients};
+use bartizan_gateway::TrustedProxies;
 use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
 use bartizan_model::SubjectPattern;
@@ -85,6 +86,8 @@ pub struct Listeners {
     pub client_ca: Option<PathBuf>,
     /// Whether clients may show certificates that name a workload.
     pub workloads: bool,
+    /// The proxies in front whose word about callers' addresses is taken.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Bounds on what callers may send.
@@ -338,6 +341,8 @@ impl Config {
                 client_ca: client_ca(raw, tls.is_some())?,
                 workloads: workloads(raw, tls.is_some())?,
                 tls,
+                trusted_proxies: raw
+                    .parse("listeners.trusted_proxies", "addresses and networks such as `10.0.0.0/8`")?,
             },
             issuer: origin(raw, "authority.issuer")?,
             authority: authority(raw)?,

@@ -126,6 +126,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("listeners.tls_key", "", "PEM file with the private key to it."),
     setting(
+        "listeners.trusted_proxies",
+        "",
+        "Addresses and networks of the proxies in front, separated by commas, such as `10.0.0.0/8`: who calls is then read from \
+         the right of their `X-Forwarded-For`. Nobody is believed without.",
+    ),
+    setting(
         "listeners.workloads",
         "false",
         "Whether clients of the data plane and the control API may show the certificate of a workload (X.509-SVID) as their \
