@@ -276,6 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn attack_34_trust_bundles_are_read_from_plain_addresses_under_tls_only() {
+        let [public, private] =
+            [false, true].map(|allow_private| ExchangePolicy::TrustBundle { allow_private });
+        assert!(asks(public, "GET", "https://spire.acme.example:8443/bundle"));
+        assert!(asks(private, "GET", "http://127.0.0.1:9/bundle"));
+        for (method, uri) in [
+            ("GET", "http://acme.example/bundle"),
+            ("POST", "https://acme.example/bundle"),
+            ("GET", "https://acme.example/bundle?x=1"),
+            ("GET", "https://user@acme.example/bundle"),
+            ("GET", "https://2130706433/bundle"),
+        ] {
+            assert!(!asks(public, method, uri), "{method} {uri}");
+        }
+    }
+
+    #[test]
     fn an_object_store_is_read_and_written_but_never_deleted_from() {
         let policy = ExchangePolicy::Objects { allow_private: false };
         assert!(asks(policy, "PUT", "https://store.example/b/o"));

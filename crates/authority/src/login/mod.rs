@@ -6,6 +6,7 @@
 //! (`session:authenticate`), with its risk as a fact for policy; every one that fails is recorded as refused.
 
 mod authenticators;
+mod cookies;
 mod device;
 mod hasher;
 mod invitation;
@@ -14,6 +15,7 @@ mod password;
 mod recovery;
 pub mod risk;
 mod session;
+mod sessions;
 mod step;
 mod throttle;
 mod totp;
@@ -41,8 +43,9 @@ pub use invitation::Invited;
 pub use passkey::{PasskeyOptions, PasskeyRow};
 pub use password::PasswordAnswer;
 pub use recovery::{RecoveryAnswer, RecoveryPending};
-pub(crate) use session::ended;
-pub use session::{Entered, SessionView, SignedIn};
+pub use session::{Entered, SignedIn};
+pub use sessions::SessionView;
+pub(crate) use sessions::ended;
 pub use totp::TotpOffer;
 pub use visitor::{SetCookie, Visitor};
 
