@@ -145,8 +145,7 @@ impl Certificates {
         now: Timestamp,
         running: bool,
     ) -> Result<Caller, Missing> {
-        let ours = directory.own().and_then(|own| own.domain.as_ref());
-        let mut caller = if ours == Some(shown.id.domain()) {
+        let mut caller = if directory.domain() == Some(shown.id.domain()) {
             self.of_ours(directory, shown, now)?
         } else {
             self.of_others(directory, shown, resources, now, running)?

@@ -71,6 +71,8 @@ pub struct Directory {
     device_names: HashMap<(Tenant, Name), Status>,
     risks: HashMap<Assessed, (Tenant, Risk)>,
     federations: HashMap<TrustDomain, Vec<Federation>>,
+    /// Our own trust domain: nobody else vouches for it, whatever is declared.
+    domain: Option<TrustDomain>,
     /// Certificates of ours that were taken back before their end.
     withdrawn: HashSet<Digest>,
 }
@@ -115,8 +117,6 @@ pub(crate) struct Federation {
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) issuer: Arc<str>,
-    /// Its trust domain, where its host can be one.
-    pub(crate) domain: Option<TrustDomain>,
     pub(crate) jwks: Jwks,
     keys: HashMap<Jkt, (Tenant, Timestamp)>,
 }
@@ -176,6 +176,7 @@ impl Directory {
         issuer: Arc<str>,
         keys: impl IntoIterator<Item = OwnKey>,
     ) -> Result<Self, (Box<Self>, JwkError)> {
+        self.domain = TrustDomain::of_address(&issuer);
         let (mut all, mut known) = (Vec::new(), HashMap::new());
         for key in keys {
             known.insert(key.public.thumbprint(), (key.tenant, key.until));
@@ -183,8 +184,7 @@ impl Directory {
         }
         match Jwks::of(all) {
             Ok(jwks) => {
-                let domain = TrustDomain::of_address(&issuer);
-                self.own = Some(Own { issuer, domain, jwks, keys: known });
+                self.own = Some(Own { issuer, jwks, keys: known });
                 Ok(self)
             }
             Err(error) => Err((Box::new(self), error)),
@@ -317,6 +317,10 @@ impl Directory {
 
     pub(crate) fn is_withdrawn(&self, certificate: &Digest) -> bool {
         self.withdrawn.contains(certificate)
+    }
+
+    pub(crate) const fn domain(&self) -> Option<&TrustDomain> {
+        self.domain.as_ref()
     }
 
     pub(crate) const fn own(&self) -> Option<&Own> {
