@@ -26,7 +26,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::config::Config;
-use crate::node::{DataFolder, Machine, NodeError, StateDb, node_id, part};
+use crate::ground::{DataFolder, NodeError, StateDb, part};
+use crate::node::{Machine, node_id};
 
 /// Within which time a request's body must be here.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
