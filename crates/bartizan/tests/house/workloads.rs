@@ -148,9 +148,9 @@ fn ask(stream: &mut Stream, method: &str, path: &str, more: &str) -> (u16, Value
     (status, serde_json::from_slice(&body).unwrap())
 }
 
-fn refused(answer: (u16, Value)) -> String {
-    assert_eq!(answer.0, 401, "{answer:?}");
-    answer.1["reason"].as_str().unwrap().to_owned()
+/// Whoever asks is not let in; each door says so in its own form.
+fn refuses(answer: &(u16, Value), reason: &str) {
+    assert!(answer.0 == 401 && answer.1.to_string().contains(reason), "{reason}: {answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +224,7 @@ async fn inv_epoch_a_workload_comes_by_its_certificate_until_the_next_request_af
             for (address, path) in [(control, WHOAMI), (data, "/v1/models")] {
                 let mut stream =
                     connected(address, &root, identity.as_ref().map(|(c, k)| (c.clone(), k.clone_key())));
-                assert_eq!(refused(ask(&mut stream, "GET", path, "")), reason);
+                refuses(&ask(&mut stream, "GET", path, ""), reason);
             }
         }
         let mut of_house = connected(control, &root, Some(ours));
@@ -238,16 +238,16 @@ async fn inv_epoch_a_workload_comes_by_its_certificate_until_the_next_request_af
         // Taken back: dead with the next request of the same connection.
         let taken = format!("/api/v1/certificates/{thumbprint}");
         assert_eq!(ask(&mut of_house, "DELETE", &taken, "").0, 200);
-        assert_eq!(refused(ask(&mut of_house, "GET", WHOAMI, "")), "credential_revoked");
+        refuses(&ask(&mut of_house, "GET", WHOAMI, ""), "credential_revoked");
         // So is a workload that is taken out of use, and one whose trust domain is.
         let mut admin_at = connected(control, &root, None);
         let header = format!("x-api-key: {}\r\n", admin.expose());
         let disabled = ask(&mut admin_at, "POST", "/api/v1/directory/workload/batch/disable", &header);
         assert_eq!(disabled.0, 200, "{disabled:?}");
-        assert_eq!(refused(ask(&mut at_data, "GET", "/v1/models", "")), "principal_disabled");
+        refuses(&ask(&mut at_data, "GET", "/v1/models", ""), "principal_disabled");
         assert_eq!(ask(&mut at_control, "GET", WHOAMI, "").0, 200);
         assert_eq!(ask(&mut admin_at, "DELETE", "/api/v1/resources/federation/acme", &header).0, 200);
-        assert_eq!(refused(ask(&mut at_control, "GET", WHOAMI, "")), "token_issuer_unknown");
+        refuses(&ask(&mut at_control, "GET", WHOAMI, ""), "token_issuer_unknown");
     })
     .await;
     node.stop().await;
