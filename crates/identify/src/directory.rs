@@ -11,11 +11,12 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_jose::{Jkt, Jwk, JwkError, Jwks};
 use bartizan_model::directory::{IssuerSpec, Status};
 use bartizan_model::{
-    Action, Binding, Device, Document, KeyId, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
-    SessionId, Tenant,
+    Action, Binding, Device, Document, FederationSpec, KeyId, Principal, PrincipalId, PrincipalKind,
+    ReasonCode, Risk, SessionId, Tenant,
 };
 
 use crate::epochs::{EpochEntry, Epochs};
+use crate::spiffe::{TrustBundles, TrustDomain};
 
 pub use changes::Changed;
 
@@ -81,6 +82,12 @@ pub struct Directory {
     devices: Map<Arc<(Tenant, Binding)>, Arc<Vec<Enrolled>>>,
     device_names: Map<Arc<(Tenant, Name)>, Status>,
     risks: Map<Assessed, Arc<(Tenant, Risk)>>,
+    /// By trust domain: the rules about its workloads, in the order of their names.
+    federations: Map<TrustDomain, Arc<BTreeMap<(Tenant, Name), Federation>>>,
+    /// Our own trust domain: nobody else vouches for it, whatever is declared.
+    domain: Option<TrustDomain>,
+    /// Certificates of ours that were taken back before their end.
+    withdrawn: Map<Digest, ()>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +111,26 @@ pub(crate) struct Issuer {
     pub(crate) spec: IssuerSpec,
     /// Changes with anything that is declared of it.
     pub(crate) fingerprint: Digest,
+}
+
+/// A rule about the workloads of another trust domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Federation {
+    pub(crate) tenant: Tenant,
+    pub(crate) name: Name,
+    pub(crate) domain: TrustDomain,
+    pub(crate) spec: FederationSpec,
+    /// The domain's keys, where the rule itself gives them.
+    pub(crate) given: Option<Arc<TrustBundles>>,
+    /// Changes with anything that is declared of it.
+    pub(crate) fingerprint: Digest,
+}
+
+/// Nothing is declared of them that their fingerprint does not tell.
+impl PartialEq for Federation {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
 }
 
 /// Our own authority.
@@ -168,6 +195,7 @@ impl Directory {
         issuer: Arc<str>,
         keys: impl IntoIterator<Item = OwnKey>,
     ) -> Result<Self, (Box<Self>, JwkError)> {
+        self.domain = TrustDomain::of_address(&issuer);
         let (mut all, mut known) = (Vec::new(), HashMap::new());
         for key in keys {
             known.insert(key.public.thumbprint(), (key.tenant, key.until));
@@ -208,6 +236,23 @@ impl Directory {
 
     pub(crate) fn issuer(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(iss)?.last_key_value().map(|(_, issuer)| issuer)
+    }
+
+    /// The rules about a trust domain.
+    pub(crate) fn federations_of(&self, domain: &TrustDomain) -> impl Iterator<Item = &Federation> {
+        self.federations.get(domain).into_iter().flat_map(|rules| rules.values())
+    }
+
+    pub(crate) fn federations(&self) -> impl Iterator<Item = &Federation> {
+        self.federations.iter().flat_map(|(_, rules)| rules.values())
+    }
+
+    pub(crate) fn is_withdrawn(&self, certificate: &Digest) -> bool {
+        self.withdrawn.get(certificate).is_some()
+    }
+
+    pub(crate) const fn domain(&self) -> Option<&TrustDomain> {
+        self.domain.as_ref()
     }
 
     pub(crate) fn own(&self) -> Option<&Own> {

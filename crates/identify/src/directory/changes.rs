@@ -6,10 +6,14 @@ use std::sync::Arc;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::asset::DeviceSpec;
 use bartizan_model::directory::{AgentSpec, IssuerSpec, Spec, Status};
-use bartizan_model::{Binding, Device, Document, Principal, PrincipalId, PrincipalKind, Risk, Tenant};
+use bartizan_model::{
+    Binding, Device, Document, FederatedToken, FederationSpec, Principal, PrincipalId, PrincipalKind, Risk,
+    Tenant,
+};
 
-use super::{Assessed, Directory, Enrolled, Entry, Issuer, KeyEntry};
+use super::{Assessed, Directory, Enrolled, Entry, Federation, Issuer, KeyEntry};
 use crate::epochs::{EpochEntry, EpochKind};
+use crate::spiffe::{BundleError, TrustBundle, TrustBundles, TrustDomain};
 
 /// What has changed of what can be identified.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +28,8 @@ pub struct Changed {
     pub epochs: Vec<EpochEntry>,
     /// What was found of sessions and principals; none where they look harmless again.
     pub risks: Vec<(Assessed, Option<(Tenant, Risk)>)>,
+    /// Certificates of ours, and whether they are taken back.
+    pub withdrawn: Vec<(Digest, bool)>,
 }
 
 impl Directory {
@@ -43,6 +49,12 @@ impl Directory {
             match risk {
                 Some(risk) => drop(out.risks.insert(whom, Arc::new(risk))),
                 None => drop(out.risks.remove(&whom)),
+            }
+        }
+        for (certificate, is_withdrawn) in changed.withdrawn {
+            match is_withdrawn {
+                true => drop(out.withdrawn.insert(certificate, ())),
+                false => drop(out.withdrawn.remove(&certificate)),
             }
         }
         // Whose life may be another now: whoever is new, and what people who changed answer for.
@@ -82,6 +94,7 @@ impl Directory {
                     self.issuers.remove(spec.issuer.as_str());
                 }
             }
+            Spec::Federation(spec) => self.forget_federation(tenant, &document.name, spec),
             Spec::Device(spec) => {
                 self.device_names.remove(&(tenant.clone(), document.name.clone()));
                 for proof in proofs(spec) {
@@ -129,6 +142,10 @@ impl Directory {
                 self.learn_issuer(tenant, document.name, spec.clone());
                 return None;
             }
+            Spec::Federation(spec) => {
+                self.learn_federation(tenant, document.name, spec);
+                return None;
+            }
             Spec::Device(spec) => {
                 self.learn_device(&tenant, &document.name, spec);
                 return None;
@@ -164,14 +181,40 @@ impl Directory {
     }
 
     fn learn_issuer(&mut self, tenant: Tenant, name: Name, spec: IssuerSpec) {
-        let text = serde_json::to_vec(&spec).unwrap_or_default();
-        let fingerprint = Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text]);
+        let fingerprint = fingerprint(&tenant, &spec);
         let (iss, key) = (spec.issuer.clone(), (tenant.clone(), name.clone()));
         if self.issuers.get(iss.as_str()).is_none() {
             self.issuers.insert(iss.clone(), Arc::default());
         }
         if let Some(there) = self.issuers.get_mut(iss.as_str()) {
             Arc::make_mut(there).insert(key, Issuer { tenant, name, spec, fingerprint });
+        }
+    }
+
+    /// Takes a rule about the workloads of a trust domain. One whose own keys are not acceptable lets nobody in.
+    fn learn_federation(&mut self, tenant: Tenant, name: Name, spec: &FederationSpec) {
+        let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
+        if spec.status != Status::Active || spec.takes != FederatedToken::Workload {
+            return;
+        }
+        let Ok(given) = given(&domain, spec) else { return };
+        let key = (tenant.clone(), name.clone());
+        let fingerprint = fingerprint(&tenant, &(&name, spec));
+        let rule =
+            Federation { tenant, name, domain: domain.clone(), spec: spec.clone(), given, fingerprint };
+        let mut rules = self.federations.get(&domain).map(|rules| (**rules).clone()).unwrap_or_default();
+        rules.insert(key, rule);
+        self.federations.insert(domain, Arc::new(rules));
+    }
+
+    fn forget_federation(&mut self, tenant: &Tenant, name: &Name, spec: &FederationSpec) {
+        let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
+        let Some(rules) = self.federations.get(&domain) else { return };
+        let mut left = (**rules).clone();
+        left.remove(&(tenant.clone(), name.clone()));
+        match left.is_empty() {
+            true => drop(self.federations.remove(&domain)),
+            false => drop(self.federations.insert(domain, Arc::new(left))),
         }
     }
 
@@ -222,6 +265,19 @@ impl Directory {
         let owned = owner.is_some_and(|owner| owner.status == Status::Active);
         if owned { own } else { Timestamp::default() }
     }
+}
+
+/// What changes with anything that is declared.
+fn fingerprint(tenant: &Tenant, declared: &impl serde::Serialize) -> Digest {
+    let text = serde_json::to_vec(declared).unwrap_or_default();
+    Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text])
+}
+
+/// The keys that a rule itself gives.
+fn given(domain: &TrustDomain, spec: &FederationSpec) -> Result<Option<Arc<TrustBundles>>, BundleError> {
+    let Some(bundle) = &spec.trust_bundle else { return Ok(None) };
+    let bundle = TrustBundle::parse(domain.clone(), bundle.to_string().as_bytes())?;
+    Ok(Some(Arc::new([bundle].into_iter().collect())))
 }
 
 /// What a device is known by in requests.
