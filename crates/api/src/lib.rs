@@ -3,6 +3,7 @@
 mod body;
 mod connections;
 mod door;
+mod grants;
 mod mount;
 pub mod oauth;
 mod openapi;
@@ -14,6 +15,7 @@ mod workloads;
 
 pub use connections::ConnectionsDesk;
 pub use door::Published;
+pub use grants::{GrantsDesk, grants};
 pub use mount::{Arrived, Mount};
 pub use openapi::openapi;
 pub use route::{Api, ROUTES, Route};

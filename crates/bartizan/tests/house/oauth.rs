@@ -385,7 +385,7 @@ async fn attack_01_02_07_an_answer_is_never_sent_to_an_address_that_is_not_regis
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_and_no_code() {
+async fn attack_03_and_attack_05_what_is_wrong_with_a_request_is_told_with_the_issuer_and_no_code() {
     let scene = Scene::new().await;
     for (change, error) in [
         (("code_challenge", ""), "invalid_request"),
@@ -403,13 +403,6 @@ async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_an
         (("prompt", "none"), "consent_required"),
         (("max_age", "-1"), "invalid_request"),
         (("dpop_jkt", "x"), "invalid_request"),
-        (("resource", "https://other.example"), "invalid_target"),
-        (("resource", "https://ai.example/x"), "invalid_target"),
-        (("resource", "https://ai.example#x"), "invalid_target"),
-        (("resource", "https://ai.example?x"), "invalid_target"),
-        (("resource", "https://*.example"), "invalid_target"),
-        (("resource", "*"), "invalid_target"),
-        (("resource", "http://ai.example"), "invalid_target"),
         (
             ("authorization_details", r#"[{"type":"bartizan_tool","tool":"absent"}]"#),
             "invalid_authorization_details",
@@ -423,9 +416,6 @@ async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_an
         assert_eq!((back["error"].as_str(), issuer, state), (error, ISSUER, "a state"), "{change:?}");
         assert!(!back.contains_key("code"));
     }
-    // What a client may not have, it is not given either.
-    let told = scene.ask("narrow", &[("scope", "openid"), ("resource", "https://b.example")]).await;
-    assert_eq!(told.back()["error"], "invalid_target");
     let told = scene.ask("pushing", &[]).await;
     assert_eq!(told.back()["error"], "invalid_request");
     // A code is nothing without its verifier.
@@ -439,10 +429,71 @@ async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_an
         let told = scene.redeem("app", &code, &[("code_verifier", verifier)]).await;
         assert_eq!((told.status, told.error().as_str()), (400, error), "{verifier}");
     }
+    scene.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_06_a_resource_that_is_unknown_vague_or_anothers_is_no_target() {
+    let scene = Scene::new().await;
+    for resource in [
+        "https://other.example",
+        "https://ai.example/x",
+        "https://ai.example#x",
+        "https://ai.example?x",
+        "https://*.example",
+        "*",
+        "http://ai.example",
+        "https://ai.example@other.example",
+    ] {
+        let back = scene.ask("app", &[("resource", resource)]).await.back();
+        let (issuer, state) = (back["iss"].as_str(), back["state"].as_str());
+        assert_eq!(
+            (back["error"].as_str(), issuer, state),
+            ("invalid_target", ISSUER, "a state"),
+            "{resource}"
+        );
+        assert!(!back.contains_key("code"));
+    }
+    // What a client may not have, it is not given either.
+    let told = scene.ask("narrow", &[("scope", "openid"), ("resource", "https://b.example")]).await;
+    assert_eq!(told.back()["error"], "invalid_target");
     // At the token endpoint a resource only narrows.
     let code = scene.code("app", &[("resource", AT)]).await;
     let told = scene.redeem("app", &code, &[("resource", "https://b.example")]).await;
     assert_eq!(told.error(), "invalid_target", "{told:?}");
+    scene.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_10_questions_do_not_pile_up_and_who_was_refused_is_refused_for_the_person() {
+    use bartizan_authority::authorize::fatigue::{REFUSED_MAX, WAITING_MAX, WAITING_OF_CLIENT_MAX};
+    let mut scene = Scene::new().await;
+    for _ in 0..REFUSED_MAX {
+        let asked = scene.ask("app", &[]).await;
+        assert_eq!(scene.answer(&asked, "deny").await.back()["error"], "access_denied");
+    }
+    let back = scene.ask("app", &[]).await.back();
+    assert_eq!((back["error"].as_str(), back["iss"].as_str()), ("access_denied", ISSUER), "nobody was asked");
+    // Another client asks until too much waits, of it and of all.
+    let native = [("redirect_uri", "http://127.0.0.1/cb")];
+    let mut waiting = 0;
+    for (client, change) in [("web", &[][..]), ("tight", &[]), ("native", &native)] {
+        for _ in 0..WAITING_OF_CLIENT_MAX {
+            let asked = scene.ask(client, change).await;
+            assert!(asked.location().starts_with("/consent"), "{client}: {asked:?}");
+            waiting += 1;
+        }
+        assert_eq!(scene.ask(client, change).await.back()["error"], "temporarily_unavailable", "{client}");
+    }
+    assert_eq!(waiting, WAITING_MAX);
+    let narrow = [("scope", "openid"), ("resource", AT)];
+    assert_eq!(scene.ask("narrow", &narrow).await.back()["error"], "temporarily_unavailable");
+    // Neither another browser of hers helps, nor does it touch anybody else.
+    scene.cookie = scene.sign_in("alice", AssuranceLevel::Aal1).await;
+    assert_eq!(scene.ask("narrow", &narrow).await.back()["error"], "temporarily_unavailable");
+    assert_eq!(scene.ask("app", &[]).await.back()["error"], "access_denied");
+    scene.cookie = scene.sign_in("ada", AssuranceLevel::Aal1).await;
+    assert!(scene.ask("app", &[]).await.location().starts_with("/consent"));
     scene.house.stop().await;
 }
 
