@@ -95,7 +95,7 @@ pub fn serve(
         std::fs::rename(ready.with_extension("new"), ready)?;
         let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
         for guesser in 0..flood {
-            tasks.spawn("guesser", guess(login.clone(), u32::try_from(guesser)?));
+            tasks.spawn("guesser", guess(login.clone(), u32::try_from(guesser)?, u32::try_from(flood)?));
         }
         let hashes = ready.with_file_name("hashes");
         let mut turns: u64 = 0;
@@ -112,15 +112,15 @@ pub fn serve(
 }
 
 /// Tries one password after another.
-async fn guess(login: Arc<Login>, guesser: u32) {
+async fn guess(login: Arc<Login>, guesser: u32, guessers: u32) {
     for number in 0_u32.. {
-        // 40 attempts are what a network may make, so each is made from another one.
-        let address = std::net::Ipv6Addr::from(
-            (0x2001_0db8_u128 << 96) | u128::from(guesser) << 80 | u128::from(number) << 64,
-        );
+        // A network (48 bits) may fail 40 times, so each attempt is made from another one.
+        let network = u128::from(number.wrapping_mul(guessers).wrapping_add(guesser));
+        let address = std::net::Ipv6Addr::from((0x2001_u128 << 112) | (network << 80));
         let visitor = Visitor::of(&HeaderMap::new(), SocketAddr::new(address.into(), 1));
         let password = Secret::new(format!("a guess that fails {number}"));
-        let _ = login.password(&visitor, &format!("nobody-{guesser}-{number}"), &password).await;
+        // That it fails is what it is for.
+        drop(login.password(&visitor, &format!("nobody-{guesser}-{number}"), &password).await);
     }
 }
 
