@@ -500,6 +500,7 @@ pub(crate) async fn recorder(
         segment_bytes: config.record.segment_bytes,
         queue_max: config.record.queue_max,
         copy: config.record.copy.clone().map(|folder| Copy { disk: disk.clone(), folder }),
+        witnessed: config.record.witnesses.is_some(),
         ..bartizan_record::Config::new(
             folder.path.clone(),
             node,

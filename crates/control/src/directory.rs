@@ -21,6 +21,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
+use crate::federated;
 use crate::resources::{check_whole, find};
 use crate::{Control, Done, Stopped, View};
 
@@ -130,8 +131,10 @@ impl Control {
             let present = find(&view.state, tenant, document.spec.kind(), &document.name);
             self.keep_ours(document, present.map(|(document, _)| document), now);
         }
+        federated::trim(view, tenant, &mut put, &gone);
         check_whole(view, tenant, &put, &gone)?;
         check_names(view, tenant, &put, &gone)?;
+        federated::check(view, tenant, &put, &gone, now)?;
         let mut out = Redeclared::default();
         for (kind, name) in &gone {
             let (document, expect) =

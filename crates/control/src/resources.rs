@@ -1,12 +1,14 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant,
+    Action, AttestationSpec, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target,
+    Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -190,13 +192,13 @@ pub(crate) fn find<'a>(
     state.document(tenant, kind, name).map(|(_, document, revision)| (document, *revision))
 }
 
-/// What stands where it means nothing: it must not look as if it did.
-fn misplaced(spec: &Spec) -> Option<&'static str> {
+/// What stands where it means nothing, or could never hold: it must not look as if it did.
+fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
     match spec {
         Spec::Role(n) | Spec::Environment(n) | Spec::Provider(n) | Spec::Organisation(n)
             if n.organisation.is_some() =>
         {
-            Some("only groups and projects belong to an organisation")
+            Some("only groups and projects belong to an organisation".into())
         }
         Spec::Role(n)
         | Spec::Environment(n)
@@ -205,17 +207,35 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
         | Spec::Project(n)
             if !n.roles.is_empty() =>
         {
-            Some("only groups give roles")
+            Some("only groups give roles".into())
         }
+        Spec::IdentityProvider(provider) => provider.mistake().map(Cow::Borrowed),
+        Spec::Agent(a) | Spec::Workload(a) => {
+            bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
+        }
+        Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
         spec => match spec.asset() {
-            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything"),
+            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,
         },
     }
 }
 
-/// What provisioning says stays as it is when somebody is declared anew: whether they are suspended, and who belongs to the
-/// groups that are its own.
+/// Why the word of a maker of authenticators could never be taken.
+fn unusable(spec: &AttestationSpec) -> Option<&'static str> {
+    if spec.aaguids.is_empty() {
+        return Some("`aaguids` names at least one model");
+    }
+    let whole = |text: &str| {
+        let (rest, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
+        let read = pem.parse_x509().is_ok_and(|certificate| certificate.is_ca());
+        (read && rest.iter().all(u8::is_ascii_whitespace)).then_some(())
+    };
+    whole(&spec.root).is_none().then_some("`root` is one certificate of a certificate authority, as PEM")
+}
+
+/// What provisioning and other providers say stays as it is when somebody is declared anew: whether they are suspended, who
+/// belongs to the groups that are provisioning's own, and which groups a login gave.
 fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Result<Document, Problem> {
     let mut document = given.clone();
     let provisioned = |name: &&Name| {
@@ -234,9 +254,13 @@ fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Resul
         }
         (Spec::User(spec), Some(Spec::User(present))) => {
             spec.suspended = present.suspended;
+            spec.federated.clone_from(&present.federated);
             spec.groups.extend(present.groups.iter().filter(provisioned).cloned());
         }
-        (Spec::User(spec), _) => spec.suspended = false,
+        (Spec::User(spec), _) => {
+            spec.suspended = false;
+            spec.federated.clear();
+        }
         (Spec::Group(spec), Some(Spec::Group(present))) => {
             spec.parents.extend(present.parents.iter().filter(provisioned).cloned());
         }

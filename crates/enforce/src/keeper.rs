@@ -17,6 +17,7 @@ use bartizan_store::{BundleRow, Enforced, LEASE, Nodes, Since, State, Store, Sto
 
 use crate::follow::{After, Touched};
 use crate::policies::{Alarm, Policies};
+use crate::retired::Retired;
 use crate::world::World;
 
 /// How many revisions are followed at once. What was followed is in force, and counts for the lease, before the next.
@@ -27,6 +28,8 @@ const HEARD_MAX: usize = 64;
 /// Keeps the world: loads it, watches the revision, says when it is too old to decide on.
 pub struct Keeper {
     world: ArcSwap<World>,
+    /// What was in force before, while requests still hold it.
+    retired: Retired<World>,
     store: Arc<dyn Store<IntentRecorded<ChangeState>>>,
     pub(crate) nodes: Arc<dyn Nodes>,
     /// Which of them this is.
@@ -82,6 +85,7 @@ impl Keeper {
     ) -> Result<Self, StoreError> {
         let keeper = Self {
             world: ArcSwap::from_pointee(World::empty()),
+            retired: Retired::default(),
             store,
             nodes,
             node,
@@ -221,7 +225,16 @@ impl Keeper {
         if self.policy_waits() {
             self.uncompiled.notify_one();
         }
+        self.free_retired();
         Ok(latest)
+    }
+
+    /// Frees what nobody holds any more, beside the requests.
+    fn free_retired(&self) {
+        let unused = self.retired.unused();
+        if !unused.is_empty() {
+            drop(tokio::task::spawn_blocking(move || drop(unused)));
+        }
     }
 
     /// Lets the lease begin at the latest asking whose answer is in force: the moment of asking, not of hearing, since what came
@@ -400,7 +413,8 @@ impl Keeper {
         let worked = tokio::task::spawn_blocking(move || work(&after)).await;
         let (world, alarms) = worked.map_err(|e| StoreError::Unavailable(Box::new(e)))??;
         let (revision, waits) = (world.state.revision, world.policy_waits());
-        self.world.store(Arc::new(world));
+        self.retired.put(self.world.swap(Arc::new(world)));
+        self.free_retired();
         if !waits {
             self.policy_at.store(revision, Ordering::Release);
         }

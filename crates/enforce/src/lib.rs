@@ -19,6 +19,7 @@ mod policies;
 mod receive;
 mod release;
 mod reply;
+mod retired;
 mod tally;
 mod trace;
 mod world;

@@ -15,10 +15,17 @@ impl Spec {
             names.into_iter().map(|name| (kind, name)).collect()
         }
         let parts = match self {
-            Spec::User(p) => vec![all("group", &p.groups), all("role", &p.roles)],
-            Spec::Agent(a) | Spec::Workload(a) => {
-                vec![all("user", [&a.owner]), all("group", &a.groups), all("role", &a.roles)]
+            Spec::User(p) => vec![all("group", p.memberships()), all("role", &p.roles)],
+            Spec::IdentityProvider(p) => {
+                vec![all("group", p.groups.iter().flat_map(|g| &g.map).map(|mapped| &mapped.group))]
             }
+            Spec::Agent(a) | Spec::Workload(a) => vec![
+                all("user", [&a.owner]),
+                all("group", &a.groups),
+                all("role", &a.roles),
+                all("environment", &a.conditions.environments),
+                all("project", &a.conditions.projects),
+            ],
             Spec::Group(n)
             | Spec::Role(n)
             | Spec::Project(n)

@@ -36,6 +36,7 @@ pub struct Issuing {
     pub(crate) rings: Rings,
     pub(crate) stripes: Stripes,
     pub(crate) devices: crate::device::Limits,
+    pub(crate) refusals: crate::authorize::Refusals,
 }
 
 /// What a token is issued for. Made of rights that somebody has, and made smaller from there.
