@@ -22,7 +22,7 @@ mod replays;
 pub mod spiffe;
 
 pub use caller::{Caller, Scopes};
-pub use directory::{Assessed, Directory, KeyEntry, OwnKey};
+pub use directory::{Assessed, Changed, Directory, KeyEntry, OwnKey};
 pub use epochs::{EpochEntry, EpochKind, client_mark};
 pub use foreign::LearnError;
 pub use identifier::{Identified, Identifier};
