@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use bartizan_api::oauth::{Oauth, Visitors};
 use bartizan_api::{Api, Mount};
-use bartizan_authority::Authority;
 use bartizan_authority::authorize::{Desk, Person};
-use bartizan_authority::clients::{Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted};
+use bartizan_authority::clients::{
+    Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted,
+};
 use bartizan_authority::grants::GiveGrant;
 use bartizan_authority::issue::{Issue, Rights, Root};
 use bartizan_authority::kept::{Grant, keep};
+use bartizan_authority::login::risk::NoSignals;
+use bartizan_authority::login::{Login, LoginSettings, Visitor};
 use bartizan_authority::metadata::Offered;
 use bartizan_authority::oauth::{Form, OauthError, Settings, TokenAnswer};
 use bartizan_base::{Clock, Digest, Name, Timestamp};
@@ -28,6 +31,7 @@ use bartizan_model::{
     PrincipalKind, Risk, Tenant,
 };
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
+use bartizan_secret::Secret;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_testkit::house::Ground;
 use futures_util::future::BoxFuture;
@@ -43,12 +47,7 @@ const POLICY: &str = "@id(\"own\") permit (principal, action in Action::\"self:u
 struct Nothing;
 
 impl Fetch for Nothing {
-    fn fetch<'a>(
-        &'a self,
-        _: Wanted,
-        _: &'a str,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
+    fn fetch<'a>(&'a self, _: Wanted, _: &'a str, _: bool) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
         Box::pin(async { Err(FetchFailed::Nothing) })
     }
 }
@@ -63,8 +62,15 @@ impl Visitors for Nothing {
     }
 }
 
-/// Serves until it is killed.
-pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) -> Result<(), Error> {
+/// Serves until it is killed. Where `flood` is not 0, that many at a time try passwords all along, as many guessers do: each from
+/// a network of its own, under a name of its own, so that no budget stops them.
+pub fn serve(
+    address: SocketAddr,
+    folder: &Path,
+    ready: &Path,
+    logins: usize,
+    flood: usize,
+) -> Result<(), Error> {
     // One core is what it gets.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
@@ -72,7 +78,8 @@ pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) ->
         let told = seeds(&authority, logins).await?;
         let registry = Arc::new(Registry::new(authority.clone(), Arc::new(Nothing)));
         let offered = Offered { grants: GrantType::ALL.iter().copied().collect(), ..Offered::default() };
-        let oauth: Arc<dyn Mount> = Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
+        let oauth: Arc<dyn Mount> =
+            Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
         let api = Api::new((*authority.control).clone()).with(vec![oauth]);
         let tasks = Tasks::new();
         let limits = ServerLimits::default();
@@ -83,8 +90,14 @@ pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) ->
         .await?;
         std::fs::write(ready.with_extension("new"), told.to_string())?;
         std::fs::rename(ready.with_extension("new"), ready)?;
+        let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
+        for guesser in 0..flood {
+            tasks.spawn("guesser", guess(login.clone(), u32::try_from(guesser)?));
+        }
+        let hashes = ready.with_file_name("hashes");
         let mut turns: u64 = 0;
         loop {
+            std::fs::write(&hashes, login.hashes().to_string())?;
             keeper.watch().await?;
             tokio::time::sleep(Duration::from_millis(200)).await;
             turns += 1;
@@ -93,6 +106,19 @@ pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) ->
             }
         }
     })
+}
+
+/// Tries one password after another.
+async fn guess(login: Arc<Login>, guesser: u32) {
+    for number in 0_u32.. {
+        // 40 attempts are what a network may make, so each is made from another one.
+        let address = std::net::Ipv6Addr::from(
+            (0x2001_0db8_u128 << 96) | u128::from(guesser) << 80 | u128::from(number) << 64,
+        );
+        let visitor = Visitor::of(&HeaderMap::new(), SocketAddr::new(address.into(), 1));
+        let password = Secret::new(format!("a guess that fails {number}"));
+        let _ = login.password(&visitor, &format!("nobody-{guesser}-{number}"), &password).await;
+    }
 }
 
 fn document(value: Value) -> Result<(Tenant, Document), Error> {
@@ -173,8 +199,11 @@ async fn seeds(authority: &Authority, logins: usize) -> Result<Value, Error> {
     for _ in 0..logins {
         answers.push(login(authority, &caller, &alice, &assurance).await?);
     }
-    let refresh: Vec<_> =
-        answers.iter().filter_map(|answer| answer.refresh_token.as_ref()).map(|t| t.expose().clone()).collect();
+    let refresh: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| answer.refresh_token.as_ref())
+        .map(|t| t.expose().clone())
+        .collect();
     let subject = answers.first().map(|answer| answer.access_token.expose().clone());
     Ok(json!({"path": "/oauth/token", "refresh": refresh, "subject": subject}))
 }
@@ -227,6 +256,7 @@ async fn login(
         since: view.state.revision,
         ends,
     });
-    let issue = Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
+    let issue =
+        Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
     Ok(authority.issue(issue).await?)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bartizan_authority::clients::CONTROL_API;
 use bartizan_control::{Control, Stopped};
 use bartizan_identify::{Caller, PeerCertificate, Place, Presented};
 use bartizan_model::{Problem, ReasonCode, Tenant};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::described::{By, Described};
 
 /// The path of the API below the address of the control listener.
-const PATH: &str = "/api/v1";
+const PATH: &str = CONTROL_API;
 /// What tokens for it may be asked for.
 const SCOPES: [&str; 4] = ["house:read", "house:change", "content:read", "self:use"];
 /// The header that a proof comes in (RFC 9449).

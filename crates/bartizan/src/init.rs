@@ -155,7 +155,7 @@ pub(crate) async fn misfits(config: &Config) -> Result<Vec<String>, InitError> {
     }
     let state = StateDb::open(config).await?.state().load().await?;
     let mut out = Vec::new();
-    for row in &state.bundles {
+    for row in state.bundles.iter() {
         let documents: Vec<Document> =
             state.documents.iter().filter(|(t, ..)| *t == row.tenant).map(|(_, d, _)| d.clone()).collect();
         let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() }).ok();

@@ -3,6 +3,7 @@
 mod archived;
 mod authoring;
 mod authority;
+mod authority_commands;
 mod certificate_commands;
 mod commands;
 pub mod config;
@@ -28,6 +29,7 @@ mod proofs;
 mod recover;
 mod replay_commands;
 mod retention;
+mod sign_in_commands;
 mod signals;
 mod telemetry;
 mod tending;

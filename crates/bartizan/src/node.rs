@@ -209,7 +209,7 @@ impl Assembled {
     pub(crate) async fn new(config: &Config, machine: Machine) -> Result<Self, NodeError> {
         let folder = DataFolder::open(&config.folder)?;
         let store = StateDb::open(config).await?;
-        if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
+        if store.state.revision().await.map_err(part("the state database"))? == 0 {
             return Err(NodeError::NotFounded(folder.path));
         }
         let Machine { clock, random, disk, prover } = machine;
@@ -379,6 +379,7 @@ pub(crate) async fn recorder(
         segment_bytes: config.record.segment_bytes,
         queue_max: config.record.queue_max,
         copy: config.record.copy.clone().map(|folder| Copy { disk: disk.clone(), folder }),
+        witnessed: config.record.witnesses.is_some(),
         ..bartizan_record::Config::new(
             folder.path.clone(),
             node,
@@ -472,7 +473,7 @@ const fn bounds(config: &Config) -> Bounds {
 }
 
 /// Watches the state database: a change made elsewhere is in force here as soon as the word of it comes, and without one within
-/// a fraction of the lease.
+/// a fraction of the lease. The lease has a task of its own, which never waits for what there is to take in.
 fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
     let shutdown = tasks.shutdown().clone();
     let (word, heard) = (Arc::new(Notify::new()), keeper.clone());
@@ -485,13 +486,35 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
             }
         }
     });
-    tasks.spawn("watch", async move {
-        let mut noted = 0;
-        while !shutdown.is_requested() {
-            if let Err(error) = keeper.watch().await {
+    let (hearing, until) = (keeper.clone(), shutdown.clone());
+    tasks.spawn("lease", async move {
+        while !until.is_requested() {
+            if let Err(error) = hearing.hear().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the state database does not answer; the lease runs"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PULSE) => {}
+                () = word.notified() => {}
+                () = until.requested() => {}
+            }
+        }
+    });
+    tasks.spawn("follow", async move {
+        let mut noted = 0;
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = keeper.behind() => {}
+                () = tokio::time::sleep(PULSE) => {}
+                () = shutdown.requested() => {}
+            }
+            // Not within the choice: what was begun goes on to its end.
+            if let Err(error) = keeper.follow_heard().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the state could not be followed; the lease runs"
                 );
             }
             let revision = keeper.revision();
@@ -499,14 +522,12 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
                 noted = revision;
                 note(mark.clone(), revision).await;
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                () = word.notified() => {}
-                () = shutdown.requested() => {}
-            }
         }
     });
 }
+
+/// How often a node asks for the present revision, also without a word: a fraction of the lease.
+const PULSE: Duration = Duration::from_millis(200);
 
 async fn note(mark: Watermark, revision: u64) {
     let noted = tokio::task::spawn_blocking(move || mark.note(revision)).await;

@@ -6,20 +6,22 @@
 
 use std::collections::BTreeSet;
 
-use bartizan_base::{Digest, Timestamp, json};
+use bartizan_base::{Digest, Timestamp};
 use bartizan_model::record::VerdictKind;
 use bartizan_model::{Action, EnforcementPointSpec, Obligations, ReasonCode, Remedy};
-use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Schema};
+use cedar_policy::{Entity, EntityTypeName, EntityUid};
 use serde_json::{Map, Value, json};
 
+mod remembered;
+
 use crate::bundle::Rule;
-use crate::context::Circumstances;
 use crate::declared::Members;
 use crate::engine::Snapshot;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
-use crate::needs::Needs;
 use crate::remedy::facts;
+use crate::sponsor;
 use crate::verdict::Evidence;
+use remembered::Remembered;
 
 /// The longest id of a subject or resource, in bytes.
 const ID_MAX: usize = 1_024;
@@ -121,20 +123,16 @@ impl Snapshot {
     /// What policy says to a question of the application at `point`.
     #[must_use]
     pub fn advise(&self, asked: &AskedOf, point: &EnforcementPointSpec, now: Timestamp) -> Advice {
-        let Some(evaluator) = self.evaluator().filter(|e| !e.bundle.is_empty()) else {
-            return Advice::denied(Digest::EMPTY, ReasonCode::PolicyMissing);
-        };
-        let question = Question { evaluator, point, now };
-        match question.translate(asked) {
-            Ok(translated) => question.judge(&translated),
-            Err(Untranslated::Unknown) => {
-                Advice::denied(evaluator.bundle.digest(), ReasonCode::NoMatchingPermit)
-            }
-            Err(Untranslated::Wrong(detail)) => {
-                let denied = Advice::denied(evaluator.bundle.digest(), ReasonCode::Invalid);
-                Advice { detail: Some(detail), ..denied }
-            }
-        }
+        self.advising(point, now).advise(asked)
+    }
+
+    /// Policy, to be asked several questions of the application at `point` at one moment. What they have in common is read
+    /// once.
+    #[must_use]
+    pub fn advising<'a>(&'a self, point: &'a EnforcementPointSpec, now: Timestamp) -> Advising<'a> {
+        let evaluator = self.evaluator().filter(|evaluator| !evaluator.bundle.is_empty());
+        let remembered = Remembered::default();
+        Advising { question: evaluator.map(|evaluator| Question { evaluator, point, now, remembered }) }
     }
 
     /// Who may do it, what may be done, or to what: everything declared that the question, with it filled in, is answered
@@ -152,6 +150,7 @@ impl Snapshot {
     ) -> Hits {
         let candidates = self.candidates(seek, asked, point, after);
         let mut results = Vec::new();
+        let advising = self.advising(point, now);
         for (at, candidate) in candidates.iter().enumerate() {
             if results.len() >= limit || at >= BREATH {
                 let last = at.checked_sub(1).and_then(|before| candidates.get(before)).cloned();
@@ -172,7 +171,7 @@ impl Snapshot {
                     filled.action_properties = Map::new();
                 }
             }
-            if self.advise(&filled, point, now).permits() {
+            if advising.advise(&filled).permits() {
                 results.push(candidate.clone());
             }
         }
@@ -203,10 +202,37 @@ impl Snapshot {
     }
 }
 
+/// Policy, asked several questions of one application at one moment.
+#[derive(Debug)]
+pub struct Advising<'a> {
+    /// None where there is no policy.
+    question: Option<Question<'a>>,
+}
+
+impl Advising<'_> {
+    /// What policy says to a question.
+    #[must_use]
+    pub fn advise(&self, asked: &AskedOf) -> Advice {
+        let Some(question) = &self.question else {
+            return Advice::denied(Digest::EMPTY, ReasonCode::PolicyMissing);
+        };
+        let denied = |reason| Advice::denied(question.evaluator.bundle.digest(), reason);
+        match question.translate(asked) {
+            Ok(translated) => question.judge(&translated),
+            Err(Untranslated::Unknown) => denied(ReasonCode::NoMatchingPermit),
+            Err(Untranslated::Wrong(detail)) => {
+                Advice { detail: Some(detail), ..denied(ReasonCode::Invalid) }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Question<'a> {
     evaluator: &'a Evaluator,
     point: &'a EnforcementPointSpec,
     now: Timestamp,
+    remembered: Remembered,
 }
 
 /// A question in the words of the schema.
@@ -216,7 +242,6 @@ struct Translated<'a> {
     /// What the application told, as far as it is believed.
     told: Map<String, Value>,
     declared: &'a Members,
-    schema: &'a Schema,
 }
 
 enum Untranslated {
@@ -239,7 +264,7 @@ impl<'a> Question<'a> {
             if namespace.is_empty() { "Action".to_owned() } else { format!("{namespace}::Action") };
         let triple = Triple {
             principal: self.uid(&asked.subject)?,
-            action: uid(&action_type, &asked.action)?,
+            action: self.remembered.uid(&action_type, &asked.action)?,
             resource: self.uid(&asked.resource)?,
         };
         let subject = self.overlay(&triple.principal, &asked.subject, &self.point.subject_properties)?;
@@ -251,7 +276,7 @@ impl<'a> Question<'a> {
             told.insert("action".to_owned(), Value::Object(of_action));
         }
         let overlay = [subject, resource].into_iter().flatten().collect();
-        Ok(Translated { triple, overlay, told, declared, schema: &bundle.schema })
+        Ok(Translated { triple, overlay, told, declared })
     }
 
     fn uid(&self, asked: &AskedEntity) -> Result<EntityUid, Untranslated> {
@@ -260,7 +285,7 @@ impl<'a> Question<'a> {
         if asked.id.len() > ID_MAX {
             return Err(Untranslated::Wrong(format!("an id is longer than {ID_MAX} bytes")));
         }
-        uid(&kind, &asked.id)
+        self.remembered.uid(&kind, &asked.id)
     }
 
     /// The entity as the directory has it with what the application is believed; none where that adds nothing.
@@ -273,10 +298,10 @@ impl<'a> Question<'a> {
         let kind = id.type_name().to_string();
         let attributes = self.evaluator.bundle.declared.attributes(&kind).ok_or(Untranslated::Unknown)?;
         let told = believed(&asked.properties, allowed, attributes);
-        let declared = self.evaluator.entities().declared(id);
-        if told.is_empty() && declared.is_some() {
+        if told.is_empty() && self.evaluator.entities().is_declared(id) {
             return Ok(None);
         }
+        let declared = self.evaluator.entities().declared(id);
         let wrong = |error: &dyn std::error::Error| Untranslated::Wrong(chain(error));
         let mut entity = match declared {
             Some(entity) => entity.to_json_value().map_err(|e| wrong(&e))?,
@@ -300,7 +325,10 @@ impl<'a> Question<'a> {
         let bundle = &self.evaluator.bundle;
         let mut advice = Advice::denied(bundle.digest(), ReasonCode::NoMatchingPermit);
         let first = match self.evaluate(translated, &BTreeSet::new()) {
-            Ok(first) => first,
+            Ok(first) => {
+                let asked = sponsor::Asked::outside(self.now.as_secs());
+                sponsor::bounded(self.evaluator.entities(), &translated.triple, &asked, first)
+            }
             Err(detail) => {
                 advice.reasons = vec![ReasonCode::Invalid];
                 advice.detail = Some(detail);
@@ -323,13 +351,14 @@ impl<'a> Question<'a> {
         };
         if !first.erred.is_empty() {
             advice.reasons = vec![ReasonCode::PolicyError];
-        } else if !first.constitution.is_empty() {
-            advice.reasons = vec![ReasonCode::Constitution];
+        } else if let Some(reason) = sponsor::reason(&first.constitution) {
+            advice.reasons = vec![reason];
         } else if first.permitted {
             advice.verdict = VerdictKind::Permit;
             advice.reasons.clear();
         } else {
-            let forbids: Vec<&Rule> = first.forbids.iter().filter_map(|at| bundle.rules.get(*at)).collect();
+            let forbids: Vec<&Rule> =
+                first.forbids.iter().filter_map(|at| Some(&**bundle.rules.get(*at)?)).collect();
             self.try_obligations(translated, &forbids, &mut advice);
         }
         advice
@@ -384,33 +413,10 @@ impl<'a> Question<'a> {
         ours("obligations", json!(obliged));
         ours("approvals", json!([]));
         ours("now", json!({"__extn": {"fn": "datetime", "arg": self.now.to_string()}}));
-        let told = Value::Object(told);
-        let digest = Digest::of(&json::canonical(&told).map_err(|e| e.to_string())?);
-        let context = Context::from_json_value(told, Some((translated.schema, &translated.triple.action)));
-        let context = context.map_err(|e| chain(&e))?;
-        let facts = Told { context, digest };
+        let (action, schema) = (&translated.triple.action, &self.evaluator.bundle.schema);
+        let facts = self.remembered.circumstances(action, Value::Object(told), schema)?;
         let evaluated = self.evaluator.evaluate_with(&translated.triple, &facts, &translated.overlay);
         evaluated.ok_or_else(|| "what was told could not be made facts of".to_owned())
-    }
-}
-
-/// A context that is made already.
-struct Told {
-    context: Context,
-    digest: Digest,
-}
-
-impl Circumstances for Told {
-    fn context(&self, _: Needs) -> Option<Context> {
-        Some(self.context.clone())
-    }
-
-    fn digest(&self) -> Option<Digest> {
-        Some(self.digest)
-    }
-
-    fn stale(&self) -> &[&'static str] {
-        &[]
     }
 }
 
@@ -432,11 +438,6 @@ fn type_name(kind: &str, point: &EnforcementPointSpec) -> String {
         (None, Some(namespace)) => format!("{namespace}::{kind}"),
         (None, None) => kind.to_owned(),
     }
-}
-
-fn uid(kind: &str, id: &str) -> Result<EntityUid, Untranslated> {
-    let kind = kind.parse().map_err(|_| Untranslated::Unknown)?;
-    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
 }
 
 /// An error with its causes, in one line.

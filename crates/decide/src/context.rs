@@ -18,6 +18,8 @@ use crate::inner::{self, Fact};
 use crate::needs::Needs;
 use crate::zone::{Zone, moment};
 
+mod written;
+
 /// How far the clocks of those who tell us something may be ahead of ours.
 const SKEW: Duration = Duration::from_secs(60);
 /// The age of what lies in the future: not believed, so older than any rule allows. The greatest number that every reader
@@ -49,6 +51,10 @@ pub(crate) struct Conditions<'a> {
 
 /// What an evaluation happens under.
 pub(crate) trait Circumstances {
+    /// One attribute of the context, or one member of such an attribute, as it stands in [`Self::context`]; none within where
+    /// it is absent. None when it cannot be made, and where there are no members to speak of.
+    fn fact(&self, name: &str, member: Option<&str>, needs: Needs) -> Option<Option<Fact>>;
+
     /// The context with the attributes that are needed; none when it cannot be made.
     fn context(&self, needs: Needs) -> Option<Context>;
 
@@ -197,10 +203,18 @@ impl<'a> Conditions<'a> {
 }
 
 impl Circumstances for Conditions<'_> {
+    fn fact(&self, name: &str, member: Option<&str>, needs: Needs) -> Option<Option<Fact>> {
+        let Some(member) = member else { return self.attribute(name, needs) };
+        if let Some(alone) = self.member(name, member) {
+            return Some(Some(alone));
+        }
+        self.attribute(name, needs)?.map_or(Some(None), |whole| whole.member(member))
+    }
+
     /// The digest of the canonical JSON.
     fn digest(&self) -> Option<Digest> {
         let mut text = Vec::with_capacity(1_024);
-        serde_json::to_writer(&mut text, self).ok()?;
+        self.write(&mut text)?;
         Some(Digest::of(&text))
     }
 
@@ -209,88 +223,148 @@ impl Circumstances for Conditions<'_> {
     }
 
     fn context(&self, needs: Needs) -> Option<Context> {
-        let mut pairs = Vec::with_capacity(16);
-        let mut add = |name: &'static str, make: &dyn Fn(&Self) -> Option<Option<Fact>>| {
-            if needs.has(name)
-                && let Some(value) = make(self)?
-            {
-                pairs.push((name, value));
-            }
-            Some(())
-        };
-        add("activity", &|c| Some(c.activity.map(|activity| activity_record(activity, needs))))?;
-        add("approvals", &|c| Some(Some(Fact::texts(c.approvals))))?;
-        add("assurance", &|c| Some(Some(c.assurance.record())))?;
-        add("binding", &|c| Some(Some(Fact::text(c.binding))))?;
-        add("delegation", &|c| Some(Some(c.delegation.record())))?;
-        add("device", &|c| Some(c.device.as_ref().map(DeviceFact::record)))?;
-        add("network", &|c| c.network.map_or(Some(None), |address| network(address).map(Some)))?;
-        add("obligations", &|c| Some(Some(Fact::texts(c.obligations))))?;
-        add("purpose", &|c| Some(c.purpose.map(Fact::text)))?;
-        add("request", &|c| Some(Some(request(c.request))))?;
-        add("risk", &|c| Some(c.risk.as_ref().map(RiskFact::record)))?;
-        add("role_in_chain", &|c| Some(Some(Fact::text(c.role_in_chain))))?;
-        add("session", &|c| Some(Some(session(c.session))))?;
-        add("time", &|c| c.zone.time(c.now_s).map(Some))?;
+        let mut pairs = Vec::with_capacity(ATTRIBUTES.len());
+        for name in ATTRIBUTES.into_iter().filter(|name| needs.has(name)) {
+            pairs.extend(self.attribute(name, needs)?.map(|value| (name, value)));
+        }
         Some(inner::context(pairs))
     }
 }
 
+/// The attributes that a context can have.
+const ATTRIBUTES: [&str; 14] = [
+    "activity",
+    "approvals",
+    "assurance",
+    "binding",
+    "delegation",
+    "device",
+    "network",
+    "obligations",
+    "purpose",
+    "request",
+    "risk",
+    "role_in_chain",
+    "session",
+    "time",
+];
+
+impl Conditions<'_> {
+    /// An attribute; none within where it is absent, none where it cannot be made.
+    fn attribute(&self, name: &str, needs: Needs) -> Option<Option<Fact>> {
+        Some(match name {
+            "activity" => self.activity.map(|activity| activity_record(activity, needs)),
+            "approvals" => Some(Fact::texts(self.approvals)),
+            "assurance" => Some(self.assurance.record()?),
+            "binding" => Some(Fact::text(self.binding)),
+            "delegation" => Some(self.delegation.record()?),
+            "device" => self.device.as_ref().map_or(Some(None), |device| device.record().map(Some))?,
+            "network" => self.network.map_or(Some(None), |address| network(address).map(Some))?,
+            "obligations" => Some(Fact::texts(self.obligations)),
+            "purpose" => self.purpose.map(Fact::text),
+            "request" => Some(request(self.request)),
+            "risk" => self.risk.as_ref().map_or(Some(None), |risk| risk.record().map(Some))?,
+            "role_in_chain" => Some(Fact::text(self.role_in_chain)),
+            "session" => Some(session(self.session)),
+            "time" => Some(self.zone.time(self.now_s)?),
+            _ => None,
+        })
+    }
+
+    /// A member of an attribute that can be made without the others; none also where it is absent.
+    fn member(&self, name: &str, member: &str) -> Option<Fact> {
+        match name {
+            "assurance" => self.assurance.member(member),
+            "delegation" => self.delegation.member(member),
+            "device" => self.device.as_ref()?.member(member),
+            "network" => network_member(self.network?, member),
+            "risk" => self.risk.as_ref()?.member(member),
+            "time" => self.zone.member(self.now_s, member),
+            _ => None,
+        }
+    }
+}
+
 impl AssuranceFact<'_> {
-    fn record(&self) -> Fact {
-        Fact::record([
-            ("level", Fact::long(self.level.into())),
-            ("age_s", Fact::long(self.age_s)),
-            ("methods", Fact::texts(self.methods)),
-        ])
+    fn member(&self, name: &str) -> Option<Fact> {
+        Some(match name {
+            "level" => Fact::long(self.level.into()),
+            "age_s" => Fact::long(self.age_s),
+            "methods" => Fact::texts(self.methods),
+            _ => return None,
+        })
+    }
+
+    fn record(&self) -> Option<Fact> {
+        Fact::made(&["level", "age_s", "methods"], |name| self.member(name))
     }
 }
 
 impl Delegation {
-    fn record(self) -> Fact {
-        Fact::record([
-            ("autonomous", Fact::flag(self.autonomous)),
-            ("chain_length", Fact::long(u64::try_from(self.chain_length).unwrap_or(u64::MAX))),
-            ("subject_kind", Fact::text(self.subject_kind)),
-        ])
+    fn member(self, name: &str) -> Option<Fact> {
+        Some(match name {
+            "autonomous" => Fact::flag(self.autonomous),
+            "chain_length" => Fact::long(u64::try_from(self.chain_length).unwrap_or(u64::MAX)),
+            "subject_kind" => Fact::text(self.subject_kind),
+            _ => return None,
+        })
+    }
+
+    fn record(self) -> Option<Fact> {
+        Fact::made(&["autonomous", "chain_length", "subject_kind"], |name| self.member(name))
     }
 }
 
 impl DeviceFact<'_> {
-    fn record(&self) -> Fact {
-        Fact::record([
-            ("id", Fact::text(self.id)),
-            ("managed", Fact::flag(self.managed)),
-            ("compliant", Fact::flag(self.compliant)),
-            ("attested", Fact::flag(self.attested)),
-            ("age_s", Fact::long(self.age_s)),
-        ])
+    fn member(&self, name: &str) -> Option<Fact> {
+        Some(match name {
+            "id" => Fact::text(self.id),
+            "managed" => Fact::flag(self.managed),
+            "compliant" => Fact::flag(self.compliant),
+            "attested" => Fact::flag(self.attested),
+            "age_s" => Fact::long(self.age_s),
+            _ => return None,
+        })
+    }
+
+    fn record(&self) -> Option<Fact> {
+        Fact::made(&["id", "managed", "compliant", "attested", "age_s"], |name| self.member(name))
     }
 }
 
 impl RiskFact {
-    fn record(&self) -> Fact {
-        Fact::record([
-            ("level", Fact::text(self.level)),
-            ("score", Fact::long(self.score.into())),
-            ("age_s", Fact::long(self.age_s)),
-        ])
+    fn member(&self, name: &str) -> Option<Fact> {
+        Some(match name {
+            "level" => Fact::text(self.level),
+            "score" => Fact::long(self.score.into()),
+            "age_s" => Fact::long(self.age_s),
+            _ => return None,
+        })
+    }
+
+    fn record(&self) -> Option<Fact> {
+        Fact::made(&["level", "score", "age_s"], |name| self.member(name))
     }
 }
 
 impl ZoneFact {
+    fn member(&self, now_s: u64, name: &str) -> Option<Fact> {
+        let local = || moment(now_s, self.offset_s?);
+        Some(match name {
+            "hour" => Fact::long(local()?.hour().into()),
+            "minute" => Fact::long(local()?.minute().into()),
+            "weekday" => Fact::long(local()?.weekday().number_from_monday().into()),
+            "date" => Fact::text(&local()?.format("%Y-%m-%d").to_string()),
+            "at" => Fact::moment(&moment(now_s, 0)?.format("%Y-%m-%dT%H:%M:%SZ").to_string())?,
+            "epoch_s" => Fact::long(now_s),
+            "zone" => Fact::text(self.name),
+            _ => return None,
+        })
+    }
+
     fn time(&self, now_s: u64) -> Option<Fact> {
-        let local = moment(now_s, self.offset_s?)?;
-        let utc = moment(now_s, 0)?;
-        Some(Fact::record([
-            ("hour", Fact::long(local.hour().into())),
-            ("minute", Fact::long(local.minute().into())),
-            ("weekday", Fact::long(local.weekday().number_from_monday().into())),
-            ("date", Fact::text(&local.format("%Y-%m-%d").to_string())),
-            ("at", Fact::moment(&utc.format("%Y-%m-%dT%H:%M:%SZ").to_string())?),
-            ("epoch_s", Fact::long(now_s)),
-            ("zone", Fact::text(self.name)),
-        ]))
+        let names = ["hour", "minute", "weekday", "date", "at", "epoch_s", "zone"];
+        Fact::made(&names, |name| self.member(now_s, name))
     }
 }
 
@@ -320,7 +394,15 @@ fn windows_record(windows: &Windows) -> Fact {
 }
 
 fn network(address: IpAddr) -> Option<Fact> {
-    Some(Fact::record([("address", Fact::address(address)?), ("kind", Fact::text(address_kind(address)))]))
+    Fact::made(&["address", "kind"], |name| network_member(address, name))
+}
+
+fn network_member(address: IpAddr, name: &str) -> Option<Fact> {
+    match name {
+        "address" => Fact::address(address),
+        "kind" => Some(Fact::text(address_kind(address))),
+        _ => None,
+    }
 }
 
 /// What kind of address it is (RFC 1918, 3927, 4193, 4291, 6598).

@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+use crate::inner::CONDITIONS;
 use bartizan_base::Name;
 use bartizan_model::Document;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{Spec, Status};
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 
+use crate::facts::TYPES;
+use crate::inner::Fact;
+
 /// The entity of a type of the schema.
 pub(crate) fn uid(kind: &str, name: &str) -> Option<EntityUid> {
     /// Reading a type's name costs as much as deciding by it.
     static KNOWN: LazyLock<HashMap<&'static str, EntityTypeName>> = LazyLock::new(|| {
-        let kinds = ["Action", "Agent", "Anonymous", "Model", "System", "User", "Workload"];
-        kinds.into_iter().filter_map(|kind| Some((kind, kind.parse().ok()?))).collect()
+        let kinds = TYPES.iter().map(|kind| kind.name).chain(["Action"]);
+        kinds.filter_map(|kind| Some((kind, kind.parse().ok()?))).collect()
     });
     let kind = match KNOWN.get(kind) {
         Some(known) => known.clone(),
@@ -35,6 +39,7 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
+    #[cfg(test)]
     pub(crate) fn expression(&self) -> RestrictedExpression {
         match self {
             Self::Text(text) => RestrictedExpression::new_string(text.clone()),
@@ -45,6 +50,17 @@ impl Attribute {
             Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
             Self::Read(expression) => expression.clone(),
         }
+    }
+
+    /// Its value; none where the engine refuses it.
+    pub(crate) fn fact(&self) -> Option<Fact> {
+        Some(match self {
+            Self::Text(text) => Fact::text(text),
+            Self::Flag(flag) => Fact::flag(*flag),
+            Self::Texts(texts) => Fact::texts(texts),
+            Self::Entity(uid) => Fact::entity(uid.clone()),
+            Self::Read(expression) => return Fact::read(expression),
+        })
     }
 }
 
@@ -61,12 +77,16 @@ pub(crate) fn describe(
     match &document.spec {
         Spec::User(spec) => {
             out.status(spec.standing());
-            out.within("Group", &spec.groups).within("Role", &spec.roles);
+            out.within("Group", spec.memberships()).within("Role", &spec.roles);
         }
         Spec::Agent(spec) | Spec::Workload(spec) => {
             out.status(spec.status);
             out.owner(Some(&spec.owner))?;
             out.text("purpose", spec.purpose.to_string());
+            if !spec.conditions.is_empty() {
+                // Left out, it would be an agent without bounds: so rather none at all.
+                out.text(CONDITIONS, serde_json::to_string(&spec.conditions).ok()?);
+            }
             out.within("Group", &spec.groups).within("Role", &spec.roles);
         }
         Spec::Group(spec) => {

@@ -1,7 +1,7 @@
 //! Evaluation: the algorithm of DESIGN 4, for chains, with remedies.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
@@ -9,8 +9,9 @@ use bartizan_identify::Caller;
 use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
     Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Operation,
-    ReasonCode, Situation,
+    PrincipalKind, ReasonCode, Situation,
 };
+use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Standing;
@@ -24,6 +25,7 @@ use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
 use crate::lift::{Applied, Facts, try_remedies};
 use crate::shadow::Shadow;
+use crate::sponsor;
 use crate::story::{MemberStory, Reader};
 use crate::tell::tell_member;
 use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
@@ -424,7 +426,15 @@ fn evaluate_chain(
 ) -> Option<Vec<Evaluation>> {
     let evaluate = |(place, member): (usize, &Member)| {
         let conditions = conditions(evaluator, case, member, place, applied);
-        evaluator.evaluate(&triple(case, member)?, &conditions, case.all, noted)
+        let triple = triple(case, member)?;
+        let found = evaluator.evaluate(&triple, &conditions, case.all, noted)?;
+        Some(match member.principal.kind {
+            PrincipalKind::Agent | PrincipalKind::Workload => {
+                sponsor::bounded(evaluator.entities(), &triple, &sponsor::Asked::of(case, place), found)
+            }
+            // Nobody answers for a person but themselves.
+            PrincipalKind::User | PrincipalKind::Anonymous => found,
+        })
     };
     case.caller.members().enumerate().map(evaluate).collect()
 }
@@ -433,9 +443,17 @@ fn evaluate_chain(
 fn triple(case: &Case<'_>, member: &Member) -> Option<Triple> {
     Some(Triple {
         principal: uid(member.principal.kind.entity_type(), &member.principal.name)?,
-        action: uid("Action", case.action.name())?,
+        action: action_uid(case.action)?,
         resource: uid(&case.resource.kind, &case.resource.name)?,
     })
+}
+
+/// An action of the house as an entity, made once.
+fn action_uid(action: Action) -> Option<EntityUid> {
+    static KNOWN: LazyLock<HashMap<Action, EntityUid>> = LazyLock::new(|| {
+        Action::ALL.iter().filter_map(|action| Some((*action, uid("Action", action.name())?))).collect()
+    });
+    KNOWN.get(&action).cloned()
 }
 
 /// Under which conditions, as they would be with what is applied.

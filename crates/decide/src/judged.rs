@@ -1,6 +1,5 @@
 //! What is noted of a decision while it is made.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name};
@@ -10,6 +9,7 @@ use bartizan_model::{Obligations, Offer, ReasonCode};
 use crate::approval::Hold;
 use crate::bundle::CompiledBundle;
 use crate::evaluate::Evaluation;
+use crate::sponsor;
 use crate::verdict::Evidence;
 
 /// The engine's name in records.
@@ -58,9 +58,11 @@ impl Judged {
     /// Notes what the members' evaluations found.
     pub(crate) fn note(&mut self, bundle: &CompiledBundle, evaluations: &[Evaluation]) {
         let names = |places: &mut dyn Iterator<Item = &usize>| {
-            let all: BTreeSet<Name> =
+            let mut all: Vec<Name> =
                 places.filter_map(|at| bundle.rules.get(*at)).map(|r| r.id.clone()).collect();
-            all.into_iter().collect::<Vec<_>>()
+            all.sort_unstable();
+            all.dedup();
+            all
         };
         let evidence = &mut self.evidence;
         evidence.forbids = names(&mut evaluations.iter().flat_map(|e| &e.forbids));
@@ -97,5 +99,6 @@ pub(crate) fn broken(evaluations: &[Evaluation]) -> Option<ReasonCode> {
     if evaluations.iter().any(|e| !e.erred.is_empty()) {
         return Some(ReasonCode::PolicyError);
     }
-    evaluations.iter().any(|e| !e.constitution.is_empty()).then_some(ReasonCode::Constitution)
+    let rules: Vec<Name> = evaluations.iter().flat_map(|e| e.constitution.clone()).collect();
+    sponsor::reason(&rules)
 }

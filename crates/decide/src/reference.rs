@@ -38,9 +38,7 @@ pub(crate) struct Picked<'a> {
 }
 
 impl<'a> Picked<'a> {
-    pub(crate) fn new(index: &'a Index, probe: &Probe<'_>, candidates: Vec<u32>) -> Self {
-        let rules: Vec<_> =
-            candidates.into_iter().filter_map(|at| Some((at as usize, index.entry(at)?))).collect();
+    pub(crate) fn new(index: &'a Index, probe: &Probe<'_>, rules: Vec<(usize, &'a Entry)>) -> Self {
         let constitution: Vec<_> = index.constitution(probe).collect();
         let all = || rules.iter().chain(&constitution).map(|(_, entry)| entry);
         let needs = all().map(|entry| entry.needs).fold(Needs::default(), Needs::and);
@@ -53,7 +51,7 @@ impl Ask<'_> {
     /// The digest of the entities in reach: over their digests, sorted.
     pub(crate) fn slice(&self) -> Digest {
         let reach = self.view.reach(self.roots);
-        let mut digests: Vec<[u8; 32]> = reach.iter().map(|node| *node.digest.as_bytes()).collect();
+        let mut digests: Vec<[u8; 32]> = reach.map(|node| *node.digest.as_bytes()).collect();
         digests.sort_unstable();
         Digest::of(digests.as_flattened())
     }
@@ -71,12 +69,12 @@ impl Ask<'_> {
             return Some(out.unaskable());
         };
         let entities = self.entities()?;
-        let constitution = set_of(&mut self.bundle.constitution.iter())?;
+        let constitution = set_of(&mut self.bundle.constitution.iter().map(|rule| &**rule))?;
         if forbidden(&request, constitution, &entities, &mut out)? {
             return Some(out);
         }
-        let satisfied =
-            decided(&request, &self.bundle.rules.iter().collect::<Vec<_>>(), &entities, &mut out)?;
+        let rules: Vec<&Rule> = self.bundle.rules.iter().map(|rule| &**rule).collect();
+        let satisfied = decided(&request, &rules, &entities, &mut out)?;
         for (at, rule) in self.bundle.rules.iter().enumerate() {
             let matches = || {
                 let entry =
@@ -100,13 +98,14 @@ impl Ask<'_> {
         let request = Request::new(principal, action, resource, context.clone(), None).ok()?;
         let entities = self.entities()?;
         if !picked.constitution.is_empty() {
-            let rules = picked.constitution.iter().filter_map(|(at, _)| self.bundle.constitution.get(*at));
+            let rules =
+                picked.constitution.iter().filter_map(|(at, _)| Some(&**self.bundle.constitution.get(*at)?));
             if forbidden(&request, set_of(&mut { rules })?, &entities, &mut out)? {
                 return Some(out);
             }
         }
         let rules: Vec<(usize, &Rule)> =
-            picked.rules.iter().filter_map(|(at, _)| Some((*at, self.bundle.rules.get(*at)?))).collect();
+            picked.rules.iter().filter_map(|(at, _)| Some((*at, &**self.bundle.rules.get(*at)?))).collect();
         let chosen: Vec<&Rule> = rules.iter().map(|(_, rule)| *rule).collect();
         let satisfied = decided(&request, &chosen, &entities, &mut out)?;
         for (at, rule) in rules {
@@ -119,7 +118,7 @@ impl Ask<'_> {
     pub(crate) fn entities(&self) -> Option<Entities> {
         let reach = self.view.reach(self.roots);
         let mut all: Vec<Entity> =
-            reach.iter().map(|node| inner::entity_of(node, self.view.uids(&node.parents))).collect();
+            reach.map(|node| inner::entity_of(node, self.view.uids(&node.parents))).collect();
         let action = &self.triple.action;
         let groups = self.bundle.action_groups.get(action).map_or(&[][..], Vec::as_slice);
         all.push(Entity::new_no_attrs(action.clone(), groups.iter().cloned().collect()));

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use bartizan_base::{Digest, Name, Timestamp, json};
-use bartizan_decide::{Advice, AskedEntity, AskedOf, Door, Seek, Snapshot};
+use bartizan_decide::{Advice, Advising, AskedEntity, AskedOf, Door, Seek, Snapshot};
 use bartizan_identify::Caller;
 use bartizan_limits::Tracks;
 use bartizan_model::action::ReadState;
@@ -206,7 +206,8 @@ impl Gate {
     ) -> Result<Told, Problem> {
         let limits = self.parts.bounds.body;
         let point = tenant.enforcement_point(caller);
-        let advisor = Advisor { policy: &tenant.policy, point: &point, now };
+        let (policy, advising) = (&tenant.policy, tenant.policy.advising(&point, now));
+        let advisor = Advisor { policy, advising, point: &point, now };
         match access {
             Access::Evaluation => {
                 let answer = advisor.answer(authzen::evaluation(body, limits)?);
@@ -310,6 +311,8 @@ impl TenantWorld {
 /// Policy, asked for one application.
 struct Advisor<'a> {
     policy: &'a Snapshot,
+    /// The same, for all questions of this call.
+    advising: Advising<'a>,
     point: &'a EnforcementPointSpec,
     now: Timestamp,
 }
@@ -319,7 +322,7 @@ impl Advisor<'_> {
         // An application that says what it can apply is taken at its word (obligations profile, section 8).
         let declared = evaluation.context.get("supported_obligations").and_then(Value::as_array);
         let can = declared.is_none_or(|kinds| SUPPORTED.iter().all(|kind| kinds.contains(&json!(kind))));
-        let advice = self.policy.advise(&self.asked_of(evaluation), self.point, self.now);
+        let advice = self.advising.advise(&self.asked_of(evaluation));
         let mut context = Map::new();
         if advice.permits() && !advice.obligations.is_empty() {
             if !can {

@@ -32,12 +32,13 @@ use crate::assess::assess;
 use crate::doors::{self, Published};
 use crate::fetch::Fetches;
 use crate::keep::{Shelf, circumstances};
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
 use crate::trace::{CallTrace, Traces};
-use crate::world::{Keeper, TenantWorld, World};
+use crate::world::{TenantWorld, World};
 
 /// The enforcement point of the data plane.
 #[derive(Debug)]

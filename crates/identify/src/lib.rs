@@ -25,7 +25,7 @@ mod trust;
 
 pub use caller::{Caller, Scopes};
 pub use certificate::{IssuedCertificate, WorkloadCertificate};
-pub use directory::{Assessed, Directory, KeyEntry, OwnKey};
+pub use directory::{Assessed, Changed, Directory, KeyEntry, OwnKey};
 pub use epochs::{EpochEntry, EpochKind, client_mark};
 pub use foreign::LearnError;
 pub use identifier::{Identified, Identifier};

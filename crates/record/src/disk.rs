@@ -66,12 +66,23 @@ pub trait Disk: Debug + Send + Sync {
     /// When the disk fails.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
 
-    /// Makes what was written to several files below `folder` durable.
+    /// Creates files somewhere below `folder`, or empties those that are there, and writes them; what they hold is durable
+    /// on return, their names after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// When the disk fails, as for [`DiskFile::sync_data`].
-    fn sync_files(&self, _folder: &Path, files: &mut [Box<dyn DiskFile>]) -> io::Result<()> {
-        files.iter_mut().try_for_each(|file| file.sync_data())
+    /// When the disk fails, as for [`DiskFile::sync_data`], or is full.
+    fn write_files(&self, _folder: &Path, files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+        // A long backlog must not need as many open files as it has tiles.
+        for some in files.chunks(64) {
+            let mut open = Vec::with_capacity(some.len());
+            for (path, bytes) in some {
+                let mut file = self.create(path)?;
+                file.write_at(bytes, 0)?;
+                open.push(file);
+            }
+            open.iter_mut().try_for_each(|file| file.sync_data())?;
+        }
+        Ok(())
     }
 }
 
@@ -112,19 +123,11 @@ pub trait DiskFile: Debug + Send {
 /// Writes whole files below `folder` durably under other names first, then gives them their own; the names are durable
 /// after [`Disk::sync_dir`].
 pub(crate) fn write_whole(disk: &dyn Disk, folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-    // A long backlog must not need as many open files as it has tiles.
-    for some in files.chunks(64) {
-        let temporary = |path: &Path| path.with_extension("new");
-        let mut open = Vec::with_capacity(some.len());
-        for (path, bytes) in some {
-            let mut file = disk.create(&temporary(path))?;
-            file.write_at(bytes, 0)?;
-            open.push(file);
-        }
-        disk.sync_files(folder, &mut open)?;
-        for (path, _) in some {
-            disk.rename(&temporary(path), path)?;
-        }
+    let temporary = |path: &Path| path.with_extension("new");
+    let under: Vec<_> = files.iter().map(|(path, bytes)| (temporary(path), bytes.as_slice())).collect();
+    disk.write_files(folder, &under)?;
+    for ((path, _), (under, _)) in files.iter().zip(&under) {
+        disk.rename(under, path)?;
     }
     Ok(())
 }
@@ -197,13 +200,22 @@ impl Disk for RealDisk {
     }
 
     /// Many small files cost a flush of the device each; the file system as a whole costs one. Since Linux 5.8 an error of
-    /// any of them is told here.
-    fn sync_files(&self, folder: &Path, files: &mut [Box<dyn DiskFile>]) -> io::Result<()> {
+    /// any of them is told there, to whoever had the file system open when it happened.
+    fn write_files(&self, folder: &Path, files: &[(PathBuf, &[u8])]) -> io::Result<()> {
         const MANY: usize = 8;
-        if files.len() < MANY {
-            return files.iter_mut().try_for_each(|file| file.sync_data());
+        let whole = if files.len() < MANY { None } else { Some(File::open(folder)?) };
+        let mut open = Vec::new();
+        for (path, bytes) in files {
+            let mut file = self.create(path)?;
+            file.write_at(bytes, 0)?;
+            if whole.is_none() {
+                open.push(file);
+            }
         }
-        Ok(rustix::fs::syncfs(File::open(folder)?)?)
+        match whole {
+            Some(whole) => Ok(rustix::fs::syncfs(whole)?),
+            None => open.iter_mut().try_for_each(|file| file.sync_data()),
+        }
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {

@@ -28,6 +28,7 @@ mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod told;
 mod twin;
 mod wal;
 mod witness;

@@ -5,9 +5,11 @@
 //! and failed attempts are counted in memory (`throttle`). Every login that succeeds is an ask of its own
 //! (`session:authenticate`), with its risk as a fact for policy; every one that fails is recorded as refused.
 
+mod attestation;
 mod authenticators;
 mod cookies;
 mod device;
+mod federated;
 mod hasher;
 mod invitation;
 mod passkey;
@@ -37,6 +39,7 @@ use crate::login::passkey::Passkeys;
 use crate::login::risk::Signals;
 use crate::login::throttle::Throttle;
 
+pub use attestation::Attested;
 pub use authenticators::{AuthenticatorKind, AuthenticatorView};
 pub use hasher::Cost;
 pub use invitation::Invited;

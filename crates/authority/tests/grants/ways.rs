@@ -330,3 +330,30 @@ async fn attack_20_codes_are_refused_denied_over_and_bounded() {
         "no more guesses"
     );
 }
+
+#[tokio::test]
+async fn attack_10_whoever_is_sent_code_after_code_is_not_asked_on_and_on() {
+    let world = World::new(Kept::Memory).await;
+    let client = world.client("cli", None);
+    let person = at_browser(&world).await;
+    let begin = async || {
+        let asked = form(&[("scope", "model:invoke")]);
+        let begun = world.authority.begin_device(&client, &asked, "net").await.unwrap();
+        begun["user_code"].as_str().unwrap().to_owned()
+    };
+    let mut answered = 0;
+    let told = loop {
+        let shown = begin().await;
+        match world.authority.device_ask(&person, &shown).await {
+            Ok(ask) => world.authority.deny_device(&person, &shown, &ask.token).await.unwrap(),
+            Err(told) => break told,
+        }
+        answered += 1;
+        assert!(answered < 20, "there is no bound");
+    };
+    assert_eq!((answered, told.code.name()), (10, "temporarily_unavailable"));
+    // What is not seen is not allowed either; in ten minutes it is over.
+    world.pass(601).await;
+    let shown = begin().await;
+    assert!(world.authority.device_ask(&at_browser(&world).await, &shown).await.is_ok());
+}

@@ -255,6 +255,43 @@ fn a_stated_purpose_is_text_whatever_stands_in_it() {
     }
 }
 
+#[test]
+fn what_is_told_alone_is_what_the_whole_context_holds() {
+    let facts = AskFacts { output_tokens_max: Some(9), ..AskFacts::default() };
+    let same = |conditions: &Conditions<'_>| {
+        let context = conditions.context(Needs::ALL).unwrap();
+        let mut there = 0;
+        for fact in CONTEXT.iter().filter(|fact| !fact.name.starts_with("grant")) {
+            let (name, member) = match fact.name.split_once('.') {
+                Some((name, member)) => (name, Some(member)),
+                None => (fact.name, None),
+            };
+            if member.is_some_and(|member| member.contains('.')) {
+                continue;
+            }
+            let whole = inner::attribute(&context, name).unwrap();
+            let held = match (whole, member) {
+                (Some(whole), Some(member)) => whole.member(member).unwrap(),
+                (whole, _) => whole,
+            };
+            let alone = conditions.fact(name, member, Needs::ALL).unwrap();
+            there += usize::from(alone.is_some());
+            assert_eq!(format!("{alone:?}"), format!("{held:?}"), "{}", fact.name);
+        }
+        there
+    };
+    let full = with(member(PrincipalKind::User), &full(), &facts, |conditions| same(&conditions));
+    let bare = Member { device: None, risk: Risk::default(), ..member(PrincipalKind::User) };
+    let bare = with(bare, &Situation::at(NOW), &AskFacts::default(), |conditions| same(&conditions));
+    assert!(full > bare && bare > 20, "{full} {bare}");
+    with(member(PrincipalKind::User), &Situation::at(NOW), &facts, |conditions| {
+        // Nobody speaks of the members of a text, and what nobody supplies is absent.
+        assert!(conditions.fact("binding", Some("kind"), Needs::ALL).is_none());
+        assert!(conditions.fact("unheard of", None, Needs::ALL).is_some_and(|fact| fact.is_none()));
+        assert!(conditions.fact("assurance", Some("unheard of"), Needs::ALL).is_some_and(|f| f.is_none()));
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -280,6 +317,9 @@ proptest! {
         with(who, &situation, &request, |conditions| {
             let conditions = Conditions { approvals: &texts, obligations: &texts, ..conditions };
             let canonical = json::canonical(&conditions).unwrap();
+            let mut written = Vec::new();
+            conditions.write(&mut written).unwrap();
+            prop_assert_eq!(String::from_utf8(written), String::from_utf8(canonical.clone()));
             prop_assert_eq!(String::from_utf8(serde_json::to_vec(&conditions).unwrap()), String::from_utf8(canonical));
             let read: Value = serde_json::from_slice(&serde_json::to_vec(&conditions).unwrap()).unwrap();
             prop_assert_eq!(read["approvals"].as_array().unwrap().len(), texts.len());

@@ -9,7 +9,6 @@ use cedar_policy::EntityUid;
 use super::names::Ready;
 use super::node::Node;
 use super::{ABOVE_MAX, DEPTH_MAX, Entities, EntitiesError, Upsert};
-use crate::inner::Facts;
 
 /// How far the closing of one entity has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,27 +22,25 @@ type ByNumber<T> = HashMap<u32, T, BuildHasherDefault<Ready>>;
 
 impl Entities {
     /// Writes all, then closes the ancestors of whatever stands below a changed parent.
-    pub(super) fn apply<'a>(
+    pub(super) fn apply(
         &mut self,
-        upserts: impl Iterator<Item = Upsert<'a>>,
+        upserts: Vec<Upsert>,
         removals: &[EntityUid],
     ) -> Result<(), EntitiesError> {
         let mut moved = Vec::new();
         for removed in removals {
             moved.extend(self.forget(removed));
         }
-        for (entity, person) in upserts {
-            moved.extend(self.write(entity, person)?);
+        for upsert in upserts {
+            moved.extend(self.write(upsert)?);
         }
         self.close(moved)
     }
 
     /// Writes one entity; its number if its ancestors may have changed.
-    fn write(&mut self, entity: &cedar_policy::Entity, person: bool) -> Result<Option<u32>, EntitiesError> {
-        let uid = entity.uid();
+    fn write(&mut self, upsert: Upsert) -> Result<Option<u32>, EntitiesError> {
+        let Upsert { uid, facts, parents: named, person } = upsert;
         let id = self.name(&uid)?;
-        let facts = Facts::of(entity)?;
-        let named = Facts::parents_of(entity);
         let digest = facts.digest(&uid, &named)?;
         let mut parents = Vec::with_capacity(named.len());
         for parent in &named {
@@ -139,7 +136,7 @@ impl Entities {
     fn close_one(&mut self, id: u32, due: &mut ByNumber<Closing>) -> Result<(), EntitiesError> {
         let mut stack = vec![id];
         while let Some(id) = stack.last().copied() {
-            let Some(node) = self.nodes.get(id).cloned() else {
+            let Some(node) = self.nodes.get(id) else {
                 stack.pop();
                 continue;
             };
@@ -157,7 +154,8 @@ impl Entities {
                 Some(Closing::Open) => {
                     due.insert(id, Closing::Done);
                     stack.pop();
-                    let (above, height) = self.closed(id, &node)?;
+                    // The node is borrowed no longer, so that it is changed in its place and not in a copy.
+                    let (above, height) = self.closed(id, node)?;
                     self.nodes.update(id, |slot| {
                         if let Some(node) = slot {
                             let node = Arc::make_mut(node);

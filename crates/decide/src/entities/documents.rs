@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use bartizan_base::Name;
 use bartizan_model::directory::{Spec, Status};
 use bartizan_model::{Document, EntityRef, KeyId};
-use cedar_policy::{Entity, EntityUid};
+use cedar_policy::EntityUid;
+use smol_str::SmolStr;
 
 use super::{Entities, EntitiesError, Upsert};
 use crate::bundle::CompiledBundle;
-use crate::describe::{Described, describe, roles_of_groups, uid};
+use crate::describe::{Attribute, Described, describe, roles_of_groups, uid};
 use crate::generic::admit;
+use crate::inner::Facts;
 
 impl Entities {
     /// Builds the entities of `documents`, but for those of a bundle's own types.
@@ -34,16 +36,16 @@ impl Entities {
         for kind in EntityRef::OF_THE_HOUSE {
             let part = EntityRef::new(Name::literal(kind), Name::literal("bartizan"));
             let within = if kind == "System" { BTreeSet::new() } else { house.clone() };
-            entities.push((entity(&part, (BTreeMap::new(), within, Vec::new()))?, false));
+            entities.push(upsert(&part, (BTreeMap::new(), within, Vec::new()), false)?);
         }
-        entities.push((entity(&anonymous, (BTreeMap::new(), BTreeSet::new(), Vec::new()))?, false));
-        let known: HashSet<EntityUid> = entities.iter().map(|(entity, _)| entity.uid()).collect();
+        entities.push(upsert(&anonymous, (BTreeMap::new(), BTreeSet::new(), Vec::new()), false)?);
+        let known: HashSet<EntityUid> = entities.iter().map(|entity| entity.uid.clone()).collect();
         let own = admit(documents, bundle.map(|bundle| &bundle.schema), |id| known.contains(id));
         out.misfits = own.misfits.into();
         for (what, described) in own.fit {
-            entities.push((entity(&what, described)?, false));
+            entities.push(upsert(&what, described, false)?);
         }
-        out.apply(entities.iter().map(|(entity, person)| (entity, *person)), &[])?;
+        out.apply(entities, &[])?;
         Ok(out)
     }
 
@@ -53,10 +55,8 @@ impl Entities {
     /// # Errors
     /// As [`Self::with`].
     pub fn with_documents(&self, changed: &[Document], gone: &[EntityRef]) -> Result<Self, EntitiesError> {
-        let entities = described(changed)?;
-        let upserts: Vec<Upsert<'_>> = entities.iter().map(|(entity, person)| (entity, *person)).collect();
         let gone: Vec<EntityUid> = gone.iter().filter_map(|what| uid(&what.kind, &what.name)).collect();
-        self.changed(&upserts, &gone)
+        self.changed(described(changed)?, &gone)
     }
 
     /// These with keys, each in whoever it stands for, and without others.
@@ -67,11 +67,11 @@ impl Entities {
         let house = uid("System", "bartizan");
         let nodes = keys.iter().map(|key| {
             let within = uid(&key.holder.kind, &key.holder.name).into_iter().chain(house.clone()).collect();
-            entity(&key.key, (BTreeMap::new(), within, Vec::new()))
+            upsert(&key.key, (BTreeMap::new(), within, Vec::new()), false)
         });
-        let nodes: Vec<Entity> = nodes.collect::<Result<_, _>>()?;
+        let nodes = nodes.collect::<Result<_, _>>()?;
         let gone: Vec<EntityUid> = gone.iter().filter_map(|what| uid(&what.kind, &what.name)).collect();
-        self.with(&nodes, &gone)
+        self.changed(nodes, &gone)
     }
 }
 
@@ -100,21 +100,29 @@ impl KeyNode {
     }
 }
 
-/// What policies see of `documents`, and whether each is a person in use.
-fn described(documents: &[Document]) -> Result<Vec<(Entity, bool)>, EntitiesError> {
+/// What policies see of `documents`.
+fn described(documents: &[Document]) -> Result<Vec<Upsert>, EntitiesError> {
     let roles: HashMap<Name, BTreeSet<Name>> = roles_of_groups(documents);
     let seen = documents.iter().filter_map(|document| Some((document, describe(document, &roles)?)));
     seen.map(|(document, described)| {
         let person = matches!(document.spec, Spec::User(ref spec) if spec.standing() == Status::Active);
-        Ok((entity(&document.entity(), described)?, person))
+        upsert(&document.entity(), described, person)
     })
     .collect()
 }
 
-fn entity(what: &EntityRef, (attributes, parents, _): Described) -> Result<Entity, EntitiesError> {
-    let refused = |e: String| EntitiesError::Refused(what.to_string(), e);
-    let id = uid(&what.kind, &what.name).ok_or_else(|| refused("not a type of the schema".to_owned()))?;
-    let expressions = attributes.iter().map(|(name, value)| (name.clone(), value.expression())).collect();
-    let parents: HashSet<EntityUid> = parents.into_iter().collect();
-    Entity::new(id, expressions, parents).map_err(|e| refused(e.to_string()))
+fn upsert(
+    what: &EntityRef,
+    (attributes, parents, _): Described,
+    person: bool,
+) -> Result<Upsert, EntitiesError> {
+    let refused = |why: &str| EntitiesError::Refused(what.to_string(), why.to_owned());
+    let uid = uid(&what.kind, &what.name).ok_or_else(|| refused("not a type of the schema"))?;
+    let fact = |(name, value): (&String, &Attribute)| {
+        let fact = value.fact().ok_or_else(|| refused(&format!("`{name}` has no value")))?;
+        Ok((SmolStr::new(name), fact))
+    };
+    let facts: Vec<_> = attributes.iter().map(fact).collect::<Result<_, EntitiesError>>()?;
+    let facts = Facts::of_attributes(&uid, facts.into_iter())?;
+    Ok(Upsert { uid, facts, parents: parents.into_iter().collect(), person })
 }

@@ -6,6 +6,7 @@
 
 mod close;
 mod documents;
+mod equal;
 mod members;
 mod names;
 mod node;
@@ -23,7 +24,7 @@ use serde_json::Value;
 
 use crate::describe::uid;
 use crate::generic::Misfit;
-use crate::inner;
+use crate::inner::{self, Facts};
 
 use members::Members;
 use radix::Radix;
@@ -71,8 +72,21 @@ pub enum EntitiesError {
     Refused(String, String),
 }
 
-/// An entity to be written, and whether it is a person in use.
-type Upsert<'a> = (&'a Entity, bool);
+/// An entity to be written.
+struct Upsert {
+    uid: EntityUid,
+    facts: Facts,
+    parents: Vec<EntityUid>,
+    /// Whether it is a person in use.
+    person: bool,
+}
+
+impl Upsert {
+    fn of(entity: &Entity) -> Result<Self, EntitiesError> {
+        let (facts, parents) = (Facts::of(entity)?, Facts::parents_of(entity));
+        Ok(Self { uid: entity.uid(), facts, parents, person: false })
+    }
+}
 
 impl Entities {
     /// These with `upserts` added or in the place of what stood under their names, and without `removals`. Takes
@@ -81,13 +95,12 @@ impl Entities {
     /// # Errors
     /// A cycle, too many levels or ancestors, or an attribute that is unknown or cannot be written down.
     pub fn with(&self, upserts: &[Entity], removals: &[EntityUid]) -> Result<Self, EntitiesError> {
-        let upserts: Vec<Upsert<'_>> = upserts.iter().map(|entity| (entity, false)).collect();
-        self.changed(&upserts, removals)
+        self.changed(upserts.iter().map(Upsert::of).collect::<Result<_, _>>()?, removals)
     }
 
-    fn changed(&self, upserts: &[Upsert<'_>], removals: &[EntityUid]) -> Result<Self, EntitiesError> {
+    fn changed(&self, upserts: Vec<Upsert>, removals: &[EntityUid]) -> Result<Self, EntitiesError> {
         let mut out = self.clone();
-        out.apply(upserts.iter().copied(), removals)?;
+        out.apply(upserts, removals)?;
         out.revision += 1;
         Ok(out)
     }
@@ -97,7 +110,7 @@ impl Entities {
     /// # Errors
     /// As [`Self::with`]; nothing has changed then.
     pub fn upsert(&mut self, entity: &Entity) -> Result<(), EntitiesError> {
-        *self = self.changed(&[(entity, false)], &[])?;
+        *self = self.with(std::slice::from_ref(entity), &[])?;
         Ok(())
     }
 
@@ -106,7 +119,7 @@ impl Entities {
     /// # Errors
     /// None so far; the signature is that of every change.
     pub fn remove(&mut self, uid: &EntityUid) -> Result<(), EntitiesError> {
-        *self = self.changed(&[], std::slice::from_ref(uid))?;
+        *self = self.with(&[], std::slice::from_ref(uid))?;
         Ok(())
     }
 
@@ -147,7 +160,6 @@ impl Entities {
         let node = |of: &EntityRef| Some(view.declared(&uid(&of.kind, &of.name)?)?.1);
         let mut out: Vec<(Digest, Vec<u8>)> = view
             .reach([node(principal)?, node(resource)?])
-            .into_iter()
             .filter_map(|node| {
                 Some((node.digest, node.facts.document(&node.uid, &view.uids(&node.parents))?))
             })
@@ -194,6 +206,10 @@ impl Entities {
         let mut all: Vec<EntityUid> = nodes.map(|node| node.uid.clone()).filter(beyond).collect();
         all.sort_by(|a, b| a.id().unescaped().cmp(b.id().unescaped()));
         all
+    }
+
+    pub(crate) fn is_declared(&self, uid: &EntityUid) -> bool {
+        View::of(self).declared(uid).is_some()
     }
 
     /// What is declared of something, for an overlay to begin with.

@@ -1,6 +1,7 @@
 //! Numbers for entities and their types. They are given out once and never again, so that everything computed from them (the
 //! index of a bundle, closed ancestors) holds for every state of the entities that came from one another.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
@@ -37,6 +38,43 @@ struct Hashed {
 impl Hash for Hashed {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
+    }
+}
+
+/// A name to look for, without a copy of it.
+trait Sought {
+    fn hashed(&self) -> (u64, &EntityUid);
+}
+
+impl Sought for Hashed {
+    fn hashed(&self) -> (u64, &EntityUid) {
+        (self.hash, &self.uid)
+    }
+}
+
+impl Sought for (u64, &EntityUid) {
+    fn hashed(&self) -> (u64, &EntityUid) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn Sought + 'a> for Hashed {
+    fn borrow(&self) -> &(dyn Sought + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Sought + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.hashed() == other.hashed()
+    }
+}
+
+impl Eq for dyn Sought + '_ {}
+
+impl Hash for dyn Sought + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hashed().0);
     }
 }
 
@@ -85,23 +123,29 @@ impl Names {
     /// The number of `uid`, if it was ever heard of.
     pub(super) fn find(&self, uid: &EntityUid) -> Option<u32> {
         let (hash, shard) = self.shard(uid);
-        let key = Hashed { hash, uid: uid.clone() };
-        shard?.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+        let sought = (hash, uid);
+        shard?.read().unwrap_or_else(PoisonError::into_inner).get(&sought as &dyn Sought).copied()
     }
 
     /// The number of `uid`, a new one if need be. None when there are no more.
     pub(crate) fn of(&self, uid: &EntityUid) -> Option<u32> {
         let (hash, shard) = self.shard(uid);
-        let key = Hashed { hash, uid: uid.clone() };
-        let mut table = shard?.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = table.get(&key) {
+        let sought = (hash, uid);
+        let shard = shard?;
+        // Nearly every name that is written was written before, and whoever reads is not held up then.
+        if let Some(known) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&sought as &dyn Sought)
+        {
+            return Some(*known);
+        }
+        let mut table = shard.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = table.get(&sought as &dyn Sought) {
             return Some(*known);
         }
         let id = self
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < PASSING).then_some(n + 1))
             .ok()?;
-        table.insert(key, id);
+        table.insert(Hashed { hash, uid: uid.clone() }, id);
         Some(id)
     }
 

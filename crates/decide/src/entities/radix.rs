@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-/// Bits of a key that one level looks at.
-const BITS: u32 = 5;
+/// Bits of a key that one level looks at. A change copies a path, and counts a reference to everything beside it, most of
+/// which lies in no cache: narrow levels are written much faster than wide ones and read nearly as fast.
+const BITS: u32 = 3;
 const WIDTH: usize = 1 << BITS;
+/// Levels above the leaves with which every key has its place.
+const HEIGHT_MAX: u32 = u32::BITS.div_ceil(BITS) - 1;
 
 /// Values by small numbers.
 #[derive(Clone, Debug)]
@@ -15,7 +18,6 @@ pub(super) struct Radix<T> {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "values are pointers, so both are of one size")]
 enum Level<T> {
     Branch([Option<Arc<Level<T>>>; WIDTH]),
     Leaf([Option<T>; WIDTH]),
@@ -36,7 +38,7 @@ impl<T: Clone> Radix<T> {
     /// The value at `key`.
     pub(super) fn get(&self, key: u32) -> Option<&T> {
         let mut level = self.root.as_deref()?;
-        if self.height < 6 && key >> (BITS * (self.height + 1)) != 0 {
+        if self.height < HEIGHT_MAX && key >> (BITS * (self.height + 1)) != 0 {
             return None;
         }
         let mut height = self.height;
@@ -51,7 +53,7 @@ impl<T: Clone> Radix<T> {
 
     /// Changes what stands at `key`. Paths that no copy shares are changed in place.
     pub(super) fn update<R>(&mut self, key: u32, change: impl FnOnce(&mut Option<T>) -> R) -> R {
-        while self.height < 6 && key >> (BITS * (self.height + 1)) != 0 {
+        while self.height < HEIGHT_MAX && key >> (BITS * (self.height + 1)) != 0 {
             self.height += 1;
             if let Some(below) = self.root.take() {
                 let mut children = [const { None }; WIDTH];

@@ -138,7 +138,7 @@ impl<'a> View<'a> {
 
     /// Everything that `roots` reach: themselves, what their attributes name, and the ancestors of both. This is what an
     /// evaluation is recorded to have seen; validation proves that no rule looks further ([`crate::evaluate::LEVEL`]).
-    pub(crate) fn reach(&self, roots: [&Node; 2]) -> Vec<&Node> {
+    pub(crate) fn reach(&self, roots: [&Node; 2]) -> impl Iterator<Item = &Node> {
         let [one, other] = roots;
         let mut ids = Vec::with_capacity(one.above.len() + other.above.len());
         for root in roots {
@@ -149,6 +149,6 @@ impl<'a> View<'a> {
         }
         ids.sort_unstable();
         ids.dedup();
-        ids.into_iter().filter_map(|id| self.node(id)).filter(|node| node.declared).collect()
+        ids.into_iter().filter_map(|id| self.node(id)).filter(|node| node.declared)
     }
 }

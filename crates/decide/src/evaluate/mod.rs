@@ -1,16 +1,17 @@
 //! One evaluation: one principal, one action, one resource, one context. Chains and remedies are made of these.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bartizan_base::{Digest, Name};
-use cedar_policy::{Context, Entity, EntityUid, Request};
+use cedar_policy::{Entity, EntityUid, Request};
 
 use crate::bundle::CompiledBundle;
 use crate::context::{Circumstances, Conditions};
 use crate::entities::{Entities, Node, View};
-use crate::index::{Index, Probe};
-use crate::inner::{self, Reads, Run, Slice};
+use crate::index::{Entry, Index, Probe};
+use crate::inner::{self, Reached, Reads, Run, Sight, Slice, Unevaluable};
 use crate::needs::Needs;
 use crate::reference::{Ask, Picked};
 use crate::shadow::{Sample, Shadow};
@@ -177,28 +178,30 @@ impl Evaluator {
             return Some(out.unaskable());
         }
         let picked = Picked::new(index, &probe, candidates);
-        let context = conditions.context(picked.needs)?;
         if way == Way::Public {
-            return ask.some(&picked, &context, out);
+            return ask.some(&picked, &conditions.context(picked.needs)?, out);
         }
-        self.by_inner(&ask, &probe, &picked, &context, out)
+        let bench = Bench {
+            sight: Sight::new(
+                (probe.principal, &probe.action.uid, probe.resource),
+                (index.told(), picked.needs),
+                conditions,
+            ),
+            ask: &ask,
+            probe: &probe,
+            picked: &picked,
+            conditions,
+        };
+        self.by_inner(&bench, out)
     }
 
     /// Evaluates the conditions of the rules that were picked.
-    fn by_inner(
-        &self,
-        ask: &Ask<'_>,
-        probe: &Probe<'_>,
-        picked: &Picked<'_>,
-        context: &Context,
-        mut out: Evaluation,
-    ) -> Option<Evaluation> {
-        let slice = slice(ask.view, probe, picked.reads).ready()?;
-        let Triple { principal, action, resource } = ask.triple;
-        let run = Run::new([principal, action, resource], context, &slice);
-        for (at, entry) in &picked.constitution {
+    fn by_inner(&self, bench: &Bench<'_>, mut out: Evaluation) -> Option<Evaluation> {
+        let (slice, run) = (OnceCell::new(), OnceCell::new());
+        let holds = |entry: &Entry| bench.holds(entry, &slice, &run);
+        for (at, entry) in &bench.picked.constitution {
             let name = || self.bundle.constitution.get(*at).map(|rule| rule.id.clone());
-            match run.holds(&entry.condition) {
+            match holds(entry)? {
                 Ok(true) => out.constitution.extend(name()),
                 Ok(false) => {}
                 Err(_) => out.erred.extend(name()),
@@ -209,8 +212,8 @@ impl Evaluator {
             out.erred.sort();
             return Some(out);
         }
-        for (at, entry) in &picked.rules {
-            match (run.holds(&entry.condition), entry.forbids) {
+        for (at, entry) in &bench.picked.rules {
+            match (holds(entry)?, entry.forbids) {
                 (Ok(true), true) => out.forbids.push(*at),
                 (Ok(true), false) => out.permits.push(*at),
                 (Ok(false), true) => {}
@@ -252,8 +255,7 @@ impl Evaluator {
             return true;
         };
         let Some(action) = index.action(&triple.action) else { return false };
-        let candidates = index.candidates(&Probe { principal, action, resource });
-        candidates.into_iter().flatten().any(|at| index.entry(at).is_some_and(|entry| !entry.forbids))
+        index.may_permit(&Probe { principal, action, resource })
     }
 
     /// The entities of one type, by name.
@@ -273,6 +275,37 @@ impl Evaluator {
             context,
             evaluation: evaluation.clone(),
         });
+    }
+}
+
+/// What lies ready for the conditions of one evaluation.
+struct Bench<'a> {
+    sight: Sight<'a>,
+    ask: &'a Ask<'a>,
+    probe: &'a Probe<'a>,
+    picked: &'a Picked<'a>,
+    conditions: &'a dyn Circumstances,
+}
+
+impl<'a> Bench<'a> {
+    /// Whether a condition holds: by its plain form where that can tell, else by the engine, for which `slice` and `run` are
+    /// made when they are first needed. None when they cannot be made.
+    fn holds<'r>(
+        &self,
+        entry: &Entry,
+        slice: &'r OnceCell<Option<Reached>>,
+        run: &OnceCell<Option<Run<'r>>>,
+    ) -> Option<Result<bool, Unevaluable>> {
+        if let Some(held) = entry.plain.as_ref().and_then(|plain| plain.holds(&self.sight)) {
+            return Some(Ok(held));
+        }
+        let make = || {
+            let made = || self::slice(self.ask.view, self.probe, self.picked.reads).ready();
+            let context = self.conditions.context(self.picked.needs)?;
+            let Triple { principal, action, resource } = self.ask.triple;
+            Some(Run::new([principal, action, resource], &context, slice.get_or_init(made).as_ref()?))
+        };
+        Some(run.get_or_init(make).as_ref()?.holds(&entry.condition))
     }
 }
 

@@ -251,7 +251,7 @@ impl World {
         };
         let number = *self.dice.one(&[&"0", &"2", &"9223372036854775807", &"-1"]);
         let (kind, id) = (self.types[self.dice.roll(self.types.len())].clone(), self.uid());
-        match self.dice.roll(26) {
+        match self.dice.roll(46) {
             0 => format!("{far}.n > {number}"),
             1 => format!("{far}.n + {number} > 0"),
             2 => format!("{far}.n * 2 < {var}.n - 1"),
@@ -277,6 +277,26 @@ impl World {
             22 => format!("context.assurance.level > {number}"),
             23 => "(context has purpose && context.purpose == \"a\")".to_owned(),
             24 => "(context has network && context.network.address.isLoopback())".to_owned(),
+            25 => "context has network.kind".to_owned(),
+            26 => "(context has device && context.device.managed)".to_owned(),
+            27 => "(context.time.hour < 8 || context.time.zone like \"U*C\")".to_owned(),
+            28 => "context.time.at < datetime(\"2030-01-01\")".to_owned(),
+            29 => "context.assurance.methods.isEmpty()".to_owned(),
+            30 => "[context.role_in_chain, \"x\"].contains(\"subject\")".to_owned(),
+            31 => format!("{var}.ip.isInRange(ip(\"10.0.0.0/8\"))"),
+            32 => format!("{var}.rec.x <= {number}"),
+            33 => format!("{var}.rec has y"),
+            34 => format!("({var} has rec.y && {var}.rec.y like \"a*\")"),
+            35 => format!("{far}.words.containsAll([\"a\"])"),
+            36 => format!("{var}.words.isEmpty()"),
+            37 => format!("[\"a\", \"\"].contains({far}.s)"),
+            38 => format!("{var} in [{id}, {}]", self.uid()),
+            39 => format!("(if {var}.b then {var}.n else {var}.rec.x) == {number}"),
+            40 => format!("{var}.n - {number} * 2 <= {var}.rec.x"),
+            41 => format!("{var}.peer == {id}"),
+            42 => format!("{var}.some.contains({var})"),
+            43 => format!("{var}.rec == {far}.rec"),
+            44 => format!("{var}.words == [\"a\"]"),
             _ => format!("{far}.b"),
         }
     }

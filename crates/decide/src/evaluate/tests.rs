@@ -71,6 +71,12 @@ fn evaluator(world: &World) -> Evaluator {
 fn every_way_decides_alike(seed: u64, seen: &mut Seen) {
     let mut world = World::new(seed);
     let evaluator = evaluator(&world);
+    let (plain, not) = evaluator.index.as_ref().unwrap().plain_and_not();
+    for (what, some) in [("plain conditions", plain > 0), ("conditions for the engine", not > 0)] {
+        if some {
+            seen.insert(what);
+        }
+    }
     for n in 0..16 {
         let [principal, action, resource] = world.ask();
         let triple = Triple { principal, action, resource };
@@ -121,7 +127,7 @@ fn all_of(seeds: impl Iterator<Item = u64>) {
     for seed in seeds {
         every_way_decides_alike(seed, &mut seen);
     }
-    assert_eq!(seen.len(), 12, "{seen:?}");
+    assert_eq!(seen.len(), 14, "{seen:?}");
 }
 
 #[test]
@@ -138,9 +144,13 @@ fn inv_same_for_long() {
 
 #[test]
 fn inv_same_would_catch_an_index_that_is_broken() {
-    for mutation in
-        [Mutation::IgnoresKinds, Mutation::IgnoresActions, Mutation::IgnoresAncestors, Mutation::DropsForbids]
-    {
+    for mutation in [
+        Mutation::IgnoresKinds,
+        Mutation::IgnoresActions,
+        Mutation::IgnoresAncestors,
+        Mutation::MisreadsPlain,
+        Mutation::DropsForbids,
+    ] {
         let caught = (0..100_u64).find(|seed| differs(*seed, mutation));
         assert!(caught.is_some(), "{mutation:?}");
     }
@@ -250,6 +260,74 @@ fn what_only_validation_would_refuse_is_refused_by_the_index_too() {
         };
         let [inner, public, reference] = [Way::Inner, Way::Public, Way::Reference].map(by);
         assert_eq!((&inner, &public, inner.permitted), (&reference, &reference, permitted), "{triple:?}");
+    }
+}
+
+#[test]
+fn what_a_plain_condition_cannot_tell_is_told_by_the_engine() {
+    let uid = |kind, id| crate::describe::uid(kind, id).unwrap();
+    let user = r#"{"uid": {"type": "User", "id": "u"}, "attrs": {"status": "active", "n": 9223372036854775807,
+        "owner": {"__entity": {"type": "User", "id": "u"}}}, "parents": [{"type": "Group", "id": "g"}]}"#;
+    let things =
+        [Entity::from_json_str(user, None).unwrap(), Entity::new_no_attrs(uid("Model", "m"), [].into())];
+    let entities = Arc::new(Entities::default().with(&things, &[]).unwrap());
+    let schema: cedar_policy::Schema = include_str!("../schema.cedarschema").parse().unwrap();
+    let chance = Chance::new(&mut World::new(1).dice);
+    let conditions = chance.conditions();
+    let triple = Triple {
+        principal: uid("User", "u"),
+        action: uid("Action", "model:invoke"),
+        resource: uid("Model", "m"),
+    };
+    for (condition, plainly) in [
+        ("principal.status == \"active\"", Some(true)),
+        ("principal.status == \"ACTIVE\"", Some(false)),
+        ("principal has nobody", Some(false)),
+        ("context has device.id", Some(false)),
+        ("context has unheard_of", Some(false)),
+        // Nothing after what settles it is looked at.
+        ("principal.status == \"active\" || principal.nobody", Some(true)),
+        ("principal.status == \"x\" && principal.nobody", Some(false)),
+        ("if 1 == \"1\" then principal.nobody else [1, \"a\"].contains(\"a\")", Some(true)),
+        ("principal in User::\"u\" && principal in [Group::\"x\", Group::\"g\"]", Some(true)),
+        ("principal in resource || principal == resource", Some(false)),
+        ("principal.owner == principal && principal.n == 9223372036854775807", Some(true)),
+        ("ip(\"127.0.0.1\").isLoopback()", Some(true)),
+        // Errors, which are the engine's to find.
+        ("principal.nobody == 1", None),
+        ("principal.n + 1 > 0", None),
+        ("principal.n < \"a\"", None),
+        ("principal.status", None),
+        ("!principal.status", None),
+        ("principal.status && true", None),
+        ("context.device.id == \"x\"", None),
+        ("context.binding.kind == \"x\"", None),
+        ("ip(\"nonsense\").isLoopback()", None),
+        ("principal.status like \"a*\" && principal.n like \"*\"", None),
+        ("principal.status.contains(1)", None),
+        // What has no plain form.
+        ("principal.owner.status == \"active\"", None),
+        ("[principal, resource].contains(principal)", None),
+        ("context == context", None),
+        ("action in Action::\"model:use\"", None),
+    ] {
+        let text = format!("@id(\"one\") permit (principal, action, resource) when {{ {condition} }};");
+        let rule = cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("one")), &text).unwrap();
+        let bundle = Arc::new(CompiledBundle::of_rules(schema.clone(), &[rule], &[]));
+        let evaluator = Evaluator::new(bundle, entities.clone());
+        let view = View::of(&evaluator.entities);
+        let index = evaluator.index.as_deref().unwrap();
+        let (principal, resource) =
+            (view.declared(&triple.principal).unwrap(), view.declared(&triple.resource).unwrap());
+        let sight =
+            Sight::new((principal, &triple.action, resource), (index.told(), Needs::ALL), &conditions);
+        let plain = index.entry(0).unwrap().plain.as_ref();
+        assert_eq!(plain.and_then(|plain| plain.holds(&sight)), plainly, "{condition}");
+        let by = |way| evaluator.evaluate_in(&view, &triple, &conditions, (way, Noted::Digests)).unwrap();
+        let [inner, reference] = [Way::Inner, Way::Reference].map(by);
+        assert_eq!(inner, reference, "{condition}");
+        let told = (!inner.permits.is_empty(), !inner.erred.is_empty());
+        assert!(plainly.is_none_or(|held| told == (held, false)), "{condition}: {told:?}");
     }
 }
 

@@ -15,7 +15,7 @@ use cedar_policy::{Context, EntityUid, Schema};
 
 use crate::bundle::{CompiledBundle, Rule};
 use crate::entities::{NOBODY, Names, Node, Ready};
-use crate::inner::{self, Condition, Grouped};
+use crate::inner::{self, Condition, Grouped, Plain, Told};
 use crate::needs::Needs;
 use scope::{Actions, Place};
 
@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     /// One bit for each action that the scope matches; all of them where there are none.
     actions: Option<Arc<[u64]>>,
     pub(crate) condition: Condition,
+    /// The same where it lies plain.
+    pub(crate) plain: Option<Plain>,
     pub(crate) needs: Needs,
     pub(crate) forbids: bool,
 }
@@ -50,7 +52,7 @@ struct Spot {
 #[derive(Debug)]
 pub(crate) struct Act {
     number: u32,
-    uid: EntityUid,
+    pub(crate) uid: EntityUid,
     /// The action and the groups it is in.
     pub(crate) grouped: Grouped,
     /// Whether our conditions are those that the schema gives the action; found when it is first asked for.
@@ -87,6 +89,8 @@ pub(crate) struct Index {
     /// Every environment that the schema knows, with the rules that name nobody.
     environments: HashMap<Environment, Vec<u32>, BuildHasherDefault<Ready>>,
     actions: HashMap<EntityUid, Act>,
+    /// What plain conditions look at of the context.
+    told: Told,
     /// Types of which the schema lists every entity there can be.
     listed: ByNumber<Vec<u32>>,
 }
@@ -109,14 +113,15 @@ impl Spot {
 }
 
 impl Entry {
-    fn of(rule: &Rule, names: &Names, actions: &mut Bits<'_>) -> Option<Self> {
-        let condition = Condition::of(&rule.policy);
+    fn of(rule: &Rule, names: &Names, actions: &mut Bits<'_>, told: &mut Told) -> Option<Self> {
+        let condition = rule.condition.clone();
         // Not for permits: how near one came to being satisfied is told by what of its condition failed.
         let scope = if rule.forbids { rule.scope.clone().narrowed(&condition) } else { rule.scope.clone() };
         Some(Self {
             principal: Spot::of(&scope.principal, names)?,
             resource: Spot::of(&scope.resource, names)?,
             actions: actions.of(&scope.actions),
+            plain: condition.plain(names, told),
             condition,
             needs: rule.needs,
             forbids: rule.forbids,
@@ -188,8 +193,9 @@ impl Index {
             actions.insert(uid.clone(), Act { number, uid: uid.clone(), grouped, takes: OnceLock::new() });
         }
         let mut bits = Bits { actions: &actions, groups: &bundle.action_groups, kept: HashMap::new() };
-        let mut entries = |rules: &[Rule]| -> Option<Vec<Entry>> {
-            rules.iter().map(|rule| Entry::of(rule, names, &mut bits)).collect()
+        let mut told = Told::default();
+        let mut entries = |rules: &[Arc<Rule>]| -> Option<Vec<Entry>> {
+            rules.iter().map(|rule| Entry::of(rule, names, &mut bits, &mut told)).collect()
         };
         let (constitution, entries) = (entries(&bundle.constitution)?, entries(&bundle.rules)?);
         let environments = environments(&bundle.schema, names, &actions);
@@ -198,7 +204,7 @@ impl Index {
             Some((names.kind(&kind), ids?))
         });
         let listed = listed.collect::<Option<_>>()?;
-        let mut index = Self { constitution, environments, actions, listed, ..Self::default() };
+        let mut index = Self { constitution, environments, actions, listed, told, ..Self::default() };
         index.post(&entries);
         index.entries = entries;
         Some(index)
@@ -241,6 +247,10 @@ impl Index {
         self.actions.get(uid)
     }
 
+    pub(crate) const fn told(&self) -> &Told {
+        &self.told
+    }
+
     pub(crate) fn entry(&self, at: u32) -> Option<&Entry> {
         self.entries.get(at as usize)
     }
@@ -250,8 +260,24 @@ impl Index {
         self.constitution.iter().enumerate().filter(|(_, entry)| entry.matches(probe))
     }
 
-    /// The rules whose scope matches, in the order of the bundle; none when the schema does not know such an ask.
-    pub(crate) fn candidates(&self, probe: &Probe<'_>) -> Option<Vec<u32>> {
+    /// The rules whose scope matches, by their places, in the order of the bundle; none when the schema does not know such
+    /// an ask.
+    pub(crate) fn candidates(&self, probe: &Probe<'_>) -> Option<Vec<(usize, &Entry)>> {
+        let mut out = Vec::with_capacity(16);
+        self.each(probe, &mut |at, entry| out.push((at as usize, entry)))?;
+        out.sort_unstable_by_key(|(at, _)| *at);
+        Some(out)
+    }
+
+    /// Whether the scope of any permit matches.
+    pub(crate) fn may_permit(&self, probe: &Probe<'_>) -> bool {
+        let mut may = false;
+        let known = self.each(probe, &mut |_, entry| may |= !entry.forbids);
+        known.is_some() && may
+    }
+
+    /// Gives every rule whose scope matches to `take`, in no order; none when the schema does not know such an ask.
+    fn each<'a>(&'a self, probe: &Probe<'_>, take: &mut dyn FnMut(u32, &'a Entry)) -> Option<()> {
         let (principal, resource) = (probe.principal, probe.resource);
         let environment = (principal.1.kind, probe.action.number, resource.1.kind);
         let unlisted =
@@ -259,11 +285,12 @@ impl Index {
         if !self.listed.is_empty() && (unlisted(principal) || unlisted(resource)) {
             return None;
         }
-        let mut out = Vec::with_capacity(16);
         let mut take = |rules: &[u32]| {
-            let matching =
-                rules.iter().filter(|at| self.entry(**at).is_some_and(|entry| entry.matches(probe)));
-            out.extend(matching);
+            for (at, entry) in rules.iter().filter_map(|at| Some((*at, self.entry(*at)?))) {
+                if entry.matches(probe) {
+                    take(at, entry);
+                }
+            }
         };
         take(self.environments.get(&environment)?);
         for (postings, id) in [(&self.by_resource, resource.0), (&self.by_principal, principal.0)] {
@@ -279,8 +306,7 @@ impl Index {
                 node.above.iter().filter_map(|id| postings.get(id)).for_each(|rules| take(rules));
             }
         }
-        out.sort_unstable();
-        Some(out)
+        Some(())
     }
 }
 
@@ -320,6 +346,15 @@ impl CompiledBundle {
 }
 
 #[cfg(test)]
+impl Index {
+    /// How many rules have a plain condition, and how many are left to the engine.
+    pub(crate) fn plain_and_not(&self) -> (usize, usize) {
+        let plain = self.entries.iter().filter(|entry| entry.plain.is_some()).count();
+        (plain, self.entries.len() - plain)
+    }
+}
+
+#[cfg(test)]
 impl CompiledBundle {
     /// Puts a broken index in the place of the right one: `mutate` is what went wrong.
     pub(crate) fn plant(&self, names: &Arc<Names>, mutate: Mutation) {
@@ -332,6 +367,7 @@ impl CompiledBundle {
                 Mutation::IgnoresAncestors => {
                     (entry.principal.within, entry.resource.within) = (NOBODY, NOBODY)
                 }
+                Mutation::MisreadsPlain => entry.plain = entry.plain.take().map(Plain::misread),
                 Mutation::DropsForbids => {}
             }
         }
@@ -363,5 +399,6 @@ pub(crate) enum Mutation {
     IgnoresKinds,
     IgnoresActions,
     IgnoresAncestors,
+    MisreadsPlain,
     DropsForbids,
 }

@@ -5,6 +5,9 @@ use cedar_policy_core::ast::{BinaryOp, Expr, ExprBuilder, ExprKind, Literal, Var
 use cedar_policy_core::expr_builder::ExprBuilder as _;
 use std::sync::Arc;
 
+use super::plain::{Plain, Told};
+use crate::entities::Names;
+
 /// A rule's `when` and `unless`; nothing where it has none.
 #[derive(Clone, Debug)]
 pub(crate) struct Condition {
@@ -95,6 +98,12 @@ impl Condition {
         let expression = inner.non_scope_constraints().map(bare);
         let reads = expression.as_ref().map_or_else(Reads::default, Reads::of);
         Self { expression, reads }
+    }
+
+    /// The condition in the form that needs nothing made for it, where it has one.
+    pub(crate) fn plain(&self, names: &Names, told: &mut Told) -> Option<Plain> {
+        let Some(expression) = &self.expression else { return Some(Plain::always()) };
+        Plain::of(expression, names, told)
     }
 
     pub(super) const fn expression(&self) -> Option<&Expr> {

@@ -1,12 +1,16 @@
 //! What is known of an entity, kept small: the engine's own form of an entity takes more than a kilobyte.
 
+use std::sync::Arc;
+
 use bartizan_base::Digest;
+use bartizan_model::Conditions;
 use cedar_policy::{Entity, EntityUid};
 use cedar_policy_core::ast::{Literal, PartialValue, Value, ValueKind};
 use cedar_policy_core::entities::CedarValueJson;
 use smol_str::SmolStr;
 
 use super::json;
+use super::value::Fact;
 use crate::entities::EntitiesError;
 
 /// Attributes and tags, by name.
@@ -14,7 +18,12 @@ use crate::entities::EntitiesError;
 pub(crate) struct Facts {
     attributes: Box<[(SmolStr, Value)]>,
     tags: Box<[(SmolStr, Value)]>,
+    /// Of agents and workloads: what their sponsor demands, read from the attribute of that name.
+    bounds: Option<Arc<Conditions>>,
 }
+
+/// The attribute of agents and workloads that holds the sponsor's conditions, as JSON.
+pub(crate) const CONDITIONS: &str = "conditions";
 
 impl Facts {
     /// The facts of an entity.
@@ -29,10 +38,29 @@ impl Facts {
                 Err(EntitiesError::Refused(entity.uid().to_string(), format!("`{name}` is not known")))
             }
         };
+        let attributes: Box<[(SmolStr, Value)]> = inner.attrs().map(known).collect::<Result<_, _>>()?;
         Ok(Self {
-            attributes: inner.attrs().map(known).collect::<Result<_, _>>()?,
+            bounds: bounds_among(&entity.uid(), &attributes)?,
+            attributes,
             tags: inner.tags().map(known).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// What the sponsor demands of it.
+    pub(crate) fn bounds(&self) -> Option<&Conditions> {
+        self.bounds.as_deref()
+    }
+
+    /// Of attributes by name, in the order of their names.
+    ///
+    /// # Errors
+    /// When the conditions among them cannot be read.
+    pub(crate) fn of_attributes(
+        uid: &EntityUid,
+        attributes: impl Iterator<Item = (SmolStr, Fact)>,
+    ) -> Result<Self, EntitiesError> {
+        let attributes: Box<[_]> = attributes.map(|(name, fact)| (name, fact.into_value())).collect();
+        Ok(Self { bounds: bounds_among(uid, &attributes)?, attributes, tags: Box::default() })
     }
 
     /// These, with `others` added or in their place.
@@ -43,7 +71,21 @@ impl Facts {
             all.sort_by(|a, b| a.0.cmp(&b.0));
             all.into_boxed_slice()
         };
-        Self { attributes: join(&self.attributes, &others.attributes), tags: join(&self.tags, &others.tags) }
+        Self {
+            attributes: join(&self.attributes, &others.attributes),
+            tags: join(&self.tags, &others.tags),
+            bounds: self.bounds.clone(),
+        }
+    }
+
+    /// An attribute.
+    pub(super) fn attribute(&self, name: &str) -> Option<&Value> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// A tag.
+    pub(super) fn tag(&self, name: &str) -> Option<&Value> {
+        self.tags.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// Attributes and tags in the engine's own form.
@@ -96,6 +138,24 @@ impl Facts {
     }
 }
 
+/// The conditions among the attributes of an agent or workload. What cannot be read refuses the entity: an agent without its
+/// conditions would be a wider one.
+fn bounds_among(
+    uid: &EntityUid,
+    attributes: &[(SmolStr, Value)],
+) -> Result<Option<Arc<Conditions>>, EntitiesError> {
+    let Some((_, value)) = attributes.iter().find(|(name, _)| name == CONDITIONS) else { return Ok(None) };
+    if !matches!(uid.type_name().to_string().as_str(), "Agent" | "Workload") {
+        return Ok(None);
+    }
+    let read = match &value.value {
+        ValueKind::Lit(Literal::String(text)) => serde_json::from_str(text).ok(),
+        _ => None,
+    };
+    let unread = || EntitiesError::Refused(uid.to_string(), "its conditions cannot be read".to_owned());
+    Ok(Some(Arc::new(read.ok_or_else(unread)?)))
+}
+
 /// Every entity that `value` names.
 fn entities_in(value: &Value, out: &mut Vec<EntityUid>) {
     match &value.value {
@@ -110,7 +170,12 @@ fn written_uid(uid: &EntityUid) -> Vec<u8> {
     let mut out = b"{\"id\":".to_vec();
     json::write_text(uid.id().unescaped(), &mut out);
     out.extend_from_slice(b",\"type\":");
-    json::write_text(&uid.type_name().to_string(), &mut out);
+    let kind = uid.type_name();
+    if kind.namespace_components().next().is_none() {
+        json::write_text(kind.basename(), &mut out);
+    } else {
+        json::write_text(&kind.to_string(), &mut out);
+    }
     out.push(b'}');
     out
 }

@@ -6,6 +6,8 @@
 mod condition;
 mod facts;
 mod json;
+mod plain;
+mod typing;
 mod value;
 
 use std::collections::HashSet;
@@ -19,8 +21,11 @@ use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
-pub(crate) use facts::Facts;
-pub(crate) use value::{Fact, context};
+pub(crate) use facts::{CONDITIONS, Facts};
+pub(crate) use json::write_text;
+pub(crate) use plain::{Plain, Sight, Told};
+pub(crate) use typing::Typing;
+pub(crate) use value::{Fact, attribute, context};
 
 use crate::entities::Node;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use cedar_policy::Context;
-use cedar_policy_core::ast::{self, Name, RestrictedExpr, Value};
+use cedar_policy::{Context, EntityUid, RestrictedExpression};
+use cedar_policy_core::ast::{self, Name, RestrictedExpr, Value, ValueKind};
 use cedar_policy_core::evaluator::RestrictedEvaluator;
 use cedar_policy_core::extensions::Extensions;
 use smol_str::SmolStr;
@@ -29,12 +29,40 @@ impl Fact {
         Self(Value::from(flag))
     }
 
+    pub(crate) fn entity(uid: EntityUid) -> Self {
+        Self(Value::from(ast::EntityUID::from(uid)))
+    }
+
+    /// What an expression without variables says; none where that is an error.
+    pub(crate) fn read(expression: &RestrictedExpression) -> Option<Self> {
+        let evaluator = RestrictedEvaluator::new(Extensions::all_available());
+        let expression: &RestrictedExpr = expression.as_ref();
+        evaluator.interpret(expression.as_borrowed()).ok().map(Self)
+    }
+
     pub(crate) fn texts<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Self {
         Self(Value::set(items.into_iter().map(|item| Value::from(SmolStr::new(item.as_ref()))), None))
     }
 
     pub(crate) fn record<const N: usize>(members: [(&'static str, Self); N]) -> Self {
         Self::members(members.into_iter().collect())
+    }
+
+    /// A record of these members, each of which `make` makes; none where one cannot be made.
+    pub(crate) fn made(names: &[&'static str], make: impl Fn(&str) -> Option<Self>) -> Option<Self> {
+        names.iter().map(|name| Some((*name, make(name)?))).collect::<Option<_>>().map(Self::members)
+    }
+
+    /// A member of a record; none within where it has none of that name, none at all where it is no record.
+    pub(crate) fn member(&self, name: &str) -> Option<Option<Self>> {
+        match &self.0.value {
+            ValueKind::Record(members) => Some(members.get(name).cloned().map(Self)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        self.0
     }
 
     /// A record of members of which some may be absent.
@@ -63,6 +91,14 @@ fn extension(function: &Option<Name>, argument: &str) -> Option<Fact> {
     let call = RestrictedExpr::call_extension_fn(function.clone()?, [argument]);
     let evaluator = RestrictedEvaluator::new(Extensions::all_available());
     evaluator.interpret(call.as_borrowed()).ok().map(Fact)
+}
+
+/// An attribute of a context that is made already; none within where it is absent.
+pub(crate) fn attribute(context: &Context, name: &str) -> Option<Option<Fact>> {
+    match AsRef::<ast::Context>::as_ref(context) {
+        ast::Context::Value(values) => Some(values.get(name).cloned().map(Fact)),
+        ast::Context::RestrictedResidual(_) => None,
+    }
 }
 
 /// A context made of its attributes.

@@ -269,6 +269,7 @@ pub(crate) fn agent(owner: &str) -> AgentSpec {
         owner: name(owner),
         purpose: "reports".parse().unwrap(),
         expires_us: None,
+        conditions: Default::default(),
         groups: Default::default(),
         roles: Default::default(),
     }

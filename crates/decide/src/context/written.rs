@@ -1,0 +1,200 @@
+//! The canonical JSON of conditions, written byte by byte: it is hashed with every decision, and a general serializer takes
+//! several times as long. What it has to give stands in the fields' own serialization, which tests hold against it.
+
+use std::io::Write as _;
+
+use bartizan_model::{AskFacts, Label};
+
+use super::{AssuranceFact, Conditions, Delegation, DeviceFact, RiskFact, ZoneFact};
+use crate::inner::write_text;
+
+impl Conditions<'_> {
+    /// The canonical JSON (RFC 8785) of all of it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Option<()> {
+        out.extend_from_slice(b"{\"activity\":");
+        match self.activity {
+            Some(activity) => serde_json::to_writer(&mut *out, activity).ok()?,
+            None => out.extend_from_slice(NULL),
+        }
+        key(out, b",\"approvals\":");
+        texts(self.approvals.iter(), out);
+        key(out, b",\"assurance\":");
+        self.assurance.write(out);
+        key(out, b",\"binding\":");
+        write_text(self.binding, out);
+        key(out, b",\"delegation\":");
+        self.delegation.write(out);
+        key(out, b",\"device\":");
+        optional(self.device.as_ref(), DeviceFact::write, out);
+        key(out, b",\"network\":");
+        match self.network {
+            // An address has nothing to escape.
+            Some(address) => write!(out, "\"{address}\"").ok()?,
+            None => out.extend_from_slice(NULL),
+        }
+        key(out, b",\"now_s\":");
+        number(self.now_s, out);
+        key(out, b",\"obligations\":");
+        texts(self.obligations.iter(), out);
+        key(out, b",\"purpose\":");
+        optional(self.purpose, write_text, out);
+        key(out, b",\"request\":");
+        request(self.request, out);
+        key(out, b",\"risk\":");
+        optional(self.risk.as_ref(), RiskFact::write, out);
+        key(out, b",\"role_in_chain\":");
+        write_text(self.role_in_chain, out);
+        key(out, b",\"session\":");
+        session(self.session, out);
+        key(out, b",\"stale\":");
+        texts(self.stale.iter(), out);
+        key(out, b",\"zone\":");
+        self.zone.write(out);
+        out.push(b'}');
+        Some(())
+    }
+}
+
+impl AssuranceFact<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        key(out, b"{\"age_s\":");
+        number(self.age_s, out);
+        key(out, b",\"level\":");
+        number(self.level.into(), out);
+        key(out, b",\"methods\":");
+        texts(self.methods.iter(), out);
+        out.push(b'}');
+    }
+}
+
+impl Delegation {
+    fn write(self, out: &mut Vec<u8>) {
+        key(out, b"{\"autonomous\":");
+        flag(self.autonomous, out);
+        key(out, b",\"chain_length\":");
+        number(self.chain_length as u64, out);
+        key(out, b",\"subject_kind\":");
+        write_text(self.subject_kind, out);
+        out.push(b'}');
+    }
+}
+
+impl DeviceFact<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        key(out, b"{\"age_s\":");
+        number(self.age_s, out);
+        key(out, b",\"attested\":");
+        flag(self.attested, out);
+        key(out, b",\"compliant\":");
+        flag(self.compliant, out);
+        key(out, b",\"id\":");
+        write_text(self.id, out);
+        key(out, b",\"managed\":");
+        flag(self.managed, out);
+        out.push(b'}');
+    }
+}
+
+impl RiskFact {
+    fn write(&self, out: &mut Vec<u8>) {
+        key(out, b"{\"age_s\":");
+        number(self.age_s, out);
+        key(out, b",\"level\":");
+        write_text(self.level, out);
+        key(out, b",\"score\":");
+        number(self.score.into(), out);
+        out.push(b'}');
+    }
+}
+
+impl ZoneFact {
+    fn write(&self, out: &mut Vec<u8>) {
+        key(out, b"{\"name\":");
+        write_text(self.name, out);
+        key(out, b",\"offset_s\":");
+        match self.offset_s {
+            Some(offset) => {
+                if offset < 0 {
+                    out.push(b'-');
+                }
+                number(offset.unsigned_abs().into(), out);
+            }
+            None => out.extend_from_slice(NULL),
+        }
+        out.push(b'}');
+    }
+}
+
+fn request(facts: &AskFacts, out: &mut Vec<u8>) {
+    key(out, b"{\"bytes\":");
+    number(facts.bytes, out);
+    key(out, b",\"dialect\":");
+    write_text(&facts.dialect, out);
+    key(out, b",\"extras\":");
+    texts(facts.extras.iter().map(|extra| extra.name()), out);
+    key(out, b",\"messages\":");
+    number(facts.messages, out);
+    key(out, b",\"output_tokens_max\":");
+    optional(facts.output_tokens_max, number, out);
+    key(out, b",\"stream\":");
+    flag(facts.stream, out);
+    key(out, b",\"tools\":");
+    number(facts.tools, out);
+    out.push(b'}');
+}
+
+fn session(label: &Label, out: &mut Vec<u8>) {
+    out.push(b'{');
+    if !label.categories.is_empty() {
+        key(out, b"\"categories\":");
+        texts(label.categories.iter(), out);
+        out.push(b',');
+    }
+    key(out, b"\"confidentiality\":");
+    write_text(label.confidentiality.name(), out);
+    key(out, b",\"integrity\":");
+    write_text(label.integrity.name(), out);
+    out.push(b'}');
+}
+
+const NULL: &[u8] = b"null";
+
+fn key(out: &mut Vec<u8>, written: &[u8]) {
+    out.extend_from_slice(written);
+}
+
+fn optional<T>(value: Option<T>, write: impl FnOnce(T, &mut Vec<u8>), out: &mut Vec<u8>) {
+    match value {
+        Some(value) => write(value, out),
+        None => out.extend_from_slice(NULL),
+    }
+}
+
+fn texts<T: AsRef<str>>(items: impl Iterator<Item = T>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (n, item) in items.enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        write_text(item.as_ref(), out);
+    }
+    out.push(b']');
+}
+
+fn flag(flag: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(if flag { b"true" } else { b"false" });
+}
+
+fn number(number: u64, out: &mut Vec<u8>) {
+    // No number of 64 bits has more than 20 digits.
+    let mut digits = [b'0'; 20];
+    let (mut left, mut used) = (number, 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(left % 10).unwrap_or_default();
+        (left, used) = (left / 10, used + 1);
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
