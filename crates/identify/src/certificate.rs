@@ -205,13 +205,13 @@ impl Certificates {
         now: Timestamp,
         running: bool,
     ) -> Result<Caller, Missing> {
-        let mut rules = directory.federations_of(shown.id.domain()).take(RULES_MAX).peekable();
-        let Some(first) = rules.peek().copied() else {
+        let rules: Vec<_> = directory.federations_of(shown.id.domain()).take(RULES_MAX).collect();
+        let Some(first) = rules.first() else {
             return Err(nobody(Tenant::default_tenant(), ReasonCode::TokenIssuerUnknown));
         };
         let mut reason = ReasonCode::CredentialUnknown;
         let mut found: Option<Caller> = None;
-        for rule in rules {
+        for rule in &rules {
             if found.as_ref().is_some_and(|caller| caller.tenant == rule.tenant) {
                 continue;
             }

@@ -16,7 +16,7 @@ use bartizan_model::{
 };
 
 use crate::epochs::{EpochEntry, Epochs};
-use crate::spiffe::{TrustBundles, TrustDomain};
+use crate::spiffe::{BundleError, TrustBundle, TrustBundles, TrustDomain};
 
 pub use changes::Changed;
 
@@ -62,6 +62,7 @@ pub enum Assessed {
 }
 
 type Named = Arc<(Tenant, PrincipalKind, Name)>;
+type Rules = Arc<BTreeMap<(Tenant, Name), Federation>>;
 
 /// The directory at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,8 +83,8 @@ pub struct Directory {
     devices: Map<Arc<(Tenant, Binding)>, Arc<Vec<Enrolled>>>,
     device_names: Map<Arc<(Tenant, Name)>, Status>,
     risks: Map<Assessed, Arc<(Tenant, Risk)>>,
-    /// By trust domain: the rules about its workloads, in the order of their names.
-    federations: Map<TrustDomain, Arc<BTreeMap<(Tenant, Name), Federation>>>,
+    /// By trust domain: the rules about its workloads.
+    federations: Map<TrustDomain, Rules>,
     /// Our own trust domain: nobody else vouches for it, whatever is declared.
     domain: Option<TrustDomain>,
     /// Certificates of ours that were taken back before their end.
@@ -126,7 +127,6 @@ pub(crate) struct Federation {
     pub(crate) fingerprint: Digest,
 }
 
-/// Nothing is declared of them that their fingerprint does not tell.
 impl PartialEq for Federation {
     fn eq(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
@@ -217,6 +217,13 @@ impl Directory {
         self
     }
 
+    /// The same, without the certificates of ours that were taken back.
+    #[must_use]
+    pub fn without_certificates(mut self, withdrawn: impl IntoIterator<Item = Digest>) -> Self {
+        self.withdrawn = withdrawn.into_iter().map(|certificate| (certificate, ())).collect();
+        self
+    }
+
     /// The same, with what was last found of sessions and principals that do not look harmless.
     #[must_use]
     pub fn with_risks(mut self, risks: impl IntoIterator<Item = (Tenant, Assessed, Risk)>) -> Self {
@@ -243,8 +250,9 @@ impl Directory {
         self.federations.get(domain).into_iter().flat_map(|rules| rules.values())
     }
 
-    pub(crate) fn federations(&self) -> impl Iterator<Item = &Federation> {
-        self.federations.iter().flat_map(|(_, rules)| rules.values())
+    /// Whether a rule is there as it was declared then.
+    pub(crate) fn is_declared(&self, rule: &Digest, domain: &TrustDomain) -> bool {
+        self.federations_of(domain).any(|known| known.fingerprint == *rule)
     }
 
     pub(crate) fn is_withdrawn(&self, certificate: &Digest) -> bool {
@@ -371,6 +379,19 @@ impl Directory {
     pub(crate) fn risk(&self, tenant: &Tenant, whom: Assessed) -> Option<&Risk> {
         self.risks.get(&whom).filter(|found| found.0 == *tenant).map(|found| &found.1)
     }
+}
+
+/// What changes with anything that is declared.
+fn fingerprint(tenant: &Tenant, declared: &impl serde::Serialize) -> Digest {
+    let text = serde_json::to_vec(declared).unwrap_or_default();
+    Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text])
+}
+
+/// The keys that a rule itself gives.
+fn given(domain: &TrustDomain, spec: &FederationSpec) -> Result<Option<Arc<TrustBundles>>, BundleError> {
+    let Some(bundle) = &spec.trust_bundle else { return Ok(None) };
+    let bundle = TrustBundle::parse(domain.clone(), bundle.to_string().as_bytes())?;
+    Ok(Some(Arc::new([bundle].into_iter().collect())))
 }
 
 /// How epochs name a principal: `user/alice`.

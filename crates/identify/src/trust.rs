@@ -47,6 +47,7 @@ pub(crate) struct Trust(RwLock<HashMap<Digest, Learned>>);
 
 #[derive(Debug)]
 struct Learned {
+    domain: TrustDomain,
     bundles: Arc<TrustBundles>,
     sequence: Option<u64>,
     refresh: Duration,
@@ -84,8 +85,9 @@ impl Trust {
             return Err(BundleError::Older);
         }
         // Rules that are gone take what was learned by them along.
-        all.retain(|rule, _| directory.federations().any(|known| known.fingerprint == *rule));
+        all.retain(|rule, known| directory.is_declared(rule, &known.domain));
         let learned = Learned {
+            domain: need.domain.clone(),
             bundles: Arc::new([bundle].into_iter().collect()),
             sequence,
             refresh: refresh.clamp(REFRESH_MIN, AGE_MAX),

@@ -66,7 +66,7 @@ fn document(name: &str, number: u8, spec: Value) -> Document {
     Document { name: name.parse().unwrap(), principal, spec }
 }
 
-fn rule(more: Value) -> Value {
+fn rule(more: &Value) -> Value {
     let mut rule = json!({
         "kind": "federation", "issuer": "spiffe://acme.example", "jwks_url": "https://acme.example/bundle",
         "subjects": [{"subject": "spiffe://acme.example/ns/prod/sa/*", "principal": {"kind": "workload", "name": "payments"}}],
@@ -183,7 +183,7 @@ impl World {
 #[test]
 fn a_workload_of_a_federated_domain_is_who_the_rule_says_for_what_it_says() {
     let root = authority("acme.example");
-    let mut world = World::new(&[rule(json!({}))]);
+    let mut world = World::new(&[rule(&json!({}))]);
     world.published = Some(bundle(&[&root], 1));
     let shown = certificate(API, &root);
     let caller = world.come(&shown, NOW).unwrap();
@@ -201,7 +201,7 @@ fn a_workload_of_a_federated_domain_is_who_the_rule_says_for_what_it_says() {
 #[test]
 fn attack_33_nobody_but_the_domain_itself_vouches_for_its_workloads() {
     let (root, other) = (authority("acme.example"), authority("acme.example"));
-    let mut world = World::new(&[rule(json!({}))]);
+    let mut world = World::new(&[rule(&json!({}))]);
     world.published = Some(bundle(&[&root], 1));
     let come = |name: &str, by: &Authority| world.come(&certificate(name, by), NOW).map(|_| ());
     assert_eq!(come(API, &root), Ok(()));
@@ -210,7 +210,7 @@ fn attack_33_nobody_but_the_domain_itself_vouches_for_its_workloads() {
     assert_eq!(come("spiffe://acme.example/ns/test/sa/api", &root), Err(ReasonCode::CredentialUnknown));
     // Our own domain: whoever signs it, only what the house wrote down counts.
     assert_eq!(come(OURS, &root), Err(ReasonCode::CredentialUnknown));
-    let mut world = World::new(&[rule(json!({
+    let mut world = World::new(&[rule(&json!({
         "issuer": "spiffe://house.example",
         "subjects": [{"subject": "spiffe://house.example/workload/*", "principal": {"kind": "workload", "name": "payments"}}],
     }))]);
@@ -223,7 +223,7 @@ fn attack_33_nobody_but_the_domain_itself_vouches_for_its_workloads() {
 fn a_rule_lets_in_only_whom_and_where_it_says() {
     let root = authority("acme.example");
     let refused = |more: Value| {
-        let mut world = World::new(&[rule(more)]);
+        let mut world = World::new(&[rule(&more)]);
         world.published = Some(bundle(&[&root], 1));
         world.come(&certificate(API, &root), NOW).err()
     };
@@ -248,7 +248,7 @@ fn a_rule_lets_in_only_whom_and_where_it_says() {
 fn inv_epoch_a_federated_workload_is_dead_with_its_rule_its_principal_and_their_marks() {
     let root = authority("acme.example");
     let shown = certificate(API, &root);
-    let mut world = World::new(&[rule(json!({}))]);
+    let mut world = World::new(&[rule(&json!({}))]);
     world.published = Some(bundle(&[&root], 1));
     let caller = world.come(&shown, NOW).unwrap();
     assert!(world.goes_on(&caller, NOW));
@@ -287,7 +287,7 @@ fn inv_epoch_a_federated_workload_is_dead_with_its_rule_its_principal_and_their_
 fn a_bundle_is_fetched_anew_when_it_is_due_and_an_older_one_is_not_taken() {
     let (first, second) = (authority("acme.example"), authority("acme.example"));
     let (old, new) = (certificate(API, &first), certificate(API, &second));
-    let mut world = World::new(&[rule(json!({}))]);
+    let mut world = World::new(&[rule(&json!({}))]);
     world.published = Some(bundle(&[&first], 7));
     assert!(world.come(&old, NOW).is_ok());
     // The domain has changed its keys; nobody asks before it is due, also not for one that does not hold.
@@ -322,14 +322,14 @@ fn a_bundle_is_fetched_anew_when_it_is_due_and_an_older_one_is_not_taken() {
 #[test]
 fn a_rule_may_give_the_keys_itself_and_then_nothing_is_fetched() {
     let (root, other) = (authority("acme.example"), authority("acme.example"));
-    let given = rule(json!({"jwks_url": "", "trust_bundle": bundle(&[&root], 1)}));
+    let given = rule(&json!({"jwks_url": "", "trust_bundle": bundle(&[&root], 1)}));
     let world = World::new(&[given]);
     let caller = world.come(&certificate(API, &root), NOW).unwrap();
     assert!(world.goes_on(&caller, later(90_000 - 86_400 - 60)));
     assert_eq!(world.come(&certificate(API, &other), NOW).unwrap_err(), ReasonCode::CredentialUnknown);
     assert_eq!(world.fetched.get(), 0);
     // One that cannot be read lets nobody in.
-    let world = World::new(&[rule(json!({"jwks_url": "", "trust_bundle": {"keys": []}}))]);
+    let world = World::new(&[rule(&json!({"jwks_url": "", "trust_bundle": {"keys": []}}))]);
     assert_eq!(world.come(&certificate(API, &root), NOW).unwrap_err(), ReasonCode::TokenIssuerUnknown);
 }
 

@@ -11,9 +11,9 @@ use bartizan_model::{
     Tenant,
 };
 
-use super::{Assessed, Directory, Enrolled, Entry, Federation, Issuer, KeyEntry};
+use super::{Assessed, Directory, Enrolled, Entry, Federation, Issuer, KeyEntry, fingerprint, given};
 use crate::epochs::{EpochEntry, EpochKind};
-use crate::spiffe::{BundleError, TrustBundle, TrustBundles, TrustDomain};
+use crate::spiffe::TrustDomain;
 
 /// What has changed of what can be identified.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Changed {
     pub epochs: Vec<EpochEntry>,
     /// What was found of sessions and principals; none where they look harmless again.
     pub risks: Vec<(Assessed, Option<(Tenant, Risk)>)>,
-    /// Certificates of ours, and whether they are taken back.
+    /// Certificates of ours, and whether each is one that was taken back.
     pub withdrawn: Vec<(Digest, bool)>,
 }
 
@@ -51,8 +51,8 @@ impl Directory {
                 None => drop(out.risks.remove(&whom)),
             }
         }
-        for (certificate, is_withdrawn) in changed.withdrawn {
-            match is_withdrawn {
+        for (certificate, withdrawn) in changed.withdrawn {
+            match withdrawn {
                 true => drop(out.withdrawn.insert(certificate, ())),
                 false => drop(out.withdrawn.remove(&certificate)),
             }
@@ -94,7 +94,17 @@ impl Directory {
                     self.issuers.remove(spec.issuer.as_str());
                 }
             }
-            Spec::Federation(spec) => self.forget_federation(tenant, &document.name, spec),
+            Spec::Federation(spec) => {
+                let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
+                let left = self.federations.get_mut(&domain).map(|there| {
+                    let there = Arc::make_mut(there);
+                    there.remove(&(tenant.clone(), document.name.clone()));
+                    !there.is_empty()
+                });
+                if left == Some(false) {
+                    self.federations.remove(&domain);
+                }
+            }
             Spec::Device(spec) => {
                 self.device_names.remove(&(tenant.clone(), document.name.clone()));
                 for proof in proofs(spec) {
@@ -198,23 +208,14 @@ impl Directory {
             return;
         }
         let Ok(given) = given(&domain, spec) else { return };
-        let key = (tenant.clone(), name.clone());
         let fingerprint = fingerprint(&tenant, &(&name, spec));
-        let rule =
-            Federation { tenant, name, domain: domain.clone(), spec: spec.clone(), given, fingerprint };
-        let mut rules = self.federations.get(&domain).map(|rules| (**rules).clone()).unwrap_or_default();
-        rules.insert(key, rule);
-        self.federations.insert(domain, Arc::new(rules));
-    }
-
-    fn forget_federation(&mut self, tenant: &Tenant, name: &Name, spec: &FederationSpec) {
-        let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
-        let Some(rules) = self.federations.get(&domain) else { return };
-        let mut left = (**rules).clone();
-        left.remove(&(tenant.clone(), name.clone()));
-        match left.is_empty() {
-            true => drop(self.federations.remove(&domain)),
-            false => drop(self.federations.insert(domain, Arc::new(left))),
+        if self.federations.get(&domain).is_none() {
+            self.federations.insert(domain.clone(), Arc::default());
+        }
+        if let Some(there) = self.federations.get_mut(&domain) {
+            let key = (tenant.clone(), name.clone());
+            let rule = Federation { tenant, name, domain, spec: spec.clone(), given, fingerprint };
+            Arc::make_mut(there).insert(key, rule);
         }
     }
 
@@ -265,19 +266,6 @@ impl Directory {
         let owned = owner.is_some_and(|owner| owner.status == Status::Active);
         if owned { own } else { Timestamp::default() }
     }
-}
-
-/// What changes with anything that is declared.
-fn fingerprint(tenant: &Tenant, declared: &impl serde::Serialize) -> Digest {
-    let text = serde_json::to_vec(declared).unwrap_or_default();
-    Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text])
-}
-
-/// The keys that a rule itself gives.
-fn given(domain: &TrustDomain, spec: &FederationSpec) -> Result<Option<Arc<TrustBundles>>, BundleError> {
-    let Some(bundle) = &spec.trust_bundle else { return Ok(None) };
-    let bundle = TrustBundle::parse(domain.clone(), bundle.to_string().as_bytes())?;
-    Ok(Some(Arc::new([bundle].into_iter().collect())))
 }
 
 /// What a device is known by in requests.
