@@ -63,6 +63,7 @@ pub enum Assessed {
 
 type Named = Arc<(Tenant, PrincipalKind, Name)>;
 type Rules = Arc<BTreeMap<(Tenant, Name), Federation>>;
+type Issuers = Arc<BTreeMap<(Tenant, Name), Issuer>>;
 
 /// The directory at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,7 +77,7 @@ pub struct Directory {
     /// The marks of principals, also of those that are not there.
     marks: Map<Named, Timestamp>,
     /// By the exact `iss`; where several claim the same, the last one counts.
-    issuers: Map<String, Arc<BTreeMap<(Tenant, Name), Issuer>>>,
+    issuers: Map<String, Issuers>,
     epochs: Epochs,
     own: Option<Arc<Own>>,
     /// By the key or certificate that a request proves: whoever claims it.

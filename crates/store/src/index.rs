@@ -13,15 +13,20 @@ use crate::{EpochKind, EpochRow};
 /// A declared thing by tenant, kind and name.
 type Thing = Arc<(Tenant, &'static str, Name)>;
 
+/// The same with a name that is folded to lower case.
+type Folded = Arc<(Tenant, &'static str, String)>;
+/// Things of one pseudonym.
+type Namesakes = Arc<BTreeSet<(Tenant, &'static str, Name)>>;
+
 /// What is found in a state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
     /// Things by their names without regard to case.
-    alike: Map<Arc<(Tenant, &'static str, String)>, Arc<BTreeSet<Name>>>,
+    alike: Map<Folded, Arc<BTreeSet<Name>>>,
     /// Principals that were ever marked, by what the marks call them without regard to case.
     marked: Map<Arc<(Tenant, String)>, ()>,
     /// Things by their pseudonyms: one, as long as nobody has changed the database by hand.
-    pseudonyms: Map<PrincipalId, Arc<BTreeSet<(Tenant, &'static str, Name)>>>,
+    pseudonyms: Map<PrincipalId, Namesakes>,
     /// What refers to each thing.
     referrers: Map<Thing, Map<Thing, ()>>,
 }
