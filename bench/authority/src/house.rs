@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use bartizan_api::oauth::{Oauth, Visitors};
 use bartizan_api::{Api, Mount};
+use bartizan_authority::Authority;
 use bartizan_authority::authorize::{Desk, Person};
-use bartizan_authority::clients::{
-    Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted,
-};
+use bartizan_authority::clients::{Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted};
 use bartizan_authority::grants::GiveGrant;
 use bartizan_authority::issue::{Issue, Rights, Root};
 use bartizan_authority::kept::{Grant, keep};
@@ -47,7 +46,12 @@ const POLICY: &str = "@id(\"own\") permit (principal, action in Action::\"self:u
 struct Nothing;
 
 impl Fetch for Nothing {
-    fn fetch<'a>(&'a self, _: Wanted, _: &'a str, _: bool) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
+    fn fetch<'a>(
+        &'a self,
+        _: Wanted,
+        _: &'a str,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
         Box::pin(async { Err(FetchFailed::Nothing) })
     }
 }
@@ -78,8 +82,7 @@ pub fn serve(
         let told = seeds(&authority, logins).await?;
         let registry = Arc::new(Registry::new(authority.clone(), Arc::new(Nothing)));
         let offered = Offered { grants: GrantType::ALL.iter().copied().collect(), ..Offered::default() };
-        let oauth: Arc<dyn Mount> =
-            Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
+        let oauth: Arc<dyn Mount> = Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
         let api = Api::new((*authority.control).clone()).with(vec![oauth]);
         let tasks = Tasks::new();
         let limits = ServerLimits::default();
@@ -92,7 +95,7 @@ pub fn serve(
         std::fs::rename(ready.with_extension("new"), ready)?;
         let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
         for guesser in 0..flood {
-            tasks.spawn("guesser", guess(login.clone(), u32::try_from(guesser)?));
+            tasks.spawn("guesser", guess(login.clone(), u32::try_from(guesser)?, u32::try_from(flood)?));
         }
         let hashes = ready.with_file_name("hashes");
         let mut turns: u64 = 0;
@@ -109,15 +112,15 @@ pub fn serve(
 }
 
 /// Tries one password after another.
-async fn guess(login: Arc<Login>, guesser: u32) {
+async fn guess(login: Arc<Login>, guesser: u32, guessers: u32) {
     for number in 0_u32.. {
-        // 40 attempts are what a network may make, so each is made from another one.
-        let address = std::net::Ipv6Addr::from(
-            (0x2001_0db8_u128 << 96) | u128::from(guesser) << 80 | u128::from(number) << 64,
-        );
+        // A network (48 bits) may fail 40 times, so each attempt is made from another one.
+        let network = u128::from(number.wrapping_mul(guessers).wrapping_add(guesser));
+        let address = std::net::Ipv6Addr::from((0x2001_u128 << 112) | (network << 80));
         let visitor = Visitor::of(&HeaderMap::new(), SocketAddr::new(address.into(), 1));
         let password = Secret::new(format!("a guess that fails {number}"));
-        let _ = login.password(&visitor, &format!("nobody-{guesser}-{number}"), &password).await;
+        // That it fails is what it is for.
+        drop(login.password(&visitor, &format!("nobody-{guesser}-{number}"), &password).await);
     }
 }
 
@@ -199,11 +202,8 @@ async fn seeds(authority: &Authority, logins: usize) -> Result<Value, Error> {
     for _ in 0..logins {
         answers.push(login(authority, &caller, &alice, &assurance).await?);
     }
-    let refresh: Vec<_> = answers
-        .iter()
-        .filter_map(|answer| answer.refresh_token.as_ref())
-        .map(|t| t.expose().clone())
-        .collect();
+    let refresh: Vec<_> =
+        answers.iter().filter_map(|answer| answer.refresh_token.as_ref()).map(|t| t.expose().clone()).collect();
     let subject = answers.first().map(|answer| answer.access_token.expose().clone());
     Ok(json!({"path": "/oauth/token", "refresh": refresh, "subject": subject}))
 }
@@ -256,7 +256,6 @@ async fn login(
         since: view.state.revision,
         ends,
     });
-    let issue =
-        Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
+    let issue = Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
     Ok(authority.issue(issue).await?)
 }

@@ -29,6 +29,8 @@ struct Asked {
 
 /// What is answered: status, further headers, body.
 type Told = (u16, Vec<(&'static str, String)>, Value);
+/// What a server says otherwise about its API and its authority.
+type Change = fn(&mut Value, &mut Value);
 type Answers = Box<dyn FnMut(&Asked) -> Told + Send>;
 
 /// A server that says what a test wants.
@@ -172,7 +174,7 @@ fn device(before: Vec<Told>, given: Value) -> (Result<Login, LoginError>, Fake, 
 
 #[test]
 fn attack_06_a_server_that_is_not_what_it_says_is_not_logged_in_at() {
-    let changes: [(&str, fn(&mut Value, &mut Value)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("calls itself https://evil.example", |resource, _| {
             resource["resource"] = json!("https://evil.example/api/v1")
         }),

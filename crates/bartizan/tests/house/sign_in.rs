@@ -36,7 +36,7 @@ impl Machine {
     /// Runs the program, which must end so, and returns what it printed.
     #[track_caller]
     fn run(&self, arguments: &[&str], code: i32) -> (String, String) {
-        told(arguments, self.command(arguments).output().unwrap(), code)
+        told(arguments, &self.command(arguments).output().unwrap(), code)
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -67,7 +67,7 @@ impl Machine {
 }
 
 #[track_caller]
-fn told(arguments: &[&str], output: Output, code: i32) -> (String, String) {
+fn told(arguments: &[&str], output: &Output, code: i32) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
@@ -176,7 +176,7 @@ async fn somebody_logs_in_by_browser_and_commands_go_by_their_bound_token_until_
         // A key that is said beats the context.
         let mut keyed = own.command(&["whoami", "--json"]);
         keyed.env("BARTIZAN_API_KEY", key["text"].as_str().unwrap());
-        let who: Value = serde_json::from_str(&told(&[], keyed.output().unwrap(), 0).0).unwrap();
+        let who: Value = serde_json::from_str(&told(&[], &keyed.output().unwrap(), 0).0).unwrap();
         assert_eq!(
             (&who["name"], &who["credential"], &who["server"]),
             (&json!("alice"), &json!("api_key"), &json!(server))
@@ -246,7 +246,7 @@ async fn attack_14_of_two_commands_that_find_the_token_over_one_refreshes_and_bo
             .map(|_| own.command(&["whoami"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
             .collect();
         for child in all {
-            let (out, _) = told(&["whoami"], child.wait_with_output().unwrap(), 0);
+            let (out, _) = told(&["whoami"], &child.wait_with_output().unwrap(), 0);
             assert!(out.starts_with("user/ada"), "{out}");
         }
         let after = own.tokens();
@@ -291,8 +291,8 @@ async fn attack_05_and_06_answers_that_were_not_asked_for_or_are_from_elsewhere_
     let (_, error) = blocking(move || {
         let change = |from: &str, to: &str| {
             let (start, rest) = evil.split_once(from).unwrap();
-            let end = rest.find('&').unwrap_or(rest.len());
-            format!("{start}{from}{to}{}", &rest[end..])
+            let after = rest.split_once('&').map(|(_, after)| format!("&{after}")).unwrap_or_default();
+            format!("{start}{from}{to}{after}")
         };
         // Somebody else's page sends the browser here: it is sent away, and the login goes on.
         assert_eq!(come_back(&change("state=", "guessed")), "400");
@@ -397,7 +397,7 @@ async fn a_server_that_issues_no_tokens_says_what_to_do_instead() {
         machine.run(&["logout"], 4);
         let mut keys = machine.command(&["authority", "keys", "--control-url", &server]);
         keys.env("BARTIZAN_API_KEY", key.expose());
-        let (_, error) = told(&["authority", "keys"], keys.output().unwrap(), 1);
+        let (_, error) = told(&["authority", "keys"], &keys.output().unwrap(), 1);
         assert!(error.contains("no authority") && error.contains("authority.issuer"), "{error}");
     })
     .await;

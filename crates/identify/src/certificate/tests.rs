@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::*;
+use crate::directory::Changed;
 use crate::epochs::EpochEntry;
 use crate::identifier::{Identified, Identifier};
 use crate::presented::Presented;
@@ -111,7 +112,13 @@ impl World {
         Directory::build(1, documents, std::iter::empty(), self.epochs.iter().cloned())
             .with_own("https://house.example".into(), [])
             .unwrap()
-            .without_certificates(self.withdrawn.iter().copied())
+            .with(
+                1,
+                Changed {
+                    withdrawn: self.withdrawn.iter().map(|it| (*it, true)).collect(),
+                    ..Changed::default()
+                },
+            )
     }
 
     fn epoch(&mut self, kind: EpochKind, name: &str, not_before: Timestamp) {
