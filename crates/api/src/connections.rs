@@ -93,7 +93,7 @@ impl ConnectionsDesk {
             return Err(ReasonCode::MethodNotAllowed.into());
         }
         if path == DOCUMENT {
-            return self.document();
+            return Ok(self.document());
         }
         let caller = door::identify(&self.control, Some(&self.published), &arrived.head).await?;
         let rest = path.strip_prefix(CONNECTIONS).and_then(|rest| rest.strip_prefix('/'));
@@ -116,11 +116,11 @@ impl ConnectionsDesk {
     }
 
     /// Public: authorization servers of others ask for it.
-    fn document(&self) -> Result<Answer, Stopped> {
-        let document = self.connections.document().ok_or(ReasonCode::NotFound)?;
+    fn document(&self) -> Answer {
+        let Some(document) = self.connections.document() else { return told(&ReasonCode::NotFound.into()) };
         let mut answer = plain(200, &document);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
-        Ok(answer)
+        answer
     }
 
     async fn finish(&self, caller: &Caller, query: &[u8]) -> Result<Done<ConnectionView>, Stopped> {

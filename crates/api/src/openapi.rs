@@ -162,10 +162,10 @@ fn mounted(tag: &str, one: &Described, problem: &Schema, schemas: &mut SchemaGen
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
     let (status, gives) = one.gives;
-    let mut given = json!({"description": "Done."});
-    if let Some((media, shape)) = gives {
-        given["content"] = content(media, shape(schemas));
-    }
+    let given = match gives {
+        Some((media, shape)) => json!({"description": "Done.", "content": content(media, shape(schemas))}),
+        None => json!({"description": "Done."}),
+    };
     let refused = match one.path.starts_with("/api/v1/") {
         true => {
             json!({"description": "Refused or failed.", "content": {"application/json": {"schema": problem}}})
@@ -184,11 +184,14 @@ fn mounted(tag: &str, one: &Described, problem: &Schema, schemas: &mut SchemaGen
             By::Session => json!([{"session": []}]),
         },
     });
-    if let Some((media, shape)) = one.takes {
-        operation["requestBody"] = json!({"required": true, "content": content(media, shape(schemas))});
-    }
-    if one.action != "-" {
-        operation["x-action"] = one.action.into();
+    if let Some(members) = operation.as_object_mut() {
+        if let Some((media, shape)) = one.takes {
+            let body = json!({"required": true, "content": content(media, shape(schemas))});
+            members.insert("requestBody".to_owned(), body);
+        }
+        if one.action != "-" {
+            members.insert("x-action".to_owned(), one.action.into());
+        }
     }
     operation
 }

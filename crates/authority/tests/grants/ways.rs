@@ -119,7 +119,7 @@ async fn a_workload_gets_a_token_for_the_token_of_its_platform() {
     );
 }
 
-fn spiffe(name: &str, more: Value) -> bartizan_model::Document {
+fn spiffe(name: &str, more: &Value) -> bartizan_model::Document {
     let mut spec = json!({"kind": "federation", "issuer": "spiffe://acme.example", "scopes": ["model:invoke"],
         "subjects": [{"subject": "spiffe://acme.example/ns/*/sa/api", "principal": {"kind": "workload", "name": "deployer"}}]});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -143,7 +143,7 @@ async fn a_workload_of_a_trust_domain_gets_a_token_while_a_document_says_so() {
     let come = async |token: &str| bearer(&world, ("cli", None), token, &[]).await;
     assert_eq!(code(come(&good).await), "invalid_grant", "nobody knows the domain");
     world.fetch.0.lock().unwrap().insert(BUNDLE.to_owned(), bundle(&issuer(1)));
-    apply(spiffe("acme", json!({"jwks_url": BUNDLE}))).await.unwrap();
+    apply(spiffe("acme", &json!({"jwks_url": BUNDLE}))).await.unwrap();
     assert_eq!(claims(come(&good).await.unwrap().access_token.expose()).sub, id(10).to_string());
     let other = issuer(2).sign("JWT", &said("spiffe://acme.example/ns/prod/sa/api")).unwrap();
     for (why, token) in [
@@ -157,18 +157,18 @@ async fn a_workload_of_a_trust_domain_gets_a_token_while_a_document_says_so() {
         assert_eq!(code(come(&token).await), "invalid_grant", "{why}");
     }
     // The keys in the document itself instead; both together are refused, as is a bundle that is none.
-    let both = spiffe("acme", json!({"jwks_url": BUNDLE, "trust_bundle": bundle(&issuer(2))}));
+    let both = spiffe("acme", &json!({"jwks_url": BUNDLE, "trust_bundle": bundle(&issuer(2))}));
     assert_eq!(apply(both).await.unwrap_err().problem.reason, ReasonCode::Invalid);
-    let none = spiffe("acme", json!({"trust_bundle": {"keys": []}}));
+    let none = spiffe("acme", &json!({"trust_bundle": {"keys": []}}));
     assert_eq!(apply(none).await.unwrap_err().problem.reason, ReasonCode::Invalid);
-    apply(spiffe("acme", json!({"trust_bundle": bundle(&issuer(2))}))).await.unwrap();
+    apply(spiffe("acme", &json!({"trust_bundle": bundle(&issuer(2))}))).await.unwrap();
     assert_eq!(code(come(&good).await), "invalid_grant");
     let other = issuer(2).sign("JWT", &said("spiffe://acme.example/ns/prod/sa/api")).unwrap();
     assert!(come(&other).await.is_ok());
     // For its own workloads the house vouches alone, whatever a document says.
     let ours = json!({"issuer": "spiffe://auth.example", "trust_bundle": bundle(&issuer(2)), "subjects": [
         {"subject": "spiffe://auth.example/workload/*", "principal": {"kind": "workload", "name": "deployer"}}]});
-    apply(spiffe("ours", ours)).await.unwrap();
+    apply(spiffe("ours", &ours)).await.unwrap();
     let own = issuer(2).sign("JWT", &said("spiffe://auth.example/workload/deployer")).unwrap();
     assert_eq!(code(come(&own).await), "invalid_grant");
     let gone = "acme".parse().unwrap();

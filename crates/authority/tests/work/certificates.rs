@@ -46,7 +46,9 @@ async fn caller_of(world: &World, shown: &WorkloadCertificate) -> Result<Caller,
                 let issued = serde_json::from_str(&row.body).unwrap();
                 world.identifier.learn_certificate(row.tenant, issued, now);
             }
-            Identified::NeedKeys(_) | Identified::NeedBundle(_) => unreachable!("it is of the house"),
+            Identified::NeedKeys(_) | Identified::NeedBundle(_) => {
+                return Err(ReasonCode::IssuerKeysUnavailable);
+            }
         }
     }
 }
