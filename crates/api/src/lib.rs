@@ -2,6 +2,7 @@
 
 mod body;
 mod connections;
+mod described;
 mod door;
 mod grants;
 mod mount;
@@ -14,6 +15,7 @@ mod signing_keys;
 mod workloads;
 
 pub use connections::ConnectionsDesk;
+pub use described::{By, Described, MOUNTED};
 pub use door::Published;
 pub use grants::{GrantsDesk, grants};
 pub use mount::{Arrived, Mount};

@@ -62,6 +62,7 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::DeviceCode
         | RowKind::SigningKey
         | RowKind::CertificateAuthority
+        | RowKind::WithdrawnCertificate
         | RowKind::Standing
         | RowKind::Throttle
         | RowKind::Used

@@ -73,7 +73,7 @@ pub(crate) fn mounts(
     let published =
         Published { issuer: authority.issuer.clone(), certificates: config.listeners.client_ca.is_some() };
     let outside: Arc<dyn Outside> = upstreams.clone();
-    let connections = Connections::new(authority.clone(), outside, None);
+    let connections = Connections::new(authority.clone(), outside);
     let control = authority.control.clone();
     let desk = Arc::new(Desk::new(registry));
     vec![

@@ -16,7 +16,8 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
-use crate::node::{DataFolder, Node};
+use crate::ground::DataFolder;
+use crate::node::Node;
 use crate::offline::seconds;
 use crate::{
     WitnessNode, authoring, authority_commands, certificate_commands, connection_commands, demo,

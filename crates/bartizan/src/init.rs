@@ -16,7 +16,8 @@ use bartizan_secret::Secret;
 use bartizan_store::{BundleRow, ClaimRow, Founding, StoreError};
 
 use crate::config::Config;
-use crate::node::{DataFolder, Machine, NodeError, StateDb, recorder};
+use crate::ground::{DataFolder, NodeError, StateDb};
+use crate::node::{Machine, recorder};
 
 /// How long the first administrator's claim is open.
 const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3_600);

@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
+use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, AttestationSpec, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target,
-    Tenant,
+    Action, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode, RequestExtra, Spec,
+    Status, Target, Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -463,9 +464,29 @@ fn check_address(document: &Document) -> Result<(), Problem> {
     match &document.spec {
         Spec::Upstream(u) => check_url(&document.name, &u.base_url),
         Spec::Issuer(i) => check_url(&document.name, &i.jwks_url),
+        Spec::Federation(f) => check_federation(&document.name, f),
         Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),
         Spec::ConnectionProvider(p) => check_url(&document.name, &p.resource),
         _ => Ok(()),
+    }
+}
+
+/// The issuer's keys are at an address or, for a trust domain, in the rule itself.
+fn check_federation(name: &Name, rule: &FederationSpec) -> Result<(), Problem> {
+    let invalid = |text: &str| Err(Problem::with_detail(ReasonCode::Invalid, format!("`{name}`: {text}")));
+    let domain = TrustDomain::of_issuer(&rule.issuer);
+    if domain.is_none() && rule.issuer.starts_with("spiffe:") {
+        return invalid("the issuer is no trust domain");
+    }
+    match (&rule.trust_bundle, domain) {
+        (None, _) => check_url(name, &rule.jwks_url),
+        (Some(_), _) if !rule.jwks_url.is_empty() => {
+            invalid("keys are at `jwks_url` or in `trust_bundle`, not both")
+        }
+        (Some(_), None) => invalid("only a trust domain (`spiffe://…`) has a trust bundle"),
+        (Some(bundle), Some(domain)) => TrustBundle::parse(domain, bundle.to_string().as_bytes())
+            .map(|_| ())
+            .or_else(|error| invalid(&format!("`trust_bundle`: {error}"))),
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) fn directory(
     changed.epochs = epochs.map(epoch).collect();
     let standings = touched.rows.iter().filter(|(kind, _)| *kind == RowKind::Standing);
     changed.risks = standings.filter_map(|(kind, id)| standing(id, state.row(*kind, id))).collect();
+    let withdrawn = touched.rows.iter().filter(|(kind, _)| *kind == RowKind::WithdrawnCertificate);
+    let withdrawn =
+        withdrawn.filter_map(|(kind, id)| Some((id.parse().ok()?, state.row(*kind, id).is_some())));
+    changed.withdrawn = withdrawn.collect();
     let directory = before.directory.with(state.revision, changed);
     let first = before.state.revision == 0;
     if !first && !touched.rows.iter().any(|(kind, _)| *kind == RowKind::SigningKey) {

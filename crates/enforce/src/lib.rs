@@ -8,6 +8,7 @@ mod acknowledge;
 mod afterwards;
 mod assess;
 mod doors;
+mod fetch;
 mod follow;
 mod keep;
 mod keeper;

@@ -11,11 +11,12 @@ use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_jose::{Jkt, Jwk, JwkError, Jwks};
 use bartizan_model::directory::{IssuerSpec, Status};
 use bartizan_model::{
-    Action, Binding, Device, Document, KeyId, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
-    SessionId, Tenant,
+    Action, Binding, Device, Document, FederationSpec, KeyId, Principal, PrincipalId, PrincipalKind,
+    ReasonCode, Risk, SessionId, Tenant,
 };
 
 use crate::epochs::{EpochEntry, Epochs};
+use crate::spiffe::{BundleError, TrustBundle, TrustBundles, TrustDomain};
 
 pub use changes::Changed;
 
@@ -61,6 +62,7 @@ pub enum Assessed {
 }
 
 type Named = Arc<(Tenant, PrincipalKind, Name)>;
+type Rules = Arc<BTreeMap<(Tenant, Name), Federation>>;
 
 /// The directory at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,6 +83,12 @@ pub struct Directory {
     devices: Map<Arc<(Tenant, Binding)>, Arc<Vec<Enrolled>>>,
     device_names: Map<Arc<(Tenant, Name)>, Status>,
     risks: Map<Assessed, Arc<(Tenant, Risk)>>,
+    /// By trust domain: the rules about its workloads.
+    federations: Map<TrustDomain, Rules>,
+    /// Our own trust domain: nobody else vouches for it, whatever is declared.
+    domain: Option<TrustDomain>,
+    /// Certificates of ours that were taken back before their end.
+    withdrawn: Map<Digest, ()>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +112,25 @@ pub(crate) struct Issuer {
     pub(crate) spec: IssuerSpec,
     /// Changes with anything that is declared of it.
     pub(crate) fingerprint: Digest,
+}
+
+/// A rule about the workloads of another trust domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Federation {
+    pub(crate) tenant: Tenant,
+    pub(crate) name: Name,
+    pub(crate) domain: TrustDomain,
+    pub(crate) spec: FederationSpec,
+    /// The domain's keys, where the rule itself gives them.
+    pub(crate) given: Option<Arc<TrustBundles>>,
+    /// Changes with anything that is declared of it.
+    pub(crate) fingerprint: Digest,
+}
+
+impl PartialEq for Federation {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
 }
 
 /// Our own authority.
@@ -168,6 +195,7 @@ impl Directory {
         issuer: Arc<str>,
         keys: impl IntoIterator<Item = OwnKey>,
     ) -> Result<Self, (Box<Self>, JwkError)> {
+        self.domain = TrustDomain::of_address(&issuer);
         let (mut all, mut known) = (Vec::new(), HashMap::new());
         for key in keys {
             known.insert(key.public.thumbprint(), (key.tenant, key.until));
@@ -186,6 +214,13 @@ impl Directory {
     #[must_use]
     pub fn without_own(mut self) -> Self {
         self.own = None;
+        self
+    }
+
+    /// The same, without the certificates of ours that were taken back.
+    #[must_use]
+    pub fn without_certificates(mut self, withdrawn: impl IntoIterator<Item = Digest>) -> Self {
+        self.withdrawn = withdrawn.into_iter().map(|certificate| (certificate, ())).collect();
         self
     }
 
@@ -208,6 +243,24 @@ impl Directory {
 
     pub(crate) fn issuer(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(iss)?.last_key_value().map(|(_, issuer)| issuer)
+    }
+
+    /// The rules about a trust domain.
+    pub(crate) fn federations_of(&self, domain: &TrustDomain) -> impl Iterator<Item = &Federation> {
+        self.federations.get(domain).into_iter().flat_map(|rules| rules.values())
+    }
+
+    /// Whether a rule is there as it was declared then.
+    pub(crate) fn is_declared(&self, rule: &Digest, domain: &TrustDomain) -> bool {
+        self.federations_of(domain).any(|known| known.fingerprint == *rule)
+    }
+
+    pub(crate) fn is_withdrawn(&self, certificate: &Digest) -> bool {
+        self.withdrawn.get(certificate).is_some()
+    }
+
+    pub(crate) const fn domain(&self) -> Option<&TrustDomain> {
+        self.domain.as_ref()
     }
 
     pub(crate) fn own(&self) -> Option<&Own> {
@@ -326,6 +379,19 @@ impl Directory {
     pub(crate) fn risk(&self, tenant: &Tenant, whom: Assessed) -> Option<&Risk> {
         self.risks.get(&whom).filter(|found| found.0 == *tenant).map(|found| &found.1)
     }
+}
+
+/// What changes with anything that is declared.
+fn fingerprint(tenant: &Tenant, declared: &impl serde::Serialize) -> Digest {
+    let text = serde_json::to_vec(declared).unwrap_or_default();
+    Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text])
+}
+
+/// The keys that a rule itself gives.
+fn given(domain: &TrustDomain, spec: &FederationSpec) -> Result<Option<Arc<TrustBundles>>, BundleError> {
+    let Some(bundle) = &spec.trust_bundle else { return Ok(None) };
+    let bundle = TrustBundle::parse(domain.clone(), bundle.to_string().as_bytes())?;
+    Ok(Some(Arc::new([bundle].into_iter().collect())))
 }
 
 /// How epochs name a principal: `user/alice`.

@@ -7,6 +7,7 @@
 mod api_key;
 mod cache;
 mod caller;
+mod certificate;
 mod directory;
 mod epochs;
 mod foreign;
@@ -20,8 +21,10 @@ mod proven;
 mod recovery;
 mod replays;
 pub mod spiffe;
+mod trust;
 
 pub use caller::{Caller, Scopes};
+pub use certificate::{IssuedCertificate, WorkloadCertificate};
 pub use directory::{Assessed, Changed, Directory, KeyEntry, OwnKey};
 pub use epochs::{EpochEntry, EpochKind, client_mark};
 pub use foreign::LearnError;
@@ -29,3 +32,4 @@ pub use identifier::{Identified, Identifier};
 pub use presented::{PeerCertificate, Place, Presented, Shown};
 pub use proven::{Actor, Proof};
 pub use recovery::{QuorumError, RecoverySignature, SignatureError, verify_quorum};
+pub use trust::NeedBundle;

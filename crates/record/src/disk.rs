@@ -66,23 +66,52 @@ pub trait Disk: Debug + Send + Sync {
     /// When the disk fails.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
 
-    /// Creates files somewhere below `folder`, or empties those that are there, and writes them; what they hold is durable
-    /// on return, their names after [`Disk::sync_dir`].
+    /// Begins to write several files somewhere below `folder`.
     ///
     /// # Errors
-    /// When the disk fails, as for [`DiskFile::sync_data`], or is full.
-    fn write_files(&self, _folder: &Path, files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+    /// When the disk fails.
+    fn several(&self, _folder: &Path) -> io::Result<Box<dyn Several + '_>> {
+        Ok(Box::new(OneByOne { disk: self, open: Vec::new() }))
+    }
+}
+
+/// Files that are written together.
+pub trait Several: Debug + Send {
+    /// Creates a file, or empties the one that is there, and writes it.
+    ///
+    /// # Errors
+    /// When the disk fails or is full.
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was written durable; the names are after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// When the disk fails, as for [`DiskFile::sync_data`].
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Each file synced for itself.
+#[derive(Debug)]
+struct OneByOne<'a, D: ?Sized> {
+    disk: &'a D,
+    open: Vec<Box<dyn DiskFile>>,
+}
+
+impl<D: Disk + ?Sized> Several for OneByOne<'_, D> {
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // A long backlog must not need as many open files as it has tiles.
-        for some in files.chunks(64) {
-            let mut open = Vec::with_capacity(some.len());
-            for (path, bytes) in some {
-                let mut file = self.create(path)?;
-                file.write_at(bytes, 0)?;
-                open.push(file);
-            }
-            open.iter_mut().try_for_each(|file| file.sync_data())?;
+        const OPEN_MAX: usize = 64;
+        if self.open.len() >= OPEN_MAX {
+            self.sync()?;
         }
+        let mut file = self.disk.create(path)?;
+        file.write_at(bytes, 0)?;
+        self.open.push(file);
         Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.open.drain(..).try_for_each(|mut file| file.sync_data())
     }
 }
 
@@ -123,13 +152,17 @@ pub trait DiskFile: Debug + Send {
 /// Writes whole files below `folder` durably under other names first, then gives them their own; the names are durable
 /// after [`Disk::sync_dir`].
 pub(crate) fn write_whole(disk: &dyn Disk, folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-    let temporary = |path: &Path| path.with_extension("new");
-    let under: Vec<_> = files.iter().map(|(path, bytes)| (temporary(path), bytes.as_slice())).collect();
-    disk.write_files(folder, &under)?;
-    for ((path, _), (under, _)) in files.iter().zip(&under) {
-        disk.rename(under, path)?;
+    let mut several = disk.several(folder)?;
+    for (path, bytes) in files {
+        several.write(&temporary(path), bytes)?;
     }
-    Ok(())
+    several.sync()?;
+    files.iter().try_for_each(|(path, _)| disk.rename(&temporary(path), path))
+}
+
+/// The name under which a file is written before it has its own.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Whether there was no room, so that trying again later can help.
@@ -199,27 +232,48 @@ impl Disk for RealDisk {
         fs::remove_dir_all(folder)
     }
 
-    /// Many small files cost a flush of the device each; the file system as a whole costs one. Since Linux 5.8 an error of
-    /// any of them is told there, to whoever had the file system open when it happened.
-    fn write_files(&self, folder: &Path, files: &[(PathBuf, &[u8])]) -> io::Result<()> {
-        const MANY: usize = 8;
-        let whole = if files.len() < MANY { None } else { Some(File::open(folder)?) };
-        let mut open = Vec::new();
-        for (path, bytes) in files {
-            let mut file = self.create(path)?;
-            file.write_at(bytes, 0)?;
-            if whole.is_none() {
-                open.push(file);
-            }
-        }
-        match whole {
-            Some(whole) => Ok(rustix::fs::syncfs(whole)?),
-            None => open.iter_mut().try_for_each(|file| file.sync_data()),
-        }
+    fn several(&self, folder: &Path) -> io::Result<Box<dyn Several + '_>> {
+        Ok(Box::new(RealFiles { folder: File::open(or_here(folder))?, open: Vec::new(), many: false }))
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
-        File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?.sync_all()
+        File::open(or_here(folder))?.sync_all()
+    }
+}
+
+/// The folder as it can be opened.
+fn or_here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// Files of one file system. Many small ones cost a flush of the device each; the file system as a whole costs one.
+#[derive(Debug)]
+struct RealFiles {
+    /// Since Linux 5.8 an error of any file is told to whoever had its file system open when it happened.
+    folder: File,
+    open: Vec<Box<dyn DiskFile>>,
+    /// Whether there are too many to be synced for themselves.
+    many: bool,
+}
+
+impl Several for RealFiles {
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        const MANY: usize = 8;
+        let mut file = RealDisk.create(path)?;
+        file.write_at(bytes, 0)?;
+        self.open.push(file);
+        if self.many || self.open.len() >= MANY {
+            self.many = true;
+            self.open.clear();
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.many) {
+            return Ok(rustix::fs::syncfs(&self.folder)?);
+        }
+        self.open.drain(..).try_for_each(|mut file| file.sync_data())
     }
 }
 

@@ -35,7 +35,7 @@ mod witness;
 mod witnessed;
 
 pub use core::Stats;
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, Several};
 pub use feed::{Feed, FeedLog};
 pub use folder::{DataFolder, LockError};
 pub use intent::{Ended, IntentRecorded, Receipt, RecordError, Running};

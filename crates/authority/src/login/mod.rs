@@ -7,6 +7,7 @@
 
 mod attestation;
 mod authenticators;
+mod cookies;
 mod device;
 mod federated;
 mod hasher;
@@ -16,6 +17,7 @@ mod password;
 mod recovery;
 pub mod risk;
 mod session;
+mod sessions;
 mod step;
 mod throttle;
 mod totp;
@@ -44,8 +46,9 @@ pub use invitation::Invited;
 pub use passkey::{PasskeyOptions, PasskeyRow};
 pub use password::PasswordAnswer;
 pub use recovery::{RecoveryAnswer, RecoveryPending};
-pub(crate) use session::ended;
-pub use session::{Entered, SessionView, SignedIn};
+pub use session::{Entered, SignedIn};
+pub use sessions::SessionView;
+pub(crate) use sessions::ended;
 pub use totp::TotpOffer;
 pub use visitor::{SetCookie, Visitor};
 

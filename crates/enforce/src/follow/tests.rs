@@ -349,7 +349,7 @@ fn follow(house: &House, store: &Memory, mut world: World, limit: usize) -> Worl
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn inv_same_what_is_followed_is_what_is_loaded_whole(

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::asset::DeviceSpec;
 use bartizan_model::directory::{AgentSpec, IssuerSpec, Spec, Status};
-use bartizan_model::{Binding, Device, Document, Principal, PrincipalId, PrincipalKind, Risk, Tenant};
+use bartizan_model::{
+    Binding, Device, Document, FederatedToken, FederationSpec, Principal, PrincipalId, PrincipalKind, Risk,
+    Tenant,
+};
 
-use super::{Assessed, Directory, Enrolled, Entry, Issuer, KeyEntry};
+use super::{Assessed, Directory, Enrolled, Entry, Federation, Issuer, KeyEntry, fingerprint, given};
 use crate::epochs::{EpochEntry, EpochKind};
+use crate::spiffe::TrustDomain;
 
 /// What has changed of what can be identified.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +28,8 @@ pub struct Changed {
     pub epochs: Vec<EpochEntry>,
     /// What was found of sessions and principals; none where they look harmless again.
     pub risks: Vec<(Assessed, Option<(Tenant, Risk)>)>,
+    /// Certificates of ours, and whether each is one that was taken back.
+    pub withdrawn: Vec<(Digest, bool)>,
 }
 
 impl Directory {
@@ -43,6 +49,12 @@ impl Directory {
             match risk {
                 Some(risk) => drop(out.risks.insert(whom, Arc::new(risk))),
                 None => drop(out.risks.remove(&whom)),
+            }
+        }
+        for (certificate, withdrawn) in changed.withdrawn {
+            match withdrawn {
+                true => drop(out.withdrawn.insert(certificate, ())),
+                false => drop(out.withdrawn.remove(&certificate)),
             }
         }
         // Whose life may be another now: whoever is new, and what people who changed answer for.
@@ -80,6 +92,17 @@ impl Directory {
                 });
                 if left == Some(false) {
                     self.issuers.remove(spec.issuer.as_str());
+                }
+            }
+            Spec::Federation(spec) => {
+                let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
+                let left = self.federations.get_mut(&domain).map(|there| {
+                    let there = Arc::make_mut(there);
+                    there.remove(&(tenant.clone(), document.name.clone()));
+                    !there.is_empty()
+                });
+                if left == Some(false) {
+                    self.federations.remove(&domain);
                 }
             }
             Spec::Device(spec) => {
@@ -129,6 +152,10 @@ impl Directory {
                 self.learn_issuer(tenant, document.name, spec.clone());
                 return None;
             }
+            Spec::Federation(spec) => {
+                self.learn_federation(tenant, document.name, spec);
+                return None;
+            }
             Spec::Device(spec) => {
                 self.learn_device(&tenant, &document.name, spec);
                 return None;
@@ -164,14 +191,31 @@ impl Directory {
     }
 
     fn learn_issuer(&mut self, tenant: Tenant, name: Name, spec: IssuerSpec) {
-        let text = serde_json::to_vec(&spec).unwrap_or_default();
-        let fingerprint = Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text]);
+        let fingerprint = fingerprint(&tenant, &spec);
         let (iss, key) = (spec.issuer.clone(), (tenant.clone(), name.clone()));
         if self.issuers.get(iss.as_str()).is_none() {
             self.issuers.insert(iss.clone(), Arc::default());
         }
         if let Some(there) = self.issuers.get_mut(iss.as_str()) {
             Arc::make_mut(there).insert(key, Issuer { tenant, name, spec, fingerprint });
+        }
+    }
+
+    /// Takes a rule about the workloads of a trust domain. One whose own keys are not acceptable lets nobody in.
+    fn learn_federation(&mut self, tenant: Tenant, name: Name, spec: &FederationSpec) {
+        let Some(domain) = TrustDomain::of_issuer(&spec.issuer) else { return };
+        if spec.status != Status::Active || spec.takes != FederatedToken::Workload {
+            return;
+        }
+        let Ok(given) = given(&domain, spec) else { return };
+        let fingerprint = fingerprint(&tenant, &(&name, spec));
+        if self.federations.get(&domain).is_none() {
+            self.federations.insert(domain.clone(), Arc::default());
+        }
+        if let Some(there) = self.federations.get_mut(&domain) {
+            let key = (tenant.clone(), name.clone());
+            let rule = Federation { tenant, name, domain, spec: spec.clone(), given, fingerprint };
+            Arc::make_mut(there).insert(key, rule);
         }
     }
 

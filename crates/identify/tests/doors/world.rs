@@ -157,7 +157,9 @@ impl World {
         match identifier.identify(&self.directory(), &presented, now) {
             Identified::Caller(caller) => Ok(*caller),
             Identified::Refused { reason, .. } => Err(reason),
-            Identified::NeedKeys(_) => Err(ReasonCode::IssuerKeysUnavailable),
+            Identified::NeedKeys(_) | Identified::NeedBundle(_) | Identified::NeedCertificate(_) => {
+                Err(ReasonCode::IssuerKeysUnavailable)
+            }
         }
     }
 
