@@ -173,7 +173,7 @@ fn device(before: Vec<Told>, given: Value) -> (Result<Login, LoginError>, Fake, 
 }
 
 #[test]
-fn attack_06_a_server_that_is_not_what_it_says_is_not_logged_in_at() {
+fn attack_05_a_server_that_is_not_what_it_says_is_not_logged_in_at() {
     let changes: [(&str, Change); 8] = [
         ("calls itself https://evil.example", |resource, _| {
             resource["resource"] = json!("https://evil.example/api/v1")

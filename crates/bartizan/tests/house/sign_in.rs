@@ -235,7 +235,7 @@ async fn somebody_logs_in_by_browser_and_commands_go_by_their_bound_token_until_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_14_of_two_commands_that_find_the_token_over_one_refreshes_and_both_go_on() {
+async fn of_two_commands_that_find_the_token_over_one_refreshes_and_both_go_on() {
     let (scene, issuer) = scene().await;
     let machine = logged_in(&scene, &issuer).await;
     let own = machine.clone();
@@ -281,7 +281,7 @@ async fn attack_14_of_two_commands_that_find_the_token_over_one_refreshes_and_bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_05_and_06_answers_that_were_not_asked_for_or_are_from_elsewhere_log_nobody_in() {
+async fn attack_05_and_09_answers_that_were_not_asked_for_or_are_from_elsewhere_log_nobody_in() {
     let (scene, issuer) = scene().await;
     let machine = Arc::new(Machine::new());
     let arguments = ["login", "--no-browser", "--server", &issuer];

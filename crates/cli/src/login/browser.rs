@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn attack_06_the_answer_of_another_authority_is_thrown_away_whatever_it_holds() {
+    fn attack_05_the_answer_of_another_authority_is_thrown_away_whatever_it_holds() {
         let ours = "iss=https%3A%2F%2Fai.example";
         assert_eq!(code(&server(), &format!("code=c&{ours}")).unwrap().expose(), "c");
         for query in [
