@@ -50,9 +50,10 @@ def start(folder):
 
 
 def people():
-    """People in a real browser, at a house of their own."""
+    """People in a real browser, at houses of their own: logging in, and verifying a receipt."""
     environment = {**os.environ, "BARTIZAN": str(BINARY), "CHROMIUM": shutil.which("chromium") or "chromium"}
-    return subprocess.run(["node", "login.mjs"], cwd=HERE / "js", env=environment).returncode == 0
+    scripts = ["login.mjs", "receipt.mjs"]
+    return all([subprocess.run(["node", script], cwd=HERE / "js", env=environment).returncode == 0 for script in scripts])
 
 
 def newest_log(folder):

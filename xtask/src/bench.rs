@@ -11,7 +11,7 @@ const CERBOS: &str = "cerbos@0.51.0";
 /// The provider that the token endpoint is measured beside.
 const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
 /// The cases of the token endpoint.
-const ENDPOINT_CASES: &[&str] = &["oidc_provider", "token_endpoint"];
+const ENDPOINT_CASES: &[&str] = &["oidc_provider", "token_endpoint", "token_endpoint_flooded"];
 
 /// Measures the gateways; `flags` go to the measuring program (`--quick`, `--only CASE,CASE`). A run of all cases writes
 /// `bench/results/gateway.json`, any other one stays under `target/`.

@@ -126,13 +126,11 @@ fn configuration() -> String {
 }
 
 fn control_api() -> String {
-    page(
-        "Control API",
-        "| method | path | action | does |",
-        bartizan_api::ROUTES
-            .iter()
-            .map(|r| format!("| {} | `{}` | `{}` | {} |", r.method, r.path, r.action, r.meaning)),
-    )
+    let row = |method, path, action, meaning| format!("| {method} | `{path}` | `{action}` | {meaning} |");
+    let routes = bartizan_api::ROUTES.iter().map(|r| row(r.method, r.path, r.action, r.meaning));
+    let mounted = bartizan_api::MOUNTED.iter().flat_map(|(_, table)| *table);
+    let mounted = mounted.map(|d| row(d.method, d.path, d.action, d.meaning));
+    page("Control API", "| method | path | action | does |", routes.chain(mounted))
 }
 
 fn metrics() -> String {

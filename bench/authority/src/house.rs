@@ -14,28 +14,25 @@ use bartizan_authority::clients::{Authenticated, Bound, Client, Fetch, FetchFail
 use bartizan_authority::grants::GiveGrant;
 use bartizan_authority::issue::{Issue, Rights, Root};
 use bartizan_authority::kept::{Grant, keep};
+use bartizan_authority::login::risk::NoSignals;
+use bartizan_authority::login::{Login, LoginSettings, Visitor};
 use bartizan_authority::metadata::Offered;
 use bartizan_authority::oauth::{Form, OauthError, Settings, TokenAnswer};
-use bartizan_base::{Clock, Digest, Name, Random, Timestamp};
+use bartizan_base::{Clock, Digest, Name, Timestamp};
 use bartizan_bench::Error;
-use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, Probe, TrialView, View,
-};
-use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door};
-use bartizan_enforce::{Keeper, Policies};
+use bartizan_control::View;
+use bartizan_decide::Bundle;
+use bartizan_enforce::Keeper;
 use bartizan_gateway::{ServerLimits, serve as listen};
-use bartizan_identify::{Caller, Presented, Proof, Scopes};
-use bartizan_keys::{PolicySigner, Sealer, Statement};
-use bartizan_model::action::ModelCall;
+use bartizan_identify::{Caller, Proof, Scopes};
 use bartizan_model::{
-    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, NodeId, Principal,
-    PrincipalId, PrincipalKind, Problem, ReasonCode, Risk, Spec, Tenant,
+    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, Principal, PrincipalId,
+    PrincipalKind, Risk, Tenant,
 };
-use bartizan_record::{ClosedLog, IntentRecorded, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
 use bartizan_secret::Secret;
-use bartizan_store::{BundleRow, ClaimRow, Founding, StoreError};
 use bartizan_store_sqlite::SqliteStore;
+use bartizan_testkit::house::Ground;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -44,100 +41,9 @@ const RESOURCE: &str = "https://gateway.example";
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const POLICY: &str = "@id(\"own\") permit (principal, action in Action::\"self:use\", resource);\n";
 
-#[derive(Debug)]
-struct Running {
-    keeper: Arc<Keeper>,
-    clock: Arc<dyn Clock>,
-    door: Door,
-}
-
-impl House for Running {
-    fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
-        Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
-    }
-
-    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
-        let stale = |reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason);
-        proof.caller(&self.keeper.current().map_err(stale)?.directory, self.clock.now())
-    }
-
-    fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {
-        let world = self.keeper.current()?;
-        let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
-        let (state, policy) = (world.state.clone(), part.policy.clone());
-        Ok(View { state, deciding: policy.clone(), policy, in_force: None })
-    }
-
-    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode> {
-        self.view(caller.tenant())
-    }
-
-    fn decided(&self, _: Decided) {}
-
-    fn trial(&self, _: &Tenant) -> TrialView {
-        TrialView::default()
-    }
-
-    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
-        Box::pin(self.keeper.compile(bundle))
-    }
-
-    fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
-        self.keeper.signed(row)
-    }
-
-    fn proof_nonce(&self) -> Option<String> {
-        None
-    }
-
-    fn door(&self, _: Action) -> &Door {
-        &self.door
-    }
-
-    fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.keeper.reload())
-    }
-
-    fn probe<'a>(
-        &'a self,
-        _: IntentRecorded<ModelCall>,
-        _: &'a Name,
-    ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
-        Box::pin(async { Err(ReasonCode::NotFound) })
-    }
-}
-
 /// What this house has not.
 #[derive(Debug)]
 struct Nothing;
-
-impl Archives for Nothing {
-    fn keep(&self) -> Option<Duration> {
-        None
-    }
-
-    fn verify(&self, _: &ClosedLog) -> Result<String, String> {
-        Err("nothing is archived".to_owned())
-    }
-}
-
-impl Couriers for Nothing {
-    fn absent_feature(&self, _: &Spec) -> Option<&'static str> {
-        None
-    }
-
-    fn list(&self, _: &Tenant) -> Vec<DeliveryView> {
-        Vec::new()
-    }
-
-    fn letters<'a>(&'a self, _: &'a Tenant, _: &'a Name) -> BoxFuture<'a, Result<Vec<LetterView>, Problem>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn retry<'a>(&'a self, _: &'a Tenant, _: &'a Name, _: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
-        Box::pin(async { Ok(()) })
-    }
-}
 
 impl Fetch for Nothing {
     fn fetch<'a>(
@@ -160,8 +66,15 @@ impl Visitors for Nothing {
     }
 }
 
-/// Serves until it is killed.
-pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) -> Result<(), Error> {
+/// Serves until it is killed. Where `flood` is not 0, that many at a time try passwords all along, as many guessers do: each from
+/// a network of its own, under a name of its own, so that no budget stops them.
+pub fn serve(
+    address: SocketAddr,
+    folder: &Path,
+    ready: &Path,
+    logins: usize,
+    flood: usize,
+) -> Result<(), Error> {
     // One core is what it gets.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
@@ -180,8 +93,14 @@ pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) ->
         .await?;
         std::fs::write(ready.with_extension("new"), told.to_string())?;
         std::fs::rename(ready.with_extension("new"), ready)?;
+        let login = Arc::new(Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals)));
+        for guesser in 0..flood {
+            tasks.spawn("guesser", guess(login.clone(), u32::try_from(guesser)?, u32::try_from(flood)?));
+        }
+        let hashes = ready.with_file_name("hashes");
         let mut turns: u64 = 0;
         loop {
+            std::fs::write(&hashes, login.hashes().to_string())?;
             keeper.watch().await?;
             tokio::time::sleep(Duration::from_millis(200)).await;
             turns += 1;
@@ -190,6 +109,19 @@ pub fn serve(address: SocketAddr, folder: &Path, ready: &Path, logins: usize) ->
             }
         }
     })
+}
+
+/// Tries one password after another.
+async fn guess(login: Arc<Login>, guesser: u32, guessers: u32) {
+    for number in 0_u32.. {
+        // A network (48 bits) may fail 40 times, so each attempt is made from another one.
+        let network = u128::from(number.wrapping_mul(guessers).wrapping_add(guesser));
+        let address = std::net::Ipv6Addr::from((0x2001_u128 << 112) | (network << 80));
+        let visitor = Visitor::of(&HeaderMap::new(), SocketAddr::new(address.into(), 1));
+        let password = Secret::new(format!("a guess that fails {number}"));
+        // That it fails is what it is for.
+        drop(login.password(&visitor, &format!("nobody-{guesser}-{number}"), &password).await);
+    }
 }
 
 fn document(value: Value) -> Result<(Tenant, Document), Error> {
@@ -206,33 +138,8 @@ fn alice() -> Principal {
 
 async fn house(folder: &Path) -> Result<(Authority, Arc<Keeper>), Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
     let path = folder.join("state.db");
     let store = Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await??);
-    let tenant = Tenant::default_tenant();
-    let signer = PolicySigner::from_seed(&Secret::new([9; 32]))?;
-    let bundle = Bundle { files: [("policy.cedar".to_owned(), POLICY.to_owned())].into() };
-    let statement = Statement {
-        tenant: tenant.clone(),
-        name: bundle.name(),
-        version: 1,
-        base: None,
-        bundle: bundle.digest(),
-        candidate: None,
-        restores: None,
-        created: clock.now(),
-        author: None,
-        authored: None,
-    };
-    let row = BundleRow {
-        tenant,
-        version: 1,
-        base: 0,
-        digest: statement.bundle,
-        files: bundle.files,
-        candidate: None,
-        signed: signer.sign(&statement)?,
-    };
     let client = json!({
         "kind": "client",
         "grant_types": GrantType::ALL.iter().map(|grant| grant.name()).collect::<Vec<_>>(),
@@ -241,52 +148,22 @@ async fn house(folder: &Path) -> Result<(Authority, Arc<Keeper>), Error> {
         "principal": {"kind": "agent", "name": "helper"},
     });
     let agent = json!({"kind": "agent", "owner": "alice", "purpose": "measurements"});
-    let founding = Founding {
-        recovery: (1, vec!["none".to_owned()]),
-        claim: ClaimRow { digest: Digest::of(b"claim"), expires: clock.now() },
+    let ground = Ground {
+        store,
+        folder: folder.to_owned(),
+        clock: clock.clone(),
+        lease: clock,
+        random: Arc::new(SystemRandom::new()),
         documents: vec![
             document(json!({"name": "alice", "principal": id(1), "spec": {"kind": "user"}}))?,
             document(json!({"name": "helper", "principal": id(2), "spec": agent}))?,
             document(json!({"name": "bench-app", "spec": client}))?,
         ],
-        bundle: Some(row),
-    };
-    bartizan_store::Store::<IntentRecorded<bartizan_model::action::ChangeState>>::found(&*store, founding).await?;
-    let node = NodeId::new(clock.now(), &*random);
-    let config = bartizan_record::Config::new(
-        folder.to_owned(),
-        node,
-        "bench.example/log".to_owned(),
-        Secret::new([8; 32]),
-        "bench".to_owned(),
-    );
-    let recorder = Recorder::open(config, clock.clone(), Arc::new(RealDisk), store.clone()).await?;
-    let policies = Policies::open(&folder.join("policy"), signer.verifier()?)?;
-    let keeper = Arc::new(Keeper::open(store.clone(), recorder.clone(), clock.clone(), policies, None).await?);
-    let control = Control {
-        house: Arc::new(Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() }),
-        store: store.clone(),
-        archive: Arc::new(Archive::new(recorder.feed(), folder.join("index"), clock.clone())),
-        recorder,
-        archives: Arc::new(Nothing),
-        couriers: Arc::new(Nothing),
-        sealer: Arc::new(Sealer::new(Secret::new([6; 32]))),
-        vault: None,
-        policy_signer: Arc::new(signer),
-        authors: Vec::new().into(),
-        approvals: Arc::new(ByRight),
-        slices: None,
-        clock,
-        random,
+        policy: Bundle { files: [("policy.cedar".to_owned(), POLICY.to_owned())].into() },
+        segment_bytes: 64 << 20,
     };
     let settings = Settings { resources: [RESOURCE.to_owned()].into(), ..Settings::default() };
-    let authority = Authority {
-        control: Arc::new(control),
-        rows: store,
-        issuer: "https://auth.example".into(),
-        settings: Arc::new(settings),
-        issuing: Arc::default(),
-    };
+    let (authority, keeper) = ground.found("https://auth.example", settings).await?;
     authority.tend_keys().await.map_err(|stopped| stopped.problem.message())?;
     Ok((authority, keeper))
 }

@@ -1,5 +1,5 @@
 //! Measures the token endpoint beside oidc-provider, each pinned to one core with the load on the other: tokens for a second of
-//! processor time, and latencies. Persistence differs, and is part of the results: ours records every token durably before it
+//! processor time, and latencies; the latter also while passwords are guessed at. Persistence differs, and is part of the results: ours records every token durably before it
 //! is given and keeps refresh families in SQLite; theirs keeps everything in memory.
 
 mod house;
@@ -9,15 +9,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bartizan_bench::Error;
 use bartizan_bench::load::quantile_us;
 use bartizan_bench::process::{GATEWAY_CORE, Program, free_address, pin_self};
 use bartizan_bench::report::{self, Comparison, Value};
-use bartizan_bench::Error;
 
 use crate::load::{Endpoint, Way, closed};
 
-const USAGE: &str = "usage: authority --work FOLDER --provider FOLDER --results FILE [--only CASE,CASE] [--quick]";
-const CASES: [&str; 2] = ["oidc_provider", "token_endpoint"];
+const USAGE: &str =
+    "usage: authority --work FOLDER --provider FOLDER --results FILE [--only CASE,CASE] [--quick]";
+const CASES: [&str; 3] = ["oidc_provider", "token_endpoint", FLOODED];
+/// The token endpoint while passwords are guessed at.
+const FLOODED: &str = "token_endpoint_flooded";
+/// Passwords that are tried at a time in the last case.
+const FLOOD: usize = 64;
 const COMPARISON: Comparison = Comparison { baseline: "oidc_provider", further: &[], added: None };
 /// Connections of the rounds.
 const CONNECTIONS: [usize; 2] = [1, 32];
@@ -42,7 +47,11 @@ async fn drive(arguments: &Arguments) -> Result<(), Error> {
         }
     }
     let mut machine = report::machine();
-    machine.insert("token_endpoint_persistence", "each token recorded durably (write-ahead log, fdatasync) before it is given; families in SQLite".to_owned());
+    machine.insert(
+        "token_endpoint_persistence",
+        "each token recorded durably (write-ahead log, fdatasync) before it is given; families in SQLite"
+            .to_owned(),
+    );
     machine.insert("oidc_provider_persistence", "none: in memory".to_owned());
     let rows = report::rows(&results, &COMPARISON);
     println!("{}", report::table(&rows, &COMPARISON));
@@ -57,6 +66,7 @@ async fn measured(arguments: &Arguments, case: &str) -> Result<Vec<Value>, Error
     let ready = folder.join("ready.json");
     let (mut program, told) = start(arguments, case, address, &folder, &ready)?;
     let mut endpoint = Endpoint::read(address, &told)?;
+    let hashes = Hashes::begin(folder.join("hashes"));
     let mut values = Vec::new();
     for way in Way::ALL {
         for connections in CONNECTIONS {
@@ -72,15 +82,47 @@ async fn measured(arguments: &Arguments, case: &str) -> Result<Vec<Value>, Error
                 tails.extend(quantile_us(&round.latency, 0.99));
             }
             let name = format!("{}_c{connections}", way.name());
-            values.push(Value::median(format!("tokens_per_cpu_second_{name}"), rates, "1/s"));
+            // The processor time of a house that is flooded is that of the guessers.
+            if case != FLOODED {
+                values.push(Value::median(format!("tokens_per_cpu_second_{name}"), rates, "1/s"));
+            }
             values.push(Value::median(format!("latency_p50_{name}"), medians, "us"));
             values.push(Value::median(format!("latency_p99_{name}"), tails, "us"));
         }
+    }
+    if case == FLOODED {
+        values.push(Value::new("password_hashes_per_second".to_owned(), Some(hashes.per_second()?), "1/s"));
     }
     if !program.runs() {
         return Err(format!("{case} ended; see its log in {}", folder.display()).into());
     }
     Ok(values)
+}
+
+/// How many passwords the house has hashed, as it says in a file.
+struct Hashes {
+    file: PathBuf,
+    since: Instant,
+    before: f64,
+}
+
+impl Hashes {
+    fn begin(file: PathBuf) -> Self {
+        let before = Self::read(&file).unwrap_or(0.0);
+        Self { file, since: Instant::now(), before }
+    }
+
+    fn read(file: &Path) -> Result<f64, Error> {
+        Ok(std::fs::read_to_string(file)?.trim().parse()?)
+    }
+
+    fn per_second(&self) -> Result<f64, Error> {
+        let hashed = Self::read(&self.file)? - self.before;
+        if hashed <= 0.0 {
+            return Err("nobody guessed at passwords".into());
+        }
+        Ok(hashed / self.since.elapsed().as_secs_f64())
+    }
 }
 
 fn start(
@@ -93,13 +135,14 @@ fn start(
     let logins = CONNECTIONS.iter().max().copied().unwrap_or(1).to_string();
     let text = |path: &Path| path.display().to_string();
     let command = match case {
-        "token_endpoint" => vec![
+        "token_endpoint" | FLOODED => vec![
             text(&std::env::current_exe()?),
             "serve".to_owned(),
             address.to_string(),
             text(folder),
             text(ready),
             logins,
+            (if case == FLOODED { FLOOD } else { 0 }).to_string(),
         ],
         _ => vec![
             "node".to_owned(),
@@ -125,9 +168,13 @@ fn start(
 fn main() -> Result<(), Error> {
     let given: Vec<String> = std::env::args().skip(1).collect();
     match given.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["serve", address, folder, ready, logins] => {
-            house::serve(address.parse()?, Path::new(folder), Path::new(ready), logins.parse()?)
-        }
+        ["serve", address, folder, ready, logins, flood] => house::serve(
+            address.parse()?,
+            Path::new(folder),
+            Path::new(ready),
+            logins.parse()?,
+            flood.parse()?,
+        ),
         flags => drive(&arguments(flags)?),
     }
 }

@@ -1,13 +1,13 @@
 //! What is measured apart: chains, remedies, batches, changes, memory, bundles, explanation.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use bartizan_bench::Error;
 use bartizan_bench::report::Value;
-use bartizan_decide::{AskedEntity, AskedOf, Bundle, CompiledBundle, Door, Entities, Snapshot};
+use bartizan_decide::{AskedEntity, AskedOf, CompiledBundle, Door, Entities, Snapshot};
 use bartizan_identify::Caller;
 use bartizan_model::{
     Assurance, AssuranceLevel, Binding, EnforcementPointSpec, Member, Principal, PrincipalKind, Risk, Tenant,
@@ -149,18 +149,69 @@ fn changes(
     Ok(())
 }
 
-/// A bundle compiled, checked and put in force while another thread decides.
+/// Bundles compiled, checked and put in force while another thread decides: one of which nothing is known, and one of which
+/// all but ten rules stand in the bundle in force. Beside them, for comparison, as long without any.
 fn swap(
     cedar: &str,
     store: &Arc<bartizan_decide::Entities>,
     requests: &[ours::Request],
     values: &mut Vec<Value>,
 ) -> Result<(), Error> {
-    let first = Arc::new(Snapshot::new(Some(ours::bundle(cedar.to_owned())?), store.clone()));
-    let current = std::sync::RwLock::new(first);
-    let done = AtomicBool::new(false);
-    let door = Door::model_calls();
-    let slowest = std::thread::scope(|scope| {
+    let first = ours::bundle(cedar.to_owned())?;
+    let current = RwLock::new(Arc::new(Snapshot::new(Some(first.clone()), store.clone())));
+    let put = |cedar: String, beside: &[Arc<CompiledBundle>]| -> Result<f64, Error> {
+        let start = Instant::now();
+        let bundle = ours::bundle_beside(cedar, beside)?;
+        let next = Arc::new(Snapshot::new(Some(bundle), store.clone()));
+        let old = std::mem::replace(&mut *current.write().map_err(|_| "a decision failed")?, next);
+        let taken = start.elapsed().as_secs_f64();
+        // As the house does: it is not left to a decision to free what was in force.
+        while Arc::strong_count(&old) > 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(old);
+        Ok(taken)
+    };
+    let one_more = "@id(\"one-more\") permit (principal == User::\"user1\", action == Action::\"model:embed\", resource);";
+    let (cold, meanwhile) = during(&current, requests, || put(format!("{cedar}{one_more}"), &[]))?;
+    let (ten, besides) =
+        during(&current, requests, || put(with_ten_changed(cedar), std::slice::from_ref(&first)))?;
+    let ((), calm) = during(&current, requests, || {
+        std::thread::sleep(Duration::from_secs_f64(cold));
+        Ok(())
+    })?;
+    values.push(Value::new("bundle_swap_10k".to_owned(), Some(cold), "s"));
+    values.push(Value::new("bundle_swap_10k_ten_changed".to_owned(), Some(ten), "s"));
+    for (when, times) in
+        [("during_swap", meanwhile), ("during_swap_ten_changed", besides), ("without_swap", calm)]
+    {
+        let at = |quantile: f64| times.get(((times.len() - 1) as f64 * quantile) as usize).copied();
+        values.push(Value::new(format!("decide_p50_{when}"), at(0.5), "us"));
+        values.push(Value::new(format!("decide_p999_{when}"), at(0.999), "us"));
+        values.push(Value::new(format!("decide_slowest_{when}"), at(1.0), "us"));
+    }
+    Ok(())
+}
+
+/// The same rules, ten of them under other names.
+pub fn with_ten_changed(cedar: &str) -> String {
+    let every = cedar.lines().count() / 10;
+    let line = |(n, line): (usize, &str)| match n % every == 0 {
+        true => line.replacen("@id(\"r", "@id(\"changed", 1) + "\n",
+        false => format!("{line}\n"),
+    };
+    cedar.lines().enumerate().map(line).collect()
+}
+
+/// Does `work` while another thread decides, and a moment longer; with what each of its decisions took, in microseconds,
+/// sorted.
+fn during<T>(
+    current: &RwLock<Arc<Snapshot>>,
+    requests: &[ours::Request],
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<(T, Vec<f64>), Error> {
+    let (done, door) = (AtomicBool::new(false), Door::model_calls());
+    std::thread::scope(|scope| {
         let deciding = scope.spawn(|| {
             let mut all = Vec::new();
             for request in requests.iter().cycle() {
@@ -177,25 +228,12 @@ fn swap(
             all.sort_by(f64::total_cmp);
             all
         });
-        let start = Instant::now();
-        let changed = format!(
-            "{cedar}@id(\"one-more\") permit (principal == User::\"user1\", action == Action::\"model:embed\", resource);"
-        );
-        let compiled =
-            ours::bundle(changed).map(|bundle| Arc::new(Snapshot::new(Some(bundle), store.clone())));
-        if let (Ok(next), Ok(mut current)) = (compiled, current.write()) {
-            *current = next;
-        }
-        values.push(Value::new("bundle_swap_10k".to_owned(), Some(start.elapsed().as_secs_f64()), "s"));
+        let worked = work();
+        std::thread::sleep(Duration::from_millis(200));
         done.store(true, Ordering::Relaxed);
-        deciding.join()
-    });
-    let times = slowest.map_err(|_| "a decision failed")?;
-    let at = |quantile: f64| times.get(((times.len() - 1) as f64 * quantile) as usize).copied();
-    values.push(Value::new("decide_p50_during_swap".to_owned(), at(0.5), "us"));
-    values.push(Value::new("decide_p999_during_swap".to_owned(), at(0.999), "us"));
-    values.push(Value::new("decide_slowest_during_swap".to_owned(), at(1.0), "us"));
-    Ok(())
+        let times = deciding.join().map_err(|_| "a decision failed")?;
+        Ok((worked?, times))
+    })
 }
 
 /// A person with another one acting for them: every member is evaluated.

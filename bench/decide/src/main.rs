@@ -55,6 +55,7 @@ fn main() -> Result<(), Error> {
             Ok(())
         }
         ["rounds", rules, entities, rounds] => rounds_of(rules.parse()?, entities.parse()?, rounds.parse()?),
+        ["compile", rules, rounds] => compilations(rules.parse()?, rounds.parse()?),
         flags => drive(&arguments(flags)?),
     }
 }
@@ -70,8 +71,25 @@ fn rounds_of(rules: usize, entities: usize, rounds: usize) -> Result<(), Error> 
         requests.iter().for_each(ask);
         let all: Vec<&ours::Request> = requests.iter().cycle().take(rounds).collect();
         let times = Times::of(&all, 0, |request| ask(request));
-        println!("unscoped {unscoped}: p50 {:.2} us, processor {:.2} us", times.quantile_us(0.5), times.cpu_us());
+        println!(
+            "unscoped {unscoped}: p50 {:.2} us, processor {:.2} us",
+            times.quantile_us(0.5),
+            times.cpu_us()
+        );
     }
+    Ok(())
+}
+
+/// Nothing but compilations, for a profiler: `decide compile RULES ROUNDS`.
+fn compilations(rules: usize, rounds: usize) -> Result<(), Error> {
+    let cedar = World::new(Size { rules, entities: 100_000, unscoped: true }).cedar();
+    let first = ours::bundle(cedar.clone())?;
+    let changed = apart::with_ten_changed(&cedar);
+    let cold = Times::of(&vec![(); rounds], 0, |()| drop(ours::bundle(cedar.clone())));
+    let ten = Times::of(&vec![(); rounds], 0, |()| {
+        drop(ours::bundle_beside(changed.clone(), std::slice::from_ref(&first)))
+    });
+    println!("cold {:.1} ms, ten changed {:.1} ms", cold.quantile_us(0.5) / 1e3, ten.quantile_us(0.5) / 1e3);
     Ok(())
 }
 

@@ -37,8 +37,13 @@ pub fn entities(world: &World) -> Result<Entities, Error> {
 }
 
 pub fn bundle(cedar: String) -> Result<Arc<CompiledBundle>, Error> {
+    bundle_beside(cedar, &[])
+}
+
+/// A bundle that takes over what stands in others.
+pub fn bundle_beside(cedar: String, beside: &[Arc<CompiledBundle>]) -> Result<Arc<CompiledBundle>, Error> {
     let bundle = Bundle { files: [("rules.cedar".to_owned(), cedar)].into() };
-    Ok(Arc::new(CompiledBundle::compile(&bundle)?))
+    Ok(Arc::new(CompiledBundle::compile_beside(&bundle, &[], beside)?))
 }
 
 /// A request as it comes: somebody identified, and words.
@@ -106,7 +111,8 @@ pub fn decide(
     door: &Door,
     reference: bool,
 ) -> Result<Decision<ModelCall>, Error> {
-    let resource = EntityRef::new(Name::literal("Model"), request.model.parse::<bartizan_model::EntityName>()?);
+    let resource =
+        EntityRef::new(Name::literal("Model"), request.model.parse::<bartizan_model::EntityName>()?);
     let facts =
         AskFacts { bytes: 400, messages: 2, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
     let mut random = [0; 10];

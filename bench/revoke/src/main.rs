@@ -1,6 +1,7 @@
 //! Measures revocations under load, in one process and across two with PostgreSQL, one of them suspended; and changes of the
-//! state by many writers.
+//! state by many writers, and in a directory of many people.
 
+mod directory;
 mod node;
 mod postgres;
 mod rounds;
@@ -19,7 +20,16 @@ use crate::postgres::Server;
 
 const USAGE: &str =
     "usage: revoke --bartizan FILE --model FILE --work FOLDER --results FILE [--only CASE,CASE] [--quick]";
-const CASES: [&str; 5] = ["one", "two", "two_silent", "changes_sqlite", "changes_postgres"];
+const CASES: [&str; 8] = [
+    "one",
+    "two",
+    "two_silent",
+    "changes_sqlite",
+    "changes_postgres",
+    "people_100",
+    "people_10000",
+    "people_100000",
+];
 const COMPARISON: Comparison = Comparison { baseline: "one", further: &[], added: None };
 
 struct Arguments {
@@ -68,6 +78,9 @@ fn measure(case: &str, arguments: &Arguments) -> Result<Vec<Value>, Error> {
     match case {
         "changes_sqlite" => rows::sqlite(&folder, window),
         "changes_postgres" => rows::postgres(&Server::start(&folder)?, window),
+        "people_100" => directory(arguments, &folder, 100, rounds(200)),
+        "people_10000" => directory(arguments, &folder, 10_000, rounds(200)),
+        "people_100000" => directory(arguments, &folder, 100_000, rounds(100)),
         "one" => revoke(arguments, &folder, None, rounds(200), false),
         _ => {
             let server = Server::start(&folder)?;
@@ -75,6 +88,19 @@ fn measure(case: &str, arguments: &Arguments) -> Result<Vec<Value>, Error> {
             revoke(arguments, &folder, Some(&server), rounds(if silent { 100 } else { 200 }), silent)
         }
     }
+}
+
+fn directory(
+    arguments: &Arguments,
+    folder: &Path,
+    people: usize,
+    rounds: u32,
+) -> Result<Vec<Value>, Error> {
+    let claim = node::found(&arguments.bartizan, folder, None)?;
+    let node = Node::start(&arguments.bartizan, folder, None)?;
+    // Nobody calls a model.
+    let admin = Admin::furnish(node.control, &claim, free_address()?)?;
+    directory::changes(&admin, &node, people, rounds)
 }
 
 fn revoke(

@@ -44,6 +44,11 @@ impl Node {
         Ok(Self { program, data, control })
     }
 
+    /// The processor time that it has used, in seconds.
+    pub fn cpu_s(&self) -> f64 {
+        self.program.cpu_s()
+    }
+
     fn is_stopped(&self) -> Result<bool, Error> {
         for task in std::fs::read_dir(format!("/proc/{}/task", self.program.id()))? {
             let told = std::fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
@@ -126,6 +131,17 @@ impl Admin {
         let wanted = json!({"principal_kind": "user", "principal": "somebody", "label": "bench"});
         let made = self.call("POST", "/api/v1/keys", &wanted)?;
         Ok((text(&made, "/id")?, text(&made, "/text")?))
+    }
+
+    /// Declares things.
+    pub fn apply(&self, documents: &Value) -> Result<(), Error> {
+        self.call("POST", "/api/v1/resources", documents).map(drop)
+    }
+
+    /// Makes a person over SCIM.
+    pub fn provision(&self, name: &str) -> Result<(), Error> {
+        let schema = "urn:ietf:params:scim:schemas:core:2.0:User";
+        self.call("POST", "/scim/v2/Users", &json!({"schemas": [schema], "userName": name})).map(drop)
     }
 
     pub fn revoke(&self, id: &str) -> Result<Value, Error> {

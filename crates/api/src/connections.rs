@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bartizan_authority::connections::{Connect, Connections};
+use bartizan_authority::connections::{ANSWER, Begun, Connect, ConnectionView, Connections, DOCUMENT};
 use bartizan_authority::oauth::Form;
 use bartizan_control::{Control, Done, Stopped};
 use bartizan_identify::Caller;
@@ -16,16 +16,47 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::described::{By, Described, HTML, JSON, knows, of, permits, text};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
 use crate::oauth::Visitors;
-use crate::route::{given, read, same, told};
+use crate::route::{given, plain, read, same, told};
 
 type Answer = Response<Full<Bytes>>;
 
 const CONNECTIONS: &str = "/api/v1/connections";
-/// Where providers send the browser back to.
-const ANSWER: &str = "/connections/answer";
+
+/// What is answered.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new("GET", CONNECTIONS, By::Credential, "grant:list", "One's connected accounts.").gives(
+        200,
+        JSON,
+        of::<Vec<ConnectionView>>,
+    ),
+    Described::new("POST", CONNECTIONS, By::Credential, CHANGE, "Begin to connect an account.")
+        .takes(JSON, of::<Connect>)
+        .gives(200, JSON, of::<Begun>),
+    Described::new(
+        "POST",
+        "/api/v1/connections/answer",
+        By::Credential,
+        CHANGE,
+        "What came back to a program on the person's own machine.",
+    )
+    .takes(JSON, of::<CameBack>)
+    .gives(200, JSON, of::<ConnectionView>),
+    Described::new("DELETE", "/api/v1/connections/{id}", By::Credential, CHANGE, "Withdraw a connection."),
+    Described::new("GET", ANSWER, By::Session, CHANGE, "Where providers send the browser back to.")
+        .gives(200, HTML, text),
+    Described::new(
+        "GET",
+        DOCUMENT,
+        By::Anyone,
+        "-",
+        "What we are as a client of others (OAuth Client ID Metadata Document).",
+    ),
+];
+const CHANGE: &str = "connection:change";
 
 /// What came back to a program on the person's own machine.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -58,6 +89,12 @@ impl ConnectionsDesk {
 
     async fn try_answer(&self, arrived: &Arrived) -> Result<Answer, Stopped> {
         let (method, path) = (&arrived.head.method, arrived.head.uri.path());
+        if !permits(DESCRIBED, method.as_str(), path) {
+            return Err(ReasonCode::MethodNotAllowed.into());
+        }
+        if path == DOCUMENT {
+            return self.document();
+        }
         let caller = door::identify(&self.control, Some(&self.published), &arrived.head).await?;
         let rest = path.strip_prefix(CONNECTIONS).and_then(|rest| rest.strip_prefix('/'));
         match (method, rest) {
@@ -78,11 +115,15 @@ impl ConnectionsDesk {
         }
     }
 
-    async fn finish(
-        &self,
-        caller: &Caller,
-        query: &[u8],
-    ) -> Result<Done<bartizan_authority::connections::ConnectionView>, Stopped> {
+    /// Public: authorization servers of others ask for it.
+    fn document(&self) -> Result<Answer, Stopped> {
+        let document = self.connections.document().ok_or(ReasonCode::NotFound)?;
+        let mut answer = plain(200, &document);
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+        Ok(answer)
+    }
+
+    async fn finish(&self, caller: &Caller, query: &[u8]) -> Result<Done<ConnectionView>, Stopped> {
         let form = Form::parse(query);
         let form = form.map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
         self.connections.finish(caller, &form).await
@@ -133,19 +174,17 @@ fn page(status: u16, title: &str, text: &str) -> Answer {
 
 impl Mount for ConnectionsDesk {
     fn takes(&self, path: &str) -> bool {
-        path == ANSWER
-            || path.strip_prefix(CONNECTIONS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        knows(DESCRIBED, path)
     }
 
     fn answer(&self, arrived: Arrived) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            if arrived.head.uri.path() == ANSWER {
+            if arrived.head.uri.path() == ANSWER && arrived.head.method == Method::GET {
                 return self.came_back(&arrived).await;
             }
             self.try_answer(&arrived).await.unwrap_or_else(|stopped| {
                 let mut answer = told(&stopped);
-                let action = Some("connection:change");
-                door::challenge(Some(&self.published), answer.headers_mut(), &stopped.problem, action);
+                door::challenge(Some(&self.published), answer.headers_mut(), &stopped.problem, Some(CHANGE));
                 answer
             })
         })

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bartizan_authority::clients::CONTROL_API;
 use bartizan_control::{Control, Stopped};
 use bartizan_identify::{Caller, PeerCertificate, Place, Presented};
 use bartizan_model::{Problem, ReasonCode, Tenant};
@@ -11,14 +12,34 @@ use http::request::Parts as Head;
 use http::{HeaderMap, Method};
 use serde_json::Value;
 
+use crate::described::{By, Described};
+
 /// The path of the API below the address of the control listener.
-const PATH: &str = "/api/v1";
+const PATH: &str = CONTROL_API;
 /// What tokens for it may be asked for.
 const SCOPES: [&str; 4] = ["house:read", "house:change", "content:read", "self:use"];
 /// The header that a proof comes in (RFC 9449).
 const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// The header that the next proof's nonce goes in.
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// What the listener answers about itself.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new(
+        "GET",
+        "/.well-known/oauth-protected-resource",
+        By::Anyone,
+        "-",
+        "How the control listener is asked (RFC 9728).",
+    ),
+    Described::new(
+        "GET",
+        "/.well-known/oauth-protected-resource/api/v1",
+        By::Anyone,
+        "-",
+        "The same for the API.",
+    ),
+];
 
 /// How the control listener is known to those who ask there.
 #[derive(Clone, Debug)]
@@ -54,16 +75,22 @@ impl Published {
 /// As for [`Presented::at`].
 pub(crate) fn presented(published: Option<&Published>, head: &Head) -> Result<Presented, ReasonCode> {
     let values = |name: HeaderName| head.headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    let resources = || {
+        let of = |Published { issuer, .. }: &Published| vec![format!("{issuer}{PATH}"), issuer.to_string()];
+        published.map(of).unwrap_or_default()
+    };
     let place = || {
         let Some(Published { issuer, .. }) = published else { return Place::default() };
         Place {
-            resources: vec![format!("{issuer}{PATH}"), issuer.to_string()],
+            resources: resources(),
             method: head.method.as_str().to_owned(),
             uri: format!("{issuer}{}", head.uri.path()),
             certificate: head.extensions.get::<PeerCertificate>().map(PeerCertificate::thumbprint),
         }
     };
-    Presented::at(values(AUTHORIZATION), values(HeaderName::from_static("x-api-key")), values(PROOF), place)
+    let api_key = values(HeaderName::from_static("x-api-key"));
+    let presented = Presented::at(values(AUTHORIZATION), api_key, values(PROOF), place)?;
+    Ok(presented.or_certificate(head.extensions.get(), resources))
 }
 
 /// Who asks. That somebody could not be identified is recorded.

@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::body::{Claim, Credential, Erase, Rotate};
+use crate::described::{By, Described, MOUNTED};
 use crate::route::{Call, ROUTES, Route};
 
 /// What every refusal and failure says.
@@ -49,6 +50,14 @@ pub fn openapi() -> Value {
             methods.insert(route.method.to_lowercase(), operation);
         }
     }
+    for (tag, table) in MOUNTED {
+        for one in *table {
+            let methods = paths.entry(one.path).or_insert_with(|| json!({}));
+            if let Some(methods) = methods.as_object_mut() {
+                methods.insert(one.method.to_lowercase(), mounted(tag, one, &problem, &mut schemas));
+            }
+        }
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -59,7 +68,12 @@ pub fn openapi() -> Value {
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."},
+                "certificate": {"type": "mutualTLS", "description": "The certificate of a workload, where `listeners.workloads` is set."},
+                "client": {"type": "http", "scheme": "basic", "description": "A client of the authority; also `client_secret_post`, `private_key_jwt`, mutual TLS, or a public client's id."},
+                "session": {"type": "apiKey", "in": "cookie", "name": "__Host-bartizan-session", "description": "The session of the browser."}
+            },
             "schemas": schemas.take_definitions(true)
         }
     })
@@ -132,6 +146,49 @@ fn operation(route: &Route, parameters: &[Value], problem: &Schema, schemas: &mu
             // The claim in the body is the credential.
             members.insert("security".to_owned(), json!([]));
         }
+    }
+    operation
+}
+
+/// A method of a mount's path.
+fn mounted(tag: &str, one: &Described, problem: &Schema, schemas: &mut SchemaGenerator) -> Value {
+    let content = |media: &str, schema: Value| {
+        let mut content = Map::new();
+        content.insert(media.to_owned(), json!({ "schema": schema }));
+        Value::Object(content)
+    };
+    let named = one.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameters: Vec<_> = named
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    let (status, gives) = one.gives;
+    let mut given = json!({"description": "Done."});
+    if let Some((media, shape)) = gives {
+        given["content"] = content(media, shape(schemas));
+    }
+    let refused = match one.path.starts_with("/api/v1/") {
+        true => {
+            json!({"description": "Refused or failed.", "content": {"application/json": {"schema": problem}}})
+        }
+        false => json!({"description": "Refused or failed, as the standard of the path says it."}),
+    };
+    let path = one.path.trim_start_matches('/').replace(['{', '}', '.'], "").replace(['/', '-'], "_");
+    let mut operation = json!({
+        "operationId": format!("{}_{path}", one.method.to_lowercase()), "tags": [tag], "summary": one.meaning,
+        "parameters": parameters,
+        "responses": {status.to_string(): given, "default": refused},
+        "security": match one.by {
+            By::Anyone | By::Body => json!([]),
+            By::Credential => json!([{"bearer": []}, {"certificate": []}]),
+            By::Client => json!([{"client": []}]),
+            By::Session => json!([{"session": []}]),
+        },
+    });
+    if let Some((media, shape)) = one.takes {
+        operation["requestBody"] = json!({"required": true, "content": content(media, shape(schemas))});
+    }
+    if one.action != "-" {
+        operation["x-action"] = one.action.into();
     }
     operation
 }
@@ -236,6 +293,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn every_route_and_every_path_of_a_mount_is_described_under_a_name_of_its_own() {
+        let document = openapi();
+        let of_routes = ROUTES.iter().filter(|route| !route.path.ends_with("**"));
+        let mut expected: Vec<_> = of_routes.map(|r| (r.method, parameters(r).0)).collect();
+        expected.extend(MOUNTED.iter().flat_map(|(_, table)| *table).map(|d| (d.method, d.path.to_owned())));
+        let mut names = BTreeSet::new();
+        for (method, path) in &expected {
+            let operation = &document["paths"][path.as_str()][method.to_lowercase()];
+            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
+        }
+        let paths = document["paths"].as_object().unwrap().values();
+        assert_eq!(paths.map(|path| path.as_object().unwrap().len()).sum::<usize>(), expected.len());
+    }
 
     #[test]
     fn parts_of_a_path_have_names_of_their_own() {

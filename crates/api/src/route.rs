@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::{Name, json};
+use bartizan_base::{Name, Timestamp, json};
 use bartizan_control::{
     Acknowledged, ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported,
     HoldToPlace, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef,
@@ -12,7 +12,7 @@ use bartizan_control::{
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
-use bartizan_model::{Document, Problem, ReasonCode, Status};
+use bartizan_model::{Document, Member, Problem, ReasonCode, Status};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts as Head;
@@ -413,10 +413,16 @@ impl Api {
             return self.answer_own(request).await;
         };
         let (head, body) = request.into_parts();
-        match collect(body, mount.body_max()).await {
+        let proven = door::is_proven(&head.headers);
+        let mut answer = match collect(body, mount.body_max()).await {
             Ok(body) => mount.answer(Arrived { head, body, peer }).await,
             Err(problem) => told(&problem.into()),
+        };
+        // Whoever proves possession finds the nonce for the next proof at every path, also where they lacked one.
+        if proven {
+            door::next_nonce(answer.headers_mut(), self.control.house.proof_nonce());
         }
+        answer
     }
 
     async fn answer_own<B>(&self, request: Request<B>) -> Answer
@@ -487,14 +493,7 @@ impl Api {
         let decision = || part(0).parse().map_err(|_| Problem::new(ReasonCode::NotFound));
         Ok(match call {
             Call::Claim => return Err(ReasonCode::NotFound.into()),
-            Call::Whoami => {
-                let subject = &caller.subject().principal;
-                let value = json!({
-                    "tenant": caller.tenant(), "kind": subject.kind, "name": subject.name,
-                    "assurance": u8::from(caller.subject().assurance.level), "expires": caller.expires().to_string(), "key": caller.key()
-                });
-                plain(200, &value)
-            }
+            Call::Whoami => plain(200, &whoami(caller)),
             Call::OpenApi => plain(200, &crate::openapi()),
             Call::KeyList => same(&control.list_keys(caller).await?),
             Call::KeyCreate => created(&control.create_key(caller, &read::<CreateKey>(body)?).await?),
@@ -594,6 +593,21 @@ impl Api {
             }
         })
     }
+}
+
+/// Who the caller is taken for, and by what.
+fn whoami(caller: &Caller) -> Value {
+    let Member { principal, assurance, binding, device, .. } = caller.subject();
+    let actors: Vec<_> = caller.actors().iter().map(|actor| &actor.principal.name).collect();
+    json!({
+        "tenant": caller.tenant(), "kind": principal.kind, "name": principal.name, "principal": principal.id,
+        "actors": actors, "credential": caller.credential(), "key": caller.key(), "client": caller.client(),
+        "session": caller.session(), "grant": caller.grant(), "binding": binding.name(), "device": device,
+        "assurance": u8::from(assurance.level), "methods": assurance.methods,
+        // Of a key nobody logged in.
+        "authenticated": (assurance.at != Timestamp::default()).then(|| assurance.at.to_string()),
+        "scopes": caller.scopes().words(), "expires": caller.expires().to_string(),
+    })
 }
 
 /// Somebody, as a path names them: `user/alice`, or `principal/prn_…`.

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use bartizan_authority::signals::{NotTaken, POLL, PUSH, Poll, Signals, StatusToSet, StreamToMake, Verify};
+use bartizan_authority::signals::{
+    NotTaken, POLL, PUSH, Poll, Signals, StatusToSet, StreamToMake, StreamView, Verify,
+};
 use bartizan_base::json;
 use bartizan_control::{Done, Stopped};
 use bartizan_identify::Caller;
@@ -18,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::described::{By, Described, JSON, knows, of, permits, text};
 use crate::door::{Published, presented};
 use crate::mount::{Arrived, Mount};
 use crate::route::{mark, told};
@@ -34,6 +37,49 @@ const LIMITS: json::Limits = json::Limits { bytes_max: 64 * 1024, depth_max: 16,
 
 type Answer = Response<Full<Bytes>>;
 
+/// What is answered.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new("GET", METADATA, By::Anyone, "-", "What receivers of events need to know (SSF 1.0, 7)."),
+    Described::new(
+        "POST",
+        EVENTS,
+        By::Body,
+        "-",
+        "Take a security event of somebody we listen to (RFC 8935).",
+    )
+    .takes("application/secevent+jwt", text)
+    .gives_nothing(202),
+    Described::new("POST", STREAMS, By::Credential, STREAM, "Make a stream of events.")
+        .takes(JSON, of::<StreamToMake>)
+        .gives(201, JSON, of::<StreamView>),
+    Described::new("GET", STREAMS, By::Credential, STREAM, "One's streams; with `stream_id` that one.")
+        .gives(200, JSON, of::<Vec<StreamView>>),
+    Described::new("PATCH", STREAMS, By::Credential, STREAM, "Change what is named of a stream.")
+        .takes(JSON, of::<StreamToMake>)
+        .gives(200, JSON, of::<StreamView>),
+    Described::new("PUT", STREAMS, By::Credential, STREAM, "Replace a stream.")
+        .takes(JSON, of::<StreamToMake>)
+        .gives(200, JSON, of::<StreamView>),
+    Described::new("DELETE", STREAMS, By::Credential, STREAM, "Remove the stream `stream_id`.")
+        .gives_nothing(204),
+    Described::new("GET", STATUS, By::Credential, STREAM, "Whether the stream `stream_id` flows."),
+    Described::new("POST", STATUS, By::Credential, STREAM, "Let a stream flow, or not.")
+        .takes(JSON, of::<StatusToSet>),
+    Described::new("POST", VERIFY, By::Credential, STREAM, "Send an event that tries a stream.")
+        .takes(JSON, of::<Verify>)
+        .gives_nothing(204),
+    Described::new(
+        "POST",
+        "/ssf/poll/{stream}",
+        By::Credential,
+        STREAM,
+        "Fetch events, and say which were taken (RFC 8936).",
+    )
+    .takes(JSON, of::<Poll>),
+];
+/// What policy is asked for.
+const STREAM: &str = "identity:read";
+
 /// The paths of shared signals.
 #[derive(Clone, Debug)]
 pub struct SignalsMount {
@@ -45,13 +91,16 @@ pub struct SignalsMount {
 
 impl Mount for SignalsMount {
     fn takes(&self, path: &str) -> bool {
-        matches!(path, EVENTS | STREAMS | STATUS | VERIFY | METADATA) || path.starts_with(POLLED)
+        knows(DESCRIBED, path)
     }
 
     fn answer(&self, arrived: Arrived) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             let path = arrived.head.uri.path();
             match (arrived.head.method.as_str(), path) {
+                (method, path) if !permits(DESCRIBED, method, path) => {
+                    told(&ReasonCode::MethodNotAllowed.into())
+                }
                 ("POST", EVENTS) => self.receive(&arrived).await,
                 ("GET", METADATA) => answer(200, &self.metadata()),
                 _ => self.manage(&arrived).await.unwrap_or_else(|stopped| told(&stopped)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bartizan_authority::Authority;
-use bartizan_authority::ca::REFRESH;
+use bartizan_authority::ca::{IssuedView, REFRESH};
 use bartizan_base::Digest;
 use bartizan_control::Stopped;
 use bartizan_model::{Problem, ReasonCode, Tenant};
@@ -15,6 +15,7 @@ use http_body_util::Full;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::described::{By, Described, JSON, knows, of, permits};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
 use crate::route::{given, plain, read, same, told};
@@ -24,6 +25,28 @@ type Answer = Response<Full<Bytes>>;
 /// Where the keys of our trust domain are (SPIFFE Trust Domain and Bundle, 5).
 pub const BUNDLE: &str = "/.well-known/spiffe-bundle";
 const CERTIFICATES: &str = "/api/v1/certificates";
+
+/// What is answered.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new(
+        "GET",
+        BUNDLE,
+        By::Anyone,
+        "-",
+        "The keys of our trust domain (SPIFFE Trust Domain and Bundle).",
+    ),
+    Described::new("POST", CERTIFICATES, By::Credential, ISSUE, "Issue a certificate to whoever asks.")
+        .takes(JSON, of::<Issue>)
+        .gives(200, JSON, of::<IssuedView>),
+    Described::new(
+        "DELETE",
+        "/api/v1/certificates/{thumbprint}",
+        By::Credential,
+        ISSUE,
+        "Take back one's certificate.",
+    ),
+];
+const ISSUE: &str = "certificate:issue";
 
 /// A wish for a certificate.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -49,12 +72,11 @@ impl Workloads {
 
     async fn try_answer(&self, arrived: &Arrived) -> Result<Answer, Stopped> {
         let (method, path) = (&arrived.head.method, arrived.head.uri.path());
-        if path == BUNDLE {
-            return if method == Method::GET {
-                self.bundle().await
-            } else {
-                Err(ReasonCode::MethodNotAllowed.into())
-            };
+        if path == BUNDLE && method == Method::GET {
+            return self.bundle().await;
+        }
+        if !permits(DESCRIBED, method.as_str(), path) {
+            return Err(ReasonCode::MethodNotAllowed.into());
         }
         let control = &self.authority.control;
         let caller = door::identify(control, Some(&self.published), &arrived.head).await?;
@@ -86,16 +108,14 @@ impl Workloads {
 
 impl Mount for Workloads {
     fn takes(&self, path: &str) -> bool {
-        path == BUNDLE
-            || path.strip_prefix(CERTIFICATES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        knows(DESCRIBED, path)
     }
 
     fn answer(&self, arrived: Arrived) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             self.try_answer(&arrived).await.unwrap_or_else(|stopped| {
                 let mut answer = told(&stopped);
-                let action = Some("certificate:issue");
-                door::challenge(Some(&self.published), answer.headers_mut(), &stopped.problem, action);
+                door::challenge(Some(&self.published), answer.headers_mut(), &stopped.problem, Some(ISSUE));
                 answer
             })
         })

@@ -52,15 +52,17 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::Recovery
         | RowKind::Connection
         | RowKind::Certificate
-        | RowKind::Invitation
-        | RowKind::Link => Fate::Goes,
+        | RowKind::Invitation => Fate::Goes,
         RowKind::Profile | RowKind::Habit => Fate::Known,
         // Codes are their grant's and end with it; what came of a device's code is held against the marks of whoever allowed it.
         // Both last minutes. Standing goes by its own clock.
-        RowKind::Code
+        // A link outlives its person: by the same account elsewhere, nobody comes back as somebody new. It names them by pseudonym.
+        RowKind::Link
+        | RowKind::Code
         | RowKind::DeviceCode
         | RowKind::SigningKey
         | RowKind::CertificateAuthority
+        | RowKind::WithdrawnCertificate
         | RowKind::Standing
         | RowKind::Throttle
         | RowKind::Used

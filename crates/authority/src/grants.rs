@@ -158,6 +158,11 @@ impl Authority {
                 let agent = PrincipalRef { kind: PrincipalKind::Agent, name: give.agent.clone() };
                 let agent = principal_of(&view.state, tenant, &agent)
                     .ok_or_else(|| invalid("there is no such agent"))?;
+                let bounds = crate::grant::conditions_of(&view.state, &agent);
+                if bounds.is_some_and(|bounds| !bounds.for_others) {
+                    let why = "whoever answers for the agent has set that it acts for nobody else";
+                    return Err(Problem::with_detail(ReasonCode::SponsorCondition, why));
+                }
                 let grant = Grant {
                     id: GrantId::new(now, &*self.control.random),
                     principal: subject.principal.clone(),

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod login;
 mod marks;
 pub mod metadata;
+mod names;
 pub mod oauth;
 mod own;
 pub mod refresh;

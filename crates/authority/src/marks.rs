@@ -1,8 +1,6 @@
 //! Whether what was allowed or issued is still alive: held against the marks of everybody and everything concerned, by
 //! revisions of the state, so that no two clocks are compared.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
@@ -13,12 +11,9 @@ use crate::issue::Rights;
 
 /// The revision at which a mark was moved last; zero for one that never was.
 fn moved(state: &State, tenant: &Tenant, kind: EpochKind, name: &str) -> u64 {
-    state
-        .epochs
-        .binary_search_by(|epoch| (&epoch.tenant, epoch.kind, epoch.name.as_str()).cmp(&(tenant, kind, name)))
-        .ok()
-        .and_then(|at| state.epochs.get(at))
-        .map_or(0, |epoch| epoch.revision)
+    let order =
+        |epoch: &EpochRow| (&epoch.tenant, epoch.kind, epoch.name.as_str()).cmp(&(tenant, kind, name));
+    state.epochs.find(order).map_or(0, |epoch| epoch.revision)
 }
 
 /// How marks name a principal.
@@ -63,27 +58,11 @@ pub(crate) fn advance(
     Ok(Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before: after, revision: 0 }))
 }
 
-/// Principals by their pseudonyms, at one revision.
-#[derive(Debug, Default)]
-pub(crate) struct People(Mutex<(u64, Arc<HashMap<PrincipalId, Principal>>)>);
-
-impl People {
-    /// Who has that pseudonym.
-    pub(crate) fn find(&self, state: &State, tenant: &Tenant, id: PrincipalId) -> Option<Principal> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != state.revision {
-            *known = (state.revision, Arc::new(all(state, tenant)));
-        }
-        known.1.get(&id).cloned()
-    }
-}
-
-fn all(state: &State, tenant: &Tenant) -> HashMap<PrincipalId, Principal> {
-    let of = |(owner, document, _): &(Tenant, bartizan_model::Document, u64)| {
-        let (kind, id) = document.spec.principal_kind().zip(document.principal)?;
-        (owner == tenant).then(|| (id, Principal { kind, name: document.name.clone(), id }))
-    };
-    state.documents.iter().filter_map(of).collect()
+/// Who has a pseudonym.
+pub(crate) fn person(state: &State, tenant: &Tenant, id: PrincipalId) -> Option<Principal> {
+    let (kind, name) = state.index.by_pseudonym(tenant, id)?;
+    let (_, document, _) = state.document(tenant, kind, name)?;
+    Some(Principal { kind: document.spec.principal_kind()?, name: name.clone(), id })
 }
 
 #[cfg(test)]
@@ -119,7 +98,7 @@ mod tests {
                     not_before: Timestamp::from_secs(1),
                     revision,
                 };
-                let state = State { epochs: vec![epoch], ..State::default() };
+                let state = State { epochs: vec![epoch].into(), ..State::default() };
                 assert_eq!(alive(&state, &rights, &client).is_ok(), expected, "{kind:?} {name} {revision}");
             }
         }

@@ -59,7 +59,7 @@ impl Authority {
         let tenant = self.settings.tenant.clone();
         let own = claims.others.get(OWN)?.as_object()?;
         let who = |text: &str| -> Option<Principal> {
-            self.issuing.people.find(&view.state, &tenant, text.parse::<PrincipalId>().ok()?)
+            marks::person(&view.state, &tenant, text.parse::<PrincipalId>().ok()?)
         };
         let (grants, family) = withdrawable(own)?;
         Some(Rights::root(Root {

@@ -7,8 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "login/attestation.rs"]
+mod attestation;
 #[path = "login/authenticator.rs"]
 mod authenticator;
+#[path = "login/memberships.rs"]
+mod memberships;
 #[path = "login/providers.rs"]
 mod providers;
 #[path = "login/world.rs"]
@@ -58,7 +62,18 @@ async fn enrol(
     who: &SignedIn,
     key: &mut Authenticator,
 ) -> Result<(), Stopped> {
-    let offer = world.login.offer_passkey(&browser.visitor(), who).await?;
+    enrol_as(world, browser, who, key, false).await
+}
+
+/// The same; `attested` as whoever wants their key's maker to vouch for it.
+async fn enrol_as(
+    world: &World,
+    browser: &Browser,
+    who: &SignedIn,
+    key: &mut Authenticator,
+    attested: bool,
+) -> Result<(), Stopped> {
+    let offer = world.login.offer_passkey(&browser.visitor(), who, attested).await?;
     let answer = key.create(&offer.options);
     world.login.enrol_passkey(&browser.visitor(), who, &offer.step, &answer, "Laptop").await.map(drop)
 }
@@ -268,7 +283,7 @@ async fn attack_45_enrolment_refuses_attestation_that_nobody_asked_for_other_ses
     // An offer to her, answered in his session.
     let (his, _) = with_passkey(&world, "bob", "k2").await;
     let bob = world.who(&his).await.unwrap();
-    let offer = world.login.offer_passkey(&browser.visitor(), &who).await.unwrap();
+    let offer = world.login.offer_passkey(&browser.visitor(), &who, false).await.unwrap();
     let answer = key.create(&offer.options);
     let crossed = world.login.enrol_passkey(&his.visitor(), &bob, &offer.step, &answer, "").await;
     assert_eq!(reason(crossed), ReasonCode::LoginStale);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bartizan_api::oauth::{Oauth, Visitors};
 use bartizan_api::scim::Provisioning;
-use bartizan_api::{ConnectionsDesk, Mount, Published, workloads};
+use bartizan_api::{ConnectionsDesk, Mount, Published, grants, signing_keys, workloads};
 use bartizan_authority::Authority;
 use bartizan_authority::authorize::Desk;
 use bartizan_authority::clients::{Fetch, Registry};
@@ -73,12 +73,14 @@ pub(crate) fn mounts(
     let published =
         Published { issuer: authority.issuer.clone(), certificates: config.listeners.client_ca.is_some() };
     let outside: Arc<dyn Outside> = upstreams.clone();
-    let connections = Connections::new(authority.clone(), outside, None);
+    let connections = Connections::new(authority.clone(), outside);
     let control = authority.control.clone();
     let desk = Arc::new(Desk::new(registry));
     vec![
         Arc::new(ConnectionsDesk::new(connections, control, visitors.clone(), published.clone())),
-        workloads(authority.clone(), published),
+        grants(authority.clone(), published.clone()),
+        workloads(authority.clone(), published.clone()),
+        signing_keys(authority.clone(), published),
         Arc::new(Oauth::new(desk.clone(), visitors, offered)),
         Arc::new(Console::new(login, Some(desk))),
     ]

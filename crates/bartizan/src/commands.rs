@@ -7,7 +7,7 @@ use std::process::ExitCode as ProcessCode;
 use std::sync::Arc;
 
 use bartizan_cli::{
-    Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand,
+    Chosen, Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand,
     ExitCode, Global, KeyCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
 };
 use bartizan_model::ReasonCode;
@@ -16,11 +16,12 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Raw, Role, SETTINGS, Strings};
-use crate::node::{DataFolder, Node};
+use crate::ground::DataFolder;
+use crate::node::Node;
 use crate::offline::seconds;
 use crate::{
-    WitnessNode, authoring, certificate_commands, connection_commands, demo, directory_commands, init, log,
-    personal, policy_commands, recover, replay_commands,
+    WitnessNode, authoring, authority_commands, certificate_commands, connection_commands, demo,
+    directory_commands, init, log, personal, policy_commands, recover, replay_commands, sign_in_commands,
 };
 
 /// How a command failed.
@@ -124,7 +125,11 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Recover(command) => recover::run(&global, command),
         Command::Demo { once, env_file } => demo::run(once, env_file.as_deref()),
         Command::Doctor { data_folder } => doctor(&global, data_folder),
-        Command::Whoami => show(&global, "GET", "/api/v1/whoami", None, whoami),
+        Command::Login(args) => sign_in_commands::log_in(&global, args),
+        Command::Logout => sign_in_commands::log_out(&global),
+        Command::Context(command) => sign_in_commands::context(&global, &command),
+        Command::Whoami { json } => sign_in_commands::whoami(&global, json),
+        Command::Authority(command) => authority_commands::run(&global, &command),
         Command::Invite { name } => {
             show(&global, "POST", &format!("/api/v1/users/{name}/invitation"), None, |v| {
                 format!("{}\ngood once, until {}", text(v, "/link"), text(v, "/ends"))
@@ -391,25 +396,24 @@ fn vault_check(folder: &Path) -> Result<String, String> {
 // --- the control API -------------------------------------------------------------------------------------------------
 
 pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
-    let key = match &global.api_key_file {
-        Some(path) => {
-            Some(fs::read_to_string(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?)
+    let target = sign_in_commands::target(global)?;
+    let key = match target.credential {
+        Chosen::KeyFile(path) => Secret::new(
+            fs::read_to_string(&path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?,
+        ),
+        Chosen::Key(key) => key,
+        Chosen::Context(context) => return sign_in_commands::signed_in(&target.url, &context),
+        Chosen::Nothing => {
+            let message = format!("nobody is logged in at {}, and there is no API key", target.url);
+            let mut failure = Failure::new(ExitCode::Unauthenticated, message);
+            failure.hint = Some(
+                "`bartizan login`, or set BARTIZAN_API_KEY or --api-key-file; the first key comes from `bartizan claim`"
+                    .to_owned(),
+            );
+            return Err(failure);
         }
-        None => Environment
-            .variables()
-            .into_iter()
-            .find(|(name, _)| name == "BARTIZAN_API_KEY")
-            .map(|(_, value)| value),
     };
-    let key = key.map(|k| Secret::new(k.trim().to_owned()));
-    if key.is_none() {
-        let mut failure = Failure::new(ExitCode::Unauthenticated, "no API key for the control API");
-        failure.hint = Some(
-            "set BARTIZAN_API_KEY or --api-key-file; the first one comes from `bartizan claim`".to_owned(),
-        );
-        return Err(failure);
-    }
-    Ok(Client::new(&global.control_url, key))
+    Ok(Client::new(&target.url, Some(Secret::new(key.expose().trim().to_owned()))))
 }
 
 pub(crate) fn show(
@@ -452,21 +456,12 @@ fn acknowledged(value: &Value) -> String {
     said
 }
 
-fn whoami(value: &Value) -> String {
-    format!(
-        "{}/{} in {}, assurance {}",
-        text(value, "/kind"),
-        text(value, "/name"),
-        text(value, "/tenant"),
-        value.pointer("/assurance").unwrap_or(&Value::Null)
-    )
-}
-
 fn claim(global: &Global, name: &str) -> Result<ExitCode, Failure> {
     let mut claim = String::new();
     io::stdin().read_to_string(&mut claim)?;
     let body = json!({"claim": claim.trim(), "name": name});
-    let value = Client::new(&global.control_url, None).call("POST", "/api/v1/claim", Some(&body))?;
+    let url = sign_in_commands::target(global)?.url;
+    let value = Client::new(&url, None).call("POST", "/api/v1/claim", Some(&body))?;
     Output::new(global.output, io::stdout()).value(&value, |v| new_key(v.pointer("/key").unwrap_or(v)))?;
     Ok(ExitCode::Ok)
 }

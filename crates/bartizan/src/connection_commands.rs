@@ -1,19 +1,17 @@
 //! `bartizan connection`: accounts outside, connected from the person's own machine.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::Write as _;
 use std::time::Duration;
 
+use bartizan_cli::login::Loopback;
 use bartizan_cli::{ConnectionCommand, ExitCode, Global, Table};
 use serde_json::{Value, json};
 
 use crate::commands::{Failure, client, show, text};
 use crate::connection_try;
 
-/// The longest request line that is read.
-const LINE_MAX: u64 = 16 << 10;
-/// For how long one caller may take to send it.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the answer of a browser is waited for: its state is good no longer.
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn run(global: &Global, command: ConnectionCommand) -> Result<ExitCode, Failure> {
     match command {
@@ -45,7 +43,7 @@ pub(crate) fn run(global: &Global, command: ConnectionCommand) -> Result<ExitCod
 }
 
 fn add(global: &Global, mut wish: Value) -> Result<ExitCode, Failure> {
-    let waiting = Waiting::new()?;
+    let waiting = Loopback::new()?;
     if let Some(members) = wish.as_object_mut() {
         members.insert("redirect".to_owned(), waiting.address.as_str().into());
     }
@@ -56,48 +54,14 @@ fn add(global: &Global, mut wish: Value) -> Result<ExitCode, Failure> {
         text(&begun, "/host"),
         text(&begun, "/address")
     )?;
-    let query = waiting.answer()?;
+    let query = came_back(&waiting)?;
     show(global, "POST", "/api/v1/connections/answer", Some(&json!({ "query": query })), |v| {
         format!("connected: {}", text(v, "/id"))
     })
 }
 
-/// A place on this machine where the browser comes back to (RFC 8252, 7.3).
-pub(crate) struct Waiting {
-    listener: TcpListener,
-    /// Its address.
-    pub(crate) address: String,
-}
-
-impl Waiting {
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = format!("http://127.0.0.1:{}/answer", listener.local_addr()?.port());
-        Ok(Self { listener, address })
-    }
-
-    /// The query that the browser comes back with. Whatever else calls is sent away.
-    pub(crate) fn answer(&self) -> Result<String, Failure> {
-        loop {
-            let (mut stream, _) = self.listener.accept()?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            let mut line = String::new();
-            let read = BufReader::new((&stream).take(LINE_MAX)).read_line(&mut line);
-            let path = read.ok().and_then(|_| line.strip_prefix("GET ")?.split(' ').next());
-            let query = path.and_then(|path| path.strip_prefix("/answer?")).map(str::to_owned);
-            let (status, said) = match query {
-                Some(_) => ("200 OK", "You can close this page."),
-                None => ("404 Not Found", "Nothing is here."),
-            };
-            let head =
-                "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: close";
-            let length = said.len();
-            // Whoever has gone does not need it.
-            write!(stream, "HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{said}")
-                .unwrap_or_default();
-            if let Some(query) = query {
-                return Ok(query);
-            }
-        }
-    }
+/// The query that the browser comes back with. The house looks at what is in it.
+pub(crate) fn came_back(waiting: &Loopback) -> Result<String, Failure> {
+    let query = waiting.answer(PATIENCE, |_| true)?;
+    query.ok_or_else(|| Failure::new(ExitCode::Failed, "nobody answered in the browser"))
 }

@@ -10,6 +10,7 @@ use bartizan_authority::connections::flow::{self, FlowSecrets, OurClient, Sent, 
 use bartizan_authority::connections::{ConnectError, Outside, discovery};
 use bartizan_authority::oauth::Form;
 use bartizan_base::{Clock as _, Name};
+use bartizan_cli::login::Loopback;
 use bartizan_cli::{ExitCode, Global, TryArgs};
 use bartizan_model::{OutsideAuthentication, PrincipalId, Tenant};
 use bartizan_rt::{SystemClock, SystemRandom};
@@ -21,7 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use serde_json::{Value, json};
 
 use crate::commands::Failure;
-use crate::connection_commands::Waiting;
+use crate::connection_commands::came_back;
 
 /// How often somebody is asked, at most: a server that is never satisfied is given up.
 const ASKED_MAX: usize = 3;
@@ -49,7 +50,7 @@ struct Trial<'a> {
     upstreams: Upstreams,
     clock: SystemClock,
     random: SystemRandom,
-    waiting: Waiting,
+    waiting: Loopback,
     /// What we are, by issuer: what one server gave us is never shown to another.
     clients: BTreeMap<String, OurClient>,
     scopes: BTreeSet<String>,
@@ -80,7 +81,7 @@ impl<'a> Trial<'a> {
             upstreams,
             clock: SystemClock::new(),
             random: SystemRandom::new(),
-            waiting: Waiting::new()?,
+            waiting: Loopback::new()?,
             clients: BTreeMap::new(),
             scopes: BTreeSet::new(),
             token: None,
@@ -276,7 +277,7 @@ impl<'a> Trial<'a> {
             std::io::stderr(),
             "Open this address and allow what you want to allow there:\n\n  {address}\n"
         )?;
-        self.waiting.answer()
+        came_back(&self.waiting)
     }
 
     /// The server asks nobody and sends the browser back at once.

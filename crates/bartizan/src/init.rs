@@ -16,7 +16,8 @@ use bartizan_secret::Secret;
 use bartizan_store::{BundleRow, ClaimRow, Founding, StoreError};
 
 use crate::config::Config;
-use crate::node::{DataFolder, Machine, NodeError, StateDb, recorder};
+use crate::ground::{DataFolder, NodeError, StateDb};
+use crate::node::{Machine, recorder};
 
 /// How long the first administrator's claim is open.
 const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3_600);
@@ -154,7 +155,7 @@ pub(crate) async fn misfits(config: &Config) -> Result<Vec<String>, InitError> {
     }
     let state = StateDb::open(config).await?.state().load().await?;
     let mut out = Vec::new();
-    for row in &state.bundles {
+    for row in state.bundles.iter() {
         let documents: Vec<Document> =
             state.documents.iter().filter(|(t, ..)| *t == row.tenant).map(|(_, d, _)| d.clone()).collect();
         let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() }).ok();

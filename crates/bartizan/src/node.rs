@@ -1,6 +1,6 @@
 //! A running node: everything introduced to everything.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,12 +19,8 @@ use bartizan_identify::Identifier;
 use bartizan_jose::Nonces;
 use bartizan_keys::{KeyFolder, MutualTls, PolicySigner, Sealer, ServerTls};
 use bartizan_model::NodeId;
-use bartizan_model::action::ChangeState;
-use bartizan_record::{Copy, Disk, IntentRecorded, RealDisk, Recorder};
+use bartizan_record::{Copy, Disk, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
-use bartizan_store::{Checkpoints, Nodes, Rows, Store};
-use bartizan_store_postgres::PostgresStore;
-use bartizan_store_sqlite::SqliteStore;
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
 use bartizan_vault::Vault;
 use http::Request;
@@ -38,132 +34,14 @@ use crate::archived::Archived;
 use crate::authority;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
+use crate::ground::{DataFolder, NodeError, StateDb, part};
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::telemetry::Telemetry;
+use crate::tending::{compare, index, note_uses, seal, write_uses};
 use crate::watermark::Watermark;
 use crate::witnesses::{Witnesses, follow, tell, told};
 use crate::{policy_life, retention, signals};
-
-/// Why a node cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// A file or folder.
-    #[error("{path}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process runs on the folder.
-    #[error("{0}: another process runs on this data folder; one folder, one process")]
-    Locked(PathBuf),
-    /// The folder holds no installation.
-    #[error("{0}: no installation here; run `bartizan init` first")]
-    NotFounded(PathBuf),
-    /// The state database was put back.
-    #[error(
-        "the state database is at revision {revision}, and this node has decided on {known}: it was put back, and has forgotten \
-         what was revoked since; to go on all the same remove {}, start, and raise the tenant's epoch at once",
-        path.display()
-    )]
-    PutBack {
-        /// Where it is now.
-        revision: u64,
-        /// Where it was.
-        known: u64,
-        /// What remembers.
-        path: PathBuf,
-    },
-    /// The folder holds no keys, though there is an installation: a further node's.
-    #[error(
-        "{0}: no keys here; a further node of an installation needs a copy of the first one's `keys` folder"
-    )]
-    NoKeys(PathBuf),
-    /// A part that cannot start.
-    #[error("{what}")]
-    Part {
-        /// Which.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-pub(crate) fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    what: &'static str,
-) -> impl FnOnce(E) -> NodeError {
-    move |source| NodeError::Part { what, source: source.into() }
-}
-
-/// The data folder, held by this process alone.
-#[derive(Debug)]
-pub(crate) struct DataFolder {
-    pub(crate) path: PathBuf,
-    _lock: File,
-}
-
-impl DataFolder {
-    /// Opens the folder, creating it where it is absent, and locks it.
-    ///
-    /// # Errors
-    /// When another process holds it.
-    pub(crate) fn open(path: &Path) -> Result<Self, NodeError> {
-        let io = |source| NodeError::Io { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(io)?;
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(NodeError::Locked(path.to_owned())),
-            Err(fs::TryLockError::Error(source)) => Err(io(source)),
-        }
-    }
-}
-
-type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
-
-/// The state database, as its ports.
-#[derive(Clone, Debug)]
-pub(crate) struct StateDb {
-    state: StateStore,
-    checkpoints: Arc<dyn Checkpoints>,
-    nodes: Arc<dyn Nodes>,
-    rows: Arc<dyn Rows>,
-}
-
-impl StateDb {
-    /// Opens the state database that `config` names.
-    pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
-        if let Some(url) = &config.postgres {
-            let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
-            return Ok(Self {
-                state: store.clone(),
-                checkpoints: store.clone(),
-                rows: store.clone(),
-                nodes: store,
-            });
-        }
-        let path = config.folder.join("state.db");
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
-            .await
-            .map_err(part("the state database"))?;
-        let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store })
-    }
-
-    pub(crate) fn state(&self) -> &StateStore {
-        &self.state
-    }
-
-    /// The lock store.
-    pub(crate) fn checkpoints(&self) -> Arc<dyn Checkpoints> {
-        self.checkpoints.clone()
-    }
-}
 
 /// What a node takes from its machine. The default is the real one; tests put something that fails in its place.
 #[derive(Clone, Debug)]
@@ -331,7 +209,7 @@ impl Assembled {
     pub(crate) async fn new(config: &Config, machine: Machine) -> Result<Self, NodeError> {
         let folder = DataFolder::open(&config.folder)?;
         let store = StateDb::open(config).await?;
-        if !store.state.load().await.map_err(part("the state database"))?.is_founded() {
+        if store.state.revision().await.map_err(part("the state database"))? == 0 {
             return Err(NodeError::NotFounded(folder.path));
         }
         let Machine { clock, random, disk, prover } = machine;
@@ -370,6 +248,7 @@ impl Assembled {
             afterwards: afterwards.clone(),
             vault: vault.clone(),
             metrics,
+            rows: store.rows.clone(),
             traces: traces.as_ref().map(Telemetry::traces),
             sealer: sealer.clone(),
             public: match &config.listeners.public_url {
@@ -500,6 +379,7 @@ pub(crate) async fn recorder(
         segment_bytes: config.record.segment_bytes,
         queue_max: config.record.queue_max,
         copy: config.record.copy.clone().map(|folder| Copy { disk: disk.clone(), folder }),
+        witnessed: config.record.witnesses.is_some(),
         ..bartizan_record::Config::new(
             folder.path.clone(),
             node,
@@ -593,7 +473,7 @@ const fn bounds(config: &Config) -> Bounds {
 }
 
 /// Watches the state database: a change made elsewhere is in force here as soon as the word of it comes, and without one within
-/// a fraction of the lease.
+/// a fraction of the lease. The lease has a task of its own, which never waits for what there is to take in.
 fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
     let shutdown = tasks.shutdown().clone();
     let (word, heard) = (Arc::new(Notify::new()), keeper.clone());
@@ -606,13 +486,35 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
             }
         }
     });
-    tasks.spawn("watch", async move {
-        let mut noted = 0;
-        while !shutdown.is_requested() {
-            if let Err(error) = keeper.watch().await {
+    let (hearing, until) = (keeper.clone(), shutdown.clone());
+    tasks.spawn("lease", async move {
+        while !until.is_requested() {
+            if let Err(error) = hearing.hear().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the state database does not answer; the lease runs"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PULSE) => {}
+                () = word.notified() => {}
+                () = until.requested() => {}
+            }
+        }
+    });
+    tasks.spawn("follow", async move {
+        let mut noted = 0;
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = keeper.behind() => {}
+                () = tokio::time::sleep(PULSE) => {}
+                () = shutdown.requested() => {}
+            }
+            // Not within the choice: what was begun goes on to its end.
+            if let Err(error) = keeper.follow_heard().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the state could not be followed; the lease runs"
                 );
             }
             let revision = keeper.revision();
@@ -620,14 +522,12 @@ fn watch(tasks: &Tasks, keeper: Arc<Keeper>, mark: Watermark) {
                 noted = revision;
                 note(mark.clone(), revision).await;
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                () = word.notified() => {}
-                () = shutdown.requested() => {}
-            }
         }
     });
 }
+
+/// How often a node asks for the present revision, also without a word: a fraction of the lease.
+const PULSE: Duration = Duration::from_millis(200);
 
 async fn note(mark: Watermark, revision: u64) {
     let noted = tokio::task::spawn_blocking(move || mark.note(revision)).await;
@@ -656,86 +556,16 @@ async fn leave(keeper: &Keeper) {
     }
 }
 
-/// Compares a sample of decisions with what all rules would have decided.
-fn compare(tasks: &Tasks, keeper: Arc<Keeper>) {
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn("compare", async move {
-        while !shutdown.is_requested() {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(500)) => keeper.compare().await,
-                () = shutdown.requested() => {}
-            }
-        }
-    });
-}
-
-/// Writes down when keys were last used, twice a minute.
-fn note_uses(tasks: &Tasks, keeper: Arc<Keeper>) {
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn("uses", async move {
-        while !shutdown.is_requested() {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(30)) => write_uses(&keeper).await,
-                () = shutdown.requested() => {}
-            }
-        }
-    });
-}
-
-async fn write_uses(keeper: &Keeper) {
-    if let Err(error) = keeper.write_uses().await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "when keys were last used could not be written down"
-        );
-    }
-}
-
-fn seal(tasks: &Tasks, recorder: Recorder, every: Duration) {
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn("seal", async move {
-        while !shutdown.is_requested() {
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = shutdown.requested() => {}
-            }
-            if let Err(error) = recorder.seal_now().await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "sealing failed; records stay durable and are sealed later"
-                );
-            }
-        }
-    });
-}
-
-/// Takes in what was sealed, so that it can be found.
-fn index(tasks: &Tasks, archive: Arc<Archive>, every: Duration) {
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn("index", async move {
-        while !shutdown.is_requested() {
-            if let Err(error) = archive.follow().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the index is behind the ledger");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = shutdown.requested() => {}
-            }
-        }
-    });
-}
-
 /// Mutual TLS between processes of the house, where it is configured.
 pub(crate) fn mutual_tls(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<MutualTls>, NodeError> {
     let Some(files) = &config.mutual else { return Ok(None) };
     MutualTls::open(files.clone(), clock).map(Some).map_err(part("mutual TLS"))
 }
 
-pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
+pub(crate) fn server_tls(config: &Config) -> Result<Option<ServerTls>, NodeError> {
     let Some((certificates, key)) = &config.listeners.tls else { return Ok(None) };
-    let clients = config.listeners.client_ca.as_deref();
-    let tls = ServerTls::with_clients(certificates, key, clients).map_err(part("inbound TLS"))?;
-    Ok(Some(tls.config()))
+    let (clients, workloads) = (config.listeners.client_ca.as_deref(), config.listeners.workloads);
+    ServerTls::with_clients(certificates, key, clients, workloads).map(Some).map_err(part("inbound TLS"))
 }
 
 async fn listen(

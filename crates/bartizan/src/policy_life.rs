@@ -14,7 +14,7 @@ use bartizan_slices::{Settings, Slices};
 use bartizan_vault::Vault;
 
 use crate::config::Config;
-use crate::node::{NodeError, part};
+use crate::ground::{NodeError, part};
 
 /// Between two looks at what is to be told or let go.
 const TIDY_EVERY: Duration = Duration::from_secs(600);

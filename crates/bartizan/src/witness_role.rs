@@ -26,7 +26,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::config::Config;
-use crate::node::{DataFolder, Machine, NodeError, StateDb, node_id, part};
+use crate::ground::{DataFolder, NodeError, StateDb, part};
+use crate::node::{Machine, node_id};
 
 /// Within which time a request's body must be here.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
@@ -81,7 +82,7 @@ impl WitnessNode {
         };
         let (asked, watched) = (desk.clone(), desk);
         let tls = match crate::node::mutual_tls(config, asked.clock.clone())? {
-            Some(mutual) => Some(mutual.server().map_err(part("mutual TLS"))?.config()),
+            Some(mutual) => Some(mutual.server().map_err(part("mutual TLS"))?),
             None => crate::node::server_tls(config)?,
         };
         let data = serve("witness", config.listeners.data, tls, limits, &tasks, move |request, _| {

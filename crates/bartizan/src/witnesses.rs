@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Request;
 
-use crate::node::NodeError;
+use crate::ground::NodeError;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(60);

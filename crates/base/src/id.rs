@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use uuid::Uuid;
 
 use crate::random::Random;
@@ -195,11 +195,13 @@ impl<K: IdKind> FromStr for Id<K> {
 impl<K: IdKind> Serialize for Id<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Not by way of `Display`: every record of the ledger holds several.
-        let mut text = String::with_capacity(K::PREFIX.len() + 33);
-        text.push_str(K::PREFIX);
-        text.push('_');
-        text.push_str(self.uuid.simple().encode_lower(&mut [0; 32]));
-        serializer.serialize_str(&text)
+        let mut text = [b'_'; 36];
+        let (prefix, digits) = text.split_at_mut(4);
+        for (to, from) in prefix.iter_mut().zip(K::PREFIX.bytes()) {
+            *to = from;
+        }
+        self.uuid.simple().encode_lower(digits);
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(ser::Error::custom)?)
     }
 }
 

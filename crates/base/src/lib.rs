@@ -7,6 +7,7 @@ pub mod digest;
 pub mod id;
 pub mod json;
 pub mod random;
+pub mod shared;
 pub mod text;
 pub mod time;
 

@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::directory_args::DirectoryCommand;
 use crate::outside_args::{CertificateCommand, ConnectionCommand};
 use crate::policy_args::PolicyCommand;
+use crate::sign_in_args::{AuthorityCommand, ContextCommand, LoginArgs};
 
 /// The guard post for AI systems: who asks, may they, and proof of it.
 #[derive(Debug, Parser)]
@@ -32,18 +33,16 @@ pub struct Global {
     /// How results are written to standard output.
     #[arg(long, short, global = true, value_enum, default_value_t = OutputFormat::Table)]
     pub output: OutputFormat,
-    /// The control API.
-    #[arg(
-        long,
-        global = true,
-        env = "BARTIZAN_CONTROL_URL",
-        default_value = "http://127.0.0.1:8081",
-        value_name = "URL"
-    )]
-    pub control_url: String,
-    /// A file that holds the API key for the control API; else the variable BARTIZAN_API_KEY.
-    #[arg(long, global = true, env = "BARTIZAN_API_KEY_FILE", value_name = "FILE")]
+    /// The control API; else the variable BARTIZAN_CONTROL_URL, else that of the context, else http://127.0.0.1:8081.
+    #[arg(long, global = true, value_name = "URL")]
+    pub control_url: Option<String>,
+    /// A file that holds the API key for the control API; else the variables BARTIZAN_API_KEY_FILE or BARTIZAN_API_KEY, else the
+    /// login of the context.
+    #[arg(long, global = true, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// The context: a server and the login there; else the variable BARTIZAN_CONTEXT, else the current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
 }
 
 /// How results are written.
@@ -113,8 +112,25 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         data_folder: Option<PathBuf>,
     },
-    /// Who the control API takes you for.
-    Whoami,
+    /// Log in at a server, by the browser on this machine or by a code on another device; makes or renews a context.
+    #[command(
+        after_help = "Examples:\n  bartizan login --server https://ai.example.com\n  bartizan login --context work --device\n  bartizan login --again"
+    )]
+    Login(LoginArgs),
+    /// End the login of the context, at the server and here.
+    Logout,
+    /// Servers that you work with, by name.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Who the control API takes you for, by what, and until when.
+    Whoami {
+        /// As JSON, like `--output json`.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The authority that issues the tokens of a server.
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Invite a user to enrol a passkey; the link is shown once and is good once.
     #[command(after_help = "Examples:\n  bartizan invite alice")]
     Invite {

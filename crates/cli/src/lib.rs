@@ -5,11 +5,16 @@
 
 mod args;
 mod client;
+mod contexts;
 mod directory_args;
 mod exit;
+pub mod login;
 mod output;
 mod outside_args;
 mod policy_args;
+mod private;
+mod server;
+mod sign_in_args;
 
 pub use clap::Command as ClapCommand;
 
@@ -19,8 +24,12 @@ pub use args::{
     command,
 };
 pub use client::{Client, ClientError};
+pub use contexts::{Context, ContextName, Contexts, NotAContext};
 pub use directory_args::DirectoryCommand;
 pub use exit::ExitCode;
 pub use output::{Output, Table};
 pub use outside_args::{CertificateCommand, ConnectionCommand, TryArgs};
 pub use policy_args::{DrawnAs, PolicyCommand, ProveArgs, ProveQuestion, ShadowCommand};
+pub use private::PrivateError;
+pub use server::{Chosen, DEFAULT_SERVER, NotAServer, Said, Server, Target, TargetError};
+pub use sign_in_args::{AuthorityCommand, ContextCommand, LoginArgs};

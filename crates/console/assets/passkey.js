@@ -51,9 +51,9 @@ on("passkey", async (form) => {
   return (await post("/login/passkey", { token, step, answer, onward: form.dataset.onward })).onward;
 });
 
-on("enrol", async (form) => {
+const enrol = (attested) => async (form) => {
   const token = form.dataset.token;
-  const { options, step } = await post("/account/passkey/begin", { token });
+  const { options, step } = await post("/account/passkey/begin", { token, attested });
   const publicKey = options.publicKey;
   publicKey.challenge = toBytes(publicKey.challenge);
   publicKey.user.id = toBytes(publicKey.user.id);
@@ -63,4 +63,6 @@ on("enrol", async (form) => {
     transports: made.response.getTransports?.() ?? [] };
   const answer = { id: made.id, rawId: toText(made.rawId), type: made.type, response, extensions: {} };
   return (await post("/account/passkey", { token, step, answer, label: form.elements.label.value })).onward;
-});
+};
+on("enrol", enrol(false));
+on("enrol-attested", enrol(true));

@@ -39,7 +39,9 @@ impl Console {
         let enrol = who.person().is_none();
         let recovery = self.login.pending_recovery(who).await?.filter(|_| !enrol);
         let (sessions, grants, devices) = if enrol { Default::default() } else { self.lists(who).await? };
+        let (actors, untold) = if enrol { Default::default() } else { self.actors(who, &grants).await };
         let authenticators = self.login.authenticators(who).await?;
+        let (attested, demanded) = self.login.takes_attested(&who.tenant);
         let page = AccountPage {
             token: &token,
             name: &who.principal.name,
@@ -47,6 +49,8 @@ impl Console {
             error,
             enrol,
             passkeys: self.login.has_passkeys(),
+            attested,
+            demanded,
             recovery: recovery.map(|pending| PendingLine {
                 begun: texts::moment(pending.begun),
                 ready: texts::moment(pending.ready),
@@ -59,6 +63,9 @@ impl Console {
                     id: one.id.to_string(),
                     label: one.label,
                     kind: match one.kind {
+                        AuthenticatorKind::Passkey if one.attested.is_some() => {
+                            "Security key, vouched for by its maker"
+                        }
                         AuthenticatorKind::Passkey => "Passkey",
                         AuthenticatorKind::Password => "First factor",
                         AuthenticatorKind::Totp => "Second factor",
@@ -70,6 +77,8 @@ impl Console {
                 .collect(),
             sessions,
             grants,
+            actors,
+            untold,
             devices,
             providers: if enrol {
                 Vec::new()
@@ -112,27 +121,24 @@ impl Console {
         self.login.end_other_sessions(&who).await?;
         Ok(answer::see_other("/account?said=ended"))
     }
-
-    pub(crate) async fn withdraw(&self, request: &Request, form: &Form) -> Result<Answer, Stop> {
-        let (who, _) = self.person(request).await?;
-        let id = form.get("id").and_then(|id| id.parse().ok()).ok_or(Stop::from(ReasonCode::NotFound))?;
-        self.login.authority.withdraw_grant(&who.caller, id).await?;
-        Ok(answer::see_other("/account?said=withdrawn"))
-    }
 }
 
-fn grant(view: GrantView) -> GrantLine {
+pub(crate) fn grant(view: GrantView) -> GrantLine {
     let mut what: Vec<String> = view.scopes.into_iter().collect();
     if !view.resources.is_empty() {
         what.push(format!("at {}", view.resources.into_iter().collect::<Vec<_>>().join(", ")));
     }
     let last = view.logins.iter().map(|login| login.used.as_str()).max();
     let minute = |text: &str| text.parse_moment();
+    let who = match &view.agent {
+        Some(agent) if view.client.is_empty() => agent.clone(),
+        Some(agent) => format!("{agent} through {}", view.client),
+        None => view.client.clone(),
+    };
     GrantLine {
         id: view.id.to_string(),
-        who: view
-            .agent
-            .map_or_else(|| view.client.clone(), |agent| format!("{agent} through {}", view.client)),
+        who,
+        agent: view.agent.unwrap_or_default(),
         state: view.state,
         alive: view.state == "active",
         what: what.join(", "),

@@ -18,6 +18,9 @@ use crate::{Answer, Console, Request, Stop, answer, texts};
 #[serde(deny_unknown_fields)]
 struct Begin {
     token: String,
+    /// For one whose maker vouches for it.
+    #[serde(default)]
+    attested: bool,
 }
 
 #[derive(Deserialize)]
@@ -31,9 +34,9 @@ struct Enrol {
 
 impl Console {
     pub(crate) async fn begin_enrolment(&self, request: &Request) -> Result<Answer, Stop> {
-        self.script::<Begin>(request, |body| &body.token)?;
+        let body = self.script::<Begin>(request, |body| &body.token)?;
         let who = self.who(request).await?;
-        let options = self.login.offer_passkey(&request.visitor, &who).await?;
+        let options = self.login.offer_passkey(&request.visitor, &who, body.attested).await?;
         Ok(answer::json(StatusCode::OK, &json!({"options": options.options, "step": options.step})))
     }
 

@@ -6,6 +6,7 @@
 //! client's address.
 
 mod account;
+mod acts;
 mod answer;
 mod consent;
 mod device;
@@ -111,6 +112,8 @@ impl Console {
                 self.back_from_provider(request, provider).await
             }
             (&Method::GET, ["account"]) => self.account_page(request).await,
+            (&Method::GET, ["account", "acts"]) => self.acts_page(request).await,
+            (&Method::GET, ["account", "acts", id, "receipt"]) => self.act_receipt(request, id).await,
             (&Method::GET, ["account", "device"]) => self.device_offer(request).await,
             (&Method::GET, ["consent"]) => self.consent_page(request).await,
             (&Method::GET, ["device"]) => self.device_page(request).await,

@@ -138,12 +138,47 @@ pub(crate) struct SessionLine {
 pub(crate) struct GrantLine {
     pub(crate) id: String,
     pub(crate) who: String,
+    /// The agent that it is for, if it is for one.
+    pub(crate) agent: String,
     pub(crate) state: &'static str,
     pub(crate) alive: bool,
     pub(crate) what: String,
     pub(crate) given: String,
     pub(crate) ends: String,
     pub(crate) used: String,
+}
+
+/// What somebody did in one's name.
+pub(crate) struct ActLine {
+    pub(crate) at: String,
+    pub(crate) who: String,
+    pub(crate) what: String,
+    pub(crate) on: String,
+    pub(crate) permitted: bool,
+    pub(crate) more: u64,
+    /// Where the proof is, of what was permitted.
+    pub(crate) receipt: String,
+}
+
+/// An agent with the last of what it did.
+pub(crate) struct ActorLine {
+    pub(crate) name: String,
+    pub(crate) all: String,
+    pub(crate) acts: Vec<ActLine>,
+}
+
+#[derive(Template)]
+#[template(path = "acts.html")]
+pub(crate) struct ActsPage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) title: String,
+    pub(crate) acts: Vec<ActLine>,
+    /// Where the page after this one is.
+    pub(crate) next: String,
+    /// Whether this is not the first page.
+    pub(crate) later: bool,
+    pub(crate) first: String,
+    pub(crate) grants: Vec<GrantLine>,
 }
 
 pub(crate) struct PendingLine {
@@ -162,10 +197,16 @@ pub(crate) struct AccountPage<'a> {
     pub(crate) error: String,
     pub(crate) enrol: bool,
     pub(crate) passkeys: bool,
+    /// Whether makers vouch for authenticators here, and whether no others are taken.
+    pub(crate) attested: bool,
+    pub(crate) demanded: bool,
     pub(crate) recovery: Option<PendingLine>,
     pub(crate) authenticators: Vec<AuthenticatorLine>,
     pub(crate) sessions: Vec<SessionLine>,
     pub(crate) grants: Vec<GrantLine>,
+    pub(crate) actors: Vec<ActorLine>,
+    /// Why what was done cannot be shown.
+    pub(crate) untold: String,
     pub(crate) devices: Vec<String>,
     pub(crate) providers: Vec<String>,
 }

@@ -15,18 +15,30 @@ pub(crate) fn onward(given: Option<&str>) -> String {
 
 /// The login page, and where to go on from it.
 pub(crate) fn to_login(back: &str, again: bool) -> String {
-    let mut out = String::from("/login?continue=");
-    for byte in back.bytes() {
+    let again = if again { "&again=1" } else { "" };
+    format!("/login?continue={}{again}", escaped(back))
+}
+
+/// A text as it stands in the query of an address.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
         }
     }
-    if again {
-        out.push_str("&again=1");
-    }
     out
+}
+
+/// A resource as people read it: `Model::"gpt-4o"` is the model gpt-4o, and what is about the house itself needs no name.
+pub(crate) fn thing(resource: &str) -> String {
+    let Some((kind, name)) = resource.split_once("::\"") else { return resource.to_owned() };
+    if kind == "System" {
+        return String::new();
+    }
+    format!("{kind} {}", name.strip_suffix('"').unwrap_or(name))
 }
 
 /// A moment as people read it: to the minute, in UTC.
@@ -117,6 +129,20 @@ mod tests {
             to_login("/consent?request=a&b=c d", true),
             "/login?continue=/consent%3Frequest%3Da%26b%3Dc%20d&again=1"
         );
+    }
+
+    #[test]
+    fn what_stands_in_an_address_stays_one_parameter_of_it() {
+        assert_eq!(escaped("agent/a b&x=1#é"), "agent/a%20b%26x%3D1%23%C3%A9");
+    }
+
+    #[test]
+    fn things_are_named_as_people_name_them() {
+        let plain = |text: &str| thing(text);
+        assert_eq!(plain(r#"Model::"gpt-4o""#), "Model gpt-4o");
+        assert_eq!(plain(r#"Shop::Order::"2026::7""#), "Shop::Order 2026::7");
+        assert_eq!(plain(r#"System::"bartizan""#), "");
+        assert_eq!(plain("odd"), "odd");
     }
 
     #[test]

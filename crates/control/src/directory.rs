@@ -21,7 +21,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use crate::resources::{check_whole, find, references};
+use crate::federated;
+use crate::resources::{check_whole, find};
 use crate::{Control, Done, Stopped, View};
 
 /// The longest name of a principal, in bytes: epochs name it with its kind before it.
@@ -130,8 +131,10 @@ impl Control {
             let present = find(&view.state, tenant, document.spec.kind(), &document.name);
             self.keep_ours(document, present.map(|(document, _)| document), now);
         }
+        federated::trim(view, tenant, &mut put, &gone);
         check_whole(view, tenant, &put, &gone)?;
         check_names(view, tenant, &put, &gone)?;
+        federated::check(view, tenant, &put, &gone, now)?;
         let mut out = Redeclared::default();
         for (kind, name) in &gone {
             let (document, expect) =
@@ -306,13 +309,8 @@ impl Control {
         }
         let mut after = view.clone();
         let mut state = (*view.state).clone();
-        let changed = |d: &Document| {
-            put.iter().any(|p| p.spec.kind() == d.spec.kind() && p.name == d.name)
-                || gone.iter().any(|(kind, name)| kind == d.spec.kind() && *name == d.name)
-        };
-        state.documents.retain(|(t, d, _)| t != tenant || !changed(d));
-        state.documents.extend(put.iter().map(|d| (tenant.clone(), d.clone(), 0)));
-        state.sort();
+        gone.iter().for_each(|(kind, name)| state.suppose_gone(tenant, kind, name));
+        put.iter().for_each(|document| state.suppose(tenant, document.clone()));
         after.state = std::sync::Arc::new(state);
         crate::policy::guard(&after, tenant, bundle.clone(), now).map_err(|problem| match problem.reason {
             ReasonCode::Constitution => Problem::with_detail(
@@ -338,10 +336,8 @@ fn absent(kind: &str, name: &Name) -> Problem {
 
 fn became(view: &View, tenant: &Tenant, document: &Document) -> Became {
     let Some((present, _)) = find(&view.state, tenant, document.spec.kind(), &document.name) else {
-        let known = view.state.documents.iter().any(|(t, d, _)| {
-            t == tenant && document.principal.is_some() && d.principal == document.principal
-        });
-        return if known { Became::Renamed } else { Became::Declared };
+        let known = document.principal.and_then(|id| view.state.index.by_pseudonym(tenant, id));
+        return if known.is_some() { Became::Renamed } else { Became::Declared };
     };
     match (present.spec.standing(), document.spec.standing()) {
         (Some(Status::Retired), Some(Status::Retired)) => Became::Changed,
@@ -355,25 +351,24 @@ fn became(view: &View, tenant: &Tenant, document: &Document) -> Became {
 /// Who may not come in any more after the change, or not under that name; with people also what they answer for.
 fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]) -> Vec<Ended> {
     let mut out: BTreeMap<(PrincipalKind, Name), Ended> = BTreeMap::new();
-    let present = || view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
+    let present =
+        |kind: &str, name: &Name| find(&view.state, tenant, kind, name).map(|(document, _)| document);
     let mut end = |document: &Document, gone: bool, renamed: bool| {
         if let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) {
             let principal = Principal { kind, name: document.name.clone(), id };
             out.insert((kind, document.name.clone()), Ended { principal, gone, renamed });
         }
     };
-    for document in present() {
-        let removed = gone.iter().any(|(kind, name)| kind == document.spec.kind() && *name == document.name);
-        if removed {
-            let renamed = put.iter().any(|p| p.principal.is_some() && p.principal == document.principal);
-            end(document, !renamed, renamed);
-            continue;
-        }
-        let Some(after) =
-            put.iter().find(|p| p.spec.kind() == document.spec.kind() && p.name == document.name)
-        else {
-            continue;
-        };
+    let pseudonyms: BTreeSet<PrincipalId> = put.iter().filter_map(|p| p.principal).collect();
+    let leaving: BTreeSet<(&str, &Name)> = gone.iter().map(|(kind, name)| (kind.as_str(), name)).collect();
+    for document in leaving.iter().filter_map(|(kind, name)| present(kind, name)) {
+        let renamed = document.principal.is_some_and(|id| pseudonyms.contains(&id));
+        end(document, !renamed, renamed);
+    }
+    for after in put {
+        let kind = after.spec.kind();
+        let before = present(kind, &after.name).filter(|_| !leaving.contains(&(kind, &after.name)));
+        let Some(document) = before else { continue };
         let retires = after.spec.standing() == Some(Status::Retired);
         let leaves = after.spec.standing() != Some(Status::Active);
         let was = document.spec.standing();
@@ -386,17 +381,13 @@ fn ended(view: &View, tenant: &Tenant, put: &[Document], gone: &[(String, Name)]
         .filter(|ended| ended.principal.kind == PrincipalKind::User)
         .map(|ended| ended.principal.name.clone())
         .collect();
-    for document in present() {
-        let (Spec::Agent(spec) | Spec::Workload(spec)) = &document.spec else { continue };
+    let owned = owners.iter().flat_map(|owner| view.state.index.referrers(tenant, "user", owner));
+    for document in owned.filter_map(|(kind, name)| present(kind, name)) {
+        let (Spec::Agent(_) | Spec::Workload(_)) = &document.spec else { continue };
         let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { continue };
-        if owners.contains(&spec.owner) {
-            let principal = Principal { kind, name: document.name.clone(), id };
-            out.entry((kind, document.name.clone())).or_insert(Ended {
-                principal,
-                gone: false,
-                renamed: false,
-            });
-        }
+        let principal = Principal { kind, name: document.name.clone(), id };
+        let with = Ended { principal, gone: false, renamed: false };
+        out.entry((kind, document.name.clone())).or_insert(with);
     }
     out.into_values().collect()
 }
@@ -410,7 +401,7 @@ fn epoch(state: &State, tenant: &Tenant, principal: &Principal, now: Timestamp) 
 
 /// The mark goes on even where this node's clock is behind the one that moved it last.
 fn mark(state: &State, tenant: &Tenant, kind: EpochKind, name: Name, now: Timestamp) -> Change {
-    let present = state.epochs.iter().find(|e| e.tenant == *tenant && e.kind == kind && e.name == name);
+    let present = state.epoch(tenant, kind, &name);
     let not_before = present.map_or(now, |e| now.max(e.not_before.saturating_add(Duration::from_micros(1))));
     Change::AdvanceEpoch(EpochRow { tenant: tenant.clone(), kind, name, not_before, revision: 0 })
 }
@@ -435,16 +426,21 @@ fn things(
         Spec::Client(spec) => (spec.status == Status::Active).then_some(EpochKind::Client),
         _ => None,
     };
-    let mut out = Vec::new();
-    for (_, document, _) in view.state.documents.iter().filter(|(t, ..)| t == tenant) {
-        let Some(kind) = active(document) else { continue };
-        let same = |p: &&Document| p.spec.kind() == document.spec.kind() && p.name == document.name;
-        let removed = gone.iter().any(|(kind, name)| kind == document.spec.kind() && *name == document.name);
-        if removed || put.iter().find(same).is_some_and(|after| active(after).is_none()) {
-            out.push(mark(&view.state, tenant, kind, document.name.clone(), now));
-        }
-    }
-    out
+    let after: BTreeMap<(&str, &Name), &Document> =
+        put.iter().map(|document| ((document.spec.kind(), &document.name), document)).collect();
+    let leaving: BTreeSet<(&str, &Name)> = gone.iter().map(|(kind, name)| (kind.as_str(), name)).collect();
+    let touched: BTreeSet<(&str, &Name)> = after.keys().chain(&leaving).copied().collect();
+    let ends = |named: &(&str, &Name)| {
+        leaving.contains(named) || after.get(named).is_some_and(|after| active(after).is_none())
+    };
+    let there = touched.into_iter().filter(ends);
+    let there = there.filter_map(|(kind, name)| find(&view.state, tenant, kind, name));
+    there
+        .filter_map(|(document, _)| {
+            let kind = active(document)?;
+            Some(mark(&view.state, tenant, kind, document.name.clone(), now))
+        })
+        .collect()
 }
 
 /// Names that could be taken for each other, and names that no epoch could name.
@@ -454,6 +450,11 @@ fn check_names(
     put: &[Document],
     gone: &[(String, Name)],
 ) -> Result<(), Problem> {
+    let mut alike: BTreeMap<(&str, String), Vec<&Name>> = BTreeMap::new();
+    for document in put {
+        let folded = (document.spec.kind(), document.name.to_ascii_lowercase());
+        alike.entry(folded).or_default().push(&document.name);
+    }
     for document in put.iter().filter(|document| document.spec.principal_kind().is_some()) {
         let kind = document.spec.kind();
         if find(&view.state, tenant, kind, &document.name).is_some() {
@@ -463,14 +464,12 @@ fn check_names(
             let detail = format!("{kind} `{}`: a name has at most {PRINCIPAL_NAME_MAX} bytes", document.name);
             return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
-        let alike = |d: &Document| {
-            d.spec.kind() == kind && d.name != document.name && d.name.eq_ignore_ascii_case(&document.name)
-        };
-        let leaves = |d: &Document| gone.iter().any(|(k, name)| k == d.spec.kind() && *name == d.name);
-        let there =
-            view.state.documents.iter().filter(|(t, d, _)| t == tenant && !leaves(d)).map(|(_, d, _)| d);
-        if let Some(other) = there.chain(put).find(|d| alike(d)) {
-            let detail = format!("{kind} `{}` could be taken for `{}`", document.name, other.name);
+        let leaves = |name: &&Name| gone.iter().any(|(k, gone)| k == kind && gone == *name);
+        let there = view.state.index.alike(tenant, kind, &document.name).filter(|name| !leaves(name));
+        let given = alike.get(&(kind, document.name.to_ascii_lowercase()));
+        let mut others = there.chain(given.into_iter().flatten().copied());
+        if let Some(other) = others.find(|other| **other != document.name) {
+            let detail = format!("{kind} `{}` could be taken for `{}`", document.name, other);
             return Err(Problem::with_detail(ReasonCode::Conflict, detail));
         }
     }
@@ -498,15 +497,8 @@ fn could_apply(view: &View, tenant: &Tenant, name: &Name, now: Timestamp) -> boo
     explained.verdict == VerdictKind::Permit
 }
 
-/// What still refers to something that is to be removed.
-pub(crate) fn still_refers<'a>(
-    documents: impl Iterator<Item = &'a Document>,
-    kind: &str,
-    name: &Name,
-) -> Option<&'a Document> {
-    let mut documents = documents;
-    documents.find(|d| references(&d.spec).iter().any(|(k, n)| *k == kind && *n == name))
-}
+#[cfg(test)]
+mod whole;
 
 #[cfg(test)]
 mod tests {

@@ -116,8 +116,15 @@ impl Control {
     /// When policy says no.
     pub async fn list_keys(&self, caller: &Caller) -> Result<Done<Vec<KeyView>>, Stopped> {
         let now = self.clock.now();
-        self.read(caller, Action::KeyList, &(), |view, tenant| {
-            Ok(view.state.keys.iter().filter(|k| k.tenant == *tenant).map(|k| seen(k, now)).collect())
+        self.read_with(caller, Action::KeyList, &(), async |view, tenant| {
+            // No revision moves when a key is used, so the state in force does not know it.
+            let used = self.store.last_used(tenant).await.map_err(|error| Stopped::from(error).problem)?;
+            let keys = view.state.keys.iter().filter(|k| k.tenant == *tenant);
+            let told = |key: &KeyRow| KeyView {
+                last_used: used.get(&key.id).map(ToString::to_string),
+                ..seen(key, now)
+            };
+            Ok(keys.map(told).collect())
         })
         .await
     }

@@ -7,8 +7,10 @@ mod content;
 mod decisions;
 mod deliveries;
 mod directory;
+mod federated;
 mod house;
 mod keys;
+mod own;
 mod periods;
 mod policy;
 mod recover;
@@ -37,8 +39,10 @@ pub use content::{ContentView, KeptField, KeptPayload, KeptState};
 pub use decisions::{DecisionLine, DecisionView};
 pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use directory::{Bonds, PRINCIPAL_NAME_MAX, Redeclare, Redeclared, Severing, Work, Worked};
+pub use federated::raises;
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
+pub use own::{Act, Acts};
 pub use periods::{Archives, RemovedView};
 pub use policy::{
     ApplyBundle, Approvals, Approved, Bundled, ByRight, CandidateView, NewPermit, NoProver, Plan, PlanPolicy,

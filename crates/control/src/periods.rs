@@ -97,6 +97,7 @@ fn told(error: &RemoveError) -> Problem {
     let reason = match error {
         RemoveError::Absent => ReasonCode::NotFound,
         RemoveError::Removed(_) => ReasonCode::PeriodRemoved,
+        RemoveError::Unwitnessed(_) => ReasonCode::PeriodUnwitnessed,
         RemoveError::TooEarly { .. } | RemoveError::Endless | RemoveError::Unsettled(_) => {
             ReasonCode::Conflict
         }

@@ -159,9 +159,7 @@ impl Control {
             let expect = find(&view.state, tenant, "user", name).map(|(_, revision)| revision);
             changes.push(Change::PutDocument { document: document.clone(), expect });
             let mut state = (*view.state).clone();
-            state.documents.retain(|(t, d, _)| t != tenant || d.entity() != document.entity());
-            state.documents.push((tenant.clone(), document, 0));
-            state.sort();
+            state.suppose(tenant, document);
             after.state = Arc::new(state);
             changes.push(Change::AddKey(row));
             recovered.administrator = Some(id);

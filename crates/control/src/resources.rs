@@ -1,12 +1,15 @@
 //! Declared things: applied as a set, listed, removed; credentials sealed; epochs advanced; upstreams tried.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
+use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, Document, EntityRef, Problem, ReasonCode, RequestExtra, Spec, Status, Target, Tenant,
+    Action, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode, RequestExtra, Spec,
+    Status, Target, Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -187,80 +190,16 @@ pub(crate) fn find<'a>(
     kind: &str,
     name: &Name,
 ) -> Option<(&'a Document, u64)> {
-    // States keep their documents in this order.
-    let at =
-        state.documents.binary_search_by(|(t, d, _)| (t, d.spec.kind(), &d.name).cmp(&(tenant, kind, name)));
-    let found = at.ok().and_then(|at| state.documents.get(at));
-    found.map(|(_, document, revision)| (document, *revision))
+    state.document(tenant, kind, name).map(|(_, document, revision)| (document, *revision))
 }
 
-/// What a declared thing refers to, as kind and name. What an `entity` refers to is for the schema to say:
-/// [`check_entities`].
-pub(crate) fn references(spec: &Spec) -> Vec<(&'static str, &Name)> {
-    fn all<'a>(
-        kind: &'static str,
-        names: impl IntoIterator<Item = &'a Name>,
-    ) -> Vec<(&'static str, &'a Name)> {
-        names.into_iter().map(|name| (kind, name)).collect()
-    }
-    let parts = match spec {
-        Spec::User(p) => vec![all("group", &p.groups), all("role", &p.roles)],
-        Spec::Agent(a) | Spec::Workload(a) => {
-            vec![all("user", [&a.owner]), all("group", &a.groups), all("role", &a.roles)]
-        }
-        Spec::Group(n)
-        | Spec::Role(n)
-        | Spec::Project(n)
-        | Spec::Environment(n)
-        | Spec::Provider(n)
-        | Spec::Organisation(n) => {
-            let organisation = all("organisation", &n.organisation);
-            vec![all(spec.kind(), &n.parents), all("role", &n.roles), organisation]
-        }
-        Spec::Upstream(u) => vec![all("provider", &u.provider)],
-        Spec::Model(m) => vec![
-            all("upstream", [&m.upstream]),
-            all("environment", [&m.environment]),
-            all("project", &m.project),
-            all("model_family", &m.family),
-        ],
-        Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
-        Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
-        Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
-        spec => match spec.asset() {
-            None => Vec::new(),
-            Some((asset, container)) => vec![
-                all(container.map_or("", kind_of), &asset.within),
-                all("project", &asset.project),
-                all("environment", &asset.environment),
-                all("user", &asset.owner),
-                all("connection_provider", &asset.connection),
-            ],
-        },
-    };
-    parts.into_iter().flatten().collect()
-}
-
-/// The kind that declares what an asset can be within.
-fn kind_of(entity_type: &'static str) -> &'static str {
-    match entity_type {
-        "ToolServer" => "tool_server",
-        "Corpus" => "corpus",
-        "Collection" => "collection",
-        "Database" => "database",
-        "Table" => "table",
-        "Manifest" => "manifest",
-        other => other,
-    }
-}
-
-/// What stands where it means nothing: it must not look as if it did.
-fn misplaced(spec: &Spec) -> Option<&'static str> {
+/// What stands where it means nothing, or could never hold: it must not look as if it did.
+fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
     match spec {
         Spec::Role(n) | Spec::Environment(n) | Spec::Provider(n) | Spec::Organisation(n)
             if n.organisation.is_some() =>
         {
-            Some("only groups and projects belong to an organisation")
+            Some("only groups and projects belong to an organisation".into())
         }
         Spec::Role(n)
         | Spec::Environment(n)
@@ -269,17 +208,35 @@ fn misplaced(spec: &Spec) -> Option<&'static str> {
         | Spec::Project(n)
             if !n.roles.is_empty() =>
         {
-            Some("only groups give roles")
+            Some("only groups give roles".into())
         }
+        Spec::IdentityProvider(provider) => provider.mistake().map(Cow::Borrowed),
+        Spec::Agent(a) | Spec::Workload(a) => {
+            bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
+        }
+        Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
         spec => match spec.asset() {
-            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything"),
+            Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,
         },
     }
 }
 
-/// What provisioning says stays as it is when somebody is declared anew: whether they are suspended, and who belongs to the
-/// groups that are its own.
+/// Why the word of a maker of authenticators could never be taken.
+fn unusable(spec: &AttestationSpec) -> Option<&'static str> {
+    if spec.aaguids.is_empty() {
+        return Some("`aaguids` names at least one model");
+    }
+    let whole = |text: &str| {
+        let (rest, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
+        let read = pem.parse_x509().is_ok_and(|certificate| certificate.is_ca());
+        (read && rest.iter().all(u8::is_ascii_whitespace)).then_some(())
+    };
+    whole(&spec.root).is_none().then_some("`root` is one certificate of a certificate authority, as PEM")
+}
+
+/// What provisioning and other providers say stays as it is when somebody is declared anew: whether they are suspended, who
+/// belongs to the groups that are provisioning's own, and which groups a login gave.
 fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Result<Document, Problem> {
     let mut document = given.clone();
     let provisioned = |name: &&Name| {
@@ -298,9 +255,13 @@ fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Resul
         }
         (Spec::User(spec), Some(Spec::User(present))) => {
             spec.suspended = present.suspended;
+            spec.federated.clone_from(&present.federated);
             spec.groups.extend(present.groups.iter().filter(provisioned).cloned());
         }
-        (Spec::User(spec), _) => spec.suspended = false,
+        (Spec::User(spec), _) => {
+            spec.suspended = false;
+            spec.federated.clear();
+        }
         (Spec::Group(spec), Some(Spec::Group(present))) => {
             spec.parents.extend(present.parents.iter().filter(provisioned).cloned());
         }
@@ -314,7 +275,8 @@ fn kept_by_provisioning(view: &View, tenant: &Tenant, given: &Document) -> Resul
 /// How deep groups, roles, organisations and projects may nest.
 const DEPTH_MAX: usize = 32;
 
-/// Every reference must lead somewhere, and the entities must still make a policy snapshot (no cycles).
+/// Every reference must lead somewhere, and the entities must still make a policy snapshot (no cycles). Looks at what is given,
+/// at what refers to what goes, and at what is above and below what nests; the rest was whole before.
 pub(crate) fn check_whole(
     view: &View,
     tenant: &Tenant,
@@ -326,20 +288,19 @@ pub(crate) fn check_whole(
         return Err(Problem::with_detail(ReasonCode::Invalid, "a thing stands twice in what is declared"));
     }
     let leaving: HashSet<(&str, &Name)> = gone.iter().map(|(kind, name)| (kind.as_str(), name)).collect();
-    let kept = || {
-        let ours = view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
-        ours.filter(|d| {
-            let key = (d.spec.kind(), &d.name);
-            !named.contains(&key) && !leaving.contains(&key)
-        })
-    };
     let mut removed = Vec::new();
     for (kind, name) in gone {
         let Some((document, _)) = find(&view.state, tenant, kind, name) else {
             return Err(Problem::with_detail(ReasonCode::NotFound, format!("no {kind} is called `{name}`")));
         };
-        if let Some(user) = crate::directory::still_refers(kept().chain(given), kind, name) {
-            let by = format!("{} `{}` still refers to it", user.spec.kind(), user.name);
+        let stays = |user: &(&str, &Name)| !named.contains(user) && !leaving.contains(user);
+        let there = view.state.index.referrers(tenant, kind, name).filter(stays).min();
+        let user = there.or_else(|| {
+            let refers = |d: &&Document| d.spec.references().iter().any(|(k, n)| k == kind && *n == name);
+            given.iter().find(refers).map(|d| (d.spec.kind(), &d.name))
+        });
+        if let Some((kind, name)) = user {
+            let by = format!("{kind} `{name}` still refers to it");
             return Err(Problem::with_detail(ReasonCode::Conflict, by));
         }
         removed.push(document);
@@ -363,7 +324,7 @@ pub(crate) fn check_whole(
             let place = format!("{} `{}`: {why}", document.spec.kind(), document.name);
             return Err(Problem::with_detail(ReasonCode::Invalid, place));
         }
-        for (kind, name) in references(&document.spec) {
+        for (kind, name) in document.spec.references() {
             let stays = !leaving.contains(&(kind, name)) && find(&view.state, tenant, kind, name).is_some();
             if !named.contains(&(kind, name)) && !stays {
                 let place = format!(
@@ -378,7 +339,7 @@ pub(crate) fn check_whole(
     // Where something of a bundle's own falls out because of what is removed, that is what it is in conflict with.
     let checked = check_entities(view, tenant, given, &removed);
     checked.map_err(|e| if given.is_empty() { Problem { reason: ReasonCode::Conflict, ..e } } else { e })?;
-    if given.iter().any(|d| nests(&d.spec).is_some()) { check_depth(kept().chain(given)) } else { Ok(()) }
+    check_depth(&view.state, tenant, given, &leaving)
 }
 
 /// What something nests in, if it is of a kind that nests in its own.
@@ -389,16 +350,29 @@ const fn nests(spec: &Spec) -> Option<&BTreeSet<Name>> {
     }
 }
 
-/// What nests too deeply is refused: nobody sees through it, and everybody's rights are looked up in it.
-fn check_depth<'a>(all: impl Iterator<Item = &'a Document>) -> Result<(), Problem> {
-    let parents: HashMap<(&str, &Name), &BTreeSet<Name>> = all
-        .filter_map(|document| {
-            nests(&document.spec).map(|parents| ((document.spec.kind(), &document.name), parents))
-        })
-        .collect();
-    let mut known = HashMap::new();
-    for (kind, name) in parents.keys() {
-        if depth(&parents, &mut known, kind, name, DEPTH_MAX).is_none() {
+/// What nests too deeply is refused: nobody sees through it, and everybody's rights are looked up in it. A way that is too long
+/// now leads through something given, so its length is that above it and that below it.
+fn check_depth(
+    state: &State,
+    tenant: &Tenant,
+    given: &[Document],
+    leaving: &HashSet<(&str, &Name)>,
+) -> Result<(), Problem> {
+    let nesting = given.iter().filter(|document| nests(&document.spec).is_some());
+    let mut within: HashMap<(&str, &Name), Vec<&Name>> = HashMap::new();
+    for document in nesting.clone() {
+        for parent in nests(&document.spec).into_iter().flatten() {
+            within.entry((document.spec.kind(), parent)).or_default().push(&document.name);
+        }
+    }
+    let given = nesting.clone().map(|document| ((document.spec.kind(), &document.name), document)).collect();
+    let nest = Nest { state, tenant, given, within, leaving };
+    let (mut above, mut below) = (HashMap::new(), HashMap::new());
+    for document in nesting {
+        let (kind, name) = (document.spec.kind(), &document.name);
+        let up = longest(&mut above, (kind, name), DEPTH_MAX, &|kind, name| nest.parents(kind, name));
+        let down = longest(&mut below, (kind, name), DEPTH_MAX, &|kind, name| nest.members(kind, name));
+        if up.zip(down).is_none_or(|(up, down)| up + down > DEPTH_MAX) {
             let detail = format!("{kind} `{name}` is nested more than {DEPTH_MAX} deep");
             return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
@@ -406,23 +380,55 @@ fn check_depth<'a>(all: impl Iterator<Item = &'a Document>) -> Result<(), Proble
     Ok(())
 }
 
-/// How deep something lies below what has no parents; none for more than `left`.
-fn depth<'a>(
-    parents: &HashMap<(&'a str, &'a Name), &'a BTreeSet<Name>>,
+/// What nests, as it would be after a change.
+struct Nest<'a> {
+    state: &'a State,
+    tenant: &'a Tenant,
+    given: HashMap<(&'a str, &'a Name), &'a Document>,
+    /// What is given by what it nests in.
+    within: HashMap<(&'a str, &'a Name), Vec<&'a Name>>,
+    leaving: &'a HashSet<(&'a str, &'a Name)>,
+}
+
+impl<'a> Nest<'a> {
+    fn parents(&self, kind: &'a str, name: &'a Name) -> Vec<&'a Name> {
+        let given = self.given.get(&(kind, name)).copied();
+        let present = || {
+            let there = find(self.state, self.tenant, kind, name).map(|(document, _)| document);
+            there.filter(|_| !self.leaving.contains(&(kind, name)))
+        };
+        let document = given.or_else(present);
+        document.and_then(|document| nests(&document.spec)).into_iter().flatten().collect()
+    }
+
+    fn members(&self, kind: &'a str, name: &'a Name) -> Vec<&'a Name> {
+        let same = |(of, member): &(&'static str, &'a Name)| {
+            *of == kind
+                && !self.given.contains_key(&(kind, *member))
+                && !self.leaving.contains(&(kind, *member))
+        };
+        let there =
+            self.state.index.referrers(self.tenant, kind, name).filter(same).map(|(_, member)| member);
+        there.chain(self.within.get(&(kind, name)).into_iter().flatten().copied()).collect()
+    }
+}
+
+/// The longest way from something along `next`; none for more than `left`.
+fn longest<'a>(
     known: &mut HashMap<(&'a str, &'a Name), usize>,
-    kind: &'a str,
-    name: &'a Name,
+    (kind, name): (&'a str, &'a Name),
     left: usize,
+    next: &impl Fn(&'a str, &'a Name) -> Vec<&'a Name>,
 ) -> Option<usize> {
-    if let Some(depth) = known.get(&(kind, name)) {
-        return (*depth <= left).then_some(*depth);
+    if let Some(long) = known.get(&(kind, name)) {
+        return (*long <= left).then_some(*long);
     }
-    let mut deepest = 0;
-    for parent in parents.get(&(kind, name)).into_iter().copied().flatten() {
-        deepest = deepest.max(1 + depth(parents, known, kind, parent, left.checked_sub(1)?)?);
+    let mut long = 0;
+    for name in next(kind, name) {
+        long = long.max(1 + longest(known, (kind, name), left.checked_sub(1)?, next)?);
     }
-    known.insert((kind, name), deepest);
-    Some(deepest)
+    known.insert((kind, name), long);
+    Some(long)
 }
 
 /// The entities must make a snapshot, and nothing of a bundle's own types may fall out of it that was in it: neither what is
@@ -436,7 +442,7 @@ fn check_entities(
     let invalid = |detail: String| Problem::with_detail(ReasonCode::Invalid, detail);
     let ours = || view.state.documents.iter().filter(|(t, ..)| t == tenant).map(|(_, d, _)| d);
     let own = |document: &Document| matches!(document.spec, Spec::Entity(_));
-    if !given.iter().any(own) && !ours().any(own) {
+    if !given.iter().any(own) && view.state.of_kind(tenant, "entity").next().is_none() {
         let gone: Vec<EntityRef> = gone.iter().map(|document| document.entity()).collect();
         let changed = view.policy.entities().with_documents(given, &gone);
         return changed.map(|_| ()).map_err(|e| invalid(e.to_string()));
@@ -458,9 +464,29 @@ fn check_address(document: &Document) -> Result<(), Problem> {
     match &document.spec {
         Spec::Upstream(u) => check_url(&document.name, &u.base_url),
         Spec::Issuer(i) => check_url(&document.name, &i.jwks_url),
+        Spec::Federation(f) => check_federation(&document.name, f),
         Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),
         Spec::ConnectionProvider(p) => check_url(&document.name, &p.resource),
         _ => Ok(()),
+    }
+}
+
+/// The issuer's keys are at an address or, for a trust domain, in the rule itself.
+fn check_federation(name: &Name, rule: &FederationSpec) -> Result<(), Problem> {
+    let invalid = |text: &str| Err(Problem::with_detail(ReasonCode::Invalid, format!("`{name}`: {text}")));
+    let domain = TrustDomain::of_issuer(&rule.issuer);
+    if domain.is_none() && rule.issuer.starts_with("spiffe:") {
+        return invalid("the issuer is no trust domain");
+    }
+    match (&rule.trust_bundle, domain) {
+        (None, _) => check_url(name, &rule.jwks_url),
+        (Some(_), _) if !rule.jwks_url.is_empty() => {
+            invalid("keys are at `jwks_url` or in `trust_bundle`, not both")
+        }
+        (Some(_), None) => invalid("only a trust domain (`spiffe://…`) has a trust bundle"),
+        (Some(bundle), Some(domain)) => TrustBundle::parse(domain, bundle.to_string().as_bytes())
+            .map(|_| ())
+            .or_else(|error| invalid(&format!("`trust_bundle`: {error}"))),
     }
 }
 

@@ -9,7 +9,7 @@ use bartizan_identify::Caller;
 use bartizan_index::{Cursor, IndexError, LIMIT_MAX, Order, Page};
 use bartizan_model::action::ReadLedger;
 use bartizan_model::directory::Spec;
-use bartizan_model::{Action, PrincipalId, Problem, ReasonCode, Target, Tenant};
+use bartizan_model::{Action, Problem, ReasonCode, Target, Tenant};
 use bartizan_query::Query;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -129,30 +129,6 @@ impl Control {
         finish(intent.begin(), found, receipt, decision)
     }
 
-    /// What others did in the caller's own name: sealed entries of which they are the subject and somebody acts for them, or
-    /// `actor` alone; the latest first, at most 100. Everybody may see these of themselves.
-    ///
-    /// # Errors
-    /// When policy says no, or the cursor cannot be read.
-    pub async fn acts_in_own_name(
-        &self,
-        caller: &Caller,
-        actor: Option<PrincipalId>,
-        cursor: Option<&str>,
-    ) -> Result<Done<FoundEntries>, Stopped> {
-        let subject = caller.subject().principal.id;
-        let actor = actor.map_or_else(|| "prn_*".to_owned(), |actor| actor.to_string());
-        let query = format!("subject:{subject} actor:{actor}");
-        self.read_with(caller, Action::GrantList, &(&query, cursor), async |_, tenant| {
-            let cursor = cursor.map(str::parse::<Cursor>).transpose();
-            let cursor =
-                cursor.map_err(|e| Problem::with_detail(ReasonCode::BodyMalformed, e.to_string()))?;
-            let page = self.found_page(tenant, &query, Order::Newest, LIMIT_DEFAULT, cursor).await?;
-            Ok(self.told(tenant, page))
-        })
-        .await
-    }
-
     /// Exports entries of the caller's ledger, at most 10,000 at once.
     ///
     /// # Errors
@@ -202,7 +178,7 @@ impl Control {
         }
     }
 
-    fn told(&self, tenant: &Tenant, page: Page) -> FoundEntries {
+    pub(crate) fn told(&self, tenant: &Tenant, page: Page) -> FoundEntries {
         let sizes = self.archive.sizes(tenant);
         let (here, next) = (page.here.to_string(), page.next.map(|c| c.to_string()));
         let entries = page.rows.into_iter().map(|row| FoundEntry {

@@ -19,6 +19,7 @@ use crate::declared::Members;
 use crate::engine::Snapshot;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::remedy::facts;
+use crate::sponsor;
 use crate::verdict::Evidence;
 use remembered::Remembered;
 
@@ -324,7 +325,10 @@ impl<'a> Question<'a> {
         let bundle = &self.evaluator.bundle;
         let mut advice = Advice::denied(bundle.digest(), ReasonCode::NoMatchingPermit);
         let first = match self.evaluate(translated, &BTreeSet::new()) {
-            Ok(first) => first,
+            Ok(first) => {
+                let asked = sponsor::Asked::outside(self.now.as_secs());
+                sponsor::bounded(self.evaluator.entities(), &translated.triple, &asked, first)
+            }
             Err(detail) => {
                 advice.reasons = vec![ReasonCode::Invalid];
                 advice.detail = Some(detail);
@@ -347,13 +351,14 @@ impl<'a> Question<'a> {
         };
         if !first.erred.is_empty() {
             advice.reasons = vec![ReasonCode::PolicyError];
-        } else if !first.constitution.is_empty() {
-            advice.reasons = vec![ReasonCode::Constitution];
+        } else if let Some(reason) = sponsor::reason(&first.constitution) {
+            advice.reasons = vec![reason];
         } else if first.permitted {
             advice.verdict = VerdictKind::Permit;
             advice.reasons.clear();
         } else {
-            let forbids: Vec<&Rule> = first.forbids.iter().filter_map(|at| bundle.rules.get(*at)).collect();
+            let forbids: Vec<&Rule> =
+                first.forbids.iter().filter_map(|at| Some(&**bundle.rules.get(*at)?)).collect();
             self.try_obligations(translated, &forbids, &mut advice);
         }
         advice

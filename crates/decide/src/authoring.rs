@@ -80,7 +80,7 @@ impl CompiledBundle {
     #[must_use]
     pub fn coverage(self: &Arc<Self>, bundle: &Bundle, now: Timestamp) -> Vec<Covered> {
         let tested = self.test(bundle, now);
-        let of = |rule: &Rule| {
+        let of = |rule: &Arc<Rule>| {
             let (mut applied, mut spared) = (0, 0);
             for test in &tested {
                 let evidence = &test.explanation.evidence;

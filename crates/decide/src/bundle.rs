@@ -1,6 +1,7 @@
 //! Policy bundles: a folder of Cedar files, and what becomes of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, json};
 use bartizan_model::{EntityRef, ReasonCode, Remedy};
@@ -11,6 +12,7 @@ use crate::compile::Compiler;
 use crate::declared::Declared;
 use crate::diagnostic::{BundleError, BundleErrors};
 use crate::index::{Kept, Scope};
+use crate::inner::Condition;
 use crate::needs::Needs;
 use crate::servers::ServerWords;
 use crate::zone::Zone;
@@ -45,6 +47,7 @@ pub(crate) struct Rule {
     /// As it is evaluated: approvals stand in it by their keys.
     pub(crate) policy: Policy,
     pub(crate) scope: Scope,
+    pub(crate) condition: Condition,
     pub(crate) forbids: bool,
     pub(crate) reason: ReasonCode,
     pub(crate) remedies: Vec<Remedy>,
@@ -53,15 +56,20 @@ pub(crate) struct Rule {
     /// As it is written.
     pub(crate) text: String,
     pub(crate) needs: Needs,
+    /// How its evaluation could err, if it could.
+    pub(crate) can_err: Option<&'static str>,
 }
 
 /// A bundle that passed every check, ready to decide.
 #[derive(Debug)]
 pub struct CompiledBundle {
     pub(crate) digest: Digest,
+    /// What its rules were checked against, besides the engine and the house: its words, and the reasons it declares.
+    pub(crate) grounds: Option<Digest>,
     pub(crate) schema: Schema,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) constitution: Vec<Rule>,
+    /// Bundles that were compiled beside each other share the rules that stand in both.
+    pub(crate) rules: Vec<Arc<Rule>>,
+    pub(crate) constitution: Vec<Arc<Rule>>,
     /// Each action with the groups it is in, directly or not.
     pub(crate) action_groups: HashMap<EntityUid, Vec<EntityUid>>,
     pub(crate) declared: Declared,
@@ -100,7 +108,21 @@ impl CompiledBundle {
     /// # Errors
     /// Everything that is wrong with the bundle, at once.
     pub fn compile_with(bundle: &Bundle, servers: &[ServerWords]) -> Result<Self, BundleErrors> {
-        Compiler::new().compile(bundle, servers)
+        Self::compile_beside(bundle, servers, &[])
+    }
+
+    /// The same, beside bundles that were compiled before. A rule that stands in one of them word for word was checked
+    /// there, if that one has the same words and reasons: it is taken over. What comes out is the same as without them,
+    /// at the cost of what differs.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the bundle, at once.
+    pub fn compile_beside(
+        bundle: &Bundle,
+        servers: &[ServerWords],
+        beside: &[Arc<Self>],
+    ) -> Result<Self, BundleErrors> {
+        Compiler::new(beside).compile(bundle, servers)
     }
 
     /// The tool servers whose words do not fit, with the reason: their tools cannot be asked for.
@@ -174,7 +196,7 @@ impl CompiledBundle {
     /// the Cedar condition alone, and a weaker clause under an equal condition is weaker policy.
     #[must_use]
     pub fn remedy_changes(&self, before: &Self) -> Vec<RemedyChange> {
-        let then: HashMap<&Name, &Rule> = before.rules.iter().map(|r| (&r.id, r)).collect();
+        let then: HashMap<&Name, &Rule> = before.rules.iter().map(|r| (&r.id, &**r)).collect();
         let changed = self.rules.iter().filter_map(|now| {
             let then = *then.get(&now.id)?;
             let written = |rule: &Rule| rule.remedies.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -202,10 +224,11 @@ impl CompiledBundle {
     pub(crate) fn of_rules(schema: Schema, rules: &[Policy], constitution: &[Policy]) -> Self {
         let rule = |policy: &Policy| {
             let forbids = policy.effect() == cedar_policy::Effect::Forbid;
-            Rule { forbids, ..crate::compile::rule_of_constitution(policy).unwrap() }
+            Arc::new(Rule { forbids, ..crate::compile::rule_of_constitution(policy).unwrap() })
         };
         Self {
             digest: Digest::of(b"test"),
+            grounds: None,
             action_groups: crate::compile::action_groups(&schema).unwrap(),
             schema,
             rules: rules.iter().map(rule).collect(),

@@ -1,38 +1,40 @@
 //! From a folder of files to rules that decide: every check that a bundle must pass.
 
+mod place;
+mod rule;
+mod valid;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::str::FromStr as _;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use bartizan_base::Name;
-use bartizan_model::{ReasonCode, Remedy};
+use bartizan_base::{Digest, Name, json};
+use bartizan_model::ReasonCode;
 use cedar_policy::{
-    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationError, ValidationMode,
-    Validator,
+    EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
 };
 use miette::Diagnostic;
 
-use crate::approval::ApprovalKey;
 use crate::bundle::{Bundle, CompiledBundle, Rule};
 use crate::complexity::{self, TextOf};
-use crate::diagnostic::{BundleError, BundleErrors, statements, within};
+use crate::diagnostic::{BundleError, BundleErrors, within};
 use crate::evaluate::LEVEL;
 use crate::index::{Kept, Scope};
-use crate::near::did_you_mean;
+use crate::inner::{Condition, Typing};
 use crate::needs::Needs;
 use crate::servers::ServerWords;
 use crate::vocabulary::{self, Linked};
 use crate::zone::Zone;
-use crate::{lint, remedy, review, table};
+use crate::{review, table};
+pub(crate) use place::{Place, Placed};
+use valid::is_plainly_valid;
 
 const CONSTITUTION: &str = include_str!("constitution.cedar");
 /// Bytes of a bundle.
 const BYTES_MAX: usize = 16 << 20;
 /// Policies of a bundle.
 const POLICIES_MAX: usize = 50_000;
-/// The annotations of a rule.
-const ANNOTATIONS: [&str; 5] = ["id", "reason", "remedy", "description", "owner"];
 
 /// `bundle.toml`.
 #[derive(serde::Deserialize, Default)]
@@ -48,34 +50,18 @@ struct Manifest {
 }
 
 /// A compilation.
-pub(crate) struct Compiler {
+pub(crate) struct Compiler<'b> {
     errors: Vec<BundleError>,
     manifest: Manifest,
     zone: Zone,
+    /// Bundles that were compiled before.
+    beside: &'b [Arc<CompiledBundle>],
 }
 
-/// A rule with the place where it is written.
-pub(crate) struct Placed<'a> {
-    pub(crate) file: &'a str,
-    pub(crate) text: &'a str,
-    pub(crate) span: Range<usize>,
-    pub(crate) rule: Rule,
-    /// As it is written: with the places of its parts, for messages.
-    pub(crate) written: Policy,
-}
-
-impl Placed<'_> {
-    /// A message about `part` of the rule, a text that stands in it.
-    pub(crate) fn about(&self, part: &str, message: &str) -> BundleError {
-        let message = format!("`{}`: {message}", self.rule.id);
-        BundleError::at(self.file, self.text, within(self.text, &self.span, part), message)
-    }
-}
-
-impl Compiler {
-    /// A compilation that has seen nothing yet.
-    pub(crate) fn new() -> Self {
-        Self { errors: Vec::new(), manifest: Manifest::default(), zone: Zone::UTC }
+impl<'b> Compiler<'b> {
+    /// A compilation that takes over what was checked before.
+    pub(crate) fn new(beside: &'b [Arc<CompiledBundle>]) -> Self {
+        Self { errors: Vec::new(), manifest: Manifest::default(), zone: Zone::UTC, beside }
     }
 
     /// Compiles `bundle`.
@@ -101,10 +87,12 @@ impl Compiler {
         }
         self.manifest(bundle);
         let Linked { schema, disabled, declared } = self.schema(bundle, servers)?;
+        let grounds = self.grounds(bundle, servers);
+        let known = self.known(grounds);
         let mut placed = Vec::new();
         for (file, text) in &bundle.files {
             if file.ends_with(".cedar") {
-                self.file(file, text, &mut placed);
+                self.file(file, text, &known, &mut placed);
             } else if table::is_test(file) {
                 if let Err(error) = table::check(text) {
                     self.wrong(file, error);
@@ -120,8 +108,9 @@ impl Compiler {
             self.wrong("", format!("the bundle has more than {POLICIES_MAX} rules"));
         }
         self.unique(&placed);
-        self.validate(&schema, &placed);
-        let constitution = self.constitution(&schema)?;
+        let mut typing = Typing::new(&schema, LEVEL);
+        self.validate(&schema, &mut typing, &placed);
+        let constitution = self.constitution(&schema, &mut typing)?;
         let action_groups = action_groups(&schema)?;
         let warnings = if self.errors.is_empty() {
             self.errors.extend(review::unscoped(&placed, &self.manifest.lints));
@@ -132,6 +121,7 @@ impl Compiler {
         let rules = placed.into_iter().map(|placed| placed.rule).collect();
         Some(CompiledBundle {
             digest: bundle.digest(),
+            grounds,
             schema,
             rules,
             constitution,
@@ -218,134 +208,64 @@ impl Compiler {
         true
     }
 
-    fn file<'a>(&mut self, file: &'a str, text: &'a str, placed: &mut Vec<Placed<'a>>) {
+    /// What rules are checked against, besides the engine and the house; none where that has no canonical form.
+    fn grounds(&self, bundle: &Bundle, servers: &[ServerWords]) -> Option<Digest> {
+        let words: BTreeMap<_, _> =
+            bundle.files.iter().filter(|(file, _)| file.ends_with(".cedarschema")).collect();
+        let servers: Vec<_> = servers.iter().map(|server| (server.server(), server.words())).collect();
+        json::canonical(&(words, servers, &self.manifest.reasons)).ok().map(|bytes| Digest::of(&bytes))
+    }
+
+    /// The rules that were checked against the same, by their texts.
+    fn known(&self, grounds: Option<Digest>) -> Known<'b> {
+        let same = self.beside.iter().filter(|bundle| grounds.is_some() && bundle.grounds == grounds);
+        same.flat_map(|bundle| &bundle.rules).map(|rule| (rule.text.as_str(), rule)).collect()
+    }
+
+    fn file<'a>(&mut self, file: &'a str, text: &'a str, known: &Known<'_>, placed: &mut Vec<Placed<'a>>) {
         if self.is_too_complex(file, text, TextOf::Rules) {
             return;
         }
-        let set = match PolicySet::from_str(text) {
-            Ok(set) => set,
+        // Statement by statement, so that what is known is not read again.
+        let (places, rest) = Place::all(file, text);
+        let mut readable = !rest;
+        let mut read = Vec::with_capacity(places.len());
+        for place in places {
+            match known.get(place.words()) {
+                Some(rule) => read.push((place, Err(Arc::clone(rule)))),
+                None => match Policy::parse(None, place.words()) {
+                    Ok(policy) => read.push((place, Ok(policy))),
+                    Err(_) => readable = false,
+                },
+            }
+        }
+        if !readable && !self.is_readable(file, text) {
+            return;
+        }
+        for (place, one) in read {
+            match one {
+                Ok(policy) => placed.extend(self.rule(place, &policy)),
+                Err(rule) => placed.push(Placed { place, rule, written: None }),
+            }
+        }
+    }
+
+    /// Whether a file can be read as a whole; what is wrong with it is told.
+    fn is_readable(&mut self, file: &str, text: &str) -> bool {
+        match PolicySet::from_str(text) {
             Err(errors) => {
                 self.errors.extend(errors.iter().map(|error| told(file, text, error)));
-                return;
+                false
             }
-        };
-        if set.templates().next().is_some() {
-            self.errors.push(BundleError::of(file, "templates are not taken").help("write the policies out"));
-        }
-        // The parser names rules by their place: `policy0`, `policy1`.
-        let spans = statements(text);
-        let mut policies: BTreeMap<usize, &Policy> = BTreeMap::new();
-        for policy in set.policies() {
-            let id: &str = policy.id().as_ref();
-            let place = id.strip_prefix("policy").and_then(|n| n.parse().ok());
-            policies.insert(place.unwrap_or(usize::MAX), policy);
-        }
-        for (place, policy) in policies {
-            let span = spans.get(place).cloned().unwrap_or_default();
-            placed.extend(self.rule(file, text, span, policy));
-        }
-    }
-
-    fn rule<'a>(
-        &mut self,
-        file: &'a str,
-        text: &'a str,
-        span: Range<usize>,
-        policy: &Policy,
-    ) -> Option<Placed<'a>> {
-        let at =
-            |part: &str, message: String| BundleError::at(file, text, within(text, &span, part), message);
-        let Some(id) = policy.annotation("id").and_then(|id| id.parse::<Name>().ok()) else {
-            let error = at("@id", "a rule needs a unique `@id(\"…\")`".to_owned());
-            self.errors.push(error.help("records and explanations name rules by it"));
-            return None;
-        };
-        for (annotation, _) in policy.annotations() {
-            if !ANNOTATIONS.contains(&annotation) {
-                let help = did_you_mean(annotation, ANNOTATIONS)
-                    .unwrap_or_else(|| "there are @id, @reason, @remedy, @description, @owner".to_owned());
-                let message = format!("`{id}`: unknown annotation `@{annotation}`");
-                self.errors.push(at(&format!("@{annotation}"), message).help(help));
+            Ok(set) => {
+                let (message, help) = match set.templates().next() {
+                    Some(_) => ("templates are not taken", "write the policies out"),
+                    None => ("the end of a rule cannot be found", "write each rule on lines of its own"),
+                };
+                self.errors.push(BundleError::of(file, message).help(help));
+                set.templates().next().is_some()
             }
         }
-        let forbids = policy.effect() == Effect::Forbid;
-        let reason = self.reason(&at, &id, policy, forbids);
-        let remedies = match policy.annotation("remedy") {
-            None => Vec::new(),
-            Some(_) if !forbids => {
-                self.errors.push(at("@remedy", format!("`{id}`: only a forbid can have a remedy")));
-                Vec::new()
-            }
-            Some(text) => remedy::parse(text).unwrap_or_else(|message| {
-                self.errors.push(at("@remedy", format!("`{id}`: {message}")));
-                Vec::new()
-            }),
-        };
-        let Ok(written) = policy.to_json() else {
-            self.errors.push(at("", format!("`{id}`: cannot be analysed")));
-            return None;
-        };
-        let key = |remedy: &Remedy| match remedy {
-            Remedy::Approve(approval) => Some(ApprovalKey::of(&id, approval)),
-            _ => None,
-        };
-        let approval = remedies.iter().find_map(key);
-        let mut keyed = written.clone();
-        let is_keyed = approval.as_ref().is_some_and(|key| lint::put_keys(&mut keyed, &id, key));
-        for (part, (message, help)) in lint::facts_stand_soundly(&written, forbids)
-            .into_iter()
-            .map(|finding| ("context.", finding))
-            .chain(lint::facts_are_its_own(&written, &id, &remedies).into_iter().map(|f| ("context.", f)))
-            .chain(lint::remedies_lift(&keyed, &remedies, &key).into_iter().map(|f| ("@remedy", f)))
-        {
-            self.errors.push(at(part, format!("`{id}`: {message}")).help(help));
-        }
-        let needs = Needs::of(&written);
-        let written = policy.new_id(PolicyId::new(id.as_str()));
-        let policy = if is_keyed {
-            let Ok(policy) = Policy::from_json(Some(PolicyId::new(id.as_str())), keyed) else {
-                self.errors.push(at("", format!("`{id}`: cannot be analysed")));
-                return None;
-            };
-            policy
-        } else {
-            written.clone()
-        };
-        let scope = Scope::of(&policy);
-        let text_of_rule = written.to_string();
-        let rule = Rule { scope, text: text_of_rule, id, policy, forbids, reason, remedies, approval, needs };
-        Some(Placed { file, text, span, rule, written })
-    }
-
-    fn reason(
-        &mut self,
-        at: &dyn Fn(&str, String) -> BundleError,
-        id: &Name,
-        policy: &Policy,
-        forbids: bool,
-    ) -> ReasonCode {
-        let Some(code) = policy.annotation("reason") else { return ReasonCode::Forbidden };
-        if !forbids {
-            self.errors.push(at("@reason", format!("`{id}`: only a forbid can have a reason")));
-        }
-        let error = match code.parse() {
-            Ok(ReasonCode::Custom(_)) if !self.manifest.reasons.contains(code) => {
-                let help = did_you_mean(code, self.manifest.reasons.iter().map(String::as_str));
-                let help =
-                    help.unwrap_or_else(|| format!("declare it in `bundle.toml`: reasons = [\"{code}\"]"));
-                at(code, format!("`{id}`: reason `{code}` is not declared")).help(help)
-            }
-            Ok(reason) => return reason,
-            Err(_) => {
-                let codes: Vec<_> = ReasonCode::ALL.iter().map(ReasonCode::code).collect();
-                let help = did_you_mean(code, codes.iter().map(AsRef::as_ref)).unwrap_or_else(|| {
-                    "take a code of the registry, or declare `custom:NAME` in `bundle.toml`".to_owned()
-                });
-                at(code, format!("`{id}`: unknown reason `{code}`")).help(help)
-            }
-        };
-        self.errors.push(error);
-        ReasonCode::Forbidden
     }
 
     fn unique(&mut self, placed: &[Placed<'_>]) {
@@ -362,43 +282,20 @@ impl Compiler {
         }
     }
 
-    fn validate(&mut self, schema: &Schema, placed: &[Placed<'_>]) {
-        let mut set = PolicySet::new();
-        for one in placed {
-            // A second rule of the same id was reported already.
-            set.add(one.written.clone()).unwrap_or_default();
-        }
-        let result = Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL);
-        let by_id: HashMap<&str, &Placed<'_>> = placed.iter().map(|p| (p.rule.id.as_str(), p)).collect();
-        let found = result
-            .validation_errors()
-            .map(|e| {
-                let far = matches!(e, ValidationError::EntityDerefLevelViolation(_));
-                (e.policy_id(), e as &dyn Diagnostic, far)
-            })
-            .chain(result.validation_warnings().map(|w| (w.policy_id(), w as &dyn Diagnostic, false)));
-        for (id, diagnostic, far) in found {
-            match by_id.get(AsRef::<str>::as_ref(id)) {
-                Some(one) if far => self.errors.push(told_of(one, diagnostic).help(TOO_FAR)),
-                Some(one) => self.errors.push(told_of(one, diagnostic)),
-                None => self.wrong("", diagnostic.to_string()),
-            }
-        }
-    }
-
     /// The constitution, checked against the bundle's schema: a bundle can add to the vocabulary, not change what the
     /// constitution's words mean.
-    fn constitution(&mut self, schema: &Schema) -> Option<Vec<Rule>> {
-        static RULES: LazyLock<Option<Vec<Rule>>> = LazyLock::new(|| {
+    fn constitution(&mut self, schema: &Schema, typing: &mut Typing<'_>) -> Option<Vec<Arc<Rule>>> {
+        static RULES: LazyLock<Option<Vec<Arc<Rule>>>> = LazyLock::new(|| {
             let set = PolicySet::from_str(CONSTITUTION).ok()?;
-            set.policies().map(rule_of_constitution).collect()
+            set.policies().map(|policy| rule_of_constitution(policy).map(Arc::new)).collect()
         });
         let rules = RULES.clone();
         let sound = rules.as_ref().is_some_and(|rules| {
-            let set = PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()));
-            let valid =
-                |s| Validator::new(schema.clone()).validate(&s, ValidationMode::Strict).validation_passed();
-            set.is_ok_and(valid)
+            rules.iter().all(|rule| is_plainly_valid(typing, &rule.policy)) || {
+                let set = PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()));
+                let validator = Validator::new(schema.clone());
+                set.is_ok_and(|set| validator.validate(&set, ValidationMode::Strict).validation_passed())
+            }
         });
         if !sound {
             self.wrong("", "the schema of the bundle breaks the constitution");
@@ -407,9 +304,8 @@ impl Compiler {
     }
 }
 
-/// What helps where a rule looks further than [`LEVEL`].
-const TOO_FAR: &str =
-    "a rule may look at principal and resource and at what their attributes name, not further (2 levels)";
+/// Rules by their texts.
+type Known<'b> = HashMap<&'b str, &'b Arc<Rule>>;
 
 /// Each action with the groups it is in.
 pub(crate) fn action_groups(schema: &Schema) -> Option<HashMap<EntityUid, Vec<EntityUid>>> {
@@ -428,6 +324,7 @@ pub(crate) fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
     let policy = policy.new_id(PolicyId::new(id.as_str()));
     Some(Rule {
         scope: Scope::of(&policy),
+        condition: Condition::of(&policy),
         text: policy.to_string(),
         id,
         policy,
@@ -436,6 +333,7 @@ pub(crate) fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
         remedies: Vec::new(),
         approval: None,
         needs: Needs::of(&est),
+        can_err: None,
     })
 }
 
@@ -443,18 +341,6 @@ pub(crate) fn rule_of_constitution(policy: &Policy) -> Option<Rule> {
 fn told(file: &str, text: &str, diagnostic: &dyn Diagnostic) -> BundleError {
     let span = label(diagnostic).unwrap_or_default();
     BundleError { help: help(diagnostic), ..BundleError::at(file, text, span, diagnostic.to_string()) }
-}
-
-/// What the engine says about a rule.
-fn told_of(placed: &Placed<'_>, diagnostic: &dyn Diagnostic) -> BundleError {
-    let whole = || within(placed.text, &placed.span, placed.rule.id.as_str());
-    // A label that does not lie in the rule's own place says nothing.
-    let span = label(diagnostic).filter(|s| s.start >= placed.span.start && s.end <= placed.span.end);
-    let span = span.unwrap_or_else(whole);
-    BundleError {
-        help: help(diagnostic),
-        ..BundleError::at(placed.file, placed.text, span, diagnostic.to_string())
-    }
 }
 
 fn label(diagnostic: &dyn Diagnostic) -> Option<Range<usize>> {
@@ -465,3 +351,6 @@ fn label(diagnostic: &dyn Diagnostic) -> Option<Range<usize>> {
 fn help(diagnostic: &dyn Diagnostic) -> Option<String> {
     diagnostic.help().map(|help| help.to_string())
 }
+
+#[cfg(test)]
+mod tests;

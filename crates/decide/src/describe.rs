@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+use crate::inner::CONDITIONS;
 use bartizan_base::Name;
 use bartizan_model::Document;
 use bartizan_model::asset::AssetSpec;
@@ -76,12 +77,16 @@ pub(crate) fn describe(
     match &document.spec {
         Spec::User(spec) => {
             out.status(spec.standing());
-            out.within("Group", &spec.groups).within("Role", &spec.roles);
+            out.within("Group", spec.memberships()).within("Role", &spec.roles);
         }
         Spec::Agent(spec) | Spec::Workload(spec) => {
             out.status(spec.status);
             out.owner(Some(&spec.owner))?;
             out.text("purpose", spec.purpose.to_string());
+            if !spec.conditions.is_empty() {
+                // Left out, it would be an agent without bounds: so rather none at all.
+                out.text(CONDITIONS, serde_json::to_string(&spec.conditions).ok()?);
+            }
             out.within("Group", &spec.groups).within("Role", &spec.roles);
         }
         Spec::Group(spec) => {

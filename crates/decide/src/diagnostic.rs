@@ -32,6 +32,17 @@ pub struct BundleError {
 impl BundleError {
     /// About `span` of `text`, in bytes.
     pub(crate) fn at(file: &str, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
+        Self::after(file, text, (0, 1), span, message)
+    }
+
+    /// The same, where it is known on which line an earlier place is: a long text is not counted through for each message.
+    pub(crate) fn after(
+        file: &str,
+        text: &str,
+        (known, line): (usize, usize),
+        span: Range<usize>,
+        message: impl Into<String>,
+    ) -> Self {
         let before = text.get(..span.start).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let rest = text.get(line_start..).unwrap_or_default();
@@ -42,7 +53,7 @@ impl BundleError {
         let room = (source.chars().count() + 1).saturating_sub(column);
         Self {
             file: file.to_owned(),
-            line: before.matches('\n').count() + 1,
+            line: line + before.get(known..).unwrap_or_default().matches('\n').count(),
             column,
             message: message.into(),
             help: None,
@@ -101,8 +112,9 @@ impl fmt::Display for BundleError {
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct BundleErrors(pub Vec<BundleError>);
 
-/// Where the statements of a Cedar text stand, annotations included, comments before them not.
-pub(crate) fn statements(text: &str) -> Vec<Range<usize>> {
+/// Where the statements of a Cedar text stand, annotations included, comments before them not; and whether there is something
+/// after the last one that is none.
+pub(crate) fn statements(text: &str) -> (Vec<Range<usize>>, bool) {
     let (mut out, mut start, mut depth) = (Vec::new(), None, 0_usize);
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -129,7 +141,7 @@ pub(crate) fn statements(text: &str) -> Vec<Range<usize>> {
             _ => {}
         }
     }
-    out
+    (out, start.is_some())
 }
 
 /// Where `wanted` stands within `span`; the beginning of `span` if it does not.
@@ -168,7 +180,9 @@ mod tests {
     #[test]
     fn statements_end_with_a_semicolon_outside_of_texts_and_brackets() {
         let text = "// a; b\n@id(\"a;\\\"\") permit (principal, action, resource);\n\nforbid (x) // ;\n when { [1;2] };";
-        let found: Vec<&str> = statements(text).into_iter().map(|span| text.get(span).unwrap()).collect();
+        let (spans, rest) = statements(text);
+        assert!(!rest && !statements("permit (a); // b").1 && statements("permit (a); b // c;").1);
+        let found: Vec<&str> = spans.into_iter().map(|span| text.get(span).unwrap()).collect();
         assert_eq!(found.len(), 2);
         assert!(found[0].starts_with("@id") && found[1].starts_with("forbid") && found[1].ends_with("};"));
     }

@@ -105,8 +105,8 @@ pub fn difference(
     after: (&Bundle, &CompiledBundle),
 ) -> Difference {
     let old: BTreeMap<&Name, &Rule> =
-        before.1.iter().flat_map(|b| &b.rules).map(|rule| (&rule.id, rule)).collect();
-    let new: BTreeMap<&Name, &Rule> = after.1.rules.iter().map(|rule| (&rule.id, rule)).collect();
+        before.1.iter().flat_map(|b| &b.rules).map(|rule| (&rule.id, &**rule)).collect();
+    let new: BTreeMap<&Name, &Rule> = after.1.rules.iter().map(|rule| (&rule.id, &**rule)).collect();
     let ids: BTreeSet<&Name> = old.keys().chain(new.keys()).copied().collect();
     let mut rules = Vec::new();
     for id in ids {
@@ -114,6 +114,8 @@ pub fn difference(
         let (became, widens) = match (was, is) {
             (None, Some(rule)) => (Became::Added, if rule.forbids { Widens::No } else { Widens::Yes }),
             (Some(rule), None) => (Became::Removed, if rule.forbids { Widens::Yes } else { Widens::No }),
+            // Most rules of two versions are the same one.
+            (Some(was), Some(is)) if std::ptr::eq(was, is) => continue,
             (Some(was), Some(is)) if form(was).is_none() || form(was) != form(is) => {
                 (Became::Changed, Widens::Unproven)
             }

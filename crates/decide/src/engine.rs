@@ -9,7 +9,7 @@ use bartizan_identify::Caller;
 use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
     Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Operation,
-    ReasonCode, Situation,
+    PrincipalKind, ReasonCode, Situation,
 };
 use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
 use crate::lift::{Applied, Facts, try_remedies};
 use crate::shadow::Shadow;
+use crate::sponsor;
 use crate::story::{MemberStory, Reader};
 use crate::tell::tell_member;
 use crate::verdict::{Decision, Permit, PermitParts, Refused, Verdict};
@@ -425,7 +426,15 @@ fn evaluate_chain(
 ) -> Option<Vec<Evaluation>> {
     let evaluate = |(place, member): (usize, &Member)| {
         let conditions = conditions(evaluator, case, member, place, applied);
-        evaluator.evaluate(&triple(case, member)?, &conditions, case.all, noted)
+        let triple = triple(case, member)?;
+        let found = evaluator.evaluate(&triple, &conditions, case.all, noted)?;
+        Some(match member.principal.kind {
+            PrincipalKind::Agent | PrincipalKind::Workload => {
+                sponsor::bounded(evaluator.entities(), &triple, &sponsor::Asked::of(case, place), found)
+            }
+            // Nobody answers for a person but themselves.
+            PrincipalKind::User | PrincipalKind::Anonymous => found,
+        })
     };
     case.caller.members().enumerate().map(evaluate).collect()
 }

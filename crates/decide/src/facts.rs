@@ -215,6 +215,14 @@ const STATUS: &[PolicyFact] =
 const SENSITIVITY: &[PolicyFact] =
     &[fact("sensitivity", "String", "low, medium, high", Declared, "How sensitive it is to use.")];
 const ACTS: &[PolicyFact] = &[
+    fact(
+        "conditions",
+        "String",
+        "JSON",
+        Declared,
+        "What its owner demands of it. The house itself sees to it, whatever policy says; it stands here to be part of what a decision was made on.",
+    )
+    .optional(),
     fact("owner", "User", "", Declared, "The person who answers for it."),
     fact("purpose", "String", "at most 500 bytes", Declared, "What it is for."),
 ];

@@ -18,6 +18,7 @@ use crate::evaluate::Evaluator;
 use crate::inner;
 use crate::needs::Needs;
 use crate::remedy::facts;
+use crate::sponsor;
 
 /// What is asked of every row.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,14 @@ impl Snapshot {
             return Ok(Tree::Never);
         };
         let request = |why: &str| FilterError::Request(why.to_owned());
+        let (never, each) =
+            sponsor::of_rows(evaluator.entities(), caller, question.action, question.situation.now.as_secs());
+        if never {
+            return Ok(Tree::Never);
+        }
+        if each {
+            return Err(request("an agent's sponsor confines it: rows are decided one by one"));
+        }
         let action = uid("Action", question.action.name()).ok_or_else(|| request("not an action"))?;
         let rows: EntityTypeName = question.rows.parse().map_err(|_| request("not an entity type"))?;
         let applies = |o: &&bartizan_model::Obligation| door.applies(o.kind());

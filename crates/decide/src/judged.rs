@@ -9,6 +9,7 @@ use bartizan_model::{Obligations, Offer, ReasonCode};
 use crate::approval::Hold;
 use crate::bundle::CompiledBundle;
 use crate::evaluate::Evaluation;
+use crate::sponsor;
 use crate::verdict::Evidence;
 
 /// The engine's name in records.
@@ -98,5 +99,6 @@ pub(crate) fn broken(evaluations: &[Evaluation]) -> Option<ReasonCode> {
     if evaluations.iter().any(|e| !e.erred.is_empty()) {
         return Some(ReasonCode::PolicyError);
     }
-    evaluations.iter().any(|e| !e.constitution.is_empty()).then_some(ReasonCode::Constitution)
+    let rules: Vec<Name> = evaluations.iter().flat_map(|e| e.constitution.clone()).collect();
+    sponsor::reason(&rules)
 }

@@ -218,7 +218,9 @@ pub(crate) fn try_remedies(
     let forbids: Vec<(usize, &Rule)> = first
         .iter()
         .enumerate()
-        .flat_map(|(place, e)| e.forbids.iter().filter_map(move |at| Some((place, bundle.rules.get(*at)?))))
+        .flat_map(|(place, e)| {
+            e.forbids.iter().filter_map(move |at| Some((place, &**bundle.rules.get(*at)?)))
+        })
         .collect();
     judged.reasons = reasons_of(forbids.iter().map(|(_, rule)| *rule));
     // A forbid without remedy stays, and so does one whose remedy its member cannot bring about.

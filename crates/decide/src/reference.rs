@@ -69,12 +69,12 @@ impl Ask<'_> {
             return Some(out.unaskable());
         };
         let entities = self.entities()?;
-        let constitution = set_of(&mut self.bundle.constitution.iter())?;
+        let constitution = set_of(&mut self.bundle.constitution.iter().map(|rule| &**rule))?;
         if forbidden(&request, constitution, &entities, &mut out)? {
             return Some(out);
         }
-        let satisfied =
-            decided(&request, &self.bundle.rules.iter().collect::<Vec<_>>(), &entities, &mut out)?;
+        let rules: Vec<&Rule> = self.bundle.rules.iter().map(|rule| &**rule).collect();
+        let satisfied = decided(&request, &rules, &entities, &mut out)?;
         for (at, rule) in self.bundle.rules.iter().enumerate() {
             let matches = || {
                 let entry =
@@ -98,13 +98,14 @@ impl Ask<'_> {
         let request = Request::new(principal, action, resource, context.clone(), None).ok()?;
         let entities = self.entities()?;
         if !picked.constitution.is_empty() {
-            let rules = picked.constitution.iter().filter_map(|(at, _)| self.bundle.constitution.get(*at));
+            let rules =
+                picked.constitution.iter().filter_map(|(at, _)| Some(&**self.bundle.constitution.get(*at)?));
             if forbidden(&request, set_of(&mut { rules })?, &entities, &mut out)? {
                 return Some(out);
             }
         }
         let rules: Vec<(usize, &Rule)> =
-            picked.rules.iter().filter_map(|(at, _)| Some((*at, self.bundle.rules.get(*at)?))).collect();
+            picked.rules.iter().filter_map(|(at, _)| Some((*at, &**self.bundle.rules.get(*at)?))).collect();
         let chosen: Vec<&Rule> = rules.iter().map(|(_, rule)| *rule).collect();
         let satisfied = decided(&request, &chosen, &entities, &mut out)?;
         for (at, rule) in rules {

@@ -193,7 +193,7 @@ pub(crate) fn warnings(
         if let Some(told) = told {
             out.push(one.about(&one.rule.id, &told).help("leave it out, or change the other"));
         }
-        if let Some(how) = one.written.to_json().ok().as_ref().and_then(can_err) {
+        if let Some(how) = one.rule.can_err {
             let message = format!("could err, and an error denies every ask that the rule applies to: {how}");
             out.push(
                 one.about(&one.rule.id, &message).help("compare without computing, and ask `has` first"),
@@ -204,7 +204,7 @@ pub(crate) fn warnings(
 }
 
 /// How the evaluation of a valid rule could err: numbers are bounded, and what an attribute points to may not exist.
-fn can_err(node: &Value) -> Option<&'static str> {
+pub(crate) fn can_err(node: &Value) -> Option<&'static str> {
     match node {
         Value::Object(members) => {
             for (operator, operands) in members {

@@ -114,6 +114,11 @@ impl ServerWords {
         &self.namespace
     }
 
+    /// Its words, in the engine's JSON.
+    pub(crate) const fn words(&self) -> &Value {
+        &self.json
+    }
+
     pub(crate) fn fragment(&self) -> Result<SchemaFragment, String> {
         SchemaFragment::from_json_value(self.json.clone()).map_err(|e| chain(&e))
     }

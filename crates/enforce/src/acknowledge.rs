@@ -6,7 +6,7 @@ use std::time::Duration;
 use bartizan_model::NodeId;
 use bartizan_store::{Acknowledged, LEASE, NodeRow};
 
-use crate::world::Keeper;
+use crate::keeper::Keeper;
 
 /// By how much clocks may differ in a second: the waiting node's own, the database's, the silent node's.
 const DRIFT: Duration = Duration::from_millis(50);

@@ -107,7 +107,9 @@ pub(crate) fn presented(published: &Published, head: &Head) -> Result<Presented,
         uri: format!("{}{}", published.base, head.uri.path()),
         certificate: head.extensions.get::<PeerCertificate>().map(PeerCertificate::thumbprint),
     };
-    Presented::at(values(AUTHORIZATION), values(HeaderName::from_static("x-api-key")), values(PROOF), place)
+    let api_key = values(HeaderName::from_static("x-api-key"));
+    let presented = Presented::at(values(AUTHORIZATION), api_key, values(PROOF), place)?;
+    Ok(presented.or_certificate(head.extensions.get(), || published.resources(head.uri.path())))
 }
 
 impl Gate {

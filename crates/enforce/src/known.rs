@@ -2,14 +2,57 @@
 
 use std::sync::Arc;
 
-use bartizan_identify::{Assessed, Directory, EpochEntry, KeyEntry, OwnKey};
+use bartizan_identify::{Assessed, Changed, Directory, EpochEntry, KeyEntry, OwnKey};
 use bartizan_jose::KeptKey;
 use bartizan_model::{Risk, Tenant};
-use bartizan_store::{EpochKind, Row, RowKind, State};
+use bartizan_store::{EpochKind, EpochRow, KeyRow, Row, RowKind, State};
 
-/// Who can be identified in a state, `issuer` being our own authority.
-pub(crate) fn directory(state: &State, issuer: Option<Arc<str>>) -> Directory {
-    let keys = state.keys.iter().map(|row| KeyEntry {
+use crate::follow::Touched;
+use crate::world::World;
+
+/// Who can be identified after a change, `issuer` being our own authority.
+pub(crate) fn directory(
+    before: &World,
+    state: &State,
+    touched: &Touched,
+    issuer: Option<&Arc<str>>,
+) -> Directory {
+    let mut changed = Changed::default();
+    for (tenant, kind, name) in &touched.documents {
+        let of =
+            |state: &State| state.document(tenant, kind, name).map(|(_, d, _)| (tenant.clone(), d.clone()));
+        changed.gone.extend(of(&before.state));
+        changed.come.extend(of(state));
+    }
+    changed.keys = touched.keys.iter().filter_map(|id| state.key_by_id(*id)).map(key).collect();
+    let epochs = touched.epochs.iter().filter_map(|(tenant, kind, name)| state.epoch(tenant, *kind, name));
+    changed.epochs = epochs.map(epoch).collect();
+    let standings = touched.rows.iter().filter(|(kind, _)| *kind == RowKind::Standing);
+    changed.risks = standings.filter_map(|(kind, id)| standing(id, state.row(*kind, id))).collect();
+    let withdrawn = touched.rows.iter().filter(|(kind, _)| *kind == RowKind::WithdrawnCertificate);
+    let withdrawn =
+        withdrawn.filter_map(|(kind, id)| Some((id.parse().ok()?, state.row(*kind, id).is_some())));
+    changed.withdrawn = withdrawn.collect();
+    let directory = before.directory.with(state.revision, changed);
+    let first = before.state.revision == 0;
+    if !first && !touched.rows.iter().any(|(kind, _)| *kind == RowKind::SigningKey) {
+        return directory;
+    }
+    let Some(issuer) = issuer else { return directory };
+    match directory
+        .without_own()
+        .with_own(issuer.clone(), rows(state, RowKind::SigningKey).filter_map(own_key))
+    {
+        Ok(directory) => directory,
+        Err((directory, error)) => {
+            tracing::error!(%error, "the authority's keys are not acceptable together; its tokens are refused");
+            *directory
+        }
+    }
+}
+
+fn key(row: &KeyRow) -> KeyEntry {
+    KeyEntry {
         id: row.id,
         tenant: row.tenant.clone(),
         digest: row.digest,
@@ -18,8 +61,11 @@ pub(crate) fn directory(state: &State, issuer: Option<Arc<str>>) -> Directory {
         created: row.created,
         expires: row.expires,
         revoked: row.revoked,
-    });
-    let epochs = state.epochs.iter().map(|row| EpochEntry {
+    }
+}
+
+fn epoch(row: &EpochRow) -> EpochEntry {
+    EpochEntry {
         tenant: row.tenant.clone(),
         kind: match row.kind {
             EpochKind::Principal => bartizan_identify::EpochKind::Principal,
@@ -33,17 +79,6 @@ pub(crate) fn directory(state: &State, issuer: Option<Arc<str>>) -> Directory {
         name: row.name.clone(),
         not_before: row.not_before,
         revision: row.revision,
-    });
-    let documents = state.documents.iter().map(|(tenant, document, _)| (tenant.clone(), document.clone()));
-    let directory = Directory::build(state.revision, documents, keys, epochs);
-    let directory = directory.with_risks(rows(state, RowKind::Standing).filter_map(risk));
-    let Some(issuer) = issuer else { return directory };
-    match directory.with_own(issuer, rows(state, RowKind::SigningKey).filter_map(own_key)) {
-        Ok(directory) => directory,
-        Err((directory, error)) => {
-            tracing::error!(%error, "the authority's keys are not acceptable together; its tokens are refused");
-            *directory
-        }
     }
 }
 
@@ -67,17 +102,19 @@ fn own_key(row: &Row) -> Option<OwnKey> {
 
 /// How risky a session (`ses_…`) or principal (`prn_…`) was last found: a [`Risk`] as JSON. What cannot be read is unknown, which
 /// is more than harmless.
-fn risk(row: &Row) -> Option<(Tenant, Assessed, Risk)> {
-    let whom = row.id.parse().map(Assessed::Session).or_else(|_| row.id.parse().map(Assessed::Principal));
+fn standing(id: &str, row: Option<&Row>) -> Option<(Assessed, Option<(Tenant, Risk)>)> {
+    let whom = id.parse().map(Assessed::Session).or_else(|_| id.parse().map(Assessed::Principal));
     let Ok(whom) = whom else {
-        tracing::error!(row = row.id, "a standing is about nobody");
+        tracing::error!(row = id, "a standing is about nobody");
         return None;
     };
-    let risk = serde_json::from_str::<Risk>(&row.body).unwrap_or_else(|error| {
-        tracing::error!(row = row.id, %error, "a standing is not readable; it counts as not assessed");
-        Risk::default()
-    });
-    Some((row.tenant.clone(), whom, risk))
+    let read = |row: &Row| {
+        serde_json::from_str::<Risk>(&row.body).unwrap_or_else(|error| {
+            tracing::error!(row = row.id, %error, "a standing is not readable; it counts as not assessed");
+            Risk::default()
+        })
+    };
+    Some((whom, row.map(|row| (row.tenant.clone(), read(row)))))
 }
 
 #[cfg(test)]
@@ -122,19 +159,25 @@ mod tests {
         body["jwk"] = serde_json::from_str::<serde_json::Value>(&other.body).unwrap()["jwk"].clone();
         assert!(own_key(&row(RowKind::SigningKey, &one.id, &body.to_string())).is_none());
         // Two keys of one id are none at all, and the rest of the directory is there.
-        let state = State { rows: vec![kept(1, false), kept(1, false)], revision: 7, ..State::default() };
-        assert_eq!(directory(&state, Some("https://id.example".into())).revision(), 7);
+        let rows = vec![kept(1, false), kept(1, false)].into();
+        let state = State { rows, revision: 7, ..State::default() };
+        let (before, touched) = (World::empty(), Touched::default());
+        let issuer: Arc<str> = "https://id.example".into();
+        assert_eq!(directory(&before, &state, &touched, Some(&issuer)).revision(), 7);
     }
 
     #[test]
     fn a_standing_that_cannot_be_read_is_not_taken_for_harmless() {
         let id = SessionId::new(Timestamp::from_secs(1), &SeededRandom::new(1));
         let body = r#"{"level":"high","score":90,"at":5,"reasons":["impossible_travel"]}"#;
-        let (tenant, whom, found) = risk(&row(RowKind::Standing, &id.to_string(), body)).unwrap();
+        let id_text = id.to_string();
+        let found = |body: &str| standing(&id_text, Some(&row(RowKind::Standing, &id_text, body))).unwrap();
+        let (whom, assessed) = found(body);
+        let (tenant, risk) = assessed.unwrap();
         assert_eq!((tenant.0.as_str(), whom), ("acme", Assessed::Session(id)));
-        assert_eq!((found.level, found.reasons), (RiskLevel::High, vec![Name::literal("impossible_travel")]));
-        let (.., broken) = risk(&row(RowKind::Standing, &id.to_string(), "{}")).unwrap();
-        assert_eq!(broken.level, RiskLevel::Unknown);
-        assert!(risk(&row(RowKind::Standing, "nobody", body)).is_none());
+        assert_eq!((risk.level, risk.reasons), (RiskLevel::High, vec![Name::literal("impossible_travel")]));
+        assert_eq!(found("{}").1.unwrap().1.level, RiskLevel::Unknown);
+        assert_eq!(standing(&id_text, None), Some((Assessed::Session(id), None)));
+        assert!(standing("nobody", Some(&row(RowKind::Standing, "nobody", body))).is_none());
     }
 }

@@ -1,8 +1,7 @@
 //! The request path.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
@@ -19,7 +18,8 @@ use bartizan_model::{
     Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
-use bartizan_upstream::{FetchPolicy, Outbound, Upstreams};
+use bartizan_store::Rows;
+use bartizan_upstream::{Outbound, Upstreams};
 use bartizan_vault::Vault;
 use bartizan_wire::ModelRequest;
 use bytes::Bytes;
@@ -30,13 +30,15 @@ use http_body::Body;
 use crate::afterwards::Afterwards;
 use crate::assess::assess;
 use crate::doors::{self, Published};
+use crate::fetch::Fetches;
 use crate::keep::{Shelf, circumstances};
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
 use crate::trace::{CallTrace, Traces};
-use crate::world::{Keeper, TenantWorld, World};
+use crate::world::{TenantWorld, World};
 
 /// The enforcement point of the data plane.
 #[derive(Debug)]
@@ -47,12 +49,11 @@ pub struct Gate {
     list_door: Door,
     /// What was done lately, as policies see it.
     activities: Activities,
-    /// When each issuer's keys were last asked for, on the monotonic clock; held while they are.
-    fetches: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Option<u64>>>>>,
+    pub(crate) fetches: Fetches,
 }
 
-/// Between two attempts at fetching an issuer's keys.
-const FETCH_GAP: Duration = Duration::from_secs(2);
+/// How often verification may ask for something that has to be fetched first.
+const ROUNDS: usize = 4;
 
 /// How many callers, agents and keys recent activity is counted of: in a few dozen megabytes as a rule.
 const TRACKS_MAX: usize = 20_000;
@@ -80,6 +81,8 @@ pub struct Parts {
     pub public: PublicUrl,
     /// The same as a protected resource: what tokens must be for.
     pub published: Published,
+    /// Where the house has written down which certificates it issued.
+    pub rows: Arc<dyn Rows>,
     /// Where traces go, if anywhere.
     pub traces: Option<Arc<Traces>>,
     /// Bounds on what callers and upstreams may send.
@@ -140,7 +143,7 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        Self { parts, door, list_door, activities, fetches: Mutex::default() }
+        Self { parts, door, list_door, activities, fetches: Fetches::default() }
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -377,7 +380,7 @@ impl Gate {
     /// # Errors
     /// The reason the credential does not hold.
     pub async fn verify(&self, world: &World, presented: &Presented) -> Result<Caller, (Caller, ReasonCode)> {
-        for _ in 0..2 {
+        for _ in 0..ROUNDS {
             match self.parts.identifier.identify(&world.directory, presented, self.parts.clock.now()) {
                 Identified::Caller(caller) => {
                     self.parts.keeper.used(caller.key(), self.parts.clock.now());
@@ -385,6 +388,11 @@ impl Gate {
                 }
                 Identified::Refused { caller, reason } => return Err((*caller, reason)),
                 Identified::NeedKeys(issuer) => self.fetch_keys(world, &issuer).await,
+                Identified::NeedBundle(need) => self.fetch_bundle(world, &need).await,
+                Identified::NeedCertificate(thumbprint) => {
+                    let found = self.find_certificate(thumbprint).await;
+                    found.map_err(|reason| (Caller::anonymous(Tenant::default_tenant()), reason))?;
+                }
             }
         }
         Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::IssuerKeysUnavailable))
@@ -393,32 +401,6 @@ impl Gate {
     /// Somebody who was let in, by what holds now: for streams that are open already. Nothing is fetched for them.
     pub(crate) fn verify_again(&self, world: &World, caller: &Caller) -> Option<Caller> {
         self.parts.identifier.again(&world.directory, caller, self.parts.clock.now())
-    }
-
-    /// Fetches an issuer's keys, once for all who wait for them, and not again at once whatever came of it: anybody can name
-    /// an issuer in a token that is not its own.
-    async fn fetch_keys(&self, world: &World, issuer: &Name) {
-        let Some(spec) = world.tenants.values().find_map(|t| t.issuers.get(issuer)) else { return };
-        let last = {
-            let mut all = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(issuer.clone()).or_default().clone()
-        };
-        let mut last = last.lock().await;
-        if last.is_some_and(|at| self.since(at) < FETCH_GAP) {
-            return;
-        }
-        *last = Some(self.parts.clock.monotonic_us());
-        let policy = FetchPolicy::Jwks { allow_private: spec.allow_private };
-        match self.parts.upstreams.fetch(policy, &spec.jwks_url).await {
-            Ok(bytes) => {
-                if let Err(error) = self.parts.identifier.learn_keys(issuer, &bytes, self.parts.clock.now()) {
-                    tracing::warn!(%issuer, %error, "the issuer's keys are not acceptable");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%issuer, error = &error as &dyn std::error::Error, "the issuer's keys could not be fetched")
-            }
-        }
     }
 
     // --- decide --------------------------------------------------------------------------------------------------

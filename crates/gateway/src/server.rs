@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_identify::PeerCertificate;
+use bartizan_keys::{ServerTls, Shown};
 use bartizan_rt::Tasks;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -68,7 +68,7 @@ pub struct ServeError {
 pub async fn serve<A, F, B>(
     name: &'static str,
     address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<ServerTls>,
     limits: ServerLimits,
     tasks: &Tasks,
     answer: A,
@@ -83,15 +83,13 @@ where
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let loop_tasks = tasks.clone();
-    tasks.spawn(name, async move {
-        accept(listener, tls.map(TlsAcceptor::from), limits, loop_tasks, answer).await
-    });
+    tasks.spawn(name, async move { accept(listener, tls, limits, loop_tasks, answer).await });
     Ok(Served { address })
 }
 
 async fn accept<A, F, B>(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     limits: ServerLimits,
     tasks: Tasks,
     answer: A,
@@ -132,7 +130,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 async fn connection<A, F, B>(
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     limits: ServerLimits,
     tasks: &Tasks,
     answer: A,
@@ -162,25 +160,25 @@ where
         .max_concurrent_streams(250)
         .keep_alive_interval(Some(Duration::from_secs(20)));
     match tls {
-        Some(acceptor) => {
-            let stream = tokio::time::timeout(limits.head_timeout, acceptor.accept(stream)).await??;
-            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certificate = shown.map(|certificate| PeerCertificate::of_connection(certificate));
-            let service = answering(answer, peer, certificate);
+        Some(tls) => {
+            let accepting = TlsAcceptor::from(tls.config()).accept(stream);
+            let stream = tokio::time::timeout(limits.head_timeout, accepting).await??;
+            let shown = stream.get_ref().1.peer_certificates().map(|chain| tls.shown(chain));
+            let service = answering(answer, peer, shown.unwrap_or_default());
             drive(builder.serve_connection(TokioIo::new(stream), service), tasks).await
         }
         None => {
-            let service = answering(answer, peer, None);
+            let service = answering(answer, peer, Shown::default());
             drive(builder.serve_connection(TokioIo::new(stream), service), tasks).await
         }
     }
 }
 
-/// Each request of a connection, with the certificate that its client has proven in the handshake.
+/// Each request of a connection, with the certificates that its client has proven in the handshake.
 fn answering<A, F, B>(
     answer: A,
     peer: SocketAddr,
-    certificate: Option<PeerCertificate>,
+    shown: Shown,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<B>,
@@ -193,8 +191,11 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
 {
     service_fn(move |mut request: Request<Incoming>| {
-        if let Some(certificate) = &certificate {
+        if let Some(certificate) = &shown.certificate {
             request.extensions_mut().insert(certificate.clone());
+        }
+        if let Some(workload) = &shown.workload {
+            request.extensions_mut().insert(workload.clone());
         }
         let answered = answer(request, peer);
         async move { Ok::<_, Infallible>(answered.await) }

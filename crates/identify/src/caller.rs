@@ -52,6 +52,18 @@ impl Scopes {
             Self::Only(actions) => actions.contains(&action),
         }
     }
+
+    /// The fewest words of a scope that say the same: groups that are covered whole, and the actions that are left. None where
+    /// there is no limit.
+    #[must_use]
+    pub fn words(&self) -> Option<BTreeSet<&'static str>> {
+        let Self::Only(actions) = self else { return None };
+        let word = |action: &Action| {
+            let whole = |group: &&str| Action::in_scope(group).all(|one| actions.contains(&one));
+            action.group().filter(whole).unwrap_or(action.name())
+        };
+        Some(actions.iter().map(word).collect())
+    }
 }
 
 impl Caller {
@@ -200,5 +212,25 @@ impl Caller {
             issuer: self.issuer.clone(),
             assurance: self.subject.assurance.level.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_said_in_the_fewest_words_that_cover_the_same_and_no_more() {
+        let all = |word: &str| Action::in_scope(word).collect::<BTreeSet<_>>();
+        let words = |actions: BTreeSet<Action>| Scopes::Only(actions).words().unwrap();
+        let mut actions = all("house:read");
+        actions.extend(all("content:read"));
+        assert_eq!(words(actions.clone()), ["content:read", "house:read"].into());
+        actions.remove(&Action::PolicyRead);
+        let fewer = words(actions.clone());
+        assert!(!fewer.contains("house:read") && !fewer.contains("policy:read"));
+        let again: BTreeSet<_> = fewer.iter().flat_map(|word| Action::in_scope(word)).collect();
+        assert_eq!(again, actions);
+        assert_eq!((words(BTreeSet::new()).len(), Scopes::All.words()), (0, None));
     }
 }

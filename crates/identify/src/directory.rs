@@ -1,20 +1,27 @@
-//! Who can be identified: principals, keys, issuers, devices and epochs at one revision. Immutable.
+//! Who can be identified: principals, keys, issuers, devices and epochs at one revision. It never changes under a reader;
+//! one of the next revision shares with it what is the same.
 
-use std::collections::{BTreeSet, HashMap};
+mod changes;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bartizan_base::shared::Map;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_jose::{Jkt, Jwk, JwkError, Jwks};
-use bartizan_model::directory::{AgentSpec, IssuerSpec, Spec, Status};
+use bartizan_model::directory::{IssuerSpec, Status};
 use bartizan_model::{
-    Action, Binding, Device, Document, KeyId, Principal, PrincipalId, PrincipalKind, ReasonCode, Risk,
-    SessionId, Tenant,
+    Action, Binding, Device, Document, FederationSpec, KeyId, Principal, PrincipalId, PrincipalKind,
+    ReasonCode, Risk, SessionId, Tenant,
 };
 
-use crate::epochs::{EpochEntry, EpochKind, Epochs};
+use crate::epochs::{EpochEntry, Epochs};
+use crate::spiffe::{BundleError, TrustBundle, TrustBundles, TrustDomain};
+
+pub use changes::Changed;
 
 /// An API key as the directory knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeyEntry {
     /// Its id.
     pub id: KeyId,
@@ -54,24 +61,37 @@ pub enum Assessed {
     Principal(PrincipalId),
 }
 
+type Named = Arc<(Tenant, PrincipalKind, Name)>;
+type Rules = Arc<BTreeMap<(Tenant, Name), Federation>>;
+
 /// The directory at one revision.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directory {
     revision: u64,
-    keys: HashMap<Digest, KeyEntry>,
-    names: HashMap<(Tenant, PrincipalKind, Name), PrincipalId>,
-    principals: HashMap<PrincipalId, Entry>,
-    /// By the exact `iss`.
-    issuers: HashMap<String, Issuer>,
+    keys: Map<Digest, Arc<KeyEntry>>,
+    names: Map<Named, PrincipalId>,
+    principals: Map<PrincipalId, Arc<Entry>>,
+    /// Agents and workloads by the person who answers for them.
+    owned: Map<Arc<(Tenant, Name)>, Arc<BTreeSet<PrincipalId>>>,
+    /// The marks of principals, also of those that are not there.
+    marks: Map<Named, Timestamp>,
+    /// By the exact `iss`; where several claim the same, the last one counts.
+    issuers: Map<String, Arc<BTreeMap<(Tenant, Name), Issuer>>>,
     epochs: Epochs,
-    own: Option<Own>,
-    /// By the key or certificate that a request proves; none where two devices claim the same.
-    devices: HashMap<(Tenant, Binding), Option<Enrolled>>,
-    device_names: HashMap<(Tenant, Name), Status>,
-    risks: HashMap<Assessed, (Tenant, Risk)>,
+    own: Option<Arc<Own>>,
+    /// By the key or certificate that a request proves: whoever claims it.
+    devices: Map<Arc<(Tenant, Binding)>, Arc<Vec<Enrolled>>>,
+    device_names: Map<Arc<(Tenant, Name)>, Status>,
+    risks: Map<Assessed, Arc<(Tenant, Risk)>>,
+    /// By trust domain: the rules about its workloads.
+    federations: Map<TrustDomain, Rules>,
+    /// Our own trust domain: nobody else vouches for it, whatever is declared.
+    domain: Option<TrustDomain>,
+    /// Certificates of ours that were taken back before their end.
+    withdrawn: Map<Digest, ()>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     tenant: Tenant,
     principal: Principal,
@@ -85,13 +105,32 @@ struct Entry {
 }
 
 /// A foreign issuer.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Issuer {
     pub(crate) tenant: Tenant,
     pub(crate) name: Name,
     pub(crate) spec: IssuerSpec,
     /// Changes with anything that is declared of it.
     pub(crate) fingerprint: Digest,
+}
+
+/// A rule about the workloads of another trust domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Federation {
+    pub(crate) tenant: Tenant,
+    pub(crate) name: Name,
+    pub(crate) domain: TrustDomain,
+    pub(crate) spec: FederationSpec,
+    /// The domain's keys, where the rule itself gives them.
+    pub(crate) given: Option<Arc<TrustBundles>>,
+    /// Changes with anything that is declared of it.
+    pub(crate) fingerprint: Digest,
+}
+
+impl PartialEq for Federation {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
 }
 
 /// Our own authority.
@@ -102,6 +141,13 @@ pub(crate) struct Own {
     keys: HashMap<Jkt, (Tenant, Timestamp)>,
 }
 
+/// Keys have their thumbprints.
+impl PartialEq for Own {
+    fn eq(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.keys == other.keys
+    }
+}
+
 impl Own {
     /// Whose house a key signs for, unless nothing of it is taken any more.
     pub(crate) fn tenant_of(&self, key: Jkt, now: Timestamp) -> Option<&Tenant> {
@@ -109,7 +155,7 @@ impl Own {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Enrolled {
     status: Status,
     owner: Option<Name>,
@@ -131,21 +177,13 @@ impl Directory {
         keys: impl Iterator<Item = KeyEntry>,
         epochs: impl Iterator<Item = EpochEntry>,
     ) -> Self {
-        let mut out = Self { revision, keys: keys.map(|k| (k.digest, k)).collect(), ..Self::default() };
-        for (tenant, document) in documents {
-            out.add(tenant, document);
-        }
-        for epoch in epochs {
-            out.epochs.add(&epoch);
-            out.mark(&epoch);
-        }
-        let ends: Vec<_> = out.principals.iter().map(|(id, entry)| (*id, out.alive_until(entry))).collect();
-        for (id, end) in ends {
-            if let Some(entry) = out.principals.get_mut(&id) {
-                entry.alive_until = end;
-            }
-        }
-        out
+        let changed = Changed {
+            come: documents.collect(),
+            keys: keys.collect(),
+            epochs: epochs.collect(),
+            ..Changed::default()
+        };
+        Self::default().with(revision, changed)
     }
 
     /// The same, with an authority of our own: who it is as its tokens say, and the keys that hold.
@@ -157,6 +195,7 @@ impl Directory {
         issuer: Arc<str>,
         keys: impl IntoIterator<Item = OwnKey>,
     ) -> Result<Self, (Box<Self>, JwkError)> {
+        self.domain = TrustDomain::of_address(&issuer);
         let (mut all, mut known) = (Vec::new(), HashMap::new());
         for key in keys {
             known.insert(key.public.thumbprint(), (key.tenant, key.until));
@@ -164,92 +203,32 @@ impl Directory {
         }
         match Jwks::of(all) {
             Ok(jwks) => {
-                self.own = Some(Own { issuer, jwks, keys: known });
+                self.own = Some(Arc::new(Own { issuer, jwks, keys: known }));
                 Ok(self)
             }
             Err(error) => Err((Box::new(self), error)),
         }
     }
 
-    /// The same, with what was last found of sessions and principals that do not look harmless.
+    /// The same, without an authority of our own.
     #[must_use]
-    pub fn with_risks(mut self, risks: impl IntoIterator<Item = (Tenant, Assessed, Risk)>) -> Self {
-        self.risks = risks.into_iter().map(|(tenant, whom, risk)| (whom, (tenant, risk))).collect();
+    pub fn without_own(mut self) -> Self {
+        self.own = None;
         self
     }
 
-    fn add(&mut self, tenant: Tenant, document: Document) {
-        match &document.spec {
-            Spec::Issuer(spec) => {
-                let text = serde_json::to_vec(spec).unwrap_or_default();
-                let fingerprint = Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text]);
-                let issuer = Issuer { tenant, name: document.name, spec: spec.clone(), fingerprint };
-                self.issuers.insert(spec.issuer.clone(), issuer);
-                return;
-            }
-            Spec::Device(spec) => {
-                let device = Device {
-                    name: document.name.clone(),
-                    key_matches_binding: true,
-                    attested: spec.attested,
-                    managed: spec.managed,
-                    compliant: spec.compliant,
-                    seen: spec.seen_us.unwrap_or_default(),
-                };
-                self.device_names.insert((tenant.clone(), document.name.clone()), spec.status);
-                let proofs = [spec.key.map(Binding::Dpop), spec.certificate.map(Binding::Mtls)];
-                for proof in proofs.into_iter().flatten() {
-                    let enrolled =
-                        Enrolled { status: spec.status, owner: spec.owner.clone(), device: device.clone() };
-                    // A key of two devices tells of neither.
-                    self.devices
-                        .entry((tenant.clone(), proof))
-                        .and_modify(|known| *known = None)
-                        .or_insert(Some(enrolled));
-                }
-                return;
-            }
-            _ => {}
-        }
-        let (Some(kind), Some(id)) = (document.spec.principal_kind(), document.principal) else { return };
-        let (status, expires, owner) = match document.spec {
-            Spec::User(spec) => (spec.standing(), None, None),
-            Spec::Agent(AgentSpec { status, owner, expires_us, .. })
-            | Spec::Workload(AgentSpec { status, owner, expires_us, .. }) => {
-                (status, expires_us, Some(owner))
-            }
-            _ => return,
-        };
-        let principal = Principal { kind, name: document.name.clone(), id };
-        let (alive_until, not_before) = Default::default();
-        let entry =
-            Entry { tenant: tenant.clone(), principal, expires, owner, status, alive_until, not_before };
-        self.principals.insert(id, entry);
-        self.names.insert((tenant, kind, document.name), id);
+    /// The same, without the certificates of ours that were taken back.
+    #[must_use]
+    pub fn without_certificates(mut self, withdrawn: impl IntoIterator<Item = Digest>) -> Self {
+        self.withdrawn = withdrawn.into_iter().map(|certificate| (certificate, ())).collect();
+        self
     }
 
-    /// Keeps the mark of a principal beside them, for credentials that know them by name.
-    fn mark(&mut self, epoch: &EpochEntry) {
-        let kinds = [PrincipalKind::User, PrincipalKind::Agent, PrincipalKind::Workload];
-        let Some((kind, name)) = epoch.name.as_str().split_once('/') else { return };
-        let kind = kinds.into_iter().find(|k| k.entity_type().eq_ignore_ascii_case(kind));
-        let (EpochKind::Principal, Some(kind), Ok(name)) = (epoch.kind, kind, name.parse()) else { return };
-        let id = self.names.get(&(epoch.tenant.clone(), kind, name));
-        if let Some(entry) = id.and_then(|id| self.principals.get_mut(id)) {
-            entry.not_before = entry.not_before.max(epoch.not_before);
-        }
-    }
-
-    /// In use, not past its end, and with an owner in use where it needs one: until when.
-    fn alive_until(&self, entry: &Entry) -> Timestamp {
-        if entry.status != Status::Active {
-            return Timestamp::default();
-        }
-        let own = entry.expires.unwrap_or(Timestamp::MAX);
-        let Some(owner) = &entry.owner else { return own };
-        let owner = self.named(&entry.tenant, PrincipalKind::User, owner);
-        let owned = owner.is_some_and(|owner| owner.status == Status::Active);
-        if owned { own } else { Timestamp::default() }
+    /// The same, with what was last found of sessions and principals that do not look harmless.
+    #[must_use]
+    pub fn with_risks(mut self, risks: impl IntoIterator<Item = (Tenant, Assessed, Risk)>) -> Self {
+        self.risks = risks.into_iter().map(|(tenant, whom, risk)| (whom, Arc::new((tenant, risk)))).collect();
+        self
     }
 
     /// Which state it was built from.
@@ -259,15 +238,33 @@ impl Directory {
     }
 
     pub(crate) fn key(&self, digest: &Digest) -> Option<&KeyEntry> {
-        self.keys.get(digest)
+        self.keys.get(digest).map(|key| &**key)
     }
 
     pub(crate) fn issuer(&self, iss: &str) -> Option<&Issuer> {
-        self.issuers.get(iss)
+        self.issuers.get(iss)?.last_key_value().map(|(_, issuer)| issuer)
     }
 
-    pub(crate) const fn own(&self) -> Option<&Own> {
-        self.own.as_ref()
+    /// The rules about a trust domain.
+    pub(crate) fn federations_of(&self, domain: &TrustDomain) -> impl Iterator<Item = &Federation> {
+        self.federations.get(domain).into_iter().flat_map(|rules| rules.values())
+    }
+
+    /// Whether a rule is there as it was declared then.
+    pub(crate) fn is_declared(&self, rule: &Digest, domain: &TrustDomain) -> bool {
+        self.federations_of(domain).any(|known| known.fingerprint == *rule)
+    }
+
+    pub(crate) fn is_withdrawn(&self, certificate: &Digest) -> bool {
+        self.withdrawn.get(certificate).is_some()
+    }
+
+    pub(crate) const fn domain(&self) -> Option<&TrustDomain> {
+        self.domain.as_ref()
+    }
+
+    pub(crate) fn own(&self) -> Option<&Own> {
+        self.own.as_deref()
     }
 
     pub(crate) const fn epochs(&self) -> &Epochs {
@@ -275,8 +272,9 @@ impl Directory {
     }
 
     fn named(&self, tenant: &Tenant, kind: PrincipalKind, name: &Name) -> Option<&Entry> {
-        let id = self.names.get(&(tenant.clone(), kind, name.clone()))?;
-        self.principals.get(id).filter(|entry| entry.tenant == *tenant)
+        let is = |key: &Named| key.0 == *tenant && key.1 == kind && key.2 == *name;
+        let id = self.names.find(&(tenant, kind, name), is)?;
+        self.principals.get(id).map(|entry| &**entry).filter(|entry| entry.tenant == *tenant)
     }
 
     /// Whether there is somebody of that kind and name, whatever they may.
@@ -332,20 +330,30 @@ impl Directory {
         }
         let mut found = None;
         for proof in proofs {
-            match self.devices.get(&(tenant.clone(), *proof)) {
-                Some(Some(enrolled)) if enrolled.status != Status::Active => {
+            match self.enrolled(tenant, *proof) {
+                Some(enrolled) if enrolled.status != Status::Active => {
                     return Err(ReasonCode::DeviceDisabled);
                 }
-                Some(Some(enrolled)) => found = found.or(Some(enrolled)),
-                Some(None) | None => {}
+                Some(enrolled) => found = found.or(Some(enrolled)),
+                None => {}
             }
         }
         Ok(found.map(|enrolled| &enrolled.device))
     }
 
+    /// The device of a key or certificate. One of two devices tells of neither.
+    fn enrolled(&self, tenant: &Tenant, proof: Binding) -> Option<&Enrolled> {
+        let is = |key: &Arc<(Tenant, Binding)>| key.0 == *tenant && key.1 == proof;
+        match self.devices.find(&(tenant, proof), is)?.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
     /// Whether there is a device of that name, and it is in use.
     pub(crate) fn is_device_in_use(&self, tenant: &Tenant, name: &Name) -> bool {
-        self.device_names.get(&(tenant.clone(), name.clone())) == Some(&Status::Active)
+        let is = |key: &Arc<(Tenant, Name)>| key.0 == *tenant && key.1 == *name;
+        self.device_names.find(&(tenant, name), is) == Some(&Status::Active)
     }
 
     /// Whether a device is `member`'s: nobody's in particular, their own, or that of the person who answers for them.
@@ -356,8 +364,9 @@ impl Directory {
         proof: Binding,
         member: &Principal,
     ) -> bool {
-        let enrolled = self.devices.get(&(tenant.clone(), proof)).and_then(Option::as_ref);
-        let Some(enrolled) = enrolled.filter(|enrolled| enrolled.device.name == device.name) else {
+        let Some(enrolled) =
+            self.enrolled(tenant, proof).filter(|enrolled| enrolled.device.name == device.name)
+        else {
             return false;
         };
         let Some(owner) = &enrolled.owner else { return true };
@@ -368,8 +377,21 @@ impl Directory {
     }
 
     pub(crate) fn risk(&self, tenant: &Tenant, whom: Assessed) -> Option<&Risk> {
-        self.risks.get(&whom).filter(|(of, _)| of == tenant).map(|(_, risk)| risk)
+        self.risks.get(&whom).filter(|found| found.0 == *tenant).map(|found| &found.1)
     }
+}
+
+/// What changes with anything that is declared.
+fn fingerprint(tenant: &Tenant, declared: &impl serde::Serialize) -> Digest {
+    let text = serde_json::to_vec(declared).unwrap_or_default();
+    Digest::of_parts(&[tenant.0.as_str().as_bytes(), b"\0", &text])
+}
+
+/// The keys that a rule itself gives.
+fn given(domain: &TrustDomain, spec: &FederationSpec) -> Result<Option<Arc<TrustBundles>>, BundleError> {
+    let Some(bundle) = &spec.trust_bundle else { return Ok(None) };
+    let bundle = TrustBundle::parse(domain.clone(), bundle.to_string().as_bytes())?;
+    Ok(Some(Arc::new([bundle].into_iter().collect())))
 }
 
 /// How epochs name a principal: `user/alice`.

@@ -1,9 +1,9 @@
 //! "Not before" marks, found without a copy of anything.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
+use bartizan_base::shared::Map;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::Tenant;
 
@@ -127,21 +127,25 @@ impl Hasher for Prehashed {
 }
 
 /// All marks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Epochs {
-    all: HashMap<MarkKey, Mark, BuildHasherDefault<Prehashed>>,
-    tenants: HashMap<Tenant, Mark>,
+    all: Map<MarkKey, Mark, BuildHasherDefault<Prehashed>>,
+    tenants: Map<Tenant, Mark>,
 }
 
 impl Epochs {
     pub(crate) fn add(&mut self, entry: &EpochEntry) {
-        let move_on = |mark: &mut Mark| {
-            mark.not_before = mark.not_before.max(entry.not_before);
-            mark.revision = mark.revision.max(entry.revision);
+        let move_on = |mark: Option<&Mark>| {
+            let mark = mark.copied().unwrap_or_default();
+            Mark {
+                not_before: mark.not_before.max(entry.not_before),
+                revision: mark.revision.max(entry.revision),
+            }
         };
-        move_on(self.all.entry(MarkKey::of(&entry.tenant, entry.kind, &entry.name)).or_default());
+        let key = MarkKey::of(&entry.tenant, entry.kind, &entry.name);
+        self.all.insert(key, move_on(self.all.get(&key)));
         if entry.kind == EpochKind::Tenant && entry.name == entry.tenant.0 {
-            move_on(self.tenants.entry(entry.tenant.clone()).or_default());
+            self.tenants.insert(entry.tenant.clone(), move_on(self.tenants.get(&entry.tenant)));
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bartizan_base::Digest;
 use bartizan_jose::Bound;
 
+use crate::certificate::WorkloadCertificate;
 use crate::genuine::Genuine;
 
 /// What a caller rests on.
@@ -17,4 +18,6 @@ pub(crate) enum Ground {
     Key(Digest),
     /// A token, and what its presenter has proven.
     Token(Arc<Genuine>, Bound),
+    /// The certificate of the connection, and what the door answers for.
+    Certificate(Box<(WorkloadCertificate, Vec<String>)>),
 }

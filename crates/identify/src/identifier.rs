@@ -14,6 +14,7 @@ use bartizan_model::{ReasonCode, Tenant};
 use crate::api_key::api_key;
 use crate::cache::Cache;
 use crate::caller::Caller;
+use crate::certificate::{Certificates, IssuedCertificate, Missing};
 use crate::directory::{Directory, Issuer, Own};
 use crate::epochs::SKEW;
 use crate::foreign::{self, IssuerKeys, LearnError, NoKeys};
@@ -22,6 +23,8 @@ use crate::ground::Ground;
 use crate::own::{self, Refusal};
 use crate::presented::{Presented, Shown};
 use crate::replays::Replays;
+use crate::spiffe::BundleError;
+use crate::trust::NeedBundle;
 
 /// Verified tokens kept, unless it is said otherwise.
 const CACHE_MAX: usize = 50_000;
@@ -39,6 +42,10 @@ pub enum Identified {
     Caller(Box<Caller>),
     /// The keys of this issuer are needed: fetch them, [`Identifier::learn_keys`], and try once more.
     NeedKeys(Name),
+    /// The keys of a trust domain are needed: fetch them, [`Identifier::learn_bundle`], and try once more.
+    NeedBundle(Box<NeedBundle>),
+    /// What the house knows of a certificate of its own is needed: find it, [`Identifier::learn_certificate`], and try once more.
+    NeedCertificate(Digest),
     /// Not let in. The caller is named where the credential was genuine but dead.
     Refused {
         /// As far as known, for the record.
@@ -53,6 +60,7 @@ pub enum Identified {
 pub struct Identifier {
     tokens: Cache,
     keys: IssuerKeys,
+    certificates: Certificates,
     proofs: Replays,
     nonces: Option<Nonces>,
 }
@@ -91,6 +99,7 @@ impl Identifier {
         Self {
             tokens: Cache::new(tokens),
             keys: IssuerKeys::default(),
+            certificates: Certificates::default(),
             proofs: Replays::new(PROOF_AGE_MAX.saturating_add(SKEW)),
             nonces: None,
         }
@@ -119,6 +128,15 @@ impl Identifier {
                 None => Err(nobody(ReasonCode::CredentialUnknown)),
             },
             Presented::Token(shown) => self.token(directory, shown, now),
+            Presented::Certificate(shown) => {
+                let (certificate, resources) = &**shown;
+                match self.certificates.caller(directory, certificate, resources, now, false) {
+                    Ok(caller) => Ok(caller),
+                    Err(Missing::Bundle(need)) => return Identified::NeedBundle(need),
+                    Err(Missing::Issued(x5t)) => return Identified::NeedCertificate(*x5t.digest()),
+                    Err(Missing::Refused(caller, reason)) => Err(Stop::Refused(caller, reason)),
+                }
+            }
         };
         match result {
             Ok(caller) => Identified::Caller(Box::new(caller)),
@@ -139,6 +157,10 @@ impl Identifier {
                 let mut found = stands.then(|| genuine.caller(directory, *bound).ok()).flatten()?;
                 found.ground = caller.ground.clone();
                 Some(found)
+            }
+            Ground::Certificate(shown) => {
+                let (certificate, resources) = &**shown;
+                self.certificates.caller(directory, certificate, resources, now, true).ok()
             }
         }
     }
@@ -162,6 +184,25 @@ impl Identifier {
     /// When they are not acceptable; the last good ones stay.
     pub fn learn_keys(&self, issuer: &Name, jwks: &[u8], now: Timestamp) -> Result<(), LearnError> {
         self.keys.learn(issuer, jwks, now)
+    }
+
+    /// Learns the keys of a trust domain. What was learned by rules that the directory no longer has is forgotten.
+    ///
+    /// # Errors
+    /// When they are not acceptable, or older than what is known; the last good ones stay.
+    pub fn learn_bundle(
+        &self,
+        directory: &Directory,
+        need: &NeedBundle,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<(), BundleError> {
+        self.certificates.trust.learn(directory, need, bytes, now)
+    }
+
+    /// Learns what the house has written down of a certificate that it issued.
+    pub fn learn_certificate(&self, tenant: Tenant, issued: IssuedCertificate, now: Timestamp) {
+        self.certificates.learn(tenant, issued, now);
     }
 
     fn token(&self, directory: &Directory, shown: &Shown, now: Timestamp) -> Result<Caller, Stop> {

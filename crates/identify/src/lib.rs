@@ -7,6 +7,7 @@
 mod api_key;
 mod cache;
 mod caller;
+mod certificate;
 mod directory;
 mod epochs;
 mod foreign;
@@ -20,12 +21,15 @@ mod proven;
 mod recovery;
 mod replays;
 pub mod spiffe;
+mod trust;
 
 pub use caller::{Caller, Scopes};
-pub use directory::{Assessed, Directory, KeyEntry, OwnKey};
+pub use certificate::{IssuedCertificate, WorkloadCertificate};
+pub use directory::{Assessed, Changed, Directory, KeyEntry, OwnKey};
 pub use epochs::{EpochEntry, EpochKind, client_mark};
 pub use foreign::LearnError;
 pub use identifier::{Identified, Identifier};
 pub use presented::{PeerCertificate, Place, Presented, Shown};
 pub use proven::{Actor, Proof};
 pub use recovery::{QuorumError, RecoverySignature, SignatureError, verify_quorum};
+pub use trust::NeedBundle;

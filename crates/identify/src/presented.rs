@@ -8,6 +8,8 @@ use bartizan_jose::X5t;
 use bartizan_model::ReasonCode;
 use bartizan_secret::{ApiKey, Secret};
 
+use crate::certificate::WorkloadCertificate;
+
 /// The longest credential, in bytes.
 const CREDENTIAL_MAX: usize = 8 * 1024;
 
@@ -20,6 +22,8 @@ pub enum Presented {
     ApiKey(Digest),
     /// What may be an access token, with what came along.
     Token(Box<Shown>),
+    /// The certificate of the connection, and the resources that the door answers for.
+    Certificate(Box<(WorkloadCertificate, Vec<String>)>),
 }
 
 /// What may be an access token, as it was shown.
@@ -129,6 +133,20 @@ impl Presented {
         };
         Ok(Self::Token(Box::new(Shown { text: Secret::new(shown.to_owned()), proof, place: place() })))
     }
+
+    /// The same; where the request presents nothing itself, the certificate of its connection is what it presents. `resources` are
+    /// those that the door answers for.
+    #[must_use]
+    pub fn or_certificate(
+        self,
+        certificate: Option<&WorkloadCertificate>,
+        resources: impl FnOnce() -> Vec<String>,
+    ) -> Self {
+        match (self, certificate) {
+            (Self::Nothing, Some(shown)) => Self::Certificate(Box::new((shown.clone(), resources()))),
+            (presented, _) => presented,
+        }
+    }
 }
 
 fn one_proof<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Secret<String>, ReasonCode> {
@@ -143,6 +161,7 @@ impl fmt::Debug for Presented {
             Self::Nothing => "Nothing",
             Self::ApiKey(_) => "ApiKey(…)",
             Self::Token(_) => "Token(…)",
+            Self::Certificate(_) => "Certificate(…)",
         })
     }
 }

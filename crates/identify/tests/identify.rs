@@ -48,6 +48,7 @@ impl World {
             owner: name("alice"),
             purpose: "reports".parse().unwrap(),
             expires_us: None,
+            conditions: Default::default(),
             groups: Default::default(),
             roles: Default::default(),
         };
@@ -109,7 +110,9 @@ impl World {
         match self.identifier.identify(&self.directory(), &presented, now) {
             Identified::Caller(caller) => Ok(*caller),
             Identified::Refused { reason, .. } => Err(reason),
-            Identified::NeedKeys(_) => Err(ReasonCode::IssuerKeysUnavailable),
+            Identified::NeedKeys(_) | Identified::NeedBundle(_) | Identified::NeedCertificate(_) => {
+                Err(ReasonCode::IssuerKeysUnavailable)
+            }
         }
     }
 
@@ -286,6 +289,37 @@ fn inv_tenant_an_issuers_tokens_are_callers_of_its_own_tenant_only() {
         panic!()
     };
     assert_eq!((caller.tenant(), reason), (&other, ReasonCode::CredentialUnknown));
+}
+
+#[test]
+fn inv_tenant_an_agent_is_alive_only_by_a_sponsor_of_its_own_organisation_who_is_in_use() {
+    let mut world = World::new();
+    world.entry.principal = Principal { kind: PrincipalKind::Agent, name: name("reporter"), id: id(2) };
+    let header = format!("Bearer {}", world.key.text().expose());
+    let presented = Presented::from_headers([header.as_bytes()].into_iter(), std::iter::empty()).unwrap();
+    // Where its owner is, and how they stand; nowhere for nobody of that name.
+    for (sponsor, alive) in [
+        (Some((Tenant::default_tenant(), Status::Active)), true),
+        (Some((Tenant::default_tenant(), Status::Disabled)), false),
+        (Some((Tenant::default_tenant(), Status::Retired)), false),
+        (Some((Tenant(name("other")), Status::Active)), false),
+        (None, false),
+    ] {
+        let documents = world.documents.iter().filter_map(|document| match &document.spec {
+            Spec::User(_) => {
+                let (tenant, status) = sponsor.clone()?;
+                let spec = Spec::User(PrincipalSpec { status, ..PrincipalSpec::default() });
+                Some((tenant, Document { spec, ..document.clone() }))
+            }
+            _ => Some((Tenant::default_tenant(), document.clone())),
+        });
+        let directory = Directory::build(1, documents, [world.entry.clone()].into_iter(), std::iter::empty());
+        let found = world.identifier.identify(&directory, &presented, NOW);
+        assert_eq!(matches!(found, Identified::Caller(_)), alive, "{sponsor:?}");
+        if let Identified::Refused { reason, .. } = found {
+            assert_eq!(reason, ReasonCode::PrincipalDisabled);
+        }
+    }
 }
 
 #[test]

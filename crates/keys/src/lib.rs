@@ -4,6 +4,7 @@
 //! Small on purpose: this crate is meant to be read whole by whoever audits the product.
 
 mod claim;
+mod clients;
 mod folder;
 mod mutual;
 mod policy;
@@ -13,6 +14,7 @@ mod seal;
 mod tls;
 
 pub use claim::ClaimToken;
+pub use clients::Shown;
 pub use folder::{KeyFolder, KeyFolderError};
 pub use mutual::{MutualFiles, MutualTls};
 pub use policy::{

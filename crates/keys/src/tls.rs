@@ -3,16 +3,49 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bartizan_identify::PeerCertificate;
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{RootCertStore, ServerConfig};
+
+use crate::clients::{Clients, Shown};
+
+/// How the signatures of a handshake are checked, as both kinds of verifiers say it: by the algorithms of `self`.
+macro_rules! handshake_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls12_signature(message, cert, dss, self.algorithms())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls13_signature(message, cert, dss, self.algorithms())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.algorithms().supported_schemes()
+        }
+    };
+}
+pub(crate) use handshake_signatures;
 
 /// A listener's side of TLS: version 1.3 only (RFC 8446), HTTP/2 and HTTP/1.1 by ALPN (RFC 7301).
 #[derive(Clone, Debug)]
-pub struct ServerTls(Arc<ServerConfig>);
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<Clients>>,
+}
 
 /// Why the certificate or key cannot be used. The message never holds key material.
 #[derive(Debug, thiserror::Error)]
@@ -51,15 +84,21 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] names the file, or says that key and certificate do not belong together.
     pub fn from_pem_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
-        Self::with_clients(certificates, key, None)
+        Self::with_clients(certificates, key, None, false)
     }
 
     /// The same. Where `clients` names a PEM file of authorities, clients may show a certificate (mutual TLS, RFC 8705): one that
-    /// is not of these authorities or not of now ends the handshake, none is nobody's.
+    /// is not of these authorities or not of now ends the handshake, none is nobody's. With `workloads` they may also show one that
+    /// names a workload, whoever issued it: [`ServerTls::shown`] tells them apart.
     ///
     /// # Errors
     /// [`TlsError`] names the file, or says what does not belong together.
-    pub fn with_clients(certificates: &Path, key: &Path, clients: Option<&Path>) -> Result<Self, TlsError> {
+    pub fn with_clients(
+        certificates: &Path,
+        key: &Path,
+        clients: Option<&Path>,
+        workloads: bool,
+    ) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_file_iter(certificates)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .and_then(|chain| {
@@ -71,37 +110,41 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Unusable)?;
-        let builder = match clients {
+        let clients = if clients.is_some() || workloads {
+            Some(Arc::new(Clients::new(clients, workloads, &provider)?))
+        } else {
+            None
+        };
+        let builder = match &clients {
             None => builder.with_no_client_auth(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for root in CertificateDer::pem_file_iter(path)
-                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                    .map_err(unreadable(path, "certificates of authorities in PEM"))?
-                {
-                    roots.add(root).map_err(TlsError::Unusable)?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .allow_unauthenticated()
-                    .build()
-                    .map_err(|error| TlsError::Authorities(Box::new(error)))?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(clients) => builder.with_client_cert_verifier(clients.clone()),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), clients })
     }
 
-    /// A listener's side that was put together elsewhere.
+    /// A listener's side that was put together elsewhere, and lets in only whom it has verified.
     pub(crate) fn of(config: ServerConfig) -> Self {
-        Self(Arc::new(config))
+        Self { config: Arc::new(config), clients: None }
+    }
+
+    /// What a client has proven that has shown `chain` in a handshake of this listener.
+    #[must_use]
+    pub fn shown(&self, chain: &[CertificateDer<'_>]) -> Shown {
+        match &self.clients {
+            Some(clients) => clients.shown(chain),
+            None => Shown {
+                certificate: chain.first().map(|end| PeerCertificate::of_connection(end)),
+                workload: None,
+            },
+        }
     }
 
     /// What a TLS acceptor takes.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.config)
     }
 }
 

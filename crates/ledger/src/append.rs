@@ -181,6 +181,12 @@ impl Appender {
         root_of_peaks(self.levels.iter().flat_map(|level| level.edge.peaks()))
     }
 
+    /// The full tiles and bundles since the last time: whoever writes them as they fill holds few of them in memory. They are
+    /// not among those that [`Appender::take_files`] gives later.
+    pub fn take_full(&mut self) -> Vec<File> {
+        mem::take(&mut self.full)
+    }
+
     /// The files that the log at its present size has and had not when they were last taken: full ones in the order in
     /// which they filled, then the partial ones.
     pub fn take_files(&mut self) -> Vec<File> {

@@ -35,7 +35,7 @@ pub use source::{ReadError, TileSource};
 pub use tile::{
     ENTRIES_PER_BUNDLE, ENTRY_MAX, PathError, Tile, bundle_entries, encode_bundle, tiles_added, tiles_for,
 };
-pub use tree::{RightEdge, empty_root, leaf_hash, node_hash, root_of};
+pub use tree::{RightEdge, empty_root, leaf_hash, leaf_hash_behind_zero, node_hash, root_of};
 pub use witness::{
     ADD_CHECKPOINT_MAX, Accepted, AddCheckpoint, Answer, Judgement, RequestError, SIZE_TYPE, Witness,
     monitor_path, read_conflict, read_cosignatures,

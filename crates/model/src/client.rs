@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use crate::PrincipalKind;
 use crate::directory::Status;
 
+/// The `client_id` of our own command line. Every authority knows it without anybody declaring it.
+pub const COMMAND_LINE: &str = "bartizan-cli";
+
 /// By what a client comes to a token (RFC 6749 and what extends it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum GrantType {

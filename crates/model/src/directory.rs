@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
+use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
@@ -17,6 +18,7 @@ use crate::identity_provider::IdentityProviderSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
+use crate::sponsor::Conditions;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -102,6 +104,8 @@ pub enum Spec {
     Client(ClientSpec),
     /// Another provider of identity, at which people may log in.
     IdentityProvider(IdentityProviderSpec),
+    /// A maker of authenticators whose word is taken for some of them.
+    Attestation(AttestationSpec),
     /// Where people can connect external accounts.
     ConnectionProvider(ConnectionProviderSpec),
     /// A rule by which another issuer's word becomes a token of ours.
@@ -146,9 +150,18 @@ pub struct PrincipalSpec {
     pub groups: BTreeSet<Name>,
     /// Roles they hold.
     pub roles: BTreeSet<Name>,
+    /// Groups they belong to by the word of other providers, by provider: as it was at the last login there. Declaring the person
+    /// anew does not change it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub federated: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 impl PrincipalSpec {
+    /// The groups they belong to, whoever says so.
+    pub fn memberships(&self) -> impl Iterator<Item = &Name> {
+        self.groups.iter().chain(self.federated.values().flatten())
+    }
+
     /// Whether they may come in, all taken together.
     #[must_use]
     pub const fn standing(&self) -> Status {
@@ -166,13 +179,16 @@ pub struct AgentSpec {
     /// Whether it may come in.
     #[serde(default)]
     pub status: Status,
-    /// The person who answers for it.
+    /// The person who answers for it, its sponsor.
     pub owner: Name,
     /// What it is for.
     pub purpose: Text<500>,
     /// When it ends; none for until further notice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_us: Option<Timestamp>,
+    /// What the sponsor demands of it, whatever policy says.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
     /// Groups it belongs to.
     #[serde(default)]
     pub groups: BTreeSet<Name>,
@@ -473,6 +489,7 @@ impl Spec {
             Self::Device(_) => "device",
             Self::Client(_) => "client",
             Self::IdentityProvider(_) => "identity_provider",
+            Self::Attestation(_) => "attestation",
             Self::ConnectionProvider(_) => "connection_provider",
             Self::Federation(_) => "federation",
             Self::ToolServer(_) => "tool_server",
@@ -515,6 +532,7 @@ impl Spec {
             Self::Device(_) => "Device",
             Self::Client(_) => "Client",
             Self::IdentityProvider(_) => "IdentityProvider",
+            Self::Attestation(_) => "Attestation",
             Self::ConnectionProvider(_) => "ConnectionProvider",
             Self::Federation(_) => "Federation",
             Self::ToolServer(_) => "ToolServer",

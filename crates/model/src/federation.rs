@@ -20,8 +20,12 @@ pub struct FederationSpec {
     pub status: Status,
     /// The exact `iss`; for SPIFFE the trust domain, as `spiffe://trust.domain`.
     pub issuer: String,
-    /// Where the issuer's keys are.
+    /// Where the issuer's keys are; for SPIFFE the address of its trust bundle. Absent only where `trust_bundle` holds them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub jwks_url: String,
+    /// The trust bundle of a SPIFFE trust domain itself, where it is not to be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_bundle: Option<serde_json::Value>,
     /// Whether that address may be private or loopback.
     #[serde(default)]
     pub allow_private: bool,

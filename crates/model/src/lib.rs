@@ -5,6 +5,7 @@ pub mod action;
 pub mod activity;
 pub mod ask;
 pub mod asset;
+pub mod attestation;
 pub mod caller;
 pub mod client;
 pub mod commit;
@@ -23,25 +24,28 @@ pub mod problem;
 pub mod quorum;
 pub mod reason;
 pub mod record;
+mod references;
 pub mod remedy;
 pub mod resource;
 pub mod signal;
+pub mod sponsor;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
 pub use ask::{Ask, AskFacts, Situation, Target};
+pub use attestation::{Aaguid, AttestationSpec};
 pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
 };
-pub use client::{ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
+pub use client::{COMMAND_LINE, ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
 pub use federation::{FederatedSubject, FederatedToken, FederationSpec};
-pub use identity_provider::IdentityProviderSpec;
+pub use identity_provider::{Creation, GroupMapping, IdentityProviderSpec, MappedGroup};
 pub use label::{Confidentiality, Integrity, Label};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use pattern::{PatternError, SubjectPattern};
@@ -52,6 +56,7 @@ pub use reason::ReasonCode;
 pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 pub use signal::{EventPoll, EventSource};
+pub use sponsor::Conditions;
 
 use bartizan_base::id::kinds;
 

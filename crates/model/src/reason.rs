@@ -151,6 +151,8 @@ reasons! {
     SnapshotStale "snapshot_stale" 503 "Try again shortly; operators: check the state database.",
     /// The external account that this needs is not connected for exactly this person, agent and client program, or is over.
     ConnectionNeeded "connection_needed" 403 "Connect the account, for the agent and the program that use it: `bartizan connection add`.",
+    /// It is outside of what the sponsor of an agent in the chain has set for it.
+    SponsorCondition "sponsor_condition" 403 "Ask whoever answers for the agent; the rule in the decision says which condition.",
 
     // What was sent.
     /// The body is longer than the limit.
@@ -189,6 +191,8 @@ reasons! {
     PeriodRemoved "period_removed" 410 "Ask whoever keeps the archives; `bartizan log verify` and `log show` read them offline.",
     /// What is declared is not valid.
     Invalid "invalid" 422 "See the message for the place.",
+    /// The period is not removed: the witnesses of this house have not cosigned its last checkpoint yet.
+    PeriodUnwitnessed "period_unwitnessed" 409 "Ask again in some minutes; operators: see which witnesses do not answer, and set `record.witness_policy` right.",
 
     // Bundles that may not come into force.
     /// The bundle carries no signature of this house.

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Timestamp};
-use bartizan_model::record::{Body, Outcome, Record, VERSION};
+use bartizan_model::record::{Body, Outcome};
 use bartizan_model::{NodeId, Tenant};
 
-use crate::encode::{Encoded, SEQ_PLACE};
+use crate::encode::Encoded;
 use crate::intent::RecordError;
-use crate::queue::{Ack, Draft, Queue};
+use crate::queue::{About, Ack, Draft, Queue};
+use crate::recover::about;
 use crate::spare::Freed;
 use crate::tail::{Batch, Tail};
+use crate::told::{self, Head};
 
 /// What the recorder counts. Every number only grows, but for the two that say so.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) node: NodeId,
     /// What the names of the logs begin with.
     pub(crate) origin: String,
+    /// Whether a quorum of witnesses must have cosigned the end of a log before it is removed.
+    pub(crate) witnessed: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) queue: Queue,
     pub(crate) stats: Stats,
@@ -80,6 +84,7 @@ impl Core {
         Self {
             node: config.node,
             origin: config.origin.clone(),
+            witnessed: config.witnessed,
             clock,
             queue: Queue::new(config.queue_max),
             stats: Stats::default(),
@@ -152,23 +157,37 @@ impl Core {
         &self,
         tenant: &Tenant,
         time: Timestamp,
-        body: Body,
+        body: &Body,
         ack: Ack,
+    ) -> Result<(), RecordError> {
+        self.submit_told(tenant, time, about(body), ack, |head| told::encode(head, body))
+    }
+
+    /// The same for a record that `encode` encodes.
+    pub(crate) fn submit_told(
+        &self,
+        tenant: &Tenant,
+        time: Timestamp,
+        about: About,
+        ack: Ack,
+        encode: impl FnOnce(Head<'_>) -> Result<Encoded, RecordError>,
     ) -> Result<(), RecordError> {
         if self.is_behind() {
             return Err(self.full(RecordError::SealingBehind));
         }
-        let draft = self.draft(tenant, time, body, ack)?;
-        self.queue.push(draft).map_err(|error| match error {
-            RecordError::QueueFull => self.full(error),
-            other => other,
+        let encoded = encode(Head { tenant, node: self.node, time })?;
+        self.queue.push(Draft { tenant: tenant.clone(), time, encoded, about, ack }).map_err(|error| {
+            match error {
+                RecordError::QueueFull => self.full(error),
+                other => other,
+            }
         })
     }
 
     /// Puts an outcome in the queue, which has room for it.
     pub(crate) fn submit_outcome(&self, tenant: &Tenant, outcome: Outcome, slot: OutcomeSlot) {
         let pushed = self
-            .draft(tenant, self.clock.now(), Body::Outcome(outcome), Ack::Outcome(slot))
+            .draft(tenant, self.clock.now(), &Body::Outcome(outcome), Ack::Outcome(slot))
             .and_then(|draft| self.queue.push(draft));
         if let Err(error) = pushed {
             tracing::error!(%error, "an outcome could not be recorded; the next start tells it as unknown");
@@ -179,19 +198,11 @@ impl Core {
         &self,
         tenant: &Tenant,
         time: Timestamp,
-        body: Body,
+        body: &Body,
         ack: Ack,
     ) -> Result<Draft, RecordError> {
-        let about = crate::recover::about(&body);
-        let record = Record {
-            v: VERSION,
-            tenant: tenant.clone(),
-            node: self.node,
-            seq: SEQ_PLACE,
-            time_us: time,
-            body,
-        };
-        Ok(Draft { tenant: tenant.clone(), time, encoded: Encoded::of(&record)?, about, ack })
+        let encoded = told::encode(Head { tenant, node: self.node, time }, body)?;
+        Ok(Draft { tenant: tenant.clone(), time, encoded, about: about(body), ack })
     }
 }
 

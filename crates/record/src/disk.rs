@@ -66,12 +66,52 @@ pub trait Disk: Debug + Send + Sync {
     /// When the disk fails.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
 
-    /// Makes what was written to several files below `folder` durable.
+    /// Begins to write several files somewhere below `folder`.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn several(&self, _folder: &Path) -> io::Result<Box<dyn Several + '_>> {
+        Ok(Box::new(OneByOne { disk: self, open: Vec::new() }))
+    }
+}
+
+/// Files that are written together.
+pub trait Several: Debug + Send {
+    /// Creates a file, or empties the one that is there, and writes it.
+    ///
+    /// # Errors
+    /// When the disk fails or is full.
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was written durable; the names are after [`Disk::sync_dir`].
     ///
     /// # Errors
     /// When the disk fails, as for [`DiskFile::sync_data`].
-    fn sync_files(&self, _folder: &Path, files: &mut [Box<dyn DiskFile>]) -> io::Result<()> {
-        files.iter_mut().try_for_each(|file| file.sync_data())
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Each file synced for itself.
+#[derive(Debug)]
+struct OneByOne<'a, D: ?Sized> {
+    disk: &'a D,
+    open: Vec<Box<dyn DiskFile>>,
+}
+
+impl<D: Disk + ?Sized> Several for OneByOne<'_, D> {
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        // A long backlog must not need as many open files as it has tiles.
+        const OPEN_MAX: usize = 64;
+        if self.open.len() >= OPEN_MAX {
+            self.sync()?;
+        }
+        let mut file = self.disk.create(path)?;
+        file.write_at(bytes, 0)?;
+        self.open.push(file);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.open.drain(..).try_for_each(|mut file| file.sync_data())
     }
 }
 
@@ -112,21 +152,17 @@ pub trait DiskFile: Debug + Send {
 /// Writes whole files below `folder` durably under other names first, then gives them their own; the names are durable
 /// after [`Disk::sync_dir`].
 pub(crate) fn write_whole(disk: &dyn Disk, folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-    // A long backlog must not need as many open files as it has tiles.
-    for some in files.chunks(64) {
-        let temporary = |path: &Path| path.with_extension("new");
-        let mut open = Vec::with_capacity(some.len());
-        for (path, bytes) in some {
-            let mut file = disk.create(&temporary(path))?;
-            file.write_at(bytes, 0)?;
-            open.push(file);
-        }
-        disk.sync_files(folder, &mut open)?;
-        for (path, _) in some {
-            disk.rename(&temporary(path), path)?;
-        }
+    let mut several = disk.several(folder)?;
+    for (path, bytes) in files {
+        several.write(&temporary(path), bytes)?;
     }
-    Ok(())
+    several.sync()?;
+    files.iter().try_for_each(|(path, _)| disk.rename(&temporary(path), path))
+}
+
+/// The name under which a file is written before it has its own.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Whether there was no room, so that trying again later can help.
@@ -196,18 +232,48 @@ impl Disk for RealDisk {
         fs::remove_dir_all(folder)
     }
 
-    /// Many small files cost a flush of the device each; the file system as a whole costs one. Since Linux 5.8 an error of
-    /// any of them is told here.
-    fn sync_files(&self, folder: &Path, files: &mut [Box<dyn DiskFile>]) -> io::Result<()> {
-        const MANY: usize = 8;
-        if files.len() < MANY {
-            return files.iter_mut().try_for_each(|file| file.sync_data());
-        }
-        Ok(rustix::fs::syncfs(File::open(folder)?)?)
+    fn several(&self, folder: &Path) -> io::Result<Box<dyn Several + '_>> {
+        Ok(Box::new(RealFiles { folder: File::open(or_here(folder))?, open: Vec::new(), many: false }))
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
-        File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?.sync_all()
+        File::open(or_here(folder))?.sync_all()
+    }
+}
+
+/// The folder as it can be opened.
+fn or_here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// Files of one file system. Many small ones cost a flush of the device each; the file system as a whole costs one.
+#[derive(Debug)]
+struct RealFiles {
+    /// Since Linux 5.8 an error of any file is told to whoever had its file system open when it happened.
+    folder: File,
+    open: Vec<Box<dyn DiskFile>>,
+    /// Whether there are too many to be synced for themselves.
+    many: bool,
+}
+
+impl Several for RealFiles {
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        const MANY: usize = 8;
+        let mut file = RealDisk.create(path)?;
+        file.write_at(bytes, 0)?;
+        self.open.push(file);
+        if self.many || self.open.len() >= MANY {
+            self.many = true;
+            self.open.clear();
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.many) {
+            return Ok(rustix::fs::syncfs(&self.folder)?);
+        }
+        self.open.drain(..).try_for_each(|mut file| file.sync_data())
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use bartizan_base::json;
-use bartizan_model::record::{ENCODED_MAX, Record};
+use bartizan_model::record::ENCODED_MAX;
 use serde::ser::{self, Impossible, Serialize};
 
 use crate::intent::RecordError;
@@ -31,7 +31,7 @@ pub(crate) struct Encoded {
 
 impl Encoded {
     /// Encodes `record`, whose number must be [`SEQ_PLACE`].
-    pub(crate) fn of(record: &Record) -> Result<Self, RecordError> {
+    pub(crate) fn of<T: Serialize>(record: &T) -> Result<Self, RecordError> {
         with_canonical(record, |bytes, seq| {
             if bytes.len() > ENCODED_MAX {
                 return Err(RecordError::TooLarge);

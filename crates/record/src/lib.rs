@@ -28,13 +28,14 @@ mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod told;
 mod twin;
 mod wal;
 mod witness;
 mod witnessed;
 
 pub use core::Stats;
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, Several};
 pub use feed::{Feed, FeedLog};
 pub use folder::{DataFolder, LockError};
 pub use intent::{Ended, IntentRecorded, Receipt, RecordError, Running};

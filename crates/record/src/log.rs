@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bartizan_base::Digest;
 use bartizan_ledger::{Appender, Checkpoint, File, NoteSigner, ResumeError, leaf_hash};
 
-use crate::disk::{Disk, write_whole};
+use crate::disk::{Disk, Several, temporary, write_whole};
 use crate::sealed::{ReadError, SealedLog, Tiles};
 use crate::tail::Written;
 
@@ -83,6 +83,17 @@ impl LogError {
     pub(crate) const fn is_final(&self) -> bool {
         !matches!(self, Self::Io { .. })
     }
+}
+
+/// Entries after which full files are written, before all of them are synced.
+const WRITTEN_EARLY: u64 = 8 * bartizan_ledger::ENTRIES_PER_BUNDLE;
+
+/// Files that were written but are not durable, and have not their names yet.
+#[derive(Debug)]
+struct Laid<'a> {
+    several: Box<dyn Several + 'a>,
+    absent: Vec<PathBuf>,
+    folders: BTreeSet<PathBuf>,
 }
 
 /// A log that is being written.
@@ -200,6 +211,8 @@ impl Log {
     pub(crate) fn append<'a>(&mut self, records: impl Iterator<Item = &'a Written>) -> Result<u64, LogError> {
         let first = self.appender.size();
         let last_seq = self.last_seq;
+        let disk = self.disk.clone();
+        let mut laid = None;
         for record in records.filter(|r| r.seq > last_seq) {
             // Longer entries than a bundle can hold were refused before they were written.
             self.appender.append_hashed(&record.entry, record.leaf).map_err(|error| LogError::Io {
@@ -207,39 +220,72 @@ impl Log {
                 source: io::Error::other(error),
             })?;
             self.last_seq = record.seq;
+            if self.appender.size().is_multiple_of(WRITTEN_EARLY) {
+                // While they are still in the processor's memory, and so that a backlog is not held there a second time.
+                let files = self.appender.take_full();
+                self.lay(&*disk, files, &mut laid)?;
+            }
         }
         if self.appender.size() == first {
             return Ok(first);
         }
         let files = self.appender.take_files();
-        self.write(files)?;
+        self.lay(&*disk, files, &mut laid)?;
+        if let Some(laid) = laid {
+            self.name(laid)?;
+        }
         Ok(first)
     }
 
-    fn write(&mut self, files: Vec<File>) -> Result<(), LogError> {
-        let (mut folders, mut absent) = (BTreeSet::new(), Vec::new());
+    /// Writes files under the names that they have before they are durable.
+    fn lay<'d>(
+        &mut self,
+        disk: &'d dyn Disk,
+        files: Vec<File>,
+        laid: &mut Option<Laid<'d>>,
+    ) -> Result<(), LogError> {
         for File { tile, bytes } in files {
             let path = self.folder.join(tile.path());
             let io = |source| LogError::Io { path: path.clone(), source };
-            match self.disk.read(&path) {
+            let laid = match laid {
+                Some(laid) => laid,
+                None => {
+                    disk.create_dir_all(&self.folder).map_err(io)?;
+                    let several = disk.several(&self.folder).map_err(io)?;
+                    laid.insert(Laid { several, absent: Vec::new(), folders: BTreeSet::new() })
+                }
+            };
+            let parent = path.parent().unwrap_or(&self.folder);
+            match disk.read(&path) {
                 // Written by an attempt that did not come to its end.
                 Ok(there) if there == bytes => {}
                 Ok(_) => return Err(LogError::Diverged(path)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if let Some(parent) = path.parent() {
-                        self.disk.create_dir_all(parent).map_err(io)?;
+                    if !laid.folders.contains(parent) {
+                        disk.create_dir_all(parent).map_err(io)?;
                     }
-                    absent.push((path.clone(), bytes));
+                    laid.several.write(&temporary(&path), &bytes).map_err(io)?;
+                    laid.absent.push(path.clone());
                 }
                 Err(error) => return Err(io(error)),
             }
-            folders.extend(path.parent().map(Path::to_owned));
+            if !laid.folders.contains(parent) {
+                laid.folders.insert(parent.to_owned());
+            }
             if tile.is_full() {
                 self.replaced.push(path.with_extension("p"));
             }
         }
+        Ok(())
+    }
+
+    /// Makes what was laid down durable, and then gives it its names, durably.
+    fn name(&mut self, Laid { mut several, absent, folders }: Laid<'_>) -> Result<(), LogError> {
         let failed = |source| LogError::Io { path: self.folder.join("tile"), source };
-        write_whole(&*self.disk, &self.folder, &absent).map_err(failed)?;
+        if !absent.is_empty() {
+            several.sync().map_err(failed)?;
+        }
+        absent.iter().try_for_each(|path| self.disk.rename(&temporary(path), path)).map_err(failed)?;
         for folder in folders {
             self.sync(&folder)?;
         }

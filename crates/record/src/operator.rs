@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bartizan_base::Digest;
+use bartizan_ledger::ENTRIES_PER_BUNDLE;
 use bartizan_model::Tenant;
 use bartizan_model::record::{Body, Record, System};
 
@@ -31,6 +32,24 @@ pub(crate) fn told_last(log: &SealedLog, origins: &[String]) -> Result<Told, Rea
         }
     }
     Ok(told)
+}
+
+/// What the first `size` entries of the operator's log say last about the log `origin`.
+pub(crate) fn told_within(log: &SealedLog, size: u64, origin: &str) -> Result<Option<TreeHead>, ReadError> {
+    for bundle in (0..size.div_ceil(ENTRIES_PER_BUNDLE)).rev() {
+        let places = bundle * ENTRIES_PER_BUNDLE..size;
+        for (_, entry) in places.zip(log.bundle(bundle)?).collect::<Vec<_>>().iter().rev() {
+            let Ok(Record { body: Body::System(event), .. }) = serde_json::from_slice(entry) else {
+                continue;
+            };
+            if let System::Checkpoint { origin: of, size, root } = event
+                && of == origin
+            {
+                return Ok(Some((size, root)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether `log` begins with what the operator's log says about it.

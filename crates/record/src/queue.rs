@@ -143,10 +143,11 @@ impl Queue {
         self.waiting.notify_one();
     }
 
-    /// Waits for drafts and takes at most a batch of them; an empty batch when nudged; none once the queue has ended.
+    /// Waits for drafts and takes at most a batch of them; an empty batch when nudged; none once the queue has ended. What
+    /// comes next is collected in the memory of `empty`.
     ///
     /// Nobody waits for an outcome, so outcomes alone wait a moment for an intent whose flush they can share.
-    pub(crate) fn pull(&self) -> Option<Vec<Draft>> {
+    pub(crate) fn pull(&self, mut empty: Vec<Draft>) -> Option<Vec<Draft>> {
         let mut state = self.state();
         let mut patience = OUTCOMES_WAIT;
         let mut slept = false;
@@ -167,11 +168,13 @@ impl Queue {
             if (!state.drafts.is_empty() && (pressing || patience.is_zero())) || state.nudged {
                 state.nudged = false;
                 let count = state.drafts.len().min(BATCH_MAX);
-                let mut rest = state.drafts.split_off(count);
-                // The next batch is about as large.
-                rest.reserve(count);
-                let batch = std::mem::replace(&mut state.drafts, rest);
-                state.bounded -= batch.iter().filter(|d| !matches!(d.about, About::Outcome(_))).count();
+                empty.extend(state.drafts.drain(count..));
+                let batch = std::mem::replace(&mut state.drafts, empty);
+                state.bounded = if state.drafts.is_empty() {
+                    0
+                } else {
+                    state.drafts.iter().filter(|d| !matches!(d.about, About::Outcome(_))).count()
+                };
                 return Some(batch);
             }
             if state.ended.is_some() {
@@ -256,7 +259,7 @@ mod tests {
         core.submit(
             &tenant,
             core.clock.now(),
-            Body::System(System::Initialised),
+            &Body::System(System::Initialised),
             Ack::One(oneshot::channel().0),
         )
     }
@@ -288,7 +291,7 @@ mod tests {
         assert_eq!(system(&core), Err(RecordError::QueueFull));
         outcome(&core, 1);
         assert_eq!(system(&core), Err(RecordError::QueueFull));
-        let batch = core.queue.pull().unwrap();
+        let batch = core.queue.pull(Vec::new()).unwrap();
         assert_eq!(abouts(&batch), [About::System, About::System, About::Outcome(id(1))]);
         assert_eq!(system(&core), Ok(()), "the room is free again");
         assert_eq!(core.stats.refused.load(std::sync::atomic::Ordering::Relaxed), 2);
@@ -304,8 +307,8 @@ mod tests {
         core.queue.end(RecordError::Closed);
         core.queue.end(RecordError::NoRoom);
         outcome(&core, 3);
-        assert_eq!(abouts(&core.queue.pull().unwrap()), [About::System, About::Outcome(id(2))]);
-        assert!(core.queue.pull().is_none());
+        assert_eq!(abouts(&core.queue.pull(Vec::new()).unwrap()), [About::System, About::Outcome(id(2))]);
+        assert!(core.queue.pull(Vec::new()).is_none());
         assert_eq!(core.queue.ended(), Some(RecordError::Closed), "the first reason stays");
     }
 
@@ -317,7 +320,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         while core.queue.depth() > 0 {
-            let batch = core.queue.pull().unwrap();
+            let batch = core.queue.pull(Vec::new()).unwrap();
             assert!(batch.len() <= BATCH_MAX);
             seen.extend(abouts(&batch));
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bartizan_base::{Clock, Digest};
 use bartizan_decide::{Permit, PermitParts, Refused};
 use bartizan_ledger::NoteSigner;
-use bartizan_model::record::{Body, End, Intent, Kept, Outcome, Refusal, System};
+use bartizan_model::record::{Body, End, Kept, Outcome, System};
 use bartizan_model::{NodeId, Operation, Target, Tenant};
 use bartizan_rt::Shutdown;
 use bartizan_secret::Secret;
@@ -20,16 +20,18 @@ use tokio::sync::oneshot;
 
 use crate::core::{Core, Stats};
 use crate::disk::Disk;
-use crate::flood::{Admission, Floods};
+use crate::encode::Encoded;
+use crate::flood::{Admission, Floods, Hashes};
 use crate::intent::{IntentRecorded, Receipt, RecordError, Running, Signing};
 use crate::log::{LogError, TreeHead};
 use crate::operator::Told;
 use crate::period::{LogId, Origins};
-use crate::queue::Ack;
+use crate::queue::{About, Ack};
 use crate::recover::{OpenError, Recovered, recover};
 use crate::seal::{Published, Sealer, blocking};
 use crate::sealed::SealedLog;
 use crate::segment;
+use crate::told::{ToldIntent, ToldRefusal};
 use crate::twin::{Copy, TwinDisk, reconcile};
 use crate::wal::Wal;
 
@@ -56,10 +58,12 @@ pub struct Config {
     pub running_max: usize,
     /// Bytes of entries that may wait in memory to be sealed.
     pub unsealed_bytes_max: u64,
+    /// Whether witnesses cosign the operator's log: then no log is removed before a quorum has cosigned its end.
+    pub witnessed: bool,
 }
 
 impl Config {
-    /// The usual bounds: segments of 64 MiB, 8,192 waiting, 65,536 running, 256 MiB unsealed.
+    /// The usual bounds: segments of 64 MiB, 8,192 waiting, 65,536 running, 256 MiB unsealed; without witnesses.
     #[must_use]
     pub const fn new(
         folder: PathBuf,
@@ -79,6 +83,7 @@ impl Config {
             queue_max: 8_192,
             running_max: 65_536,
             unsealed_bytes_max: 256 << 20,
+            witnessed: false,
         }
     }
 }
@@ -93,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) published: Published,
     floods: Mutex<Floods>,
+    /// Those of `floods`.
+    hashes: Hashes,
     pub(crate) sealer: tokio::sync::Mutex<Sealer>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// What the operator's log was told.
@@ -177,11 +184,13 @@ impl Recorder {
             .name("bartizan-wal".to_owned())
             .spawn(move || writer.run())
             .map_err(|_| OpenError::Thread)?;
+        let hashes = Hashes::default();
         let recorder = Self {
             inner: Arc::new(Inner {
                 core,
                 published,
-                floods: Mutex::default(),
+                floods: Mutex::new(Floods::new(hashes.clone())),
+                hashes,
                 sealer: tokio::sync::Mutex::new(sealer),
                 writer: Mutex::new(Some(thread)),
                 told: tokio::sync::Mutex::new(told),
@@ -267,16 +276,9 @@ impl Recorder {
         }
         let (reply, running) = oneshot::channel::<Result<Running, RecordError>>();
         let ack = Ack::Begin { began_us: core.clock.monotonic_us(), slot: core.reserve()?, reply };
-        let intent = Intent {
-            id: parts.id,
-            who: parts.who,
-            what: parts.what,
-            grounds: parts.grounds,
-            obligations: parts.obligations.clone(),
-            target: target.clone(),
-            kept,
-        };
-        core.submit(&parts.tenant, now, Body::Intent(intent), ack)?;
+        core.submit_told(&parts.tenant, now, About::Intent(parts.id), ack, |head| {
+            Encoded::of(&ToldIntent::of(head, &parts, &target, kept.as_ref()))
+        })?;
         let running = running.await.unwrap_or(Err(RecordError::Closed))?;
         Ok(IntentRecorded {
             tenant: parts.tenant,
@@ -306,28 +308,24 @@ impl Recorder {
     /// As for [`Recorder::refused`].
     pub async fn refused_once(&self, refused: &Refused) -> Result<(Receipt, bool), RecordError> {
         let now = self.inner.core.clock.now();
-        let refusal = Refusal {
-            id: refused.id,
-            who: refused.who.clone(),
-            what: refused.what.clone(),
-            verdict: refused.verdict,
-            reasons: refused.reasons.clone(),
-            offers: refused.offers.clone(),
-            grounds: refused.grounds.clone(),
-            repeated: 0,
-        };
-        let admission = self.floods().admit(&refused.tenant, &refusal, now);
+        // Outside of the lock, which all refusals go through.
+        let hash = self.inner.hashes.of(refused);
+        let admission = self.floods().admit(hash, refused, now);
         let own = !matches!(admission, Admission::Counted(_));
+        let submit = |ack| {
+            self.inner.core.submit_told(&refused.tenant, now, About::Refusal(refused.id), ack, |head| {
+                Encoded::of(&ToldRefusal::of(head, refused))
+            })
+        };
         let told = match admission {
             Admission::Write => {
-                let written = self.write(&refused.tenant, Body::Refusal(refusal)).await;
-                return written.map(|receipt| (receipt, true));
+                let (reply, told) = oneshot::channel();
+                submit(Ack::One(reply))?;
+                told
             }
             Admission::First(first) => {
                 let told = first.ask();
-                let ack = Ack::Many(first.clone());
-                if let Err(error) = self.inner.core.submit(&refused.tenant, now, Body::Refusal(refusal), ack)
-                {
+                if let Err(error) = submit(Ack::Many(first.clone())) {
                     // Those who were counted meanwhile wait for this.
                     first.tell(Err(error));
                 }
@@ -361,7 +359,7 @@ impl Recorder {
     pub(crate) async fn write(&self, tenant: &Tenant, body: Body) -> Result<Receipt, RecordError> {
         let (reply, written) = oneshot::channel();
         let core = &self.inner.core;
-        core.submit(tenant, core.clock.now(), body, Ack::One(reply))?;
+        core.submit(tenant, core.clock.now(), &body, Ack::One(reply))?;
         written.await.unwrap_or(Err(RecordError::Closed))
     }
 
@@ -460,7 +458,7 @@ impl Recorder {
         let last = core.draft(
             &Tenant::default_tenant(),
             core.clock.now(),
-            Body::System(System::Stopped),
+            &Body::System(System::Stopped),
             Ack::One(reply),
         );
         let stopped = match last.and_then(|draft| core.queue.push_last(draft)) {

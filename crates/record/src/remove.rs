@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::write_whole;
 use crate::intent::{IntentRecorded, RecordError};
 use crate::log::{LogError, TreeHead};
+use crate::operator::told_within;
 use crate::period::{LogId, Period};
 use crate::recorder::Recorder;
 use crate::recover::OpenError;
@@ -83,6 +84,13 @@ pub enum RemoveError {
     /// It has changed since it was looked at, or the operator's log was not told its end yet.
     #[error("{0} is still being sealed; ask again in a minute")]
     Unsettled(String),
+    /// Witnesses are to cosign the operator's log, and no quorum of them has done so since it was told the log's end: a
+    /// removal now could hide what nobody outside ever saw.
+    #[error(
+        "no quorum of witnesses has cosigned the end of {0} yet; they are asked every minute, and \
+         `bartizan_record_unwitnessed_seconds` tells for how long none has answered"
+    )]
+    Unwitnessed(String),
     /// The intent to remove has run out.
     #[error("the permit to remove has run out")]
     PermitExpired,
@@ -157,7 +165,8 @@ impl Recorder {
     /// stays, and the operator's log says so.
     ///
     /// # Errors
-    /// [`RemoveError`]; before the removal is recorded, nothing was removed.
+    /// [`RemoveError`]; before the removal is recorded, nothing was removed. [`RemoveError::Unwitnessed`] where witnesses are
+    /// configured ([`Config::witnessed`](crate::Config::witnessed)) and have not cosigned that checkpoint yet.
     pub async fn remove_log(
         &self,
         intent: &IntentRecorded<ChangeState>,
@@ -171,6 +180,9 @@ impl Recorder {
         self.tell_operator().await?;
         if self.inner.told.lock().await.get(&*closed.origin) != Some(&closed.head) {
             return Err(unsettled());
+        }
+        if self.inner.core.witnessed && !self.is_witnessed(closed).await? {
+            return Err(RemoveError::Unwitnessed(closed.origin.to_string()));
         }
         let (size, root) = closed.head;
         let origin = closed.origin.to_string();
@@ -213,6 +225,20 @@ impl Recorder {
         })
         .await??;
         Ok(())
+    }
+
+    /// Whether what a quorum of witnesses has cosigned last of the operator's log tells the end of this one.
+    async fn is_witnessed(&self, closed: &ClosedLog) -> Result<bool, OpenError> {
+        let operator = {
+            let published = self.inner.published.lock().unwrap_or_else(PoisonError::into_inner);
+            published.get(&LogId::operator()).cloned()
+        };
+        let Some((operator, (size, _))) = operator.and_then(|o| o.witnessed.clone().map(|w| (o, w))) else {
+            return Ok(false);
+        };
+        let (origin, head) = (closed.origin.clone(), closed.head);
+        let told = blocking(move || told_within(&operator, size, &origin)).await?;
+        Ok(told.map_err(into_open)? == Some(head))
     }
 }
 

@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bartizan_base::Digest;
-use bartizan_ledger::leaf_hash;
+use bartizan_ledger::{leaf_hash, leaf_hash_behind_zero};
 use bartizan_model::{DecisionId, NodeId, Tenant};
 
 use crate::sector::{self, CONTENT, SECTOR, Sector};
@@ -155,7 +155,8 @@ pub(crate) fn push_frame(
     let from = out.len();
     write(out);
     let entry = from..out.len();
-    let leaf = leaf_hash(out.get(entry.clone()).unwrap_or_default());
+    // The frame's head is still zero.
+    let leaf = leaf_hash_behind_zero(out.get(from - 1..).unwrap_or_default());
     let length = u16::try_from(entry.len()).unwrap_or(u16::MAX);
     if let Some(head) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut()) {
         *head = frame_head(mark, length, place, seq, &leaf);

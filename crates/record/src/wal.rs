@@ -86,16 +86,20 @@ impl Wal {
     /// Writes until the queue ends or the disk fails.
     pub(crate) fn run(mut self) {
         let last = LastOne(self.core.clone());
-        while let Some(batch) = self.core.queue.pull() {
-            let mut drafts = std::mem::take(&mut self.waiting);
-            drafts.extend(batch);
+        // Two vectors, in turns: one fills while the other is written.
+        let mut empty = Vec::new();
+        while let Some(mut drafts) = self.core.queue.pull(std::mem::take(&mut empty)) {
+            if !self.waiting.is_empty() {
+                drafts.splice(..0, self.waiting.drain(..));
+            }
             let pause = self.core.pause();
             if !pause.is_zero() {
                 std::thread::sleep(pause);
             }
-            if !self.commit(drafts) {
+            if !self.commit(&mut drafts) {
                 break;
             }
+            empty = drafts;
         }
         for draft in self.waiting.drain(..) {
             draft.ack.refuse(RecordError::NoRoom);
@@ -107,7 +111,7 @@ impl Wal {
     }
 
     /// Makes drafts durable and tells those who wait; says whether the writer can go on.
-    fn commit(&mut self, mut drafts: Vec<Draft>) -> bool {
+    fn commit(&mut self, drafts: &mut Vec<Draft>) -> bool {
         while !drafts.is_empty() {
             let mut bytes = 0;
             let fits = |draft: &&Draft| {
@@ -120,7 +124,7 @@ impl Wal {
                 Ok(written) => self.acknowledge(drafts.drain(..count), &written),
                 Err(WalError::NoRoom(error)) => {
                     tracing::warn!(%error, "no room for the write-ahead log");
-                    for draft in drafts {
+                    for draft in drafts.drain(..) {
                         if matches!(draft.ack, Ack::Outcome(_)) {
                             self.waiting.push(draft);
                         } else {
@@ -133,7 +137,7 @@ impl Wal {
                     tracing::error!(%error, "the write-ahead log failed; nothing is recorded or permitted any more");
                     let error = RecordError::Failed(error.to_string());
                     self.core.queue.end(error.clone());
-                    drafts.into_iter().for_each(|draft| draft.ack.refuse(error.clone()));
+                    drafts.drain(..).for_each(|draft| draft.ack.refuse(error.clone()));
                     return false;
                 }
             }

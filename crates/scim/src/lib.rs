@@ -16,6 +16,7 @@ mod patch;
 mod path;
 mod schema;
 mod schemas;
+mod values;
 
 #[cfg(test)]
 mod tests;

@@ -60,7 +60,8 @@ impl House {
                     None,
                     json!({"kind": "model", "upstream": "openai", "dialects": ["openai.chat"], "environment": "development"}),
                 ),
-            ],
+            ]
+            .into(),
             ..State::default()
         };
         state.sort();

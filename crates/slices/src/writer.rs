@@ -204,10 +204,9 @@ fn people_in(document: &[u8], tenant: &Tenant, state: &State) -> Result<Vec<Prin
     let mut found = BTreeSet::new();
     named(&value, &mut |kind, name| {
         if kind == "User" {
-            let at = state.documents.binary_search_by(|(t, d, _)| {
-                (t, d.spec.kind(), d.name.as_str()).cmp(&(tenant, "user", name))
-            });
-            let document = at.ok().and_then(|at| state.documents.get(at));
+            let document = state
+                .documents
+                .find(|(t, d, _)| (t, d.spec.kind(), d.name.as_str()).cmp(&(tenant, "user", name)));
             found.extend(document.and_then(|(_, d, _)| d.principal));
         }
     });

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("../migrations/0001_state.sql"),
     include_str!("../migrations/0002_rows.sql"),
     include_str!("../migrations/0003_nodes.sql"),
+    include_str!("../migrations/0004_feed.sql"),
 ];
 
 /// Brings the schema up to date.

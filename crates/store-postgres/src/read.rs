@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bartizan_model::{Document, Tenant};
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::{Document, KeyId, Tenant};
 use bartizan_store::relational::{BundleColumns, RowColumns};
 use bartizan_store::{
-    BundleRow, EpochRow, KeyRow, Row as SideRow, SealedRow, State, StoreError, Touched, relational,
+    BundleRow, EpochRow, KeyRow, Row as SideRow, STEP_BYTES_AT_ONCE, SealedRow, Since, State, StepColumns,
+    StoreError, Touched, following, relational,
 };
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join;
@@ -20,8 +22,8 @@ const KEY: &str = "select id, tenant, handle, digest, about, created_us, expires
 const EPOCH: &str = "select tenant, kind, name, not_before_us, revision from epochs";
 const SEALED: &str = "select tenant, name, sealed from sealed";
 const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where tenant = b.tenant)";
-const INSTALLATION: &str =
-    "select revision, recovery_needed, recovery_keys, claim_digest, claim_expires_us from installation";
+const INSTALLATION: &str = "select revision, mark, recovery_needed, recovery_keys, claim_digest, claim_expires_us \
+                            from installation";
 
 /// Revision, recovery and claim, locked: whoever else wants to change the state waits.
 pub(crate) async fn locked_installation(transaction: &Transaction<'_>) -> Result<State, StoreError> {
@@ -32,13 +34,13 @@ pub(crate) async fn locked_installation(transaction: &Transaction<'_>) -> Result
 /// Everything. The caller's transaction is repeatable, so that it is of one revision.
 pub(crate) async fn everything(transaction: &Transaction<'_>) -> Result<State, StoreError> {
     let mut state = one(transaction, INSTALLATION).await?;
-    state.documents = rows(transaction, DOCUMENT, &[], document).await?;
-    state.keys = rows(transaction, KEY, &[], key).await?;
-    state.epochs = rows(transaction, EPOCH, &[], epoch).await?;
-    state.sealed = rows(transaction, SEALED, &[], sealed).await?;
-    state.bundles = rows(transaction, &bundles(BUNDLE_IN_FORCE), &[], bundle).await?;
+    state.documents = rows(transaction, DOCUMENT, &[], document).await?.into();
+    state.keys = rows(transaction, KEY, &[], key).await?.into();
+    state.epochs = rows(transaction, EPOCH, &[], epoch).await?.into();
+    state.sealed = rows(transaction, SEALED, &[], sealed).await?.into();
+    state.bundles = rows(transaction, &bundles(BUNDLE_IN_FORCE), &[], bundle).await?.into();
     let loaded = format!("kind in ({})", relational::loaded_kinds());
-    state.rows = rows(transaction, &side_rows(&loaded), &[], side_row).await?;
+    state.rows = rows(transaction, &side_rows(&loaded), &[], side_row).await?.into();
     state.sort();
     Ok(state)
 }
@@ -95,7 +97,7 @@ pub(crate) async fn slice_of_rows(
     touched: &Touched,
 ) -> Result<State, StoreError> {
     let (state, rows) = try_join(one(transaction, INSTALLATION), locked_rows(transaction, touched)).await?;
-    let mut state = State { rows, ..state };
+    let mut state = State { rows: rows.into(), ..state };
     state.sort();
     Ok(state)
 }
@@ -119,21 +121,21 @@ pub(crate) async fn slice(
 ) -> Result<State, StoreError> {
     let tenant = tenant.0.as_str();
     let mut state = locked_installation(transaction).await?;
-    state.rows = locked_rows(transaction, touched).await?;
+    state.rows = locked_rows(transaction, touched).await?.into();
     if !touched.documents.is_empty() {
         let (kinds, names): (Vec<&str>, Vec<&str>) =
             touched.documents.iter().map(|(kind, name)| (kind.as_str(), name.as_str())).unzip();
         let sql = format!(
             "{DOCUMENT} where tenant = $1 and (kind, name) in (select * from unnest($2::text[], $3::text[]))"
         );
-        state.documents = rows(transaction, &sql, &[&tenant, &kinds, &names], document).await?;
+        state.documents = rows(transaction, &sql, &[&tenant, &kinds, &names], document).await?.into();
     }
     if !touched.key_ids.is_empty() {
         let ids: Vec<String> = touched.key_ids.iter().map(ToString::to_string).collect();
         let handles: Vec<&str> = touched.key_handles.iter().map(String::as_str).collect();
         let digests: Vec<String> = touched.key_digests.iter().map(ToString::to_string).collect();
         let sql = format!("{KEY} where id = any($1) or handle = any($2) or digest = any($3)");
-        state.keys = rows(transaction, &sql, &[&ids, &handles, &digests], key).await?;
+        state.keys = rows(transaction, &sql, &[&ids, &handles, &digests], key).await?.into();
     }
     if !touched.epochs.is_empty() {
         let (kinds, names): (Vec<&str>, Vec<&str>) =
@@ -141,14 +143,51 @@ pub(crate) async fn slice(
         let sql = format!(
             "{EPOCH} where tenant = $1 and (kind, name) in (select * from unnest($2::text[], $3::text[]))"
         );
-        state.epochs = rows(transaction, &sql, &[&tenant, &kinds, &names], epoch).await?;
+        state.epochs = rows(transaction, &sql, &[&tenant, &kinds, &names], epoch).await?.into();
     }
     if touched.bundle {
         let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = $1"));
-        state.bundles = rows(transaction, &sql, &[&tenant], bundle).await?;
+        state.bundles = rows(transaction, &sql, &[&tenant], bundle).await?.into();
     }
     state.sort();
     Ok(state)
+}
+
+/// What became of the state since it was at `revision` with `mark`. The caller's transaction is repeatable.
+pub(crate) async fn changes_since(
+    transaction: &Transaction<'_>,
+    revision: u64,
+    mark: Option<Digest>,
+    limit: usize,
+) -> Result<Since, StoreError> {
+    let first = relational::signed(revision)?;
+    let last = first.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX));
+    let at_once = relational::signed(STEP_BYTES_AT_ONCE)?;
+    let sql = "select revision, mark, follows, body from steps where revision between $1 and $2 \
+               and (revision <= $1 + 1 or upto <= $3 + (select upto from steps where revision = $1 + 1)) \
+               order by revision";
+    let (present, found) =
+        try_join(one(transaction, INSTALLATION), rows(transaction, sql, &[&first, &last, &at_once], step))
+            .await?;
+    let Some(following) = following(revision, mark, found)? else { return Ok(Since::TooOld) };
+    let mut wanted = BTreeMap::new();
+    let names: Vec<(Tenant, u64)> =
+        following.bundles().map(|(tenant, version)| (tenant.clone(), version)).collect();
+    for (tenant, version) in names {
+        let bundle = one_bundle(transaction, tenant.0.as_str(), relational::signed(version)?).await?;
+        wanted.extend(bundle.map(|bundle| ((tenant, version), bundle)));
+    }
+    let steps = following.steps(&wanted)?;
+    Ok(if steps.is_empty() && revision < present.revision { Since::TooOld } else { Since::Steps(steps) })
+}
+
+fn step(row: &Row) -> Result<StepColumns, StoreError> {
+    relational::step(column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?)
+}
+
+/// When a key was last used.
+pub(crate) fn last_used(row: &Row) -> Result<(KeyId, Timestamp), StoreError> {
+    relational::last_used(column(row, 0)?, column(row, 1)?)
 }
 
 async fn one(transaction: &Transaction<'_>, sql: &str) -> Result<State, StoreError> {
@@ -175,9 +214,10 @@ pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T
 }
 
 fn installation(row: &Row) -> Result<State, StoreError> {
-    let needed: Option<i64> = column(row, 1)?;
-    let digest: Option<String> = column(row, 3)?;
-    relational::installation(column(row, 0)?, needed.zip(column(row, 2)?), digest.zip(column(row, 4)?))
+    let needed: Option<i64> = column(row, 2)?;
+    let digest: Option<String> = column(row, 4)?;
+    let (recovery, claim) = (needed.zip(column(row, 3)?), digest.zip(column(row, 5)?));
+    relational::installation(column(row, 0)?, column(row, 1)?, recovery, claim)
 }
 
 fn document(row: &Row) -> Result<(Tenant, Document, u64), StoreError> {

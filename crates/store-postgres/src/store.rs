@@ -6,8 +6,9 @@ use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, NodeId, Tenant};
 use bartizan_secret::Secret;
 use bartizan_store::{
-    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, State, Store,
-    StoreError, Touched, Warrant, Write, checkpoint_may_follow, relational,
+    Applied, BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows,
+    STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, Since, State, StepColumns, Store, StoreError, Touched,
+    Warrant, Write, checkpoint_may_follow, relational,
 };
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use futures_util::FutureExt as _;
@@ -65,19 +66,21 @@ async fn found(connection: &mut Object, founding: Founding) -> Result<(), StoreE
     let transaction = connection.transaction().await.map_err(sort)?;
     let mut state = read::locked_installation(&transaction).await?;
     let writes = state.found(founding)?;
+    let mark = state.mark.map(|mark| mark.to_string());
     let (needed, keys) = state.recovery.unzip();
     let (digest, expires) =
         state.claim.map(|claim| (claim.digest.to_string(), relational::micros(claim.expires))).unzip();
     execute(
         &transaction,
         "update installation set revision = $1, recovery_needed = $2, recovery_keys = $3, claim_digest = $4, \
-         claim_expires_us = $5",
+         claim_expires_us = $5, mark = $6",
         &[
             &relational::signed(state.revision)?,
             &needed.map(i64::from),
             &keys.map(|keys| relational::to_json(&keys)).transpose()?,
             &digest,
             &expires,
+            &mark,
         ],
     )
     .await?;
@@ -114,19 +117,41 @@ async fn apply(connection: &mut Object, tenant: &Tenant, changes: &[Change]) -> 
     } else {
         read::slice(&transaction, tenant, &touched).await?
     };
-    let before = state.revision;
-    for change in state.apply(tenant, changes)? {
-        store(&transaction, change).await?;
+    let Applied { writes, step } = state.apply(tenant, changes)?;
+    for write in writes {
+        store(&transaction, write).await?;
     }
-    if state.revision != before {
-        let revision = relational::signed(state.revision)?;
-        execute(&transaction, "update installation set revision = $1", &[&revision]).await?;
+    if let Some(step) = step {
+        keep(&transaction, step).await?;
         // Goes round with the commit, not before.
         let told = state.revision.to_string();
         execute(&transaction, "select pg_notify($1, $2)", &[&nodes::CHANNEL, &told]).await?;
     }
     transaction.commit().await.map_err(sort)?;
     Ok(state.revision)
+}
+
+/// Moves the revision, and keeps what led to it for others to follow: one statement, so one way to the server and back.
+async fn keep(transaction: &Transaction<'_>, step: StepColumns) -> Result<(), StoreError> {
+    let (revision, mark) = (relational::signed(step.revision)?, step.mark.to_string());
+    if step.is_kept() {
+        let sql = "with moved as (update installation set revision = $1, mark = $2) \
+                   insert into steps (revision, mark, follows, upto, body) values ($1, $2, $3, \
+                   coalesce((select upto from steps order by revision desc limit 1), 0) + $4, $5)";
+        let follows = step.follows.map(|mark| mark.to_string());
+        let size = relational::signed(step.body.len() as u64)?;
+        execute(transaction, sql, &[&revision, &mark, &follows, &size, &step.body]).await?;
+    } else {
+        let sql = "update installation set revision = $1, mark = $2";
+        execute(transaction, sql, &[&revision, &mark]).await?;
+    }
+    if step.revision.is_multiple_of(STEPS_CLEARED) {
+        let sql = "delete from steps where revision <= $1 \
+                   or upto <= (select upto from steps order by revision desc limit 1) - $2";
+        let before = revision.saturating_sub(relational::signed(STEPS_KEPT)?);
+        execute(transaction, sql, &[&before, &relational::signed(STEP_BYTES_KEPT)?]).await?;
+    }
+    Ok(())
 }
 
 async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, StoreError> {
@@ -229,14 +254,36 @@ async fn store(transaction: &Transaction<'_>, change: Write) -> Result<u64, Stor
     }
 }
 
+/// A transaction that sees one revision.
+async fn snapshot(connection: &mut Object) -> Result<Transaction<'_>, StoreError> {
+    let level = IsolationLevel::RepeatableRead;
+    connection.build_transaction().isolation_level(level).read_only(true).start().await.map_err(sort)
+}
+
+async fn changes_since(
+    connection: &mut Object,
+    revision: u64,
+    mark: Option<Digest>,
+    limit: usize,
+) -> Result<Since, StoreError> {
+    let transaction = snapshot(connection).await?;
+    let since = read::changes_since(&transaction, revision, mark, limit).await?;
+    transaction.commit().await.map_err(sort)?;
+    Ok(since)
+}
+
+async fn last_used(
+    connection: &mut Object,
+    tenant: String,
+) -> Result<BTreeMap<KeyId, Timestamp>, StoreError> {
+    let transaction = connection.transaction().await.map_err(sort)?;
+    let sql = "select id, last_used_us from api_keys where tenant = $1 and last_used_us is not null";
+    let used = read::rows(&transaction, sql, &[&tenant], read::last_used).await?;
+    Ok(used.into_iter().collect())
+}
+
 async fn load(connection: &mut Object) -> Result<State, StoreError> {
-    let transaction = connection
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await
-        .map_err(sort)?;
+    let transaction = snapshot(connection).await?;
     let state = read::everything(&transaction).await?;
     transaction.commit().await.map_err(sort)?;
     Ok(state)
@@ -385,6 +432,19 @@ impl<W: Warrant> Store<W> for PostgresStore {
         self.0.run(|connection| load(connection).boxed()).boxed()
     }
 
+    fn changes_since(
+        &self,
+        revision: u64,
+        mark: Option<Digest>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Since, StoreError>> {
+        self.0
+            .run(move |connection| {
+                async move { changes_since(connection, revision, mark, limit).await }.boxed()
+            })
+            .boxed()
+    }
+
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.0.run(|connection| nodes::revision_of(connection).boxed()).boxed()
     }
@@ -423,6 +483,14 @@ impl<W: Warrant> Store<W> for PostgresStore {
 
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.0.run(|connection| touch(connection, uses).boxed()).boxed()
+    }
+
+    fn last_used<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<BTreeMap<KeyId, Timestamp>, StoreError>> {
+        let tenant = tenant.to_string();
+        async move { self.0.run(|connection| last_used(connection, tenant).boxed()).await }.boxed()
     }
 }
 

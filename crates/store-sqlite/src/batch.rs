@@ -3,8 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_model::Tenant;
-use bartizan_store::{Change, State, StoreError, Touched, relational};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use bartizan_store::{
+    Applied, Change, STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, State, StepColumns, StoreError, Touched,
+    relational,
+};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use crate::error::{sort, unavailable};
@@ -112,13 +115,38 @@ fn one(transaction: &mut Transaction<'_>, job: &Job) -> Result<Result<u64, Store
 
 fn apply(connection: &Connection, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
     let mut state: State = read::slice(connection, tenant, &Touched::by(changes))?;
-    let before = state.revision;
-    for change in state.apply(tenant, changes)? {
-        store(connection, change)?;
+    let Applied { writes, step } = state.apply(tenant, changes)?;
+    for write in writes {
+        store(connection, write)?;
     }
-    if state.revision != before {
-        let revision = relational::signed(state.revision)?;
-        execute(connection, "update installation set revision = ?1", [revision])?;
+    if let Some(step) = step {
+        keep(connection, step)?;
     }
     Ok(state.revision)
+}
+
+/// Moves the revision, and keeps what led to it for others to follow.
+fn keep(connection: &Connection, step: StepColumns) -> Result<(), StoreError> {
+    let (revision, mark) = (relational::signed(step.revision)?, step.mark.to_string());
+    execute(connection, "update installation set revision = ?1, mark = ?2", params![revision, mark])?;
+    if step.is_kept() {
+        let size = relational::signed(step.body.len() as u64)?;
+        execute(
+            connection,
+            "insert into steps (revision, mark, follows, upto, body) values (?1, ?2, ?3, \
+             coalesce((select upto from steps order by revision desc limit 1), 0) + ?4, ?5)",
+            params![revision, mark, step.follows.map(|mark| mark.to_string()), size, step.body],
+        )?;
+    }
+    if step.revision.is_multiple_of(STEPS_CLEARED) {
+        let kept = relational::signed(STEPS_KEPT)?;
+        execute(connection, "delete from steps where revision <= ?1 - ?2", [revision, kept])?;
+        let bytes = relational::signed(STEP_BYTES_KEPT)?;
+        execute(
+            connection,
+            "delete from steps where upto <= (select upto from steps order by revision desc limit 1) - ?1",
+            [bytes],
+        )?;
+    }
+    Ok(())
 }

@@ -10,8 +10,11 @@ use crate::error::sort;
 const APPLICATION: i32 = 0x6274_7a73;
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: &[&str] =
-    &[include_str!("../migrations/0001_state.sql"), include_str!("../migrations/0002_rows.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001_state.sql"),
+    include_str!("../migrations/0002_rows.sql"),
+    include_str!("../migrations/0003_feed.sql"),
+];
 
 /// Brings the schema up to date.
 ///

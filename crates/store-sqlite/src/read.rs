@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, Tenant};
 use bartizan_store::relational::{BundleColumns, RowColumns};
 use bartizan_store::{
-    BundleRow, ClaimRow, KeyRow, Row as SideRow, SealedRow, State, StoreError, Touched, relational,
+    BundleRow, ClaimRow, KeyRow, Row as SideRow, STEP_BYTES_AT_ONCE, SealedRow, Since, State, StepColumns,
+    StoreError, Touched, following, relational,
 };
 use rusqlite::{Connection, Params, Row};
 
@@ -19,28 +21,29 @@ const BUNDLE_IN_FORCE: &str = "version = (select max(version) from bundles where
 
 /// Revision, recovery and claim; no rows yet.
 pub(crate) fn installation(connection: &Connection) -> Result<State, StoreError> {
-    type Columns = (i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
-    let sql =
-        "select revision, recovery_needed, recovery_keys, claim_digest, claim_expires_us from installation";
-    let (revision, needed, keys, digest, expires): Columns = connection
+    type Columns = (i64, Option<String>, Option<i64>, Option<String>, Option<String>, Option<i64>);
+    let sql = "select revision, mark, recovery_needed, recovery_keys, claim_digest, claim_expires_us \
+               from installation";
+    let (revision, mark, needed, keys, digest, expires): Columns = connection
         .prepare_cached(sql)
         .and_then(|mut statement| {
-            statement.query_row([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))
+            statement
+                .query_row([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?)))
         })
         .map_err(sort)?;
-    relational::installation(revision, needed.zip(keys), digest.zip(expires))
+    relational::installation(revision, mark, needed.zip(keys), digest.zip(expires))
 }
 
 /// Everything. The caller holds a transaction, so that it is of one revision.
 pub(crate) fn everything(connection: &Connection) -> Result<State, StoreError> {
     let mut state = installation(connection)?;
-    state.documents = rows(connection, DOCUMENT, [], document)?;
-    state.keys = rows(connection, KEY, [], key)?;
-    state.epochs = rows(connection, EPOCH, [], epoch)?;
-    state.sealed = rows(connection, "select tenant, name, sealed from sealed", [], sealed)?;
-    state.bundles = rows(connection, &bundles(BUNDLE_IN_FORCE), [], bundle)?;
+    state.documents = rows(connection, DOCUMENT, [], document)?.into();
+    state.keys = rows(connection, KEY, [], key)?.into();
+    state.epochs = rows(connection, EPOCH, [], epoch)?.into();
+    state.sealed = rows(connection, "select tenant, name, sealed from sealed", [], sealed)?.into();
+    state.bundles = rows(connection, &bundles(BUNDLE_IN_FORCE), [], bundle)?.into();
     let loaded = format!("kind in ({})", relational::loaded_kinds());
-    state.rows = rows(connection, &side_rows(&loaded), [], side_row)?;
+    state.rows = rows(connection, &side_rows(&loaded), [], side_row)?.into();
     state.sort();
     Ok(state)
 }
@@ -98,10 +101,11 @@ pub(crate) fn slice(
     touched: &Touched,
 ) -> Result<State, StoreError> {
     let tenant = tenant.0.as_str();
-    let mut state = installation(connection)?;
+    let state = installation(connection)?;
+    let (mut documents, mut epochs, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     for (kind, name) in &touched.documents {
         let sql = format!("{DOCUMENT} where tenant = ?1 and kind = ?2 and name = ?3");
-        state.documents.extend(rows(connection, &sql, (tenant, kind, name.as_str()), document)?);
+        documents.extend(rows(connection, &sql, (tenant, kind, name.as_str()), document)?);
     }
     let mut keys = BTreeMap::<KeyId, KeyRow>::new();
     let by_id = touched.key_ids.iter().map(|id| ("id", id.to_string()));
@@ -111,22 +115,59 @@ pub(crate) fn slice(
         let sql = format!("{KEY} where {column} = ?1");
         keys.extend(rows(connection, &sql, [value], key)?.into_iter().map(|key| (key.id, key)));
     }
-    state.keys = keys.into_values().collect();
     for (kind, name) in &touched.epochs {
         let sql = format!("{EPOCH} where tenant = ?1 and kind = ?2 and name = ?3");
         let parameters = (tenant, relational::epoch_kind(*kind), name.as_str());
-        state.epochs.extend(rows(connection, &sql, parameters, epoch)?);
+        epochs.extend(rows(connection, &sql, parameters, epoch)?);
     }
+    let mut in_force = Vec::new();
     if touched.bundle {
         let sql = bundles(&format!("{BUNDLE_IN_FORCE} and tenant = ?1"));
-        state.bundles = rows(connection, &sql, [tenant], bundle)?;
+        in_force = rows(connection, &sql, [tenant], bundle)?;
     }
     for (kind, id) in &touched.rows {
         let sql = side_rows("kind = ?1 and id = ?2");
-        state.rows.extend(rows(connection, &sql, (kind.name(), id), side_row)?);
+        beside.extend(rows(connection, &sql, (kind.name(), id), side_row)?);
     }
+    let mut state = State {
+        documents: documents.into(),
+        keys: keys.into_values().collect(),
+        epochs: epochs.into(),
+        bundles: in_force.into(),
+        rows: beside.into(),
+        ..state
+    };
     state.sort();
     Ok(state)
+}
+
+/// What became of the state since it was at `revision` with `mark`. The caller holds a transaction.
+pub(crate) fn changes_since(
+    connection: &Connection,
+    revision: u64,
+    mark: Option<Digest>,
+    limit: usize,
+) -> Result<Since, StoreError> {
+    let present = installation(connection)?.revision;
+    let first = relational::signed(revision)?;
+    let last = first.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX));
+    let sql = "select revision, mark, follows, body from steps where revision between ?1 and ?2 \
+               and (revision <= ?1 + 1 or upto <= ?3 + (select upto from steps where revision = ?1 + 1)) \
+               order by revision";
+    let at_once = relational::signed(STEP_BYTES_AT_ONCE)?;
+    let found = rows(connection, sql, (first, last, at_once), step)?;
+    let Some(following) = following(revision, mark, found)? else { return Ok(Since::TooOld) };
+    let mut wanted = BTreeMap::new();
+    for (tenant, version) in following.bundles() {
+        let bundle = one_bundle(connection, tenant.0.as_str(), relational::signed(version)?)?;
+        wanted.extend(bundle.map(|bundle| ((tenant.clone(), version), bundle)));
+    }
+    let steps = following.steps(&wanted)?;
+    Ok(if steps.is_empty() && revision < present { Since::TooOld } else { Since::Steps(steps) })
+}
+
+fn step(row: &Row<'_>) -> Result<StepColumns, StoreError> {
+    relational::step(column(row, 0)?, &column::<String>(row, 1)?, column(row, 2)?, column(row, 3)?)
 }
 
 /// Every row of a query. The texts of queries are constants of this module; values are bound.
@@ -168,6 +209,11 @@ fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         last_used_us: column(row, 8)?,
     }
     .read()
+}
+
+/// When a key was last used.
+pub(crate) fn last_used(row: &Row<'_>) -> Result<(KeyId, Timestamp), StoreError> {
+    relational::last_used(&column::<String>(row, 0)?, column(row, 1)?)
 }
 
 fn epoch(row: &Row<'_>) -> Result<bartizan_store::EpochRow, StoreError> {

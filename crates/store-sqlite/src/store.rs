@@ -11,8 +11,8 @@ use std::time::Duration;
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{KeyId, NodeId, Tenant};
 use bartizan_store::{
-    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, State, Store,
-    StoreError, Warrant, Write, checkpoint_may_follow, relational,
+    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, Since, State,
+    Store, StoreError, Warrant, Write, checkpoint_may_follow, relational,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
@@ -113,11 +113,12 @@ fn found(transaction: &Transaction<'_>, founding: Founding) -> Result<(), StoreE
     let (claim_digest, claim_expires) = read::claim_columns(&founding.claim);
     let (needed, keys) = (founding.recovery.0, relational::to_json(&founding.recovery.1)?);
     let writes = state.found(founding)?;
+    let mark = state.mark.map(|mark| mark.to_string());
     execute(
         transaction,
         "update installation set revision = ?1, recovery_needed = ?2, recovery_keys = ?3, \
-         claim_digest = ?4, claim_expires_us = ?5",
-        params![relational::signed(state.revision)?, needed, keys, claim_digest, claim_expires],
+         claim_digest = ?4, claim_expires_us = ?5, mark = ?6",
+        params![relational::signed(state.revision)?, needed, keys, claim_digest, claim_expires, mark],
     )?;
     for row in writes {
         store(transaction, row)?;
@@ -237,6 +238,18 @@ impl<W: Warrant> Store<W> for SqliteStore {
         })
     }
 
+    fn changes_since(
+        &self,
+        revision: u64,
+        mark: Option<Digest>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Since, StoreError>> {
+        self.run(move |connection| {
+            let transaction = connection.transaction().map_err(sort)?;
+            read::changes_since(&transaction, revision, mark, limit)
+        })
+    }
+
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.run(|connection| read::installation(connection).map(|state| state.revision))
     }
@@ -285,6 +298,17 @@ impl<W: Warrant> Store<W> for SqliteStore {
                 }
                 Ok(())
             })
+        })
+    }
+
+    fn last_used<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<BTreeMap<KeyId, Timestamp>, StoreError>> {
+        let tenant = tenant.0.clone();
+        self.run(move |connection| {
+            let sql = "select id, last_used_us from api_keys where tenant = ?1 and last_used_us is not null";
+            Ok(read::rows(connection, sql, [tenant.as_str()], read::last_used)?.into_iter().collect())
         })
     }
 }

@@ -8,9 +8,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bartizan_base::Digest;
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::Tenant;
 use bartizan_store::conformance::{TestWarrant, World};
-use bartizan_store::{Checkpoints as _, Store, StoreError};
+use bartizan_store::{
+    Checkpoints as _, ClaimRow, Founding, STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, Since, State, Store,
+    StoreError,
+};
 use bartizan_store_sqlite::SqliteStore;
 use tempfile::TempDir;
 
@@ -222,4 +226,106 @@ fn a_folder_that_is_missing_is_unavailable() {
     let place = Place::new();
     let store = SqliteStore::open(&place.0.path().join("missing/state.db"));
     assert!(matches!(store, Err(StoreError::Unavailable(_))), "{store:?}");
+}
+
+async fn founded(place: &Place) -> SqliteStore {
+    let store = place.open().unwrap();
+    let founding = Founding {
+        recovery: (1, vec!["key".to_owned()]),
+        claim: ClaimRow { digest: Digest::of(b"claim"), expires: Timestamp::MAX },
+        documents: Vec::new(),
+        bundle: None,
+    };
+    Store::<TestWarrant>::found(&store, founding).await.unwrap();
+    store
+}
+
+async fn nothing(store: &SqliteStore) -> u64 {
+    store.apply(&TestWarrant::of(&Tenant::default_tenant()), Vec::new()).await.unwrap()
+}
+
+async fn since(store: &SqliteStore, of: &State) -> Result<Since, StoreError> {
+    Store::<TestWarrant>::changes_since(store, of.revision, of.mark, 9_999).await
+}
+
+#[tokio::test]
+async fn steps_that_are_too_long_ago_are_cleared_away_and_what_is_before_them_is_too_old() {
+    let place = Place::new();
+    let store = founded(&place).await;
+    let first: State = Store::<TestWarrant>::load(&store).await.unwrap();
+    nothing(&store).await;
+    assert!(matches!(since(&store, &first).await, Ok(Since::Steps(steps)) if steps.len() == 1));
+    // Many changes later.
+    let raw = rusqlite::Connection::open(place.path()).unwrap();
+    let later = STEPS_KEPT + 2 * STEPS_CLEARED - 1;
+    raw.execute("update installation set revision = ?1", [i64::try_from(later).unwrap()]).unwrap();
+    let last: State = Store::<TestWarrant>::load(&store).await.unwrap();
+    assert_eq!(since(&store, &last).await.unwrap(), Since::Steps(Vec::new()));
+    assert_eq!(nothing(&store).await, later + 1);
+    let kept = || raw.query_row("select group_concat(revision) from steps", [], |row| row.get(0));
+    assert_eq!(kept(), Ok((later + 1).to_string()));
+    assert_eq!(since(&store, &first).await.unwrap(), Since::TooOld);
+    assert!(matches!(since(&store, &last).await, Ok(Since::Steps(steps)) if steps.len() == 1));
+    // And those that are more than there is room for.
+    let room = i64::try_from(STEP_BYTES_KEPT).unwrap();
+    raw.execute(
+        "update installation set revision = revision + ?1 - 2",
+        [i64::try_from(STEPS_CLEARED).unwrap()],
+    )
+    .unwrap();
+    nothing(&store).await;
+    raw.execute(
+        "update steps set upto = upto + ?1 where revision = (select max(revision) from steps)",
+        [room],
+    )
+    .unwrap();
+    nothing(&store).await;
+    let kept: Result<i64, _> = raw.query_row("select count(*) from steps", [], |row| row.get(0));
+    assert_eq!(kept, Ok(2));
+}
+
+#[tokio::test]
+async fn attack_13_a_step_that_was_changed_in_the_database_is_not_followed() {
+    let place = Place::new();
+    let store = founded(&place).await;
+    let first: State = Store::<TestWarrant>::load(&store).await.unwrap();
+    nothing(&store).await;
+    nothing(&store).await;
+    let raw = rusqlite::Connection::open(place.path()).unwrap();
+    for damage in [
+        "update steps set body = '[{\"delete_row\": [\"standing\", \"x\"]}]' where revision = 3",
+        "update steps set mark = (select mark from steps where revision = 2) where revision = 3",
+        "update steps set follows = null where revision = 3",
+        "update steps set revision = 4 where revision = 3; update installation set revision = 4",
+    ] {
+        raw.execute_batch("create temp table kept as select * from steps").unwrap();
+        raw.execute_batch(damage).unwrap();
+        let since = since(&store, &first).await;
+        assert!(matches!(since, Err(StoreError::Corrupt(_)) | Ok(Since::TooOld)), "{damage}: {since:?}");
+        raw.execute_batch("delete from steps; insert into steps select * from kept; drop table kept")
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_version_is_followed_from_its_first_change_on() {
+    let place = Place::new();
+    let store = founded(&place).await;
+    let raw = rusqlite::Connection::open(place.path()).unwrap();
+    // As an earlier version left it: no steps, and no mark.
+    raw.execute_batch("update installation set mark = null; delete from steps").unwrap();
+    let mut state: State = Store::<TestWarrant>::load(&store).await.unwrap();
+    assert_eq!(state.mark, None);
+    nothing(&store).await;
+    // It goes on writing beside this one for a while, without a step.
+    let Ok(Since::Steps(steps)) = since(&store, &state).await else { panic!("it is followed") };
+    steps.iter().for_each(|step| state.follow(step).unwrap());
+    assert_eq!(state, Store::<TestWarrant>::load(&store).await.unwrap());
+    raw.execute_batch("update installation set revision = revision + 1").unwrap();
+    assert_eq!(since(&store, &state).await.unwrap(), Since::TooOld);
+    let mut state: State = Store::<TestWarrant>::load(&store).await.unwrap();
+    nothing(&store).await;
+    let Ok(Since::Steps(steps)) = since(&store, &state).await else { panic!("it is followed again") };
+    steps.iter().for_each(|step| state.follow(step).unwrap());
+    assert_eq!(state, Store::<TestWarrant>::load(&store).await.unwrap());
 }

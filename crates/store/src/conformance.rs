@@ -9,6 +9,8 @@
 
 #[expect(missing_docs, reason = "the names of the functions are their documentation")]
 mod cases;
+#[expect(missing_docs, reason = "the names of the functions are their documentation")]
+mod feed;
 mod random;
 mod rows;
 
@@ -19,6 +21,11 @@ use bartizan_model::{DecisionId, Tenant};
 use crate::{Change, Checkpoints, Rows, State, Store, StoreError, Warrant};
 
 pub use cases::*;
+pub use feed::{
+    a_change_set_that_is_refused_is_no_step, a_step_that_is_too_long_is_loaded_whole,
+    attack_13_a_history_that_is_another_is_not_followed, what_is_followed_is_what_is_loaded,
+    what_is_not_loaded_is_not_followed,
+};
 pub use random::random_operations_match_the_model;
 
 /// Where a backend's databases come from.
@@ -122,6 +129,11 @@ macro_rules! conformance_tests {
             a_row_without_an_id_or_beyond_its_bounds_is_refused
             inv_tenant_a_row_of_another_tenant_is_neither_replaced_nor_removed
             a_loaded_state_is_in_order
+            what_is_followed_is_what_is_loaded
+            what_is_not_loaded_is_not_followed
+            a_change_set_that_is_refused_is_no_step
+            a_step_that_is_too_long_is_loaded_whole
+            attack_13_a_history_that_is_another_is_not_followed
             inv_ack_a_checkpoint_moves_only_from_the_latest
             inv_ack_a_checkpoint_never_shrinks_or_changes_its_root
             inv_ack_concurrent_swaps_succeed_once

@@ -1,6 +1,6 @@
 //! The state in memory: for tests, simulation and trying things out. Nothing is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Digest, Timestamp};
@@ -9,8 +9,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
 
 use crate::{
-    BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows, State, Store,
-    StoreError, Warrant, Write, checkpoint_may_follow,
+    Applied, BundleRow, Change, Checkpoints, Enforced, Founding, NodeRow, Nodes, Row, RowKind, Rows,
+    STEPS_KEPT, Since, State, StepColumns, Store, StoreError, Warrant, Write, checkpoint_may_follow,
+    following,
 };
 
 /// A store whose clones share one state.
@@ -22,6 +23,8 @@ struct Memory {
     state: State,
     /// Every bundle that was ever in force.
     bundles: Vec<BundleRow>,
+    /// What led to the latest revisions.
+    steps: VecDeque<StepColumns>,
     checkpoints: BTreeMap<String, (u64, Digest)>,
     nodes: BTreeMap<NodeId, Enforced>,
 }
@@ -32,6 +35,28 @@ impl Memory {
             Write::Bundle(bundle) => Some(bundle),
             _ => None,
         }));
+    }
+
+    fn keep_step(&mut self, step: StepColumns) {
+        self.steps.retain(|known| known.revision + STEPS_KEPT > step.revision);
+        if step.is_kept() {
+            self.steps.push_back(step);
+        }
+    }
+
+    fn since(&self, revision: u64, mark: Option<Digest>, limit: usize) -> Result<Since, StoreError> {
+        let first = self.steps.partition_point(|step| step.revision < revision);
+        let last = revision.saturating_add(limit as u64);
+        let rows = self.steps.iter().skip(first).take_while(|step| step.revision <= last);
+        let rows: Vec<StepColumns> = rows.cloned().collect();
+        let Some(following) = following(revision, mark, rows)? else { return Ok(Since::TooOld) };
+        let bundles = self.bundles.iter().map(|b| ((b.tenant.clone(), b.version), b.clone()));
+        let steps = following.steps(&bundles.collect())?;
+        Ok(if steps.is_empty() && revision < self.state.revision {
+            Since::TooOld
+        } else {
+            Since::Steps(steps)
+        })
     }
 }
 
@@ -57,8 +82,17 @@ impl<W: Warrant> Store<W> for MemoryStore {
 
     fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
         let mut state = self.lock().state.clone();
-        state.rows.retain(|row| row.kind.is_loaded());
+        state.rows = state.rows.iter().filter(|row| row.kind.is_loaded()).cloned().collect();
         ready(Ok(state)).boxed()
+    }
+
+    fn changes_since(
+        &self,
+        revision: u64,
+        mark: Option<Digest>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Since, StoreError>> {
+        ready(self.lock().since(revision, mark, limit)).boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -68,8 +102,9 @@ impl<W: Warrant> Store<W> for MemoryStore {
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
         let mut memory = self.lock();
         let result = memory.state.apply(warrant.tenant(), &changes);
-        let result = result.map(|writes| {
+        let result = result.map(|Applied { writes, step }| {
             memory.keep(writes);
+            step.into_iter().for_each(|step| memory.keep_step(step));
             memory.state.revision
         });
         ready(result).boxed()
@@ -101,6 +136,15 @@ impl<W: Warrant> Store<W> for MemoryStore {
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.lock().state.touch_keys(&uses);
         ready(Ok(())).boxed()
+    }
+
+    fn last_used<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<BTreeMap<KeyId, Timestamp>, StoreError>> {
+        let memory = self.lock();
+        let used = memory.state.keys.iter().filter(|key| key.tenant == *tenant);
+        ready(Ok(used.filter_map(|key| Some((key.id, key.last_used?))).collect())).boxed()
     }
 }
 
@@ -140,11 +184,13 @@ impl Rows for MemoryStore {
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         let mut memory = self.lock();
         let mut swept = 0;
-        memory.state.rows.retain(|row| {
+        let mut stays = |row: &&Row| {
             let goes = swept < limit && !row.kind.is_loaded() && row.expires.is_some_and(|end| end < now);
             swept += usize::from(goes);
             !goes
-        });
+        };
+        let rows = memory.state.rows.iter().filter(|row| stays(row)).cloned().collect();
+        memory.state.rows = rows;
         ready(Ok(swept)).boxed()
     }
 }

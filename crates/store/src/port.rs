@@ -7,7 +7,7 @@ use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{DecisionId, KeyId, ReasonCode, Tenant};
 use futures_util::future::BoxFuture;
 
-use crate::{BundleRow, Change, Founding, State};
+use crate::{BundleRow, Change, Founding, Since, State};
 
 /// Proof that a change was decided and recorded. `record` implements it for its `IntentRecorded`, and only the
 /// wiring of the binary chooses which type a store accepts, so no use case can change state without one.
@@ -31,6 +31,17 @@ pub trait Store<W: Warrant>: Debug + Send + Sync {
     /// Everything, at one revision.
     fn load(&self) -> BoxFuture<'_, Result<State, StoreError>>;
 
+    /// What became of the state since it was at `revision` with `mark`: at most `limit` steps, and at least one where something
+    /// has changed and they are kept. Cheap.
+    ///
+    /// Errors with `Corrupt` when the database has another history than that: it was put back.
+    fn changes_since(
+        &self,
+        revision: u64,
+        mark: Option<Digest>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Since, StoreError>>;
+
     /// The present revision; cheap.
     fn revision(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
@@ -53,6 +64,12 @@ pub trait Store<W: Warrant>: Debug + Send + Sync {
 
     /// Notes when keys were last used. Advisory: does not move the revision; keys that are unknown are passed over.
     fn touch_keys(&self, uses: Vec<(KeyId, Timestamp)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// When keys of `tenant` were last used, of those that were.
+    fn last_used<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<BTreeMap<KeyId, Timestamp>, StoreError>>;
 }
 
 /// The lock store of checkpoints: the small, trusted place that says what was signed last (Sunlight's lesson).

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BundleRow, CandidateRow, ClaimRow, EpochKind, EpochRow, KeyRow, Row, RowKind, State, StoreError,
+    BundleRow, CandidateRow, ClaimRow, EpochKind, EpochRow, KeyRow, Row, RowKind, State, StepColumns,
+    StoreError,
 };
 
 /// The columns of an API key.
@@ -108,13 +109,14 @@ pub fn document(
     Ok((tenant(tenant_name)?, document, unsigned(&what, changed)?))
 }
 
-/// Revision, recovery and claim, as a state without rows. `recovery` is how many keys are needed and the JSON of
+/// Revision, mark, recovery and claim, as a state without rows. `recovery` is how many keys are needed and the JSON of
 /// their public halves; `claim` its digest and its end in microseconds.
 ///
 /// # Errors
 /// `Corrupt` when a column does not read.
 pub fn installation(
     revision: i64,
+    mark: Option<String>,
     recovery: Option<(i64, String)>,
     claim: Option<(String, i64)>,
 ) -> Result<State, StoreError> {
@@ -127,6 +129,7 @@ pub fn installation(
         .map(|(hex, expires)| Ok(ClaimRow { digest: digest(what, &hex)?, expires: moment(what, expires)? }));
     Ok(State {
         revision: unsigned(what, revision)?,
+        mark: mark.map(|hex| digest(what, &hex)).transpose()?,
         recovery: recovery.transpose()?,
         claim: claim.transpose()?,
         ..State::default()
@@ -319,6 +322,34 @@ impl RowColumns {
 pub fn loaded_kinds() -> String {
     let loaded = RowKind::ALL.iter().filter(|kind| kind.is_loaded());
     loaded.map(|kind| format!("'{}'", kind.name())).collect::<Vec<_>>().join(", ")
+}
+
+/// When a key was last used.
+///
+/// # Errors
+/// `Corrupt` when a column does not read.
+pub fn last_used(id: &str, at_us: i64) -> Result<(KeyId, Timestamp), StoreError> {
+    let what = format!("key {id}");
+    Ok((parse::<KeyId>(&what, id)?, moment(&what, at_us)?))
+}
+
+/// The step of a row.
+///
+/// # Errors
+/// `Corrupt` when a column does not read.
+pub fn step(
+    revision: i64,
+    mark: &str,
+    follows: Option<String>,
+    body: String,
+) -> Result<StepColumns, StoreError> {
+    let what = format!("the step to revision {revision}");
+    Ok(StepColumns {
+        revision: unsigned(&what, revision)?,
+        mark: digest(&what, mark)?,
+        follows: follows.map(|hex| digest(&what, &hex)).transpose()?,
+        body,
+    })
 }
 
 /// A tenant's column.

@@ -2,35 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bartizan_base::shared::Sorted;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_model::{Action, Document, KeyId, Principal, Tenant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Row, RowKind};
+use crate::{Index, Row, RowKind};
 
-/// The whole state at one revision.
+/// The whole state at one revision. Copies share what they have in common.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// Grows by one with every applied set of changes, but for those that only change rows that are not loaded
     /// ([`crate::RowKind::is_loaded`]); 0 before the founding.
     pub revision: u64,
+    /// What it came from: a digest over every change since there is one ([`crate::Step`]). None before the founding, and for a
+    /// database that has not changed since a version that kept none.
+    pub mark: Option<Digest>,
     /// Declared things with the revision of their last change.
-    pub documents: Vec<(Tenant, Document, u64)>,
+    pub documents: Sorted<(Tenant, Document, u64)>,
     /// API keys, also revoked and expired ones.
-    pub keys: Vec<KeyRow>,
+    pub keys: Sorted<KeyRow>,
     /// "Not before" marks.
-    pub epochs: Vec<EpochRow>,
+    pub epochs: Sorted<EpochRow>,
     /// Sealed credentials of upstreams: ciphertext only.
-    pub sealed: Vec<SealedRow>,
+    pub sealed: Sorted<SealedRow>,
     /// The bundle in force, by tenant.
-    pub bundles: Vec<BundleRow>,
+    pub bundles: Sorted<BundleRow>,
     /// Public halves of the offline recovery keys, and how many of them are needed.
     pub recovery: Option<(u32, Vec<String>)>,
     /// The claim of the first administrator, while it is open.
     pub claim: Option<ClaimRow>,
     /// Rows of loaded kinds; while changes are worked out, also the others that they have to see.
-    pub rows: Vec<Row>,
+    pub rows: Sorted<Row>,
+    /// What is found otherwise than by its name. Kept by whatever changes the state, and made anew by [`State::sort`].
+    pub index: Index,
 }
 
 /// An API key as it is kept: never its text.
@@ -56,7 +62,7 @@ pub struct KeyRow {
     pub expires: Timestamp,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
-    /// When it was last used, within a minute; advisory.
+    /// When it was last used, within a minute; advisory, and as of when the state was loaded ([`crate::Store::last_used`]).
     pub last_used: Option<Timestamp>,
 }
 

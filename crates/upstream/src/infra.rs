@@ -34,15 +34,14 @@ pub enum ExchangePolicy {
         /// Whether its address may be private, and may then have another port than 443.
         allow_private: bool,
     },
-    /// Another provider of identity: `GET` of what it says about itself, `POST` of a code; an answer of at most 64 KiB within 10
-    /// seconds.
-    Provider {
+    /// The keys of a SPIFFE trust domain: `GET`, no query, `https`, at most 256 KiB within 5 seconds.
+    TrustBundle {
         /// Whether its address may be private, and may then be `http`.
         allow_private: bool,
     },
-    /// An authorization server of others, or what a resource says of itself, on the way to connecting an account: `GET` or
-    /// `POST`, `https` unless private, an answer of at most 64 KiB within 10 seconds.
-    Connection {
+    /// Another provider of identity or of accounts, or what a resource says of itself on the way there: `GET` or `POST`, an answer
+    /// of at most 64 KiB within 10 seconds.
+    Provider {
         /// Whether its address may be private, and may then be `http`.
         allow_private: bool,
     },
@@ -81,9 +80,9 @@ impl ExchangePolicy {
             | Self::Events { allow_private }
             | Self::Objects { allow_private }
             | Self::Provider { allow_private }
-            | Self::Connection { allow_private }
             | Self::Connected { allow_private }
             | Self::ClientDocument { allow_private }
+            | Self::TrustBundle { allow_private }
             | Self::ClientKeys { allow_private } => allow_private,
             Self::Witness => true,
         }
@@ -92,9 +91,8 @@ impl ExchangePolicy {
     const fn answer_max(self) -> usize {
         match self {
             Self::Webhook { .. } => 16 << 10,
-            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } | Self::Connection { .. } => {
-                64 << 10
-            }
+            Self::Witness | Self::ClientKeys { .. } | Self::Provider { .. } => 64 << 10,
+            Self::TrustBundle { .. } => 256 << 10,
             Self::Connected { .. } => 4 << 20,
             Self::Events { .. } => 1 << 20,
             Self::ClientDocument { .. } => 5 << 10,
@@ -105,8 +103,11 @@ impl ExchangePolicy {
     const fn patience(self) -> Duration {
         match self {
             Self::Webhook { .. } | Self::Events { .. } => Duration::from_secs(15),
-            Self::Witness | Self::ClientDocument { .. } | Self::ClientKeys { .. } => Duration::from_secs(5),
-            Self::Provider { .. } | Self::Connection { .. } => Duration::from_secs(10),
+            Self::Witness
+            | Self::ClientDocument { .. }
+            | Self::ClientKeys { .. }
+            | Self::TrustBundle { .. } => Duration::from_secs(5),
+            Self::Provider { .. } => Duration::from_secs(10),
             Self::Connected { .. } => Duration::from_secs(30),
             Self::Objects { .. } => Duration::from_secs(60),
         }
@@ -118,8 +119,8 @@ impl ExchangePolicy {
             Self::Webhook { .. } | Self::Witness | Self::Events { .. } => {
                 method == Method::POST && uri.query().is_none()
             }
-            Self::Provider { .. } => matches!(*method, Method::GET | Method::POST) && uri.query().is_none(),
-            Self::Connection { .. } => matches!(*method, Method::GET | Method::POST),
+            Self::TrustBundle { .. } => method == Method::GET && uri.query().is_none(),
+            Self::Provider { .. } => matches!(*method, Method::GET | Method::POST),
             Self::Connected { .. } => matches!(*method, Method::GET | Method::POST | Method::DELETE),
             Self::Objects { .. } => matches!(*method, Method::GET | Method::HEAD | Method::PUT),
             Self::ClientDocument { allow_private } | Self::ClientKeys { allow_private } => {
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn attack_34_providers_of_accounts_are_reached_at_plain_addresses_under_tls_only() {
         for make in [
-            |allow_private| ExchangePolicy::Connection { allow_private },
+            |allow_private| ExchangePolicy::Provider { allow_private },
             |allow_private| ExchangePolicy::Connected { allow_private },
         ] {
             let [public, private] = [false, true].map(make);
@@ -271,6 +272,23 @@ mod tests {
             ] {
                 assert!(!asks(public, method, uri), "{method} {uri}");
             }
+        }
+    }
+
+    #[test]
+    fn attack_34_trust_bundles_are_read_from_plain_addresses_under_tls_only() {
+        let [public, private] =
+            [false, true].map(|allow_private| ExchangePolicy::TrustBundle { allow_private });
+        assert!(asks(public, "GET", "https://spire.acme.example:8443/bundle"));
+        assert!(asks(private, "GET", "http://127.0.0.1:9/bundle"));
+        for (method, uri) in [
+            ("GET", "http://acme.example/bundle"),
+            ("POST", "https://acme.example/bundle"),
+            ("GET", "https://acme.example/bundle?x=1"),
+            ("GET", "https://user@acme.example/bundle"),
+            ("GET", "https://2130706433/bundle"),
+        ] {
+            assert!(!asks(public, method, uri), "{method} {uri}");
         }
     }
 

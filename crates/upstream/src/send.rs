@@ -116,6 +116,20 @@ pub enum FetchPolicy {
         /// Whether its address may be private.
         allow_private: bool,
     },
+    /// The keys of a SPIFFE trust domain: at most 256 KiB, under TLS (`https_web`) unless private; else the same.
+    TrustBundle {
+        /// Whether its address may be private.
+        allow_private: bool,
+    },
+}
+
+impl FetchPolicy {
+    const fn bounds(self) -> (bool, usize) {
+        match self {
+            Self::Jwks { allow_private } => (allow_private, 64 << 10),
+            Self::TrustBundle { allow_private } => (allow_private, 256 << 10),
+        }
+    }
 }
 
 /// Why nothing was fetched.
@@ -138,7 +152,6 @@ pub enum FetchError {
     Timeout,
 }
 
-const JWKS_MAX: usize = 64 * 1024;
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Headers of an answer that are passed on.
@@ -313,7 +326,7 @@ impl Upstreams {
     /// # Errors
     /// [`FetchError`].
     pub async fn fetch(&self, policy: FetchPolicy, url: &str) -> Result<Bytes, FetchError> {
-        let FetchPolicy::Jwks { allow_private } = policy;
+        let (allow_private, bytes_max) = policy.bounds();
         let uri = read_base(url)
             .filter(|u| allow_private || u.scheme_str() == Some("https"))
             .ok_or(FetchError::Address)?;
@@ -327,7 +340,7 @@ impl Upstreams {
                 return Err(FetchError::Status(answer.status().as_u16()));
             }
             let body =
-                Limited::new(answer.into_body(), JWKS_MAX).collect().await.map_err(|_| FetchError::Body)?;
+                Limited::new(answer.into_body(), bytes_max).collect().await.map_err(|_| FetchError::Body)?;
             Ok(body.to_bytes())
         };
         tokio::time::timeout(FETCH_PATIENCE, work).await.map_err(|_| FetchError::Timeout)?

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { createHmac, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -32,7 +32,7 @@ const port = () => new Promise((found) => {
 // --- a house ---------------------------------------------------------------------------------------------------------------
 
 const folder = mkdtempSync(join(tmpdir(), "bartizan-login-"));
-const [control, data, operations, back] = [await port(), await port(), await port(), await port()];
+const [control, data, operations, back, elsewhere] = [await port(), await port(), await port(), await port(), await port()];
 const issuer = `http://localhost:${control}`;
 const environment = { ...process.env, BARTIZAN_DATA__FOLDER: join(folder, "data"), BARTIZAN_AUTHORITY__ISSUER: issuer,
   BARTIZAN_LISTENERS__CONTROL: `127.0.0.1:${control}`, BARTIZAN_LISTENERS__DATA: `127.0.0.1:${data}`,
@@ -53,8 +53,16 @@ for (let tries = 0; ; tries += 1) {
 }
 const claimed = await call("POST", "/api/v1/claim", { claim, name: "root" });
 environment.BARTIZAN_API_KEY = claimed.key.text;
+const SECRET = randomBytes(32).toString("hex");
 await call("POST", "/api/v1/resources", [
-  { name: "alice", spec: { kind: "user" } },
+  { name: "alice", spec: { kind: "user", roles: ["model-user"] } },
+  { name: "nowhere", spec: { kind: "upstream", base_url: "http://127.0.0.1:9", allow_private: true } },
+  ...["development", "production"].map((name) => ({ name, spec: { kind: "environment" } })),
+  ...[["assistant", "development"], ["oracle", "production"]].map(([name, environment]) => ({ name, spec: { kind: "model", upstream: "nowhere", dialects: ["openai.chat"], environment } })),
+  { name: "helper", spec: { kind: "agent", owner: "alice", purpose: "reports", roles: ["model-user"], conditions: { environments: ["development"], alone: false } } },
+  { name: "reports", spec: { kind: "client", display: "Reports", redirect_uris: [`http://127.0.0.1:${back}/back`], principal: { kind: "agent", name: "helper" },
+    grant_types: ["authorization_code", "urn:ietf:params:oauth:grant-type:token-exchange"], scopes: ["grant:give", "model:invoke"],
+    authentication: { method: "client_secret", digests: [createHash("sha256").update(SECRET).digest("hex")] } } },
   { name: "notes", spec: { kind: "client", display: "Notes <script>alert(1)</script>", redirect_uris: [`http://127.0.0.1:${back}/back`],
     grant_types: ["authorization_code"], scopes: ["openid", "model:invoke"] } },
   { name: "terminal", spec: { kind: "client", display: "Terminal", grant_types: ["urn:ietf:params:oauth:grant-type:device_code"], scopes: ["model:invoke"] } },
@@ -220,7 +228,7 @@ try {
   const backs = [];
   const program = createServer((request, response) => { backs.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
   const verifier = randomBytes(32).toString("base64url");
-  const challenge = (await import("node:crypto")).createHash("sha256").update(verifier).digest("base64url");
+  const challenge = createHash("sha256").update(verifier).digest("base64url");
   const ask = new URLSearchParams({ client_id: "notes", response_type: "code", redirect_uri: `http://127.0.0.1:${back}/back`, scope: "openid model:invoke",
     state: "s1", nonce: "n1", code_challenge: challenge, code_challenge_method: "S256" });
   await page.goto(`${issuer}/oauth/authorize?${ask}`);
@@ -265,10 +273,126 @@ try {
     grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code: begun.device_code }) })).json();
   ok(fetched.access_token, JSON.stringify(fetched));
 
+  scene("the command line logs in by this browser, works by its bound token, and logs out");
+  const home = join(folder, "home");
+  const handed = join(folder, "handed");
+  const browserScript = join(folder, "browser");
+  mkdirSync(home);
+  writeFileSync(browserScript, `#!/bin/sh\nprintf %s "$1" > ${handed}.new && mv ${handed}.new ${handed}\n`, { mode: 0o755 });
+  // Nothing of the administrator's environment: only what the person has.
+  const own = { PATH: process.env.PATH, HOME: home, BROWSER: browserScript };
+  const terminal = (...words) => {
+    const child = spawn(BARTIZAN, words, { env: own, stdio: ["ignore", "pipe", "pipe"] });
+    const said = { out: "", err: "" };
+    child.stdout.on("data", (text) => { said.out += text; });
+    child.stderr.on("data", (text) => { said.err += text; });
+    const ended = new Promise((end) => child.once("close", (status) => end({ status, ...said })));
+    return { said, ended };
+  };
+  const until = async (found) => {
+    for (let tries = 0; ; tries += 1) {
+      const value = found();
+      if (value) return value;
+      assert.ok(tries < 300, "it never came");
+      await new Promise((again) => setTimeout(again, 100));
+    }
+  };
+  const login = terminal("login", "--server", issuer, "--context", "work");
+  await page.goto(await until(() => existsSync(handed) && readFileSync(handed, "utf8")));
+  is(await heading(page), "Bartizan command line asks for access");
+  ok((await page.innerText("main")).includes("Take care"));
+  await look(page, "consent-command-line");
+  // A tick less is a right less.
+  await page.getByLabel(/house:change/).uncheck();
+  await page.getByRole("button", { name: "Allow" }).click();
+  await page.waitForURL(/^http:\/\/127\.0\.0\.1:\d+\/answer\?/);
+  ok((await page.innerText("body")).includes("You can close this page"));
+  const in1 = await login.ended;
+  is([in1.status, in1.err.includes("error")], [0, false], in1.err);
+  const me = JSON.parse((await terminal("whoami", "--json").ended).out);
+  is([me.name, me.binding, me.context, me.server], ["alice", "dpop", "work", issuer]);
+  is([me.scopes, me.assurance], [["content:read", "house:read", "self:use"], 3]);
+
+  scene("the command line logs in by a code on another device");
+  const elsewhere = terminal("login", "--device", "--server", issuer, "--context", "work");
+  await page.goto(await until(() => elsewhere.said.err.match(/http\S+user_code=\S+/)?.[0]));
+  await page.getByRole("button", { name: "Go on" }).click();
+  ok((await page.innerText("main")).includes("Bartizan command line"));
+  await page.getByRole("button", { name: "Allow" }).click();
+  ok((await page.innerText("main")).includes("The device is connected"));
+  is((await elsewhere.ended).status, 0);
+  is(JSON.parse((await terminal("whoami", "--json").ended).out).scopes, ["house:read", "self:use"]);
+  is((await terminal("logout").ended).status, 0);
+  is((await terminal("whoami").ended).status, 4);
+  scene("what an agent did is seen, with receipts that hold, and with what was refused it");
+  const landed = [];
+  const reports = createServer((request, response) => { landed.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
+  const token = async (parameters) => {
+    const headers = { authorization: `Basic ${Buffer.from(`reports:${SECRET}`).toString("base64")}` };
+    const answer = await fetch(`${issuer}/oauth/token`, { method: "POST", headers, body: new URLSearchParams(parameters) });
+    const value = await answer.json();
+    ok(value.access_token, JSON.stringify(value));
+    return value.access_token;
+  };
+  const logIn = async (scope, resource) => {
+    landed.length = 0;
+    const asked = new URLSearchParams({ client_id: "reports", response_type: "code", redirect_uri: `http://127.0.0.1:${back}/back`, scope, resource, state: "s2",
+      code_challenge: challenge, code_challenge_method: "S256" });
+    await page.goto(`${issuer}/oauth/authorize?${asked}`);
+    if (page.url().startsWith(issuer)) await page.getByRole("button", { name: "Allow" }).click();
+    await page.waitForURL(`http://127.0.0.1:${back}/**`);
+    const code = new URL(landed.find((url) => url.startsWith("/back")), issuer).searchParams.get("code");
+    return token({ grant_type: "authorization_code", code, redirect_uri: `http://127.0.0.1:${back}/back`, code_verifier: verifier });
+  };
+  const door = (await (await fetch(`http://127.0.0.1:${data}/.well-known/oauth-protected-resource`)).json()).resource;
+  const hers = await logIn("grant:give", issuer);
+  const given = await fetch(`${issuer}/api/v1/grants`, { method: "POST", headers: { authorization: `Bearer ${hers}`, "content-type": "application/json" },
+    body: JSON.stringify({ agent: "helper", scopes: ["model:invoke"], resources: [door], life_s: 3_600 }) });
+  is(given.status, 200, await given.text());
+  const subject = await logIn("model:invoke", door);
+  const acting = await token({ grant_type: "urn:ietf:params:oauth:grant-type:token-exchange", subject_token: subject,
+    subject_token_type: "urn:ietf:params:oauth:token-type:access_token" });
+  reports.close();
+  const statuses = [];
+  for (const model of ["assistant", "oracle"]) {
+    const answer = await fetch(`http://127.0.0.1:${data}/v1/chat/completions`, { method: "POST", headers: { authorization: `Bearer ${acting}`, "content-type": "application/json" },
+      body: JSON.stringify({ model, messages: [{ role: "user", content: "hello" }] }) });
+    statuses.push(answer.status);
+  }
+  is(statuses, [502, 404], "sent to nowhere; and, outside of what its sponsor allows, as if it were not there");
+  for (let tries = 0; tries < 100; tries += 1) {
+    await page.goto(`${issuer}/account`);
+    if ((await page.locator("section[aria-labelledby=acts]").innerText()).includes("oracle")) break;
+    await new Promise((later) => setTimeout(later, 100));
+  }
+  const acts = page.locator("section[aria-labelledby=acts]");
+  const seen = await acts.locator("li").allInnerTexts();
+  ok(seen.some((text) => text.includes("model:invoke Model assistant") && text.includes("permitted")), seen.join("|"));
+  ok(seen.some((text) => text.includes("model:invoke Model oracle") && text.includes("refused")), seen.join("|"));
+  is(await acts.getByRole("link", { name: /Receipt of/ }).count(), seen.filter((text) => text.includes("permitted")).length);
+  await look(page, "acts-account");
+  const href = await acts.getByRole("link", { name: /Receipt of model:invoke/ }).getAttribute("href");
+  const fetched2 = await page.evaluate(async (path) => { const answer = await fetch(path); return [answer.status, answer.headers.get("content-disposition"), await answer.json()]; }, href);
+  is(fetched2[0], 200);
+  ok(fetched2[1].startsWith("attachment"), fetched2[1]);
+  ok(JSON.parse(fetched2[2].entry).what.resource.name === "assistant" && fetched2[2].proof.startsWith("c2sp.org/tlog-proof"), JSON.stringify(fetched2[2]));
+  await acts.getByRole("link", { name: "Everything by agent/helper" }).click();
+  is(await heading(page), "What agent/helper did in your name");
+  ok((await page.innerText("main")).includes("token:issue"));
+  await look(page, "acts");
+  // Nobody else's, and nothing that she did herself.
+  const other = await page.evaluate(async () => (await fetch("/account/acts/dec_00000000-0000-7000-8000-000000000000/receipt")).status);
+  is(other, 404);
+  await page.getByRole("button", { name: /Withdraw/ }).click();
+  await page.waitForURL("**/account?said=withdrawn");
+  const after = await fetch(`http://127.0.0.1:${data}/v1/chat/completions`, { method: "POST", headers: { authorization: `Bearer ${acting}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "assistant", messages: [{ role: "user", content: "hello" }] }) });
+  is(after.status, 401, "dead with its grant");
+
   scene("what somebody allowed is seen and withdrawn");
   await page.goto(`${issuer}/account`);
   ok((await page.innerText("main")).includes("notes"));
-  await page.getByRole("button", { name: /Withdraw/ }).first().click();
+  await page.getByRole("button", { name: "Withdraw what notes may do" }).click();
   await page.waitForURL("**/account?said=withdrawn");
   ok((await page.innerText("main")).includes("withdrawn"));
 
@@ -314,8 +438,132 @@ try {
   await weak.page.getByRole("button", { name: "Sign in with a passkey" }).click();
   await weak.page.locator("#passkey .error:not([hidden])").waitFor();
 
+  scene("by another provider: a real one, with what its word is worth here");
+  const there = `http://localhost:${elsewhere}`;
+  const secretThere = randomBytes(24).toString("base64url");
+  const provider = spawn(process.execPath, [join(import.meta.dirname, "provider.mjs"), String(elsewhere), `${issuer}/login/callback/company`, secretThere], { stdio: ["ignore", "pipe", "inherit"] });
+  process.on("exit", () => provider.kill());
+  await new Promise((ready, failed) => { provider.stdout.once("data", ready); provider.once("exit", failed); });
+  const tell = async (changes) => ok((await fetch(`${there}/control`, { method: "POST", body: JSON.stringify(changes) })).ok);
+  const accounts = {
+    "s-1": { acr: "gold", claims: { preferred_username: "erin", hd: "company.example", groups: ["eng", "everybody", "admins"] } },
+    "s-2": { acr: "silver", claims: { preferred_username: "alice", hd: "company.example", groups: ["eng"] } },
+    "s-3": { acr: "silver", claims: { preferred_username: "stranger", hd: "evil.example", groups: ["eng"] } },
+  };
+  await tell({ accounts });
+  const spec = { kind: "identity_provider", issuer: there, client_id: "bartizan", credential: "company", allow_private: true, acr: { gold: 4, silver: 2 }, assurance_cap: 3,
+    scopes: ["groups"], groups: { claim: "groups", map: [{ value: "eng", group: "engineers" }, { value: "all", group: "staff" }] },
+    creates: { when: { hd: ["company.example"] } } };
+  await call("PUT", "/api/v1/credentials/company", { credential: "not-the-secret-of-this-client" });
+  await call("POST", "/api/v1/resources", [{ name: "engineers", spec: { kind: "group" } }, { name: "staff", spec: { kind: "group" } }, { name: "company", spec }]);
+  const resource = async (name) => (await call("GET", "/api/v1/resources/user")).map((one) => one.document ?? one).find((one) => one.name === name)?.spec;
+  const via = async (account, options = {}) => {
+    const who = options.who ?? await person();
+    await who.page.goto(`${issuer}/login`);
+    await who.page.getByRole("button", { name: "Sign in with company" }).click();
+    await who.page.waitForURL(`${there}/interaction/**`);
+    if (options.before) await options.before();
+    await who.page.getByLabel("Account").fill(account);
+    await who.page.getByRole("button", { name: options.cancel ? "Cancel" : "Continue" }).click();
+    await who.page.waitForURL((url) => url.origin === issuer && !url.pathname.startsWith("/interaction"));
+    await who.page.waitForLoadState();
+    return who;
+  };
+  const visitors = [];
+  const refusedBy = async (what, account, options) => {
+    const who = await via(account, options);
+    visitors.push(who);
+    ok(!who.page.url().endsWith("/account"), what);
+    is(await heading(who.page), "That did not work", what);
+    is(await cookie(who.context, "__Host-bartizan-session"), undefined, what);
+    return who;
+  };
+  await refusedBy("a wrong secret of ours", "s-1");
+  is(await resource("erin"), undefined, "nobody is made by a failed login");
+  await call("PUT", "/api/v1/credentials/company", { credential: secretThere });
+  const erin = await via("s-1");
+  visitors.push(erin);
+  await erin.page.waitForURL("**/account");
+  is(await heading(erin.page), "erin");
+  ok((await erin.page.innerText("main")).includes("by another provider"), "how she was proven");
+  is((await resource("erin")).federated, { company: ["engineers"] }, "what is mapped, and nothing else");
+  is([(await resource("erin")).roles ?? [], (await resource("erin")).groups ?? []], [[], []]);
+  await look(erin.page, "account-by-provider");
+
+  scene("its word is capped: gold is worth four there, and three here");
+  const worth = async (who) => {
+    const heard = [];
+    const listening = createServer((request, response) => { heard.push(request.url); response.end("<!doctype html><title>Back</title>back"); }).listen(back, "127.0.0.1");
+    await who.page.goto(`${issuer}/oauth/authorize?${ask}`);
+    await who.page.getByRole("button", { name: "Allow" }).click();
+    await who.page.waitForURL(`http://127.0.0.1:${back}/**`);
+    listening.close();
+    listening.closeAllConnections();
+    const given = new URL(heard.find((url) => url.startsWith("/back")), issuer).searchParams.get("code");
+    const redeemed = await fetch(`${issuer}/oauth/token`, { method: "POST", body: new URLSearchParams({ client_id: "notes", grant_type: "authorization_code",
+      code: given, redirect_uri: `http://127.0.0.1:${back}/back`, code_verifier: verifier }) });
+    const token = (await redeemed.json()).id_token;
+    return JSON.parse(Buffer.from(token.split(".")[1], "base64url")).acr;
+  };
+  is(await worth(erin), "phr");
+
+  scene("memberships follow what the provider says at each login");
+  await tell({ accounts: { ...accounts, "s-1": { acr: "silver", claims: { ...accounts["s-1"].claims, preferred_username: "renamed", groups: ["all"] } } } });
+  const again = await via("s-1");
+  visitors.push(again);
+  is(await heading(again.page), "erin", "issuer and subject, not the name");
+  is((await resource("erin")).federated, { company: ["staff"] });
+  is(await worth(again), "aal2");
+  await tell({ accounts });
+
+  scene("nobody comes to another's account by a name, and nobody from outside is made");
+  await refusedBy("alice's name, by an account that is not hers", "s-2");
+  is((await resource("alice")).federated, undefined);
+  await refusedBy("from another domain", "s-3");
+  is(await resource("stranger"), undefined);
+
+  scene("she links her account there herself, and then comes in by it");
+  await page.goto(`${issuer}/login`);
+  await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+  await page.waitForURL("**/account");
+  await page.getByRole("button", { name: "Link your account at company" }).click();
+  await page.waitForURL(`${there}/interaction/**`);
+  await page.getByLabel("Account").fill("s-2");
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.waitForURL("**/account?said=linked");
+  const linked = await via("s-2");
+  visitors.push(linked);
+  is(await heading(linked.page), "alice");
+  is((await resource("alice")).federated, { company: ["engineers"] });
+
+  scene("cancelled there, another issuer in the answer, another clock, keys that are not its own");
+  await refusedBy("cancelled", "s-1", { cancel: true });
+  await refusedBy("an answer in another's name", "s-1", { before: () => tell({ iss: "https://evil.example" }) });
+  await tell({ iss: null });
+  await refusedBy("issued in two minutes", "s-1", { before: () => tell({ ahead: 120 }) });
+  await tell({ ahead: 0 });
+  // Its keys change: they are read once more, unless they were just read, and the login holds.
+  await new Promise((waited) => setTimeout(waited, 10_500));
+  await tell({ rotate: true });
+  const rotated = await via("s-1");
+  visitors.push(rotated);
+  is(await heading(rotated.page), "erin", "by the new key");
+  await new Promise((waited) => setTimeout(waited, 10_500));
+  await tell({ rotate: true, keys: "others" });
+  await refusedBy("by a key that it does not publish", "s-1");
+  await tell({ keys: "true" });
+
+  scene("whoever is disabled here stays out, whatever is said there");
+  await call("POST", "/api/v1/resources", [{ name: "erin", spec: { kind: "user", status: "disabled" } }]);
+  await erin.page.goto(`${issuer}/account`);
+  ok(erin.page.url().includes("/login"), "out at once");
+  await new Promise((waited) => setTimeout(waited, 10_500));
+  await refusedBy("disabled", "s-1");
+  is((await resource("erin")).federated, { company: ["engineers"] }, "untouched");
+  provider.kill();
+
   const expected = (text) => /status of (401|403|429|409|422)/.test(text) || /favicon|ERR_CONNECTION_REFUSED|status of 404/.test(text); // icons that browsers ask for
-  const complaints = [alice, phone, lost, thief, weak].flatMap((one) => one.complaints).filter((text) => !expected(text));
+  const complaints = [alice, phone, lost, thief, weak, ...visitors].flatMap((one) => one.complaints).filter((text) => !expected(text));
   is(complaints, [], "what the browsers complained about");
   console.log(`ok: ${done.length} scenes, ${checks} checks`);
 } catch (error) {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest};
@@ -31,7 +31,7 @@ pub const SEED: [u8; 32] = [7; 32];
 pub enum Way {
     /// Refusals as `decide` makes them, each of another subject, so that no flood is counted instead of written: one record
     /// of [`super::RECORD_BYTES`], acknowledged when durable. Comparable record by record.
-    Refusals(Box<Refused>),
+    Refusals(Refusals),
     /// Intents for permits that `decide` has made beforehand, each with its outcome: two records for an append, of which
     /// the first is waited for. What a model call costs.
     Intents { house: Box<House>, permits: Mutex<Vec<Permit<ModelCall>>> },
@@ -40,8 +40,11 @@ pub enum Way {
 impl Way {
     /// Refusals.
     pub fn refusals(house: &House, clock: &dyn Clock, node: NodeId) -> Result<Self, Error> {
-        let refused = house.refused(clock.now(), decision(clock, 0))?;
-        Ok(Self::Refusals(Box::new(padded(refused, node)?)))
+        let each = |_| {
+            let refused = padded(house.refused(clock.now(), decision(clock, 0))?, node)?;
+            Ok::<_, Error>(Mutex::new(Some(refused)))
+        };
+        Ok(Self::Refusals(Refusals((0..PLACES).map(each).collect::<Result<_, _>>()?)))
     }
 
     /// Intents, with `count` permits in stock. Beyond, each is decided when it is needed, and its cost counts.
@@ -49,6 +52,21 @@ impl Way {
         let permits: Result<Vec<_>, Error> =
             (0..count).map(|number| house.permit(clock.now(), decision(clock, u64::MAX - number))).collect();
         Ok(Self::Intents { house: Box::new(house), permits: Mutex::new(permits?) })
+    }
+}
+
+/// At the most so many append at once.
+const PLACES: u64 = 256;
+
+/// A refusal for each writer, which is handed over as `decide` hands it over: neither made nor copied for the append, just
+/// as the records of the other engines are but a handful of instructions. Only who is refused, and in which decision, is new.
+pub struct Refusals(Vec<Mutex<Option<Refused>>>);
+
+impl Refusals {
+    fn place(&self, number: u64) -> Result<MutexGuard<'_, Option<Refused>>, Error> {
+        // Writers count in steps of their number, so that none of them comes to another's place.
+        let place = usize::try_from(number % PLACES)?;
+        Ok(self.0.get(place).ok_or("no such place")?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -110,10 +128,12 @@ impl Engine for Ledger {
         let now = self.clock.now();
         match &self.way {
             Way::Refusals(refused) => {
-                let mut refused = (**refused).clone();
-                refused.id = DecisionId::from_parts(now, distinct(number));
-                refused.who.subject = PrincipalId::from_parts(now, distinct(number));
-                self.recorder.refused(&refused).await?;
+                let taken = refused.place(number)?.take();
+                let mut own = taken.ok_or("two writers append the same refusal")?;
+                own.id = DecisionId::from_parts(now, distinct(number));
+                own.who.subject = PrincipalId::from_parts(now, distinct(number));
+                self.recorder.refused(&own).await?;
+                *refused.place(number)? = Some(own);
             }
             Way::Intents { house, permits } => {
                 let stock = permits.lock().unwrap_or_else(PoisonError::into_inner).pop();

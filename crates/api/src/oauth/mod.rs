@@ -20,6 +20,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 
+use crate::described::{By, Described, FORM, JSON, knows, object, permits};
 use crate::mount::{Arrived, Mount};
 
 type Answer = Response<Full<Bytes>>;
@@ -45,21 +46,51 @@ pub struct Oauth {
 /// The longest body, in bytes.
 const BODY_MAX: usize = 64 << 10;
 
-/// Paths, as metadata names them.
-const PATHS: &[&str] = &[
-    "/.well-known/oauth-authorization-server",
-    "/.well-known/openid-configuration",
-    "/oauth/jwks",
-    "/oauth/authorize",
-    "/oauth/par",
-    "/oauth/introspect",
-    "/oauth/revoke",
-    "/oauth/device_authorization",
-    "/oauth/token",
-    "/oauth/userinfo",
-    "/oauth/logout",
-    "/oauth/register",
+/// What is answered: metadata names the same paths.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new("GET", SERVER, By::Anyone, "-", "What the authority offers (RFC 8414)."),
+    Described::new("GET", OPENID, By::Anyone, "-", "The same for OpenID Connect."),
+    Described::new(
+        "GET",
+        "/oauth/jwks",
+        By::Anyone,
+        "-",
+        "The keys that its tokens are verified by (RFC 7517).",
+    ),
+    Described::new("GET", "/oauth/authorize", By::Session, "-", "Ask for a code; the browser is sent on.")
+        .gives_nothing(303),
+    Described::new("POST", "/oauth/authorize", By::Session, "-", "The same by a form.")
+        .takes(FORM, object)
+        .gives_nothing(303),
+    Described::new("POST", "/oauth/par", By::Client, "-", "Push an authorization request (RFC 9126).")
+        .takes(FORM, object)
+        .gives(201, JSON, object),
+    Described::new("POST", "/oauth/introspect", By::Client, "-", "What a token is worth (RFC 7662).")
+        .takes(FORM, object),
+    Described::new("POST", "/oauth/revoke", By::Client, "-", "End a token (RFC 7009).")
+        .takes(FORM, object)
+        .gives_nothing(200),
+    Described::new("POST", "/oauth/device_authorization", By::Client, "-", "Begin on a device (RFC 8628).")
+        .takes(FORM, object),
+    Described::new("POST", "/oauth/token", By::Client, "token:issue", "Get a token.").takes(FORM, object),
+    Described::new("GET", "/oauth/userinfo", By::Credential, "-", "Claims about whoever a token is of."),
+    Described::new("POST", "/oauth/userinfo", By::Credential, "-", "The same."),
+    Described::new("GET", "/oauth/logout", By::Session, "-", "Log out, and go back.").gives_nothing(303),
+    Described::new("POST", "/oauth/logout", By::Session, "-", "The same by a form.")
+        .takes(FORM, object)
+        .gives_nothing(303),
+    Described::new(
+        "POST",
+        "/oauth/register",
+        By::Credential,
+        "-",
+        "Register a client, where that is allowed (RFC 7591).",
+    )
+    .takes(JSON, object)
+    .gives(201, JSON, object),
 ];
+const SERVER: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
 
 impl Oauth {
     /// The endpoints in front of `desk`.
@@ -70,11 +101,13 @@ impl Oauth {
 
     async fn try_answer(&self, arrived: &Arrived) -> Result<Answer, OauthError> {
         let (method, path) = (&arrived.head.method, arrived.head.uri.path());
+        if !permits(DESCRIBED, method.as_str(), path) {
+            return Ok(answer::empty(StatusCode::METHOD_NOT_ALLOWED));
+        }
         match (path, method) {
-            (
-                "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration",
-                &Method::GET,
-            ) => Ok(answer::public(&metadata(self.desk.registry().authority(), &self.offered))),
+            (SERVER | OPENID, &Method::GET) => {
+                Ok(answer::public(&metadata(self.desk.registry().authority(), &self.offered)))
+            }
             ("/oauth/jwks", &Method::GET) => {
                 let keys = self.desk.registry().authority().jwks()?;
                 Ok(answer::public(&keys.to_json()))
@@ -111,7 +144,7 @@ fn certificate(arrived: &Arrived) -> Option<PeerCertificate> {
 
 impl Mount for Oauth {
     fn takes(&self, path: &str) -> bool {
-        PATHS.contains(&path)
+        knows(DESCRIBED, path)
     }
 
     fn body_max(&self) -> usize {

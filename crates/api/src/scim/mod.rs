@@ -18,6 +18,7 @@ use http::{HeaderMap, Method, Response};
 use http_body_util::Full;
 use serde_json::Value;
 
+use crate::described::{By, Described, JSON, knows, object, permits};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
 use answer::Answer;
@@ -27,6 +28,92 @@ const BODY_MAX: usize = 2 << 20;
 const LIMITS: json::Limits = json::Limits { bytes_max: BODY_MAX, depth_max: 16, nodes_max: 200_000 };
 const ROOT: &str = "/scim/v2";
 const IMPORT: &str = "/api/v1/directory/import";
+
+/// What is answered.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new(
+        "GET",
+        "/scim/v2/ServiceProviderConfig",
+        By::Credential,
+        "-",
+        "What the service can do (RFC 7643, 5).",
+    )
+    .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/Schemas", By::Credential, "-", "Its schemas.").gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/Schemas/{id}", By::Credential, "-", "One of them.")
+        .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/ResourceTypes", By::Credential, "-", "Its kinds of resources.")
+        .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/ResourceTypes/{id}", By::Credential, "-", "One of them.")
+        .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2", By::Credential, READ, "People and groups, filtered, sorted, by pages.")
+        .gives(200, SCIM, object),
+    Described::new("POST", "/scim/v2/.search", By::Credential, READ, "The same by a body (RFC 7644, 3.4.3).")
+        .takes(SCIM, object)
+        .gives(200, SCIM, object),
+    Described::new(
+        "POST",
+        "/scim/v2/Bulk",
+        By::Credential,
+        CHANGE,
+        "Several operations at once (RFC 7644, 3.7).",
+    )
+    .takes(SCIM, object)
+    .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/Users", By::Credential, READ, "People, filtered, sorted, by pages.")
+        .gives(200, SCIM, object),
+    Described::new("POST", "/scim/v2/Users", By::Credential, CHANGE, "Create a person.")
+        .takes(SCIM, object)
+        .gives(201, SCIM, object),
+    Described::new("POST", "/scim/v2/Users/.search", By::Credential, READ, "People by a body.")
+        .takes(SCIM, object)
+        .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/Users/{id}", By::Credential, READ, "Show a person.")
+        .gives(200, SCIM, object),
+    Described::new("PUT", "/scim/v2/Users/{id}", By::Credential, CHANGE, "Replace a person.")
+        .takes(SCIM, object)
+        .gives(200, SCIM, object),
+    Described::new(
+        "PATCH",
+        "/scim/v2/Users/{id}",
+        By::Credential,
+        CHANGE,
+        "Change a person (RFC 7644, 3.5.2).",
+    )
+    .takes(SCIM, object)
+    .gives(200, SCIM, object),
+    Described::new("DELETE", "/scim/v2/Users/{id}", By::Credential, CHANGE, "Delete a person.")
+        .gives_nothing(204),
+    Described::new("GET", "/scim/v2/Groups", By::Credential, READ, "Groups, filtered, sorted, by pages.")
+        .gives(200, SCIM, object),
+    Described::new("POST", "/scim/v2/Groups", By::Credential, CHANGE, "Create a group.")
+        .takes(SCIM, object)
+        .gives(201, SCIM, object),
+    Described::new("POST", "/scim/v2/Groups/.search", By::Credential, READ, "Groups by a body.")
+        .takes(SCIM, object)
+        .gives(200, SCIM, object),
+    Described::new("GET", "/scim/v2/Groups/{id}", By::Credential, READ, "Show a group.")
+        .gives(200, SCIM, object),
+    Described::new("PUT", "/scim/v2/Groups/{id}", By::Credential, CHANGE, "Replace a group.")
+        .takes(SCIM, object)
+        .gives(200, SCIM, object),
+    Described::new(
+        "PATCH",
+        "/scim/v2/Groups/{id}",
+        By::Credential,
+        CHANGE,
+        "Change a group (RFC 7644, 3.5.2).",
+    )
+    .takes(SCIM, object)
+    .gives(200, SCIM, object),
+    Described::new("DELETE", "/scim/v2/Groups/{id}", By::Credential, CHANGE, "Delete a group.")
+        .gives_nothing(204),
+    Described::new("POST", IMPORT, By::Credential, CHANGE, "Take in people and groups from a file.")
+        .takes(JSON, object),
+];
+const READ: &str = "identity:read";
+const CHANGE: &str = "identity:change";
+const SCIM: &str = "application/scim+json";
 
 /// The endpoints of provisioning.
 #[derive(Debug)]
@@ -56,6 +143,10 @@ impl Provisioning {
         let (method, read) = (&head.method, head.method == Method::GET);
         let unknown = || ScimError::of(404, "there is nothing at this path");
         let not_so = || ScimError::of(405, "the path takes another method");
+        let whole = format!("{ROOT}{}", parts.iter().map(|part| format!("/{part}")).collect::<String>());
+        if knows(DESCRIBED, &whole) && !permits(DESCRIBED, method.as_str(), &whole) {
+            return Err(not_so().into_failed());
+        }
         match parts.as_slice() {
             ["ServiceProviderConfig"] if read => {
                 Ok(Answer::of(200, &service_provider_config(&base, BODY_MAX)))

@@ -169,6 +169,7 @@ impl Desk {
         let ask = Refused { refused: &wish.client.id };
         let work = async |_: &View, _: &Tenant| Ok((vec![held.remove()], ()));
         authority.control.change_with(&person.caller, Action::TokenIssue, &ask, work).await?;
+        authority.issuing.refusals.refused(person, &wish.client.id, self.now());
         let error = OauthError::new(OauthCode::AccessDenied, "the person did not allow it");
         Ok(Answer::to(&wish.redirect, wish.state.as_deref(), &authority.issuer).error(&error))
     }

@@ -104,7 +104,7 @@ mod tests {
             document("shop", Spec::Deployment(Default::default())),
             document("production", Spec::Environment(Default::default())),
         ];
-        State { documents, ..State::default() }
+        State { documents: documents.into(), ..State::default() }
     }
 
     fn read(text: &str) -> Result<Vec<Value>, OauthError> {

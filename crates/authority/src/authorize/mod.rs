@@ -7,6 +7,7 @@
 mod answer;
 pub mod consent;
 mod details;
+pub mod fatigue;
 mod logout;
 mod pending;
 mod request;
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 pub use answer::Answer;
 pub(crate) use consent::meaning;
 pub(crate) use details::TYPES as DETAIL_TYPES;
+pub(crate) use fatigue::Refusals;
 pub use logout::LoggedOut;
 pub(crate) use pending::Code;
 use pending::{Pending, give_code};
@@ -221,6 +223,7 @@ impl Desk {
         if wish.prompt.none {
             return Err(OauthError::new(OauthCode::ConsentRequired, "the person has to be asked"));
         }
+        fatigue::may_ask(self.registry.authority(), person, &wish.client.id, now).await?;
         let id = Pending::begin(self.registry.authority(), wish, person, used, now).await?;
         Ok(Outcome::Consent(id))
     }

@@ -15,12 +15,9 @@ use std::time::Duration;
 
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_control::{Done, Stopped};
-use bartizan_identify::spiffe::{SpiffeId, TrustBundle, TrustDomain, X509Svid};
-use bartizan_identify::{Caller, Proof, Scopes};
-use bartizan_model::{
-    Action, Assurance, AssuranceLevel, Binding, CertificateId, CredentialKind, Principal, PrincipalKind,
-    Problem, ReasonCode, Risk, Tenant,
-};
+use bartizan_identify::spiffe::{SpiffeId, TrustBundle, TrustDomain};
+use bartizan_identify::{Caller, IssuedCertificate};
+use bartizan_model::{Action, CertificateId, PrincipalKind, Problem, ReasonCode, Tenant};
 use bartizan_store::{RowKind, StoreError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,28 +37,29 @@ const LIVING_MAX: usize = 1_000;
 /// How soon whoever trusts us should ask for our keys again: far within the time a new key waits before it signs.
 pub const REFRESH: Duration = Duration::from_secs(3_600);
 
-/// A certificate that was issued. The certificate itself is public; nothing secret is kept of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Issued {
-    /// Whom it names.
-    pub principal: Principal,
-    /// The name in it.
-    pub spiffe: String,
-    /// SHA-256 of it.
-    pub thumbprint: Digest,
-    /// What it may be used for here: what the credential could be used for that it was issued against.
-    pub scopes: Scopes,
-    /// When it was issued.
-    pub issued: Timestamp,
-    /// When it ends.
-    pub ends: Timestamp,
-}
-
-impl Kept for Issued {
+impl Kept for IssuedCertificate {
     const KIND: RowKind = RowKind::Certificate;
 
     fn owner(&self) -> String {
         owner(&self.principal)
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        Some(self.ends)
+    }
+}
+
+/// That a certificate was taken back before its end: every node hears of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Withdrawn {
+    ends: Timestamp,
+}
+
+impl Kept for Withdrawn {
+    const KIND: RowKind = RowKind::WithdrawnCertificate;
+
+    fn owner(&self) -> String {
+        String::new()
     }
 
     fn expires(&self) -> Option<Timestamp> {
@@ -108,7 +106,8 @@ impl Authority {
                 return Err(invalid("what was presented ends within a minute".to_owned()));
             }
             let holder = caller.subject().principal.clone();
-            let living = find_of::<Issued>(&*self.rows, tenant, &owner(&holder), LIVING_MAX, now).await;
+            let living =
+                find_of::<IssuedCertificate>(&*self.rows, tenant, &owner(&holder), LIVING_MAX, now).await;
             if living.map_err(failed)?.len() >= LIVING_MAX {
                 return Err(invalid(format!("{LIVING_MAX} of its certificates are alive already")));
             }
@@ -119,7 +118,7 @@ impl Authority {
             let ends = now.saturating_add(life);
             let made = leaf::sign(&signing, &key, &id, crt, now, ends, &*self.control.random);
             let der = made.map_err(broken)?;
-            let issued = Issued {
+            let issued = IssuedCertificate {
                 principal: holder,
                 spiffe: id.to_string(),
                 thumbprint: Digest::of(&der),
@@ -164,23 +163,6 @@ impl Authority {
         Ok((bundle, sequence))
     }
 
-    /// Who somebody is whose certificate of ours was verified in a handshake: the proof for
-    /// [`bartizan_control::House::prove`], which looks at statuses and marks. None for certificates that we did not issue, or
-    /// have taken back.
-    ///
-    /// # Errors
-    /// When the state database does not answer.
-    pub async fn certified(&self, tenant: &Tenant, svid: &X509Svid) -> Result<Option<Proof>, StoreError> {
-        let now = self.control.clock.now();
-        let thumbprint = *svid.thumbprint.digest();
-        let found = find::<Issued>(&*self.rows, &row_id(&thumbprint), now).await?;
-        let Some(held) = found.filter(|held| held.tenant == *tenant && held.value.spiffe == svid.id.as_str())
-        else {
-            return Ok(None);
-        };
-        Ok(Some(held.value.proof(tenant)))
-    }
-
     /// Takes back a certificate: our own doors refuse it from now on.
     ///
     /// # Errors
@@ -194,11 +176,15 @@ impl Authority {
         let own = caller.subject().principal.id;
         self.control
             .change_with(caller, Action::CertificateIssue, &("withdraw", thumbprint), async |_, tenant| {
-                let found = find::<Issued>(&*self.rows, &row_id(&thumbprint), now).await.map_err(failed)?;
+                let found = find::<IssuedCertificate>(&*self.rows, &row_id(&thumbprint), now)
+                    .await
+                    .map_err(failed)?;
                 let held = found
                     .filter(|held| held.tenant == *tenant && held.value.principal.id == own)
                     .ok_or_else(|| Problem::new(ReasonCode::NotFound))?;
-                Ok((vec![held.remove()], ()))
+                let withdrawn = Withdrawn { ends: held.value.ends };
+                let withdrawn = keep(tenant, row_id(&thumbprint), &withdrawn).map_err(failed)?;
+                Ok((vec![held.remove(), withdrawn], ()))
             })
             .await
     }
@@ -208,7 +194,7 @@ impl Authority {
     /// # Errors
     /// `Invalid` when the host cannot be one.
     pub fn trust_domain(&self) -> Result<TrustDomain, Problem> {
-        domain_of(&self.issuer).ok_or_else(|| {
+        TrustDomain::of_address(&self.issuer).ok_or_else(|| {
             Problem::with_detail(ReasonCode::Invalid, "the issuer's host cannot be a trust domain")
         })
     }
@@ -253,34 +239,6 @@ impl Authority {
         }
         Ok((roots, changes))
     }
-}
-
-impl Issued {
-    fn proof(&self, tenant: &Tenant) -> Proof {
-        Proof {
-            tenant: tenant.clone(),
-            kind: self.principal.kind,
-            name: self.principal.name.clone(),
-            assurance: Assurance { level: AssuranceLevel::Aal1, at: self.issued, ..Assurance::default() },
-            binding: Binding::Mtls(self.thumbprint),
-            device: None,
-            risk: Risk::default(),
-            actors: Vec::new(),
-            client: None,
-            credential: CredentialKind::Certificate,
-            scopes: self.scopes.clone(),
-            issued: self.issued,
-            expires: self.ends,
-        }
-    }
-}
-
-/// The trust domain of an issuer's address: its host, where that can be one.
-#[must_use]
-pub fn domain_of(issuer: &str) -> Option<TrustDomain> {
-    let authority = issuer.split_once("://")?.1.split('/').next()?;
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    host.to_ascii_lowercase().parse().ok()
 }
 
 fn row_id(thumbprint: &Digest) -> String {

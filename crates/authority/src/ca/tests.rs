@@ -152,7 +152,7 @@ fn a_new_authority_is_published_before_it_signs_and_after_until_all_it_signed_is
 
 #[test]
 fn the_host_of_the_issuer_is_the_trust_domain() {
-    let of = |issuer: &str| domain_of(issuer).map(|d| d.to_string());
+    let of = |issuer: &str| TrustDomain::of_address(issuer).map(|d| d.to_string());
     assert_eq!(of("https://Auth.Example.com:8443/x").as_deref(), Some("auth.example.com"));
     assert_eq!(of("http://127.0.0.1:8081").as_deref(), Some("127.0.0.1"));
     assert_eq!(of("https://[::1]:8081"), None);

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bartizan_base::{Digest, Timestamp, json};
+use bartizan_identify::spiffe::{SvidError, TrustBundle, TrustDomain};
 use bartizan_jose::{
     AssertionClaims, AssertionRules, DpopError, DpopProof, DpopRules, Jwks, Jws, NonceRule, TimeRules,
     TokenError, verify,
 };
+use bartizan_model::FederationSpec;
 use bartizan_secret::{Secret, constant_time_eq};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -213,18 +215,57 @@ impl Registry {
         now: Timestamp,
         hold: impl Fn(&Jwks) -> Result<T, TokenError>,
     ) -> Result<T, HoldError> {
+        let hold = |bytes: &[u8]| {
+            let keys = Jwks::parse(bytes).map_err(|_| HoldError::Keys(OauthError::client()))?;
+            hold(&keys).map_err(HoldError::Token)
+        };
+        self.hold(Wanted::Keys, url, allow_private, now, hold).await
+    }
+
+    /// The same by the keys of a trust domain: those that the rule gives, or the bundle at its address.
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    pub(crate) async fn hold_by_bundle<T>(
+        &self,
+        domain: &TrustDomain,
+        rule: &FederationSpec,
+        now: Timestamp,
+        hold: impl Fn(&TrustBundle) -> Result<T, SvidError>,
+    ) -> Result<T, HoldError> {
+        let hold = |bytes: &[u8]| {
+            let bundle = TrustBundle::parse(domain.clone(), bytes);
+            let bundle = bundle.map_err(|_| HoldError::Keys(OauthError::client()))?;
+            hold(&bundle).map_err(|error| match error {
+                SvidError::Token(error) => HoldError::Token(error),
+                _ => HoldError::Token(TokenError::Malformed),
+            })
+        };
+        match &rule.trust_bundle {
+            Some(given) => hold(given.to_string().as_bytes()),
+            None => self.hold(Wanted::Bundle, &rule.jwks_url, rule.allow_private, now, hold).await,
+        }
+    }
+
+    async fn hold<T>(
+        &self,
+        wanted: Wanted,
+        url: &str,
+        allow_private: bool,
+        now: Timestamp,
+        hold: impl Fn(&[u8]) -> Result<T, HoldError>,
+    ) -> Result<T, HoldError> {
         let keys = async |newer| {
-            let body = self.fetches.get(Wanted::Keys, url, allow_private, now, newer).await;
-            let body = body.map_err(|error| HoldError::Keys(failed(error)))?;
-            Jwks::parse(&body).map_err(|_| HoldError::Keys(OauthError::client()))
+            let body = self.fetches.get(wanted, url, allow_private, now, newer).await;
+            body.map_err(|error| HoldError::Keys(failed(error)))
         };
         match hold(&keys(None).await?) {
             // Perhaps by a key that is newer than what is kept.
-            Err(TokenError::Jws(_)) => {
+            Err(HoldError::Token(TokenError::Jws(_))) => {
                 let before = now.as_secs().saturating_sub(30);
-                hold(&keys(Some(Timestamp::from_secs(before))).await?).map_err(HoldError::Token)
+                hold(&keys(Some(Timestamp::from_secs(before))).await?)
             }
-            held => held.map_err(HoldError::Token),
+            held => held,
         }
     }
 

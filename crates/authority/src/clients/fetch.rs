@@ -6,20 +6,25 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bartizan_base::Timestamp;
+use bartizan_base::{Timestamp, json};
 use bartizan_upstream::{ExchangePolicy, Upstreams};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
 
+/// Bounds of a trust bundle.
+const BUNDLE_LIMITS: json::Limits = json::Limits { bytes_max: 256 << 10, depth_max: 6, nodes_max: 4_000 };
+
 /// What is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
     /// A client's document about itself: at most 5 KiB.
     Document,
-    /// A client's keys: at most 64 KiB.
+    /// Keys of a client or issuer: at most 64 KiB.
     Keys,
+    /// The keys of a SPIFFE trust domain: at most 256 KiB.
+    Bundle,
 }
 
 /// What came back, of an answer of status 200 with JSON in it.
@@ -65,6 +70,7 @@ impl Fetch for Upstreams {
             let policy = match wanted {
                 Wanted::Document => ExchangePolicy::ClientDocument { allow_private: private },
                 Wanted::Keys => ExchangePolicy::ClientKeys { allow_private: private },
+                Wanted::Bundle => ExchangePolicy::TrustBundle { allow_private: private },
             };
             let request = Request::builder()
                 .method(Method::GET)
@@ -83,7 +89,11 @@ impl Fetch for Upstreams {
             if answer.status() != StatusCode::OK || !is_json(answer.headers()) {
                 return Err(FetchFailed::Nothing);
             }
-            Ok(Fetched { fresh: freshness(answer.headers()), body: answer.into_body() })
+            let fresh = match wanted {
+                Wanted::Bundle => refresh_hint(answer.body()),
+                Wanted::Document | Wanted::Keys => freshness(answer.headers()),
+            };
+            Ok(Fetched { fresh, body: answer.into_body() })
         })
     }
 }
@@ -102,6 +112,12 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     directives.find_map(|d| d.strip_prefix("max-age=")?.parse().ok()).map(Duration::from_secs)
+}
+
+/// How soon a trust domain wants to be asked again (SPIFFE Trust Domain and Bundle, 4.1.1): its bundle says it, not its headers.
+fn refresh_hint(bundle: &[u8]) -> Option<Duration> {
+    let document = json::parse(bundle, BUNDLE_LIMITS).ok()?;
+    document.get("spiffe_refresh_hint")?.as_u64().map(Duration::from_secs)
 }
 
 /// The longest that anything is kept.

@@ -1,6 +1,7 @@
 //! Client programs: known from the directory, by a document that they publish about themselves, or registered by somebody.
 
 mod authenticate;
+mod built_in;
 mod certificate;
 mod document;
 mod fetch;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use authenticate::HoldError;
 pub use authenticate::Request;
+pub use built_in::CONTROL_API;
 pub use certificate::PeerCertificate;
 pub use fetch::{Fetch, FetchFailed, Fetched, Wanted};
 pub(crate) use once::use_up;
@@ -74,6 +76,8 @@ pub enum Origin {
     Registered,
     /// By the document at its `client_id`.
     Document,
+    /// It is part of the product: the command line.
+    BuiltIn,
 }
 
 /// How a client proves what it is.

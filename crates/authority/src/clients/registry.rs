@@ -106,13 +106,16 @@ impl Registry {
         if let Some(client) = Client::declared(&view.state, tenant, id) {
             return Ok(client);
         }
+        if let Some(client) = Client::built_in(&view.state, tenant, &self.authority.issuer, id) {
+            return Ok(client);
+        }
         let held: Option<Held<KeptClient>> = find(&*self.authority.rows, &row_id(tenant, id), now).await?;
         let client =
             held.filter(|held| held.tenant == *tenant && held.value.client.id == id).map(|h| h.value.client);
         let client = client.ok_or_else(OauthError::client)?;
         // What was allowed by a setting ends with it.
         let allowed = match client.origin {
-            Origin::Declared => false,
+            Origin::Declared | Origin::BuiltIn => false,
             Origin::Registered => self.authority.settings.registration,
             Origin::Document => self
                 .authority

@@ -7,14 +7,13 @@
 //! person, needs a connection of its own (attack 38). Tokens are kept under the issuer they came from; where the resource has
 //! moved to another one, they are of no use there (attack 41).
 
+mod about;
 pub mod challenge;
 pub mod discovery;
 pub mod flow;
 mod kept;
 mod outside;
 mod refresh;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,6 +35,7 @@ use crate::kept::{find, find_of, keep, owner};
 use crate::oauth::Form;
 use flow::{FlowSecrets, OurClient, Sent};
 
+pub use about::{ANSWER, DOCUMENT};
 pub use kept::Connection;
 pub(crate) use kept::{Connecting, opened, sealed};
 pub use outside::Outside;
@@ -166,7 +166,8 @@ pub struct ConnectionView {
 impl Connections {
     /// Connections of an authority.
     #[must_use]
-    pub fn new(authority: Authority, outside: Arc<dyn Outside>, document: Option<Arc<str>>) -> Self {
+    pub fn new(authority: Authority, outside: Arc<dyn Outside>) -> Self {
+        let document = about::address(&authority.issuer);
         Self { authority, outside, document, refreshing: refresh::Refreshing::default() }
     }
 
@@ -177,7 +178,13 @@ impl Connections {
     /// Our own address for answers.
     #[must_use]
     pub fn redirect(&self) -> String {
-        format!("{}/connections/answer", self.authority.issuer)
+        format!("{}{ANSWER}", self.authority.issuer)
+    }
+
+    /// The document about us as a client, for whoever is at [`DOCUMENT`]; none where we publish none.
+    #[must_use]
+    pub fn document(&self) -> Option<serde_json::Value> {
+        self.document.as_deref().map(|address| about::document(&self.authority, address))
     }
 
     /// Begins: finds out whom the account is with, and where the browser goes.

@@ -34,7 +34,7 @@ impl Outside for Upstreams {
         private: bool,
     ) -> BoxFuture<'a, Result<Response<Bytes>, ConnectError>> {
         Box::pin(async move {
-            let policy = ExchangePolicy::Connection { allow_private: private };
+            let policy = ExchangePolicy::Provider { allow_private: private };
             Self::exchange(self, policy, request).await.map_err(|error| {
                 tracing::info!(error = &error as &dyn std::error::Error, "a provider was not reached");
                 ConnectError::Unreachable

@@ -132,6 +132,7 @@ impl Authority {
             })
             .await
             .map_err(answered)?;
+        self.issuing.devices.answered(&session.principal.id.to_string(), now);
         Ok(())
     }
 
@@ -152,6 +153,8 @@ impl Authority {
             )
             .await
             .map_err(answered)?;
+        let (who, now) = (person.session.principal.id.to_string(), self.control.clock.now());
+        self.issuing.devices.answered(&who, now);
         Ok(())
     }
 
@@ -162,6 +165,11 @@ impl Authority {
             let wait =
                 OauthError::new(OauthCode::TemporarilyUnavailable, "too many wrong codes; wait ten minutes");
             return Err(wait.because(ReasonCode::Busy));
+        }
+        if !self.issuing.devices.may_answer(&who, now) {
+            let text = "you have answered for many devices; wait ten minutes, and ask who sends you codes";
+            let wait = OauthError::new(OauthCode::TemporarilyUnavailable, text).because(ReasonCode::Busy);
+            return Err(self.refused(wait).await);
         }
         let tenant = &self.settings.tenant;
         if let Some(user_code) = code::typed(typed) {

@@ -10,6 +10,10 @@ use super::{INTERVAL, LIFE};
 
 /// Requests of one network that may wait.
 const OF_NETWORK_MAX: usize = 20;
+/// Requests of one client that may wait: no program keeps those of all others out.
+const OF_CLIENT_MAX: usize = 200;
+/// Devices that one person may answer within the life of a code: whoever is sent code after code is not asked on and on.
+pub(super) const ANSWERED_MAX: usize = 10;
 /// Requests that may wait in all.
 const WAITING_MAX: usize = 1_000;
 /// Wrong codes of one person within the life of a code.
@@ -23,23 +27,39 @@ pub(crate) struct Limits(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    begun: Vec<(Timestamp, String)>,
+    /// When, from which network, by which client.
+    begun: Vec<(Timestamp, String, String)>,
+    answered: Vec<(Timestamp, String)>,
     wrong: Vec<(Timestamp, String)>,
     /// When a device asked last, and how long it has to wait.
     polls: HashMap<String, (Timestamp, Duration)>,
 }
 
 impl Limits {
-    /// Whether another request of that network may begin to wait; it is counted.
-    pub(super) fn may_begin(&self, network: &str, now: Timestamp) -> bool {
+    /// Whether another request of that network and client may begin to wait; it is counted.
+    pub(super) fn may_begin(&self, network: &str, client: &str, now: Timestamp) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.begun.retain(|(at, _)| now < at.saturating_add(LIFE));
-        let own = seen.begun.iter().filter(|(_, of)| of == network).count();
-        let may = seen.begun.len() < WAITING_MAX && own < OF_NETWORK_MAX;
+        seen.begun.retain(|(at, ..)| now < at.saturating_add(LIFE));
+        let of_network = seen.begun.iter().filter(|(_, of, _)| of == network).count();
+        let of_client = seen.begun.iter().filter(|(.., of)| of == client).count();
+        let may = seen.begun.len() < WAITING_MAX && of_network < OF_NETWORK_MAX && of_client < OF_CLIENT_MAX;
         if may {
-            seen.begun.push((now, network.to_owned()));
+            seen.begun.push((now, network.to_owned(), client.to_owned()));
         }
         may
+    }
+
+    /// Whether somebody may answer for another device.
+    pub(super) fn may_answer(&self, who: &str, now: Timestamp) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.answered.retain(|(at, _)| now < at.saturating_add(LIFE));
+        seen.answered.iter().filter(|(_, of)| of == who).count() < ANSWERED_MAX
+    }
+
+    /// Somebody has answered for a device, whatever they said.
+    pub(super) fn answered(&self, who: &str, now: Timestamp) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.answered.push((now, who.to_owned()));
     }
 
     /// Whether somebody may type a code.
@@ -109,12 +129,30 @@ mod tests {
     #[test]
     fn attack_20_waiting_requests_are_bounded_by_network_and_in_all() {
         let limits = Limits::default();
-        assert_eq!(
-            (0..OF_NETWORK_MAX + 5).filter(|_| limits.may_begin("192.0.2.0/24", at(0))).count(),
-            OF_NETWORK_MAX
-        );
-        let others = (0..WAITING_MAX).filter(|n| limits.may_begin(&format!("net-{n}"), at(0))).count();
+        let begun = |network: &str, n: usize| limits.may_begin(network, &format!("app-{n}"), at(0));
+        assert_eq!((0..OF_NETWORK_MAX + 5).filter(|n| begun("192.0.2.0/24", *n)).count(), OF_NETWORK_MAX);
+        let others = (0..WAITING_MAX).filter(|n| begun(&format!("net-{n}"), *n)).count();
         assert_eq!(others, WAITING_MAX - OF_NETWORK_MAX);
-        assert!(limits.may_begin("192.0.2.0/24", at(601)));
+        assert!(limits.may_begin("192.0.2.0/24", "app", at(601)));
+    }
+
+    #[test]
+    fn attack_10_one_client_keeps_no_other_from_waiting() {
+        let limits = Limits::default();
+        let begun = |client: &str, n: usize| limits.may_begin(&format!("net-{n}"), client, at(0));
+        assert_eq!((0..OF_CLIENT_MAX + 5).filter(|n| begun("flood", *n)).count(), OF_CLIENT_MAX);
+        assert!(begun("other", 0));
+        assert!(limits.may_begin("net-0", "flood", at(601)));
+    }
+
+    #[test]
+    fn attack_10_nobody_is_asked_about_devices_on_and_on() {
+        let limits = Limits::default();
+        for _ in 0..ANSWERED_MAX {
+            assert!(limits.may_answer("alice", at(0)));
+            limits.answered("alice", at(0));
+        }
+        assert!(!limits.may_answer("alice", at(1)) && limits.may_answer("bob", at(1)));
+        assert!(limits.may_answer("alice", at(601)));
     }
 }

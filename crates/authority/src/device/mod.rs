@@ -160,7 +160,7 @@ impl Authority {
         let resource = resource
             .cloned()
             .ok_or_else(|| OauthError::new(OauthCode::InvalidTarget, "a resource is unknown"))?;
-        if !self.issuing.devices.may_begin(network, now) {
+        if !self.issuing.devices.may_begin(network, &program.id, now) {
             let many = OauthError::new(OauthCode::TemporarilyUnavailable, "too many devices are waiting");
             return Err(many.because(ReasonCode::Busy));
         }

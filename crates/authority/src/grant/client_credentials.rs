@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use bartizan_base::{Name, Timestamp};
-use bartizan_model::{Assurance, AssuranceLevel, GrantType, Principal, PrincipalRef, Tenant};
+use bartizan_model::{
+    Assurance, AssuranceLevel, Conditions, GrantType, Principal, PrincipalRef, Spec, Tenant,
+};
 use bartizan_store::State;
 
 use crate::Authority;
@@ -77,6 +79,16 @@ pub(crate) fn principal_of(state: &State, tenant: &Tenant, named: &PrincipalRef)
     });
     let (_, document, _) = found?;
     Some(Principal { kind: named.kind, name: named.name.clone(), id: document.principal? })
+}
+
+/// What the sponsor of an agent or workload demands of it.
+pub(crate) fn conditions_of<'a>(state: &'a State, principal: &Principal) -> Option<&'a Conditions> {
+    state.documents.iter().find_map(|(_, document, _)| match &document.spec {
+        Spec::Agent(spec) | Spec::Workload(spec) if document.principal == Some(principal.id) => {
+            Some(&spec.conditions)
+        }
+        _ => None,
+    })
 }
 
 /// The addresses that a client may have tokens for.

@@ -8,7 +8,7 @@ mod refresh;
 
 pub use crate::device::device;
 pub use client_credentials::client_credentials;
-pub(crate) use client_credentials::{own_rights, principal_of, resources};
+pub(crate) use client_credentials::{conditions_of, own_rights, principal_of, resources};
 pub use code::{agreed, code};
 pub use exchange::exchange;
 pub use jwt_bearer::jwt_bearer;

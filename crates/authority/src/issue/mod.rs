@@ -24,7 +24,6 @@ pub(crate) use sign::{is_same, proof};
 
 use crate::clients::{Authenticated, Bound};
 use crate::keys::Rings;
-use crate::marks;
 use crate::oauth::{OauthCode, OauthError};
 use crate::stripes::Stripes;
 
@@ -36,8 +35,8 @@ pub const TOKEN_LIFE: Duration = Duration::from_secs(300);
 pub struct Issuing {
     pub(crate) rings: Rings,
     pub(crate) stripes: Stripes,
-    pub(crate) people: marks::People,
     pub(crate) devices: crate::device::Limits,
+    pub(crate) refusals: crate::authorize::Refusals,
 }
 
 /// What a token is issued for. Made of rights that somebody has, and made smaller from there.

@@ -248,13 +248,21 @@ fn views(keys: &[KeptKey], rotation: &Rotation, now: Timestamp) -> Vec<SigningKe
         Some(KeyState::Retiring) => "retiring",
         Some(KeyState::Gone) | None => "gone",
     };
+    // The newest key signs, so a key ends where the next one begins, whatever was planned when it was made.
+    let ends = |key: &KeptKey| {
+        let later = keys
+            .iter()
+            .map(|other| &other.plan)
+            .filter(|other| !other.withdrawn && other.signs > key.plan.signs);
+        later.map(|other| other.signs).min().map_or(key.plan.ends, |next| next.min(key.plan.ends))
+    };
     let seen = |key: &KeptKey| SigningKeyView {
         kid: key.plan.kid.clone(),
         algorithm: key.jwk.get("alg").and_then(|alg| alg.as_str()).unwrap_or_default().to_owned(),
         state: state(&key.plan.kid).to_owned(),
         published: key.plan.published.to_string(),
         signs: key.plan.signs.to_string(),
-        ends: key.plan.ends.to_string(),
+        ends: ends(key).to_string(),
         gone: key.plan.gone.to_string(),
         withdrawn: key.plan.withdrawn,
     };

@@ -12,7 +12,7 @@ use super::password::PasswordRow;
 use super::recovery::RecoveryRow;
 use super::session::FRESH;
 use super::totp::TotpRow;
-use super::{Login, SignedIn};
+use super::{Attested, Login, SignedIn};
 use crate::kept::{Held, Reach, find};
 
 /// What kind of thing it is.
@@ -42,6 +42,9 @@ pub struct AuthenticatorView {
     pub created: Timestamp,
     /// When it was last used.
     pub used: Option<Timestamp>,
+    /// What its maker vouched for, where the house asked for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attested: Option<Attested>,
 }
 
 /// All that somebody has.
@@ -111,6 +114,7 @@ impl Login {
                     label: row.label.clone(),
                     created: row.created,
                     used: row.used,
+                    attested: row.attested.clone(),
                 }
             })
             .collect();
@@ -121,6 +125,7 @@ impl Login {
             label: "Password".to_owned(),
             created: held.value.created,
             used: held.value.used,
+            attested: None,
         }));
         views.extend(owned.totp.map(|held| AuthenticatorView {
             id: held.value.id,
@@ -128,6 +133,7 @@ impl Login {
             label: "Codes from an app".to_owned(),
             created: held.value.created,
             used: held.value.used,
+            attested: None,
         }));
         views.extend(owned.recovery.map(|held| AuthenticatorView {
             id: held.value.id,
@@ -135,6 +141,7 @@ impl Login {
             label: format!("Recovery codes, {} left", held.value.codes.len()),
             created: held.value.created,
             used: None,
+            attested: None,
         }));
         Ok(views)
     }

@@ -5,8 +5,11 @@
 //! and failed attempts are counted in memory (`throttle`). Every login that succeeds is an ask of its own
 //! (`session:authenticate`), with its risk as a fact for policy; every one that fails is recorded as refused.
 
+mod attestation;
 mod authenticators;
+mod cookies;
 mod device;
+mod federated;
 mod hasher;
 mod invitation;
 mod passkey;
@@ -14,6 +17,7 @@ mod password;
 mod recovery;
 pub mod risk;
 mod session;
+mod sessions;
 mod step;
 mod throttle;
 mod totp;
@@ -35,14 +39,16 @@ use crate::login::passkey::Passkeys;
 use crate::login::risk::Signals;
 use crate::login::throttle::Throttle;
 
+pub use attestation::Attested;
 pub use authenticators::{AuthenticatorKind, AuthenticatorView};
 pub use hasher::Cost;
 pub use invitation::Invited;
 pub use passkey::{PasskeyOptions, PasskeyRow};
 pub use password::PasswordAnswer;
 pub use recovery::{RecoveryAnswer, RecoveryPending};
-pub(crate) use session::ended;
-pub use session::{Entered, SessionView, SignedIn};
+pub use session::{Entered, SignedIn};
+pub use sessions::SessionView;
+pub(crate) use sessions::ended;
 pub use totp::TotpOffer;
 pub use visitor::{SetCookie, Visitor};
 

@@ -9,11 +9,12 @@ use serde_json::Value;
 use url::{Host, Url};
 use uuid::Uuid;
 use webauthn_rs::prelude::{
-    Credential, DiscoverableAuthentication, DiscoverableKey, Passkey, PasskeyRegistration,
-    PublicKeyCredential, RegisterPublicKeyCredential,
+    AttestedPasskeyRegistration, Credential, DiscoverableAuthentication, DiscoverableKey, Passkey,
+    PasskeyRegistration, PublicKeyCredential, RegisterPublicKeyCredential, WebauthnError,
 };
 use webauthn_rs::{Webauthn, WebauthnBuilder};
 
+use super::attestation::{self, Attested, Roots};
 use super::session::Proven;
 use super::step::Stage;
 use super::{Entered, Login, SignedIn, Visitor, broken};
@@ -54,6 +55,9 @@ pub struct PasskeyRow {
     pub created: Timestamp,
     /// When it was last used.
     pub used: Option<Timestamp>,
+    /// What its maker vouched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attested: Option<Attested>,
 }
 
 impl Kept for PasskeyRow {
@@ -162,10 +166,17 @@ impl Login {
         after.synced = result.backup_eligible();
         after.used = Some(self.now());
         let kind = if after.synced { "swk" } else { "hwk" };
+        // Hardware that no key leaves, of a model that is believed by now (NIST SP 800-63B-4, 2.3).
+        let roots = self.roots(&held.tenant)?;
+        let vouched = after.attested.as_ref().is_some_and(|attested| roots.stand_by(attested));
+        let level = match vouched && !after.synced {
+            true => AssuranceLevel::Aal3,
+            false => AssuranceLevel::Aal2PhishingResistant,
+        };
         Ok(Ok(Proven {
             tenant: held.tenant.clone(),
             principal: row.principal.clone(),
-            level: AssuranceLevel::Aal2PhishingResistant,
+            level,
             methods: [kind, "mfa", "user"].map(Name::literal).to_vec(),
             via: None,
             at: None,
@@ -175,25 +186,44 @@ impl Login {
         }))
     }
 
-    /// Asks a browser for a new passkey of whoever asks.
+    /// Asks a browser for a new passkey of whoever asks; with `attested`, or where the house demands it, for one whose maker
+    /// vouches for it.
     ///
     /// # Errors
-    /// When the login is too old, or there are no passkeys here.
-    pub async fn offer_passkey(&self, visitor: &Visitor, who: &SignedIn) -> Result<PasskeyOptions, Stopped> {
+    /// When the login is too old, there are no passkeys here, or none that makers vouch for.
+    pub async fn offer_passkey(
+        &self,
+        visitor: &Visitor,
+        who: &SignedIn,
+        attested: bool,
+    ) -> Result<PasskeyOptions, Stopped> {
         self.demand_fresh(who).await?;
         let present = self.passkeys_of(who).await?;
         if present.len() >= MANY {
-            return Err(
-                Problem::with_detail(ReasonCode::AuthenticatorRefused, format!("{MANY} are enough")).into()
-            );
+            return Err(refused(&format!("{MANY} are enough")));
         }
         let exclude = present.iter().map(|held| held.value.key.cred_id().clone()).collect();
         let user = Uuid::from_bytes(*who.principal.id.as_bytes());
         let name = who.principal.name.as_str();
-        let (options, state) = self
-            .webauthn()?
-            .start_passkey_registration(user, name, name, Some(exclude))
-            .map_err(|e| broken("a passkey cannot be asked for", &e))?;
+        let webauthn = self.webauthn()?;
+        let unasked = |e| broken("a passkey cannot be asked for", &e);
+        let unwritten = |e| broken("a state cannot be written", &e);
+        let roots = self.roots(&who.tenant)?;
+        let (options, stage) = if attested || roots.demanded {
+            if roots.is_empty() {
+                return Err(refused("no maker of authenticators is believed here"));
+            }
+            let list = roots.list();
+            let started =
+                webauthn.start_attested_passkey_registration(user, name, name, Some(exclude), list, None);
+            let (options, state) = started.map_err(unasked)?;
+            let state = serde_json::to_value(state).map_err(unwritten)?;
+            (options, Stage::EnrolAttested { state: attestation::without_roots(state) })
+        } else {
+            let started = webauthn.start_passkey_registration(user, name, name, Some(exclude));
+            let (options, state) = started.map_err(unasked)?;
+            (options, Stage::Enrol { state: serde_json::to_value(state).map_err(unwritten)? })
+        };
         let mut options =
             serde_json::to_value(options).map_err(|e| broken("options cannot be written", &e))?;
         // Found without a name being typed first.
@@ -203,8 +233,7 @@ impl Login {
             wanted.insert("residentKey".to_owned(), "required".into());
             wanted.insert("requireResidentKey".to_owned(), true.into());
         }
-        let state = serde_json::to_value(state).map_err(|e| broken("a state cannot be written", &e))?;
-        let step = self.seal_step(visitor, Some(who.session.value.id), Stage::Enrol { state })?;
+        let step = self.seal_step(visitor, Some(who.session.value.id), stage)?;
         Ok(PasskeyOptions { options, step })
     }
 
@@ -222,16 +251,10 @@ impl Login {
     ) -> Result<Done<AuthenticatorId>, Stopped> {
         self.demand_fresh(who).await?;
         let (stage, once) = self.open_step(visitor, Some(who.session.value.id), step)?;
-        let Stage::Enrol { state } = stage else { return Err(ReasonCode::LoginStale.into()) };
-        let state: PasskeyRegistration = serde_json::from_value(state).map_err(|_| ReasonCode::LoginStale)?;
-        let refused =
-            |detail: &str| Stopped::from(Problem::with_detail(ReasonCode::AuthenticatorRefused, detail));
         let answer = RegisterPublicKeyCredential::deserialize(answer)
             .map_err(|_| refused("the browser's answer cannot be read"))?;
-        let key = self.webauthn()?.finish_passkey_registration(&answer, &state).map_err(|error| {
-            tracing::info!(%error, "a passkey was not enrolled");
-            refused("it does not fit what was asked for")
-        })?;
+        let now = self.now();
+        let (key, attested) = self.enrolled(&self.roots(&who.tenant)?, stage, &answer, now)?;
         let credential = Credential::from(key.clone());
         if !credential.user_verified {
             return Err(refused("it does not verify who uses it"));
@@ -239,10 +262,6 @@ impl Login {
         if is_framed(answer.response.client_data_json.as_ref()) {
             return Err(refused("it was asked for in a frame of another site"));
         }
-        if !is_unattested(&answer) {
-            return Err(refused("it says more about its maker than was asked for"));
-        }
-        let now = self.now();
         let label = Text::<60>::lossy(label.trim());
         let row = PasskeyRow {
             id: AuthenticatorId::new(now, &*self.authority.control.random),
@@ -252,20 +271,69 @@ impl Login {
             key,
             created: now,
             used: None,
+            attested,
         };
+        // What the maker vouched for is part of what the record commits to.
+        let request = ("passkey", row.id, &row.attested);
         self.authority
             .control
-            .change_with(&who.caller, Action::AuthenticatorChange, &("passkey", row.id), async |_, tenant| {
+            .change_with(&who.caller, Action::AuthenticatorChange, &request, async |_, tenant| {
                 let put = keep(tenant, row_id(row.key.cred_id()), &row);
                 Ok((vec![once, put.map_err(|e| broken("a passkey cannot be kept", &e))?], row.id))
             })
             .await
     }
 
+    /// The key of an answer, with what its maker vouches for, by the roots in force when it comes.
+    #[expect(clippy::result_large_err, reason = "an administrative answer, not a hot path")]
+    fn enrolled(
+        &self,
+        roots: &Roots,
+        stage: Stage,
+        answer: &RegisterPublicKeyCredential,
+        now: Timestamp,
+    ) -> Result<(Passkey, Option<Attested>), Stopped> {
+        let webauthn = self.webauthn()?;
+        let stale = |_| Stopped::from(ReasonCode::LoginStale);
+        let unfit = |error: WebauthnError| {
+            tracing::info!(%error, "a passkey was not enrolled");
+            refused("it does not fit what was asked for")
+        };
+        match stage {
+            Stage::Enrol { .. } if roots.demanded => Err(refused("its maker has to vouch for it")),
+            Stage::Enrol { state } => {
+                let state: PasskeyRegistration = serde_json::from_value(state).map_err(stale)?;
+                let key = webauthn.finish_passkey_registration(answer, &state).map_err(unfit)?;
+                if !is_unattested(answer) {
+                    return Err(refused("it says more about its maker than was asked for"));
+                }
+                Ok((key, None))
+            }
+            Stage::EnrolAttested { state } => {
+                let state = attestation::with_roots(state, roots).map_err(stale)?;
+                let state: AttestedPasskeyRegistration = serde_json::from_value(state).map_err(stale)?;
+                let done = webauthn.finish_attested_passkey_registration(answer, &state);
+                let key = done.map_err(|error| {
+                    tracing::info!(%error, "an attested passkey was not enrolled");
+                    refused("no maker that is believed here vouches for it, or it can be copied")
+                })?;
+                let attested = roots.vouch(&key, now);
+                let attested =
+                    attested.ok_or_else(|| refused("its model is not among those that are believed"))?;
+                Ok((key.into(), Some(attested)))
+            }
+            _ => Err(ReasonCode::LoginStale.into()),
+        }
+    }
+
     pub(super) async fn passkeys_of(&self, who: &SignedIn) -> Result<Vec<Held<PasskeyRow>>, Stopped> {
         let rows = &*self.authority.rows;
         Ok(find_of(rows, &who.tenant, &owner(&who.principal), MANY, self.now()).await?)
     }
+}
+
+fn refused(detail: &str) -> Stopped {
+    Problem::with_detail(ReasonCode::AuthenticatorRefused, detail).into()
 }
 
 /// Whether the browser says that another site has framed ours (WebAuthn Level 3, 7.2 step 13): our pages are in nobody's frame.

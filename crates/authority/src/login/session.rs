@@ -1,29 +1,24 @@
-//! Sessions: begun by a login, found by their cookie, listed, ended.
+//! Sessions: begun by a login, found by their cookie.
 
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
-use bartizan_control::{Done, Stopped};
+use bartizan_control::Stopped;
 use bartizan_identify::{Caller, Proof, Scopes};
 use bartizan_model::{
     Action, Assurance, AssuranceLevel, Binding, CredentialKind, Principal, PrincipalId, Problem, ReasonCode,
     Risk, SessionId, Tenant,
 };
-use bartizan_secret::{Secret, constant_time_eq};
-use bartizan_store::{Change, EpochKind, RowKind, State};
-use serde::{Deserialize, Serialize};
+use bartizan_secret::constant_time_eq;
+use bartizan_store::{Change, RowKind};
+use serde::Serialize;
 
 use super::risk::{Facts, Habit, assess};
-use super::visitor::{KNOWN, SESSION, SetCookie, Ticket, new_visit};
+use super::visitor::{SetCookie, Ticket};
 use super::{Login, Visitor, broken};
 use crate::authorize::Person;
-use crate::kept::{Held, Kept, Reach, Session, find, find_of, keep, owner};
-use crate::marks;
+use crate::kept::{Held, Kept, Reach, Session, find, keep};
 
-/// Sessions of one person that are looked at.
-const MANY: usize = 500;
-/// How long a browser counts as known.
-const KNOWN_FOR: Duration = Duration::from_secs(180 * 24 * 3_600);
 /// For how long a proof is fresh enough for dangerous acts.
 pub(super) const FRESH: Duration = Duration::from_secs(10 * 60);
 /// How long a session lives that is only for enrolling.
@@ -55,13 +50,6 @@ impl Kept for Habit {
     fn expires(&self) -> Option<Timestamp> {
         None
     }
-}
-
-/// Who has logged in with a browser, as its cookie says, sealed.
-#[derive(Serialize, Deserialize)]
-struct Known {
-    principal: PrincipalId,
-    at: Timestamp,
 }
 
 /// Somebody who has just proven themselves.
@@ -121,27 +109,6 @@ impl SignedIn {
         let assurance = &self.session.value.assurance;
         assurance.level >= level && now.saturating_since(assurance.at) <= age
     }
-}
-
-/// A session as its owner may see it.
-#[derive(Clone, Debug, Serialize)]
-pub struct SessionView {
-    /// Which.
-    pub id: SessionId,
-    /// Whether it is the one that asks.
-    pub is_this: bool,
-    /// When it began.
-    pub began: Timestamp,
-    /// When it ends at the latest.
-    pub ends: Timestamp,
-    /// The program.
-    pub agent: String,
-    /// The network.
-    pub network: String,
-    /// How they were proven.
-    pub assurance: Assurance,
-    /// How risky it looked.
-    pub risk: Risk,
 }
 
 #[derive(Serialize)]
@@ -306,40 +273,6 @@ impl Login {
         })
     }
 
-    fn cookies(&self, ticket: &Ticket, session: &Session) -> Vec<SetCookie> {
-        let random = &*self.authority.control.random;
-        let mut cookies = Vec::new();
-        cookies.extend(SetCookie::new(SESSION, ticket.text().expose(), None));
-        // Whatever was known of the visit before the login is worth nothing after it.
-        cookies.extend(new_visit(random).1);
-        if session.reach == Reach::Full {
-            let known = Known { principal: session.principal.id, at: session.assurance.at };
-            let sealed = serde_json::to_string(&known).ok().and_then(|text| {
-                self.known.seal(&Secret::new(text), &self.home(), &Name::literal("login/known"), random).ok()
-            });
-            let text = sealed.map(|bytes| {
-                base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
-            });
-            cookies.extend(text.and_then(|text| SetCookie::new(KNOWN, &text, Some(KNOWN_FOR.as_secs()))));
-        }
-        cookies
-    }
-
-    /// Tells browsers apart in which `principal` has logged in before.
-    pub(super) fn known_browser(
-        &self,
-        visitor: &Visitor,
-        _: &Tenant,
-        principal: PrincipalId,
-    ) -> Option<bartizan_base::Digest> {
-        let text = visitor.known.as_ref()?.expose();
-        let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text).ok()?;
-        let opened = self.known.open(&bytes, &self.home(), &Name::literal("login/known")).ok()?;
-        let known: Known = serde_json::from_str(opened.expose()).ok()?;
-        let fresh = self.now().saturating_since(known.at) <= KNOWN_FOR;
-        (fresh && known.principal == principal).then(|| bartizan_base::Digest::of(text.as_bytes()))
-    }
-
     /// The session of a request's cookie, if its secret is right and it is not over.
     async fn present(&self, visitor: &Visitor) -> Result<Option<Held<Session>>, Stopped> {
         let Some(ticket) = &visitor.ticket else { return Ok(None) };
@@ -397,95 +330,6 @@ impl Login {
             held.version += 1;
         }
     }
-
-    /// The sessions of whoever asks, the latest first.
-    ///
-    /// # Errors
-    /// When policy says no.
-    pub async fn sessions(&self, who: &SignedIn) -> Result<Done<Vec<SessionView>>, Stopped> {
-        let (now, this) = (self.now(), who.session.value.id);
-        let rows = &*self.authority.rows;
-        self.authority
-            .control
-            .read_with(&who.caller, Action::SessionList, &(), async |_, tenant| {
-                let found = find_of::<Session>(rows, tenant, &owner(&who.principal), MANY, now).await;
-                let found = found.map_err(|e| Stopped::from(e).problem)?;
-                let mut views: Vec<SessionView> = found
-                    .into_iter()
-                    .map(|held| SessionView {
-                        id: held.value.id,
-                        is_this: held.value.id == this,
-                        began: held.value.began,
-                        ends: held.value.ends,
-                        agent: held.value.agent,
-                        network: held.value.network,
-                        assurance: held.value.assurance,
-                        risk: held.value.risk,
-                    })
-                    .collect();
-                views.sort_by_key(|view| std::cmp::Reverse(view.began));
-                Ok(views)
-            })
-            .await
-    }
-
-    /// Ends a session of whoever asks, and everything issued in it.
-    ///
-    /// # Errors
-    /// When policy says no, or they have no such session.
-    pub async fn end_session(&self, who: &SignedIn, id: SessionId) -> Result<Done<()>, Stopped> {
-        self.end(who, &("one", id), |session| session.id == id, true).await
-    }
-
-    /// Ends all sessions of whoever asks but the present one, and everything issued in them.
-    ///
-    /// # Errors
-    /// When policy says no.
-    pub async fn end_other_sessions(&self, who: &SignedIn) -> Result<Done<()>, Stopped> {
-        let this = who.session.value.id;
-        self.end(who, &("all but", this), |session| session.id != this, false).await
-    }
-
-    async fn end(
-        &self,
-        who: &SignedIn,
-        request: &(impl Serialize + Sync),
-        which: impl Fn(&Session) -> bool,
-        must: bool,
-    ) -> Result<Done<()>, Stopped> {
-        let now = self.now();
-        let rows = &*self.authority.rows;
-        self.authority
-            .control
-            .change_with(&who.caller, Action::SessionEnd, request, async |view, tenant| {
-                let found = find_of::<Session>(rows, tenant, &owner(&who.principal), MANY, now).await;
-                let found = found.map_err(|e| Stopped::from(e).problem)?;
-                let mut changes = Vec::new();
-                for held in found.iter().filter(|held| which(&held.value)) {
-                    changes.extend(ended(&view.state, held, now)?);
-                }
-                if must && changes.is_empty() {
-                    return Err(Problem::with_detail(ReasonCode::NotFound, "no such session"));
-                }
-                Ok((changes, ()))
-            })
-            .await
-    }
-
-    /// Cookies that take a session out of a browser.
-    #[must_use]
-    pub fn farewell(&self) -> Vec<SetCookie> {
-        SetCookie::new(SESSION, "", Some(0))
-            .into_iter()
-            .chain(new_visit(&*self.authority.control.random).1)
-            .collect()
-    }
-}
-
-/// The changes that end a session: its row goes, and what was issued in it is dead.
-pub(crate) fn ended(state: &State, held: &Held<Session>, now: Timestamp) -> Result<[Change; 2], Problem> {
-    let id = held.value.id.to_string();
-    Ok([held.remove(), marks::advance(state, &held.tenant, (EpochKind::Session, &id), now)?])
 }
 
 fn proof(tenant: &Tenant, session: &Session, credential: CredentialKind) -> Proof {

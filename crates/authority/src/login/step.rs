@@ -42,6 +42,11 @@ pub(super) enum Stage {
         /// What the verifier remembers.
         state: Value,
     },
+    /// A passkey is to be enrolled for which its maker vouches.
+    EnrolAttested {
+        /// What the verifier remembers, but for the roots.
+        state: Value,
+    },
     /// A secret for codes was shown; it counts when a code of it comes back.
     Totp {
         /// The secret, in base 32.

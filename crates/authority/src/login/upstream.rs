@@ -13,9 +13,8 @@ use std::time::Duration;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_control::{Done, Stopped, View};
 use bartizan_jose::{IdClaims, IdRules, Jwks, Jws, TimeRules, TokenError, verify};
-use bartizan_model::{Action, IdentityProviderSpec, Principal, Problem, ReasonCode, Spec, Status, Tenant};
+use bartizan_model::{Action, IdentityProviderSpec, Problem, ReasonCode, Spec, Status};
 use bartizan_secret::Secret;
-use bartizan_store::RowKind;
 use bartizan_upstream::{ExchangePolicy, Upstreams};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -23,13 +22,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use url::form_urlencoded::Serializer;
 
+use super::federated::{Link, Word, known, link_id, linked};
 use super::session::Proven;
 use super::step::Stage;
-use super::{Entered, Login, SignedIn, Visitor, broken, person};
-use crate::kept::{Kept, Reach, find, keep, owner};
+use super::{Entered, Login, SignedIn, Visitor, broken};
+use crate::kept::{Reach, find};
 
 /// For how long what a provider says about itself is believed.
 const FRESH: Duration = Duration::from_secs(600);
@@ -116,32 +116,6 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Book(Mutex<HashMap<String, Known>>);
 
-/// Who somebody is at another provider.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Link {
-    principal: Principal,
-    provider: Name,
-    made: Timestamp,
-}
-
-impl Kept for Link {
-    const KIND: RowKind = RowKind::Link;
-
-    fn owner(&self) -> String {
-        owner(&self.principal)
-    }
-
-    fn expires(&self) -> Option<Timestamp> {
-        None
-    }
-}
-
-fn link_id(tenant: &Tenant, issuer: &str, subject: &str) -> String {
-    let [tenant, issuer, subject] =
-        [tenant.0.as_str(), issuer, subject].map(|part| Digest::of(part.as_bytes()));
-    Digest::of_parts(&[tenant.as_bytes(), issuer.as_bytes(), subject.as_bytes()]).to_string()
-}
-
 #[derive(Deserialize)]
 struct TokenAnswer {
     id_token: Secret<String>,
@@ -188,7 +162,7 @@ impl Login {
         usable.map(|(_, document, _)| document.name.clone()).collect()
     }
 
-    fn provider(&self, view: &View, name: &str) -> Result<(Name, IdentityProviderSpec), Problem> {
+    pub(super) fn provider(&self, view: &View, name: &str) -> Result<(Name, IdentityProviderSpec), Problem> {
         let home = self.home();
         let found = view.state.documents.iter().find_map(|(tenant, document, _)| match &document.spec {
             Spec::IdentityProvider(spec) if *tenant == home && document.name.as_str() == name => {
@@ -234,16 +208,23 @@ impl Login {
         let stage =
             Stage::Upstream { provider: name, nonce: nonce.clone(), verifier, onward: onward.to_owned() };
         let state = self.seal_step(visitor, link.map(|who| who.session.value.id), stage)?;
-        let query = encoded(&[
+        let further = spec.scopes.iter().filter(|scope| !matches!(scope.as_str(), "openid" | "profile"));
+        let scope = further.fold("openid profile".to_owned(), |all, scope| format!("{all} {scope}"));
+        let acr = spec.acr_values();
+        let mut asked = vec![
             ("response_type", "code"),
             ("client_id", &spec.client_id),
             ("redirect_uri", &back),
-            ("scope", "openid profile"),
+            ("scope", &scope),
             ("state", &state),
             ("nonce", &nonce),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
-        ]);
+        ];
+        if !acr.is_empty() {
+            asked.push(("acr_values", &acr));
+        }
+        let query = encoded(&asked);
         let endpoint = &known.metadata.authorization_endpoint;
         let glue = if endpoint.contains('?') { '&' } else { '?' };
         Ok(Secret::new(format!("{endpoint}{glue}{query}")))
@@ -299,24 +280,15 @@ impl Login {
         let code = returned.code.ok_or_else(|| refused("there is no code"))?;
         let claims = self.redeem(&view, &name, &spec, known, code, &verifier, &nonce).await?;
         let tenant = self.home();
-        let id = link_id(&tenant, &spec.issuer, &claims.sub);
-        let held = find::<Link>(&*self.authority.rows, &id, self.now()).await?;
         if let Some(who) = link {
-            let link = Link { principal: who.principal.clone(), provider: name, made: self.now() };
+            let id = link_id(&tenant, &spec.issuer, &claims.sub);
+            let link = Link { whom: who.principal.id, provider: name, made: self.now() };
             return self.keep_link(who, id, link, once).await.map(|_| ProviderAnswer::Linked);
         }
-        let mut changes = vec![once];
-        let principal = match held {
-            Some(held) => held.value.principal,
-            None => {
-                let principal = named(&spec, &claims)
-                    .and_then(|called| person(&view, &tenant, called))
-                    .ok_or(ReasonCode::LoginFailed)?;
-                let link = Link { principal: principal.clone(), provider: name.clone(), made: self.now() };
-                changes.push(keep(&tenant, id, &link)?);
-                principal
-            }
-        };
+        let salt = Digest::of_parts(&[b"bartizan federated login v1\0", nonce.as_bytes()]);
+        let word = Word { provider: &name, claims: &claims, salt };
+        let (principal, mut changes) = self.recognised(&spec, &word).await?;
+        changes.push(once);
         let now = self.now();
         let at = claims.auth_time.unwrap_or(Timestamp::from_micros(
             now.as_micros().saturating_sub(u64::try_from(UNSAID.as_micros()).unwrap_or(u64::MAX)),
@@ -343,11 +315,18 @@ impl Login {
         once: bartizan_store::Change,
     ) -> Result<Done<()>, Stopped> {
         self.demand_fresh(who).await?;
+        let held = find::<Link>(&*self.authority.rows, &id, self.now()).await?;
+        let view = self.authority.control.house.view(&self.home())?;
+        if held.as_ref().is_some_and(|held| known(&view, &self.home(), held.value.whom).is_some()) {
+            return Err(
+                Problem::with_detail(ReasonCode::Conflict, "the account there is linked already").into()
+            );
+        }
         let request = ("link", &link.provider);
         self.authority
             .control
             .change_with(&who.caller, Action::AuthenticatorChange, &request, async |_, tenant| {
-                let put = keep(tenant, id, &link).map_err(|e| broken("a link cannot be kept", &e))?;
+                let put = linked(tenant, id, &link, held.as_ref())?;
                 Ok((vec![once, put], ()))
             })
             .await
@@ -462,14 +441,4 @@ impl Login {
 
 fn encoded(pairs: &[(&str, &str)]) -> String {
     Serializer::new(String::new()).extend_pairs(pairs).finish()
-}
-
-/// What the provider calls somebody in our directory, where it is asked to. Addresses for mail name nobody: whoever controls
-/// one today did not yesterday.
-fn named<'a>(spec: &IdentityProviderSpec, claims: &'a IdClaims) -> Option<&'a str> {
-    match spec.name_claim.as_ref()?.as_str() {
-        "sub" => Some(&claims.sub),
-        "email" | "mail" | "email_verified" => None,
-        other => claims.others.get(other)?.as_str(),
-    }
 }

@@ -83,11 +83,17 @@ impl Scene<'_> {
     pub(super) fn dissolve(&self, present: &Present<'_>) -> Result<Plan, ScimError> {
         provisioned(present.document)?;
         let name = &present.document.name;
-        let documents = self.view.state.documents.iter().filter(|(of, ..)| of == self.tenant);
-        let put =
-            documents.map(|(_, d, _)| d).filter(|d| belongs(d, name)).map(|d| membership(d, name, false));
+        let state = &self.view.state;
+        let members = state.index.referrers(self.tenant, "group", name);
+        let members = members.filter_map(|(kind, member)| state.document(self.tenant, kind, member));
+        let mut put: Vec<Document> = members
+            .map(|(_, document, _)| document)
+            .filter(|document| belongs(document, name))
+            .map(|document| membership(document, name, false))
+            .collect();
+        put.sort_by(|a, b| (a.spec.kind(), &a.name).cmp(&(b.spec.kind(), &b.name)));
         let gone = vec![("group".to_owned(), name.clone())];
-        let redeclare = Redeclare { put: put.collect(), gone };
+        let redeclare = Redeclare { put, gone };
         let kept = present.known.as_ref().map(|known| known.held.remove());
         Ok(Plan { redeclare, more: kept.into_iter().collect() })
     }

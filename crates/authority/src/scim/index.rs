@@ -1,12 +1,11 @@
 //! The directory as provisioning sees it: documents by pseudonym, groups with their members, each as a resource.
 
-use std::collections::HashMap;
-
 use bartizan_base::{Digest, Name, json};
 use bartizan_control::View;
 use bartizan_model::directory::{Spec, Status};
 use bartizan_model::{Document, PrincipalId, Tenant};
 use bartizan_scim::{GROUP, Kind, Resource, USER};
+use bartizan_store::State;
 use serde_json::{Value, json};
 
 use super::profile::Known;
@@ -16,11 +15,8 @@ use super::profile::Known;
 pub(super) struct Index<'a> {
     /// The address of the service, without a slash at its end.
     base: &'a str,
-    by_id: HashMap<String, &'a Document>,
-    users: HashMap<&'a Name, &'a Document>,
-    groups: HashMap<&'a Name, &'a Document>,
-    /// People and groups directly in a group.
-    members: HashMap<&'a Name, Vec<&'a Document>>,
+    state: &'a State,
+    tenant: &'a Tenant,
 }
 
 /// How provisioning calls a document. Groups that were declared before they had pseudonyms go by their name.
@@ -38,35 +34,20 @@ pub(super) const fn kind_of(document: &Document) -> Option<Kind> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(view: &'a View, tenant: &Tenant, base: &'a str) -> Self {
-        let mut out = Self {
-            base,
-            by_id: HashMap::new(),
-            users: HashMap::new(),
-            groups: HashMap::new(),
-            members: HashMap::new(),
-        };
-        for (_, document, _) in view.state.documents.iter().filter(|(of, ..)| of == tenant) {
-            let Some(kind) = kind_of(document) else { continue };
-            out.by_id.insert(id_of(document), document);
-            let named = if kind == USER { &mut out.users } else { &mut out.groups };
-            named.insert(&document.name, document);
-            let within = match &document.spec {
-                Spec::User(spec) => &spec.groups,
-                Spec::Group(spec) => &spec.parents,
-                _ => continue,
-            };
-            for group in within {
-                out.members.entry(group).or_default().push(document);
-            }
-        }
-        out
+    pub(super) fn of(view: &'a View, tenant: &'a Tenant, base: &'a str) -> Self {
+        Self { base, state: &view.state, tenant }
+    }
+
+    fn document(&self, kind: &str, name: &Name) -> Option<&'a Document> {
+        let found = self.state.document(self.tenant, kind, name).map(|(_, document, _)| document);
+        found.filter(|document| kind_of(document).is_some())
     }
 
     /// Every document of a kind.
     pub(super) fn all(&self, kind: Kind) -> impl Iterator<Item = &'a Document> {
-        let of = if kind == USER { &self.users } else { &self.groups };
-        of.values().copied()
+        let of = if kind == USER { "user" } else { "group" };
+        let documents = self.state.of_kind(self.tenant, of).map(|(_, document, _)| document);
+        documents.filter(|document| kind_of(document).is_some())
     }
 
     /// The document of a kind with that id.
@@ -76,22 +57,40 @@ impl<'a> Index<'a> {
 
     /// The document with that id.
     pub(super) fn any(&self, id: &str) -> Option<&'a Document> {
-        self.by_id.get(id).copied()
+        let found = match id.parse::<PrincipalId>() {
+            Ok(id) => {
+                let (kind, name) = self.state.index.by_pseudonym(self.tenant, id)?;
+                self.document(kind, name)
+            }
+            Err(_) => self.document("group", &id.strip_prefix("group:")?.parse().ok()?),
+        };
+        // In another spelling it is none.
+        found.filter(|document| id_of(document) == id)
     }
 
     /// The person whose name is spelled so, in any case.
     pub(super) fn user_called(&self, name: &str) -> Option<&'a Document> {
-        self.users.values().copied().find(|document| document.name.eq_ignore_ascii_case(name))
+        let mut alike = self.state.index.alike(self.tenant, "user", name);
+        alike.find_map(|name| self.document("user", name))
     }
 
     /// The group of that name.
     pub(super) fn group(&self, name: &Name) -> Option<&'a Document> {
-        self.groups.get(name).copied()
+        self.document("group", name)
     }
 
-    /// People and groups directly in a group.
+    /// People and groups directly in a group, in the order of their names.
     pub(super) fn members(&self, group: &Name) -> impl Iterator<Item = &'a Document> {
-        self.members.get(group).into_iter().flatten().copied()
+        let referrers = self.state.index.referrers(self.tenant, "group", group);
+        let within = |document: &&Document| match &document.spec {
+            Spec::User(spec) => spec.groups.contains(group),
+            Spec::Group(spec) => spec.parents.contains(group),
+            _ => false,
+        };
+        let mut members: Vec<&Document> =
+            referrers.filter_map(|(kind, name)| self.document(kind, name)).filter(within).collect();
+        members.sort_by_key(|member| (member.spec.kind(), &member.name));
+        members.into_iter()
     }
 
     /// Where a resource is.
@@ -114,7 +113,7 @@ impl<'a> Index<'a> {
                     out.insert("active".to_owned(), true.into());
                 }
                 self.reference_manager(&mut out);
-                let groups = spec.groups.iter().filter_map(|name| self.groups.get(name)).map(|group| {
+                let groups = spec.groups.iter().filter_map(|name| self.group(name)).map(|group| {
                     let id = id_of(group);
                     json!({"$ref": self.location(GROUP, &id), "value": id, "display": group.name, "type": "direct"})
                 });

@@ -3,15 +3,16 @@
 use bartizan_base::Name;
 use bartizan_control::{Redeclare, View, Work, Worked};
 use bartizan_identify::Caller;
-use bartizan_model::{Action, Document, EntityRef, PrincipalId, Problem, Tenant};
+use bartizan_model::{Action, Document, PrincipalId, Problem, Tenant};
 use bartizan_scim::{Kind, Patch, Resource, ScimError, ScimType, USER, clean, complete};
-use bartizan_store::{Change, EpochKind};
+use bartizan_store::Change;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 
 use super::index::{Index, version};
 use super::profile::{Known, Profiles};
 use super::{Answered, Failed, Request, Scim, Told, unavailable};
+use crate::names::{self, Unfree};
 
 /// What is done with a resource.
 #[derive(Clone, Debug)]
@@ -245,35 +246,23 @@ impl Scim {
 impl Scene<'_> {
     /// Whether a name may be given to somebody new by provisioning.
     pub(super) fn free(&self, kind: Kind, name: &Name) -> Result<(), ScimError> {
-        let taken = |what: &str| ScimError::new(ScimType::Uniqueness, what);
-        let documents = self.view.state.documents.iter().filter(|(of, ..)| of == self.tenant);
-        let of = |document: &Document| document.spec.entity_type() == kind.name;
-        let mut same = documents.filter(|(_, d, _)| of(d) && d.name.eq_ignore_ascii_case(name));
-        if same.next().is_some() {
-            return Err(taken("the name is taken, or belonged to somebody who is gone"));
-        }
-        // Names in policies and keys outlive whoever bore them.
-        let mark = format!("{}/{name}", kind.name.to_ascii_lowercase());
-        let before = |epoch: &&bartizan_store::EpochRow| {
-            epoch.tenant == *self.tenant
-                && epoch.kind == EpochKind::Principal
-                && epoch.name.eq_ignore_ascii_case(&mark)
-        };
-        if self.view.state.epochs.iter().any(|epoch| before(&epoch)) {
-            return Err(taken("the name belonged to somebody before; an administrator can declare it anew"));
-        }
-        self.unspoken(kind, name)
+        names::free(self.view, self.tenant, kind.name, name).map_err(unfree)
     }
 
     /// Whoever is made must not thereby come to what policy says of the name.
     pub(super) fn unspoken(&self, kind: Kind, name: &Name) -> Result<(), ScimError> {
-        let what = EntityRef::new(Name::literal(kind.name), name.clone());
-        let speaks = |policy: &bartizan_decide::Snapshot| policy.bundle().is_some_and(|b| b.names(&what));
-        if speaks(&self.view.policy) || speaks(&self.view.deciding) {
-            let detail = "policy speaks of that name: an administrator has to declare it first";
-            return Err(ScimError::of(403, detail));
+        names::unspoken(self.view, kind.name, name).map_err(unfree)
+    }
+}
+
+fn unfree(why: Unfree) -> ScimError {
+    let taken = |what: &str| ScimError::new(ScimType::Uniqueness, what);
+    match why {
+        Unfree::Taken => taken("the name is taken, or belonged to somebody who is gone"),
+        Unfree::Before => taken("the name belonged to somebody before; an administrator can declare it anew"),
+        Unfree::Spoken => {
+            ScimError::of(403, "policy speaks of that name: an administrator has to declare it first")
         }
-        Ok(())
     }
 }
 

@@ -43,7 +43,8 @@ fn state() -> State {
             (ours.clone(), person("alice", 1), 3),
             (ours, laptop, 4),
             (theirs, person("mallory", 2), 5),
-        ],
+        ]
+        .into(),
         ..State::default()
     }
 }
@@ -132,7 +133,7 @@ fn a_leaked_credential_makes_a_standing_that_only_a_lower_risk_takes_away() {
     );
     assert_eq!(row.id, person("alice", 1).principal.unwrap().to_string());
     let mut state = state();
-    state.rows = vec![Row { version: 4, ..row.clone() }];
+    state.rows = vec![Row { version: 4, ..row.clone() }].into();
     let spec = issuer("sub");
     let ended = changes_on(&state, &spec, &sub("alice"), &[Happened::Ended]);
     assert_eq!(ended.len(), 1, "the standing stays");
@@ -142,7 +143,8 @@ fn a_leaked_credential_makes_a_standing_that_only_a_lower_risk_takes_away() {
     assert!(matches!(lower.as_slice(), [Change::DeleteRow { expect: 4, .. }]), "{lower:?}");
     let enabled = [Happened::Lifted("account_disabled")];
     assert!(changes_on(&state, &spec, &sub("alice"), &enabled).is_empty(), "it was another reason");
-    state.rows[0].body = row.body.replace("credential_compromised", "account_disabled");
+    let body = row.body.replace("credential_compromised", "account_disabled");
+    state.rows = vec![Row { version: 4, body, ..row.clone() }].into();
     let lifted = changes_on(&state, &spec, &sub("alice"), &enabled);
     assert!(matches!(lifted.as_slice(), [Change::DeleteRow { expect: 4, .. }]), "{lifted:?}");
     // In one event token, the strictest counts.

@@ -43,6 +43,8 @@ async fn rotation_on_demand_announces_and_withdrawal_is_at_once() {
     let before = world.token(TOOLS).await;
     let keys = world.authority.rotate_keys(&bob, &RotateKeys::default()).await.unwrap().value;
     assert_eq!(keys.iter().map(|k| k.state.as_str()).collect::<Vec<_>>(), ["signing", "published"]);
+    assert_eq!(keys[0].ends, keys[1].signs, "no moment without a key, none with two");
+    assert!(keys[0].gone > keys[1].signs, "tokens under the old one are verified for as long as they live");
     assert!(world.authority.rotate_keys(&bob, &RotateKeys::default()).await.is_err(), "one is on its way");
     assert_eq!(kid(&world.token(TOOLS).await), kid(&before), "not before it is known");
     world.pass(DAY + 1).await;

@@ -8,10 +8,12 @@
     reason = "what the tests share may fail like a test, and many ask at once"
 )]
 
+mod acts;
 mod documents;
 mod exchange;
 mod keys;
 mod life;
 mod refresh;
+mod sponsor;
 mod ways;
 mod world;

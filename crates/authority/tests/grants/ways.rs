@@ -7,7 +7,7 @@ use bartizan_authority::kept::{Session, keep};
 use bartizan_base::random::SeededRandom;
 use bartizan_base::{Digest, Timestamp};
 use bartizan_jose::testing::ForeignKey;
-use bartizan_model::{Action, PrincipalKind, SessionId, Tenant};
+use bartizan_model::{Action, PrincipalKind, ReasonCode, SessionId, Tenant};
 use serde_json::{Value, json};
 
 use crate::world::{GATEWAY, ISSUER, Kept, TOOLS, World, alice, claims, code, form, id, somebody};
@@ -117,6 +117,63 @@ async fn a_workload_gets_a_token_for_the_token_of_its_platform() {
         code(bearer(&world, ("cli", None), &sign(&good), &[("resource", GATEWAY)]).await),
         "invalid_target"
     );
+}
+
+fn spiffe(name: &str, more: Value) -> bartizan_model::Document {
+    let mut spec = json!({"kind": "federation", "issuer": "spiffe://acme.example", "scopes": ["model:invoke"],
+        "subjects": [{"subject": "spiffe://acme.example/ns/*/sa/api", "principal": {"kind": "workload", "name": "deployer"}}]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(json!({"name": name, "spec": spec})).unwrap()
+}
+
+fn bundle(key: &ForeignKey) -> Value {
+    let jwk = with(key.public_jwk(), "use", json!("jwt-svid"));
+    json!({"keys": [jwk], "spiffe_sequence": 1, "spiffe_refresh_hint": 60})
+}
+
+#[tokio::test]
+async fn a_workload_of_a_trust_domain_gets_a_token_while_a_document_says_so() {
+    const BUNDLE: &str = "https://acme.example/bundle";
+    let world = World::new(Kept::Memory).await;
+    let bob = world.person(&somebody(PrincipalKind::User, "bob", 2));
+    let apply = async |document| world.authority.control.apply_documents(&bob, &[document]).await;
+    let now = world.now().as_secs();
+    let said = |sub: &str| json!({"sub": sub, "aud": ISSUER, "iat": now, "exp": now + 120});
+    let good = issuer(1).sign("JWT", &said("spiffe://acme.example/ns/prod/sa/api")).unwrap();
+    let come = async |token: &str| bearer(&world, ("cli", None), token, &[]).await;
+    assert_eq!(code(come(&good).await), "invalid_grant", "nobody knows the domain");
+    world.fetch.0.lock().unwrap().insert(BUNDLE.to_owned(), bundle(&issuer(1)));
+    apply(spiffe("acme", json!({"jwks_url": BUNDLE}))).await.unwrap();
+    assert_eq!(claims(come(&good).await.unwrap().access_token.expose()).sub, id(10).to_string());
+    let other = issuer(2).sign("JWT", &said("spiffe://acme.example/ns/prod/sa/api")).unwrap();
+    for (why, token) in [
+        ("another key", other),
+        ("another workload", issuer(1).sign("JWT", &said("spiffe://acme.example/ns/prod/sa/other")).unwrap()),
+        (
+            "a name of another domain",
+            issuer(1).sign("JWT", &said("spiffe://auth.example/workload/x")).unwrap(),
+        ),
+    ] {
+        assert_eq!(code(come(&token).await), "invalid_grant", "{why}");
+    }
+    // The keys in the document itself instead; both together are refused, as is a bundle that is none.
+    let both = spiffe("acme", json!({"jwks_url": BUNDLE, "trust_bundle": bundle(&issuer(2))}));
+    assert_eq!(apply(both).await.unwrap_err().problem.reason, ReasonCode::Invalid);
+    let none = spiffe("acme", json!({"trust_bundle": {"keys": []}}));
+    assert_eq!(apply(none).await.unwrap_err().problem.reason, ReasonCode::Invalid);
+    apply(spiffe("acme", json!({"trust_bundle": bundle(&issuer(2))}))).await.unwrap();
+    assert_eq!(code(come(&good).await), "invalid_grant");
+    let other = issuer(2).sign("JWT", &said("spiffe://acme.example/ns/prod/sa/api")).unwrap();
+    assert!(come(&other).await.is_ok());
+    // For its own workloads the house vouches alone, whatever a document says.
+    let ours = json!({"issuer": "spiffe://auth.example", "trust_bundle": bundle(&issuer(2)), "subjects": [
+        {"subject": "spiffe://auth.example/workload/*", "principal": {"kind": "workload", "name": "deployer"}}]});
+    apply(spiffe("ours", ours)).await.unwrap();
+    let own = issuer(2).sign("JWT", &said("spiffe://auth.example/workload/deployer")).unwrap();
+    assert_eq!(code(come(&own).await), "invalid_grant");
+    let gone = "acme".parse().unwrap();
+    world.authority.control.delete_document(&bob, "federation", &gone).await.unwrap();
+    assert_eq!(code(come(&other).await), "invalid_grant");
 }
 
 #[tokio::test]
@@ -272,4 +329,31 @@ async fn attack_20_codes_are_refused_denied_over_and_bounded() {
         "temporarily_unavailable",
         "no more guesses"
     );
+}
+
+#[tokio::test]
+async fn attack_10_whoever_is_sent_code_after_code_is_not_asked_on_and_on() {
+    let world = World::new(Kept::Memory).await;
+    let client = world.client("cli", None);
+    let person = at_browser(&world).await;
+    let begin = async || {
+        let asked = form(&[("scope", "model:invoke")]);
+        let begun = world.authority.begin_device(&client, &asked, "net").await.unwrap();
+        begun["user_code"].as_str().unwrap().to_owned()
+    };
+    let mut answered = 0;
+    let told = loop {
+        let shown = begin().await;
+        match world.authority.device_ask(&person, &shown).await {
+            Ok(ask) => world.authority.deny_device(&person, &shown, &ask.token).await.unwrap(),
+            Err(told) => break told,
+        }
+        answered += 1;
+        assert!(answered < 20, "there is no bound");
+    };
+    assert_eq!((answered, told.code.name()), (10, "temporarily_unavailable"));
+    // What is not seen is not allowed either; in ten minutes it is over.
+    world.pass(601).await;
+    let shown = begin().await;
+    assert!(world.authority.device_ask(&at_browser(&world).await, &shown).await.is_ok());
 }

@@ -12,27 +12,21 @@ use bartizan_authority::kept::{Grant, keep};
 use bartizan_authority::oauth::{Form, OauthError, Settings, TokenAnswer};
 use bartizan_base::random::SeededRandom;
 use bartizan_base::time::ManualClock;
-use bartizan_base::{Clock, Name, Random, Timestamp};
-use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Probe,
-    TrialView, View,
-};
-use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door};
-use bartizan_enforce::{Keeper, Policies};
-use bartizan_identify::{Caller, Presented, Proof, Scopes};
+use bartizan_base::{Clock as _, Name, Timestamp};
+use bartizan_control::View;
+use bartizan_decide::Bundle;
+use bartizan_enforce::Keeper;
+use bartizan_identify::{Caller, Proof, Scopes};
 use bartizan_jose::{AccessClaims, Jkt, Jws};
-use bartizan_keys::{PolicySigner, Sealer, Statement};
-use bartizan_model::action::{ChangeState, ModelCall};
+use bartizan_model::action::ChangeState;
 use bartizan_model::{
-    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, NodeId,
-    Principal, PrincipalId, PrincipalKind, Problem, ReasonCode, Risk, Spec, Tenant,
+    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, Principal,
+    PrincipalId, PrincipalKind, Risk, Tenant,
 };
-use bartizan_record::{IntentRecorded, RealDisk, Recorder};
-use bartizan_secret::Secret;
-use bartizan_store::{
-    Acknowledged, BundleRow, Checkpoints, ClaimRow, Founding, MemoryStore, Nodes, Rows, Store, StoreError,
-};
+use bartizan_record::IntentRecorded;
+use bartizan_store::{Checkpoints, MemoryStore, Nodes, Rows, Store};
 use bartizan_store_sqlite::SqliteStore;
+use bartizan_testkit::house::Ground;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -62,105 +56,6 @@ pub(crate) struct World {
     pub(crate) fetch: Arc<Published>,
     /// Goes with the world.
     _folder: tempfile::TempDir,
-}
-
-/// The house as the authority sees it.
-#[derive(Debug)]
-struct Running {
-    keeper: Arc<Keeper>,
-    clock: Arc<ManualClock>,
-    door: Door,
-}
-
-impl House for Running {
-    fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
-        Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
-    }
-
-    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
-        let stale = |reason| (Box::new(Caller::anonymous(proof.tenant.clone())), reason);
-        proof.caller(&self.keeper.current().map_err(stale)?.directory, self.clock.now())
-    }
-
-    fn view(&self, tenant: &Tenant) -> Result<View, ReasonCode> {
-        let world = self.keeper.current()?;
-        let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
-        let (state, policy) = (world.state.clone(), part.policy.clone());
-        Ok(View { state, deciding: policy.clone(), policy, in_force: None })
-    }
-
-    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode> {
-        self.view(caller.tenant())
-    }
-
-    fn decided(&self, _: Decided) {}
-
-    fn trial(&self, _: &Tenant) -> TrialView {
-        TrialView::default()
-    }
-
-    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
-        Box::pin(self.keeper.compile(bundle))
-    }
-
-    fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {
-        self.keeper.signed(row)
-    }
-
-    fn proof_nonce(&self) -> Option<String> {
-        None
-    }
-
-    fn door(&self, _: Action) -> &Door {
-        &self.door
-    }
-
-    fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.keeper.reload())
-    }
-
-    fn acknowledged(&self, _: u64, _: bool) -> BoxFuture<'_, Acknowledged> {
-        Box::pin(std::future::ready(Acknowledged::default()))
-    }
-
-    fn probe<'a>(
-        &'a self,
-        _: IntentRecorded<ModelCall>,
-        _: &'a Name,
-    ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
-        Box::pin(async { Err(ReasonCode::NotFound) })
-    }
-}
-
-#[derive(Debug)]
-struct Nothing;
-
-impl Archives for Nothing {
-    fn keep(&self) -> Option<Duration> {
-        None
-    }
-
-    fn verify(&self, _: &bartizan_record::ClosedLog) -> Result<String, String> {
-        Err("nothing is archived".to_owned())
-    }
-}
-
-impl Couriers for Nothing {
-    fn absent_feature(&self, _: &Spec) -> Option<&'static str> {
-        None
-    }
-
-    fn list(&self, _: &Tenant) -> Vec<DeliveryView> {
-        Vec::new()
-    }
-
-    fn letters<'a>(&'a self, _: &'a Tenant, _: &'a Name) -> BoxFuture<'a, Result<Vec<LetterView>, Problem>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn retry<'a>(&'a self, _: &'a Tenant, _: &'a Name, _: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
-        Box::pin(async { Ok(()) })
-    }
 }
 
 /// What others publish, by address.
@@ -210,6 +105,11 @@ fn documents() -> Vec<(Tenant, Document)> {
         spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         document(json!({"name": name, "spec": spec}))
     };
+    let of = |name: &str, kind: &str, who: &str, mut extra: Value| {
+        extra["authentication"] = proven.clone();
+        extra["principal"] = json!({"kind": kind, "name": who});
+        client(name, extra)
+    };
     let agent = |name: &str, number| {
         let spec = json!({"kind": "agent", "owner": "alice", "purpose": "tests"});
         document(json!({"name": name, "principal": id(number), "spec": spec}))
@@ -234,157 +134,50 @@ fn documents() -> Vec<(Tenant, Document)> {
         workload("deployer", 10),
         client("cli", json!({"scopes": scopes})),
         client("web", json!({"authentication": proven})),
-        client(
-            "helper-app",
-            json!({"authentication": proven, "principal": {"kind": "agent", "name": "helper"}}),
-        ),
-        client(
-            "second-app",
-            json!({"authentication": proven, "principal": {"kind": "agent", "name": "second"}}),
-        ),
-        client(
-            "third-app",
-            json!({"authentication": proven, "principal": {"kind": "agent", "name": "third"}}),
-        ),
-        client(
-            "fourth-app",
-            json!({"authentication": proven, "principal": {"kind": "agent", "name": "fourth"}}),
-        ),
-        client(
-            "fifth-app",
-            json!({"authentication": proven, "principal": {"kind": "agent", "name": "fifth"}}),
-        ),
-        client(
-            "barred-app",
-            json!({"authentication": proven, "principal": {"kind": "agent", "name": "barred"}}),
-        ),
-        client(
-            "service-app",
-            json!({"authentication": proven, "serves": [TOOLS],
-            "principal": {"kind": "workload", "name": "service"}}),
-        ),
-        client(
-            "bound-app",
-            json!({"authentication": proven, "bound_tokens": true,
-            "principal": {"kind": "workload", "name": "service"}}),
-        ),
+        of("helper-app", "agent", "helper", json!({})),
+        of("second-app", "agent", "second", json!({})),
+        of("third-app", "agent", "third", json!({})),
+        of("fourth-app", "agent", "fourth", json!({})),
+        of("fifth-app", "agent", "fifth", json!({})),
+        of("barred-app", "agent", "barred", json!({})),
+        of("service-app", "workload", "service", json!({"serves": [TOOLS]})),
+        of("bound-app", "workload", "service", json!({"bound_tokens": true})),
     ]
+}
+
+async fn founded<S>(
+    store: Arc<S>,
+    folder: &tempfile::TempDir,
+    clock: &Arc<ManualClock>,
+) -> (Authority, Arc<Keeper>)
+where
+    S: Store<IntentRecorded<ChangeState>> + Rows + Nodes + Checkpoints + 'static,
+{
+    let ground = Ground {
+        store,
+        folder: folder.path().to_owned(),
+        clock: clock.clone(),
+        lease: clock.clone(),
+        random: Arc::new(SeededRandom::new(7)),
+        documents: documents(),
+        policy: Bundle { files: [("policy.cedar".to_owned(), POLICY.to_owned())].into() },
+        segment_bytes: 1 << 20,
+    };
+    let resources = [GATEWAY, TOOLS].map(str::to_owned).into();
+    ground.found(ISSUER, Settings { resources, ..Settings::default() }).await.unwrap()
 }
 
 impl World {
     pub(crate) async fn new(kept: Kept) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_795_000_000)));
-        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
-        let path = folder.path().join("state.db");
-        let (store, rows, nodes, checkpoints) = match kept {
-            Kept::Memory => {
-                let store = Arc::new(MemoryStore::new());
-                (
-                    store.clone() as Arc<dyn Store<IntentRecorded<ChangeState>>>,
-                    store.clone() as Arc<dyn Rows>,
-                    store.clone() as Arc<dyn Nodes>,
-                    store as Arc<dyn Checkpoints>,
-                )
-            }
+        let (authority, keeper) = match kept {
+            Kept::Memory => founded(Arc::new(MemoryStore::new()), &folder, &clock).await,
             Kept::Sqlite => {
-                let store =
-                    tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await.unwrap().unwrap();
-                let store = Arc::new(store);
-                (
-                    store.clone() as Arc<dyn Store<IntentRecorded<ChangeState>>>,
-                    store.clone() as Arc<dyn Rows>,
-                    store.clone() as Arc<dyn Nodes>,
-                    store as Arc<dyn Checkpoints>,
-                )
+                let path = folder.path().join("state.db");
+                let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await.unwrap();
+                founded(Arc::new(store.unwrap()), &folder, &clock).await
             }
-        };
-        let tenant = Tenant::default_tenant();
-        let signer = PolicySigner::from_seed(&Secret::new([9; 32])).unwrap();
-        let bundle = Bundle { files: [("policy.cedar".to_owned(), POLICY.to_owned())].into() };
-        let statement = Statement {
-            tenant: tenant.clone(),
-            name: bundle.name(),
-            version: 1,
-            base: None,
-            bundle: bundle.digest(),
-            candidate: None,
-            restores: None,
-            created: clock.now(),
-            author: None,
-            authored: None,
-        };
-        let row = BundleRow {
-            tenant: tenant.clone(),
-            version: 1,
-            base: 0,
-            digest: statement.bundle,
-            files: bundle.files,
-            candidate: None,
-            signed: signer.sign(&statement).unwrap(),
-        };
-        let founding = Founding {
-            recovery: (1, vec!["none".to_owned()]),
-            claim: ClaimRow { digest: bartizan_base::Digest::of(b"claim"), expires: clock.now() },
-            documents: documents(),
-            bundle: Some(row),
-        };
-        store.found(founding).await.unwrap();
-        let recorder = Recorder::open(
-            bartizan_record::Config::new(
-                folder.path().to_owned(),
-                NodeId::new(clock.now(), &*random),
-                "test.example/log".to_owned(),
-                Secret::new([8; 32]),
-                "test".to_owned(),
-            ),
-            clock.clone(),
-            Arc::new(RealDisk),
-            checkpoints,
-        )
-        .await
-        .unwrap();
-        let policies = Policies::open(&folder.path().join("policy"), signer.verifier().unwrap()).unwrap();
-        let keeper = Keeper::open(
-            store.clone(),
-            nodes,
-            NodeId::new(clock.now(), &*random),
-            recorder.clone(),
-            clock.clone(),
-            policies,
-            None,
-        )
-        .await
-        .unwrap();
-        let keeper = Arc::new(keeper);
-        let house = Running { keeper: keeper.clone(), clock: clock.clone(), door: Door::none() };
-        let control = Control {
-            house: Arc::new(house),
-            bonds: Arc::new(bartizan_authority::Bonds { rows: rows.clone() }),
-            store,
-            archive: Arc::new(Archive::new(recorder.feed(), folder.path().join("index"), clock.clone())),
-            recorder,
-            archives: Arc::new(Nothing),
-            couriers: Arc::new(Nothing),
-            sealer: Arc::new(Sealer::new(Secret::new([6; 32]))),
-            vault: None,
-            policy_signer: Arc::new(signer),
-            authors: Vec::new().into(),
-            approvals: Arc::new(ByRight),
-            prover: Arc::new(NoProver),
-            slices: None,
-            clock: clock.clone(),
-            random,
-        };
-        let authority = Authority {
-            control: Arc::new(control),
-            rows,
-            issuer: ISSUER.into(),
-            settings: Arc::new(Settings {
-                resources: [GATEWAY, TOOLS].map(str::to_owned).into(),
-                ..Settings::default()
-            }),
-            issuing: Arc::default(),
         };
         authority.tend_keys().await.unwrap();
         let fetch = Arc::new(Published::default());

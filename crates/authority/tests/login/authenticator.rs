@@ -5,10 +5,15 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use bartizan_base::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use serde_json::{Value, json};
 
 const PRESENT: u8 = 0x01;
 const VERIFIED: u8 = 0x04;
+const ELIGIBLE: u8 = 0x08;
+const BACKED_UP: u8 = 0x10;
 const ATTESTED: u8 = 0x40;
 
 pub(crate) struct Authenticator {
@@ -21,6 +26,69 @@ pub(crate) struct Authenticator {
     pub(crate) verifies: bool,
     pub(crate) cross_origin: Option<bool>,
     pub(crate) format: &'static str,
+    /// The model that it says it is.
+    pub(crate) aaguid: [u8; 16],
+    /// Who vouches for it where it is asked; without, it vouches for itself.
+    pub(crate) maker: Option<Maker>,
+    /// Whether its keys can be copied, as it says when they are made, and whether they are, as it says later.
+    pub(crate) copies: (bool, bool),
+}
+
+/// A batch of authenticators, certified by a maker's root.
+pub(crate) struct Maker {
+    key: EcdsaKeyPair,
+    certificate: Vec<u8>,
+}
+
+/// A maker's root, made for a test.
+pub(crate) struct Root {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
+}
+
+impl Root {
+    pub(crate) fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A batch of the model, whose certificate says `certified`.
+    pub(crate) fn certifies(&self, certified: [u8; 16]) -> Maker {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        // What WebAuthn demands of such certificates (8.2.1).
+        for (what, text) in [
+            (DnType::CountryName, "DE"),
+            (DnType::OrganizationName, "Keys of Tests"),
+            (DnType::OrganizationalUnitName, "Authenticator Attestation"),
+            (DnType::CommonName, "Batch 1"),
+        ] {
+            params.distinguished_name.push(what, text);
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        let model = [&[0x04, 0x10], &certified[..]].concat();
+        params.custom_extensions =
+            vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 45_724, 1, 1, 4], model)];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key.serialize_der()).unwrap();
+        Maker { key, certificate }
+    }
+}
+
+fn text_item(text: &str, out: &mut Vec<u8>) {
+    out.push(0x60 | u8::try_from(text.len()).unwrap());
+    out.extend(text.as_bytes());
+}
+
+fn bytes_item(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(0x59);
+    out.extend(u16::try_from(bytes.len()).unwrap().to_be_bytes());
+    out.extend(bytes);
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -43,6 +111,9 @@ impl Authenticator {
             verifies: true,
             cross_origin: None,
             format: "none",
+            aaguid: [0; 16],
+            maker: None,
+            copies: (false, false),
         }
     }
 
@@ -55,7 +126,9 @@ impl Authenticator {
     }
 
     fn data(&self, more: u8) -> Vec<u8> {
-        let flags = PRESENT | more | if self.verifies { VERIFIED } else { 0 };
+        let mut flags = PRESENT | more | if self.verifies { VERIFIED } else { 0 };
+        flags |= if self.copies.0 { ELIGIBLE } else { 0 };
+        flags |= if self.copies.1 { BACKED_UP } else { 0 };
         let mut out = Digest::of(self.rp.as_bytes()).as_bytes().to_vec();
         out.push(flags);
         out.extend(self.counter.to_be_bytes());
@@ -68,7 +141,7 @@ impl Authenticator {
         self.handle = bytes(&options["user"]["id"]);
         let client_data = self.client_data("webauthn.create", &options["challenge"]);
         let mut data = self.data(ATTESTED);
-        data.extend([0; 16]);
+        data.extend(self.aaguid);
         data.extend(u16::try_from(self.id.len()).unwrap().to_be_bytes());
         data.extend(&self.id);
         let point = self.key.public_key().as_ref();
@@ -77,22 +150,25 @@ impl Authenticator {
         data.extend([0x22, 0x58, 0x20]);
         data.extend(&point[33..65]);
         let mut object = b"\xa3\x63fmt".to_vec();
-        object.push(0x60 | u8::try_from(self.format.len()).unwrap());
-        object.extend(self.format.as_bytes());
+        text_item(self.format, &mut object);
         object.extend(b"\x67attStmt");
         if self.format == "none" {
             object.push(0xa0);
         } else {
-            // Packed self-attestation: a true signature by the credential's own key.
+            // Packed: a true signature by the maker's key, or by the credential's own.
             let signed = [data.as_slice(), Digest::of(&client_data).as_bytes()].concat();
-            let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap();
-            object.extend(b"\xa2\x63alg\x26\x63sig\x58");
-            object.push(u8::try_from(signature.as_ref().len()).unwrap());
-            object.extend(signature.as_ref());
+            let by = self.maker.as_ref().map_or(&self.key, |maker| &maker.key);
+            let signature = by.sign(&SystemRandom::new(), &signed).unwrap();
+            object.push(if self.maker.is_some() { 0xa3 } else { 0xa2 });
+            object.extend(b"\x63alg\x26\x63sig");
+            bytes_item(signature.as_ref(), &mut object);
+            if let Some(maker) = &self.maker {
+                object.extend(b"\x63x5c\x81");
+                bytes_item(&maker.certificate, &mut object);
+            }
         }
-        object.extend(b"\x68authData\x58");
-        object.push(u8::try_from(data.len()).unwrap());
-        object.extend(&data);
+        object.extend(b"\x68authData");
+        bytes_item(&data, &mut object);
         json!({"id": text(&self.id), "rawId": text(&self.id), "type": "public-key", "extensions": {},
             "response": {"attestationObject": text(&object), "clientDataJSON": text(&client_data), "transports": ["internal"]}})
     }

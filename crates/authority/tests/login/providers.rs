@@ -7,6 +7,8 @@ use bartizan_base::{Clock as _, Name};
 use bartizan_control::Stopped;
 use bartizan_jose::testing::ForeignKey;
 use bartizan_model::{AssuranceLevel, Document, IdentityProviderSpec, ReasonCode, Spec, Status};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -14,12 +16,12 @@ use serde_json::{Value, json};
 use crate::world::{Browser, World};
 use crate::{enrol, reason, with_passkey};
 
-const HERE: &str = "https://login.company.example";
-const THERE: &str = "https://login.other.example";
+pub(crate) const HERE: &str = "https://login.company.example";
+pub(crate) const THERE: &str = "https://login.other.example";
 
 /// A provider that says what it is told to say.
 #[derive(Debug)]
-struct Fake {
+pub(crate) struct Fake {
     key: ForeignKey,
     /// What the next ID token says beside the usual, and instead of it.
     claims: Mutex<Value>,
@@ -29,7 +31,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let key = ForeignKey::p256("k1").unwrap();
         Arc::new(Self {
             key,
@@ -40,12 +42,12 @@ impl Fake {
         })
     }
 
-    fn say(&self, claims: Value) {
+    pub(crate) fn say(&self, claims: Value) {
         *self.claims.lock().unwrap() = claims;
     }
 }
 
-fn merged(mut base: Value, more: &Value) -> Value {
+pub(crate) fn merged(mut base: Value, more: &Value) -> Value {
     for (name, value) in more.as_object().unwrap() {
         base[name] = value.clone();
         if value.is_null() {
@@ -69,7 +71,18 @@ impl Providers for Fake {
         } else {
             self.seen.lock().unwrap().push(sent.form.as_ref().unwrap().expose().clone());
             let claims = self.claims.lock().unwrap().clone();
-            json!({"id_token": self.key.sign("JWT", &claims).unwrap(), "token_type": "Bearer"})
+            // What is too long to be signed by our own means comes all the same.
+            let long = || {
+                let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+                format!(
+                    "{}.{}.{}",
+                    part(&json!({"alg": "ES256", "kid": "k1"})),
+                    part(&claims),
+                    "A".repeat(86)
+                )
+            };
+            let token = self.key.sign("JWT", &claims).unwrap_or_else(long);
+            json!({"id_token": token, "token_type": "Bearer"})
         };
         Box::pin(async move { Some(Bytes::from(value.to_string())) })
     }
@@ -85,6 +98,9 @@ fn provider(name: &'static str, issuer: &str, name_claim: Option<&'static str>) 
         name_claim: name_claim.map(Name::literal),
         acr: [("gold".to_owned(), 4), ("silver".to_owned(), 2)].into(),
         assurance_cap: 3,
+        scopes: [Name::literal("groups")].into(),
+        groups: None,
+        creates: None,
     };
     Document { name: Name::literal(name), principal: None, spec: Spec::IdentityProvider(spec) }
 }
@@ -95,12 +111,12 @@ async fn world(name_claim: Option<&'static str>) -> (World, Arc<Fake>) {
     (World::with(Some(fake.clone()), documents).await, fake)
 }
 
-struct Way {
+pub(crate) struct Way {
     state: String,
     nonce: String,
 }
 
-async fn begin(world: &World, browser: &Browser, name: &str) -> Way {
+pub(crate) async fn begin(world: &World, browser: &Browser, name: &str) -> Way {
     let to = world.login.to_provider(&browser.visitor(), name, "/account", None).await.unwrap();
     way(to.expose())
 }
@@ -109,15 +125,19 @@ fn way(to: &str) -> Way {
     let url = url::Url::parse(to).unwrap();
     let get = |name: &str| url.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
     assert_eq!(get("code_challenge_method"), "S256");
+    if get("redirect_uri").ends_with("/company") && url.query().unwrap().contains("acr_values") {
+        assert_eq!(get("acr_values"), "gold silver", "the surest first");
+        assert_eq!(get("scope"), "openid profile groups");
+    }
     Way { state: get("state"), nonce: get("nonce") }
 }
 
-fn usual(world: &World, way: &Way, sub: &str) -> Value {
+pub(crate) fn usual(world: &World, way: &Way, sub: &str) -> Value {
     let now = world.clock.now().as_secs();
     json!({"iss": HERE, "aud": "bartizan", "sub": sub, "nonce": way.nonce, "iat": now, "exp": now + 300, "auth_time": now})
 }
 
-async fn end(
+pub(crate) async fn end(
     world: &World,
     browser: &Browser,
     name: &str,
@@ -128,7 +148,7 @@ async fn end(
     world.login.from_provider(&browser.visitor(), name, &returned, None).await
 }
 
-async fn log_in(world: &World, fake: &Fake, more: Value) -> Result<ProviderAnswer, Stopped> {
+pub(crate) async fn log_in(world: &World, fake: &Fake, more: Value) -> Result<ProviderAnswer, Stopped> {
     let browser = Browser::new(&world.login);
     let way = begin(world, &browser, "company").await;
     fake.say(merged(usual(world, &way, "alice"), &more));
@@ -174,7 +194,10 @@ async fn a_provider_that_gives_names_lets_its_people_in_with_what_its_word_is_wo
     };
     browser.take(&entered);
     let who = world.who(&browser).await.unwrap();
-    assert_eq!(reason(world.login.offer_passkey(&browser.visitor(), &who).await), ReasonCode::LoginTooOld);
+    assert_eq!(
+        reason(world.login.offer_passkey(&browser.visitor(), &who, false).await),
+        ReasonCode::LoginTooOld
+    );
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use bartizan_authority::ca::IssuedView;
-use bartizan_base::Name;
+use bartizan_base::{Digest, Name};
 use bartizan_control::EpochToAdvance;
-use bartizan_identify::spiffe::{Purpose, X509Svid, verify_x509};
-use bartizan_identify::{Caller, Scopes};
+use bartizan_identify::spiffe::{Purpose, verify_x509};
+use bartizan_identify::{Caller, Identified, Presented, Scopes, WorkloadCertificate};
 use bartizan_model::{Action, PrincipalKind, ReasonCode, Tenant};
-use bartizan_store::EpochKind;
+use bartizan_store::{EpochKind, RowKind};
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -22,16 +22,33 @@ fn payments(world: &World) -> Caller {
     world.prove(&world.proof(PrincipalKind::Workload, "payments", None)).unwrap()
 }
 
-async fn verified(world: &World, issued: &IssuedView) -> X509Svid {
+async fn shown(world: &World, issued: &IssuedView) -> WorkloadCertificate {
     let (bundle, _) = world.authority.trust_bundle(&Tenant::default_tenant()).await.unwrap();
-    let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+    let chain = [CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
     let now = world.authority.control.clock.now();
-    verify_x509(&[der], &[bundle].into_iter().collect(), Purpose::Client, now).unwrap()
+    let svid = verify_x509(&chain, &[bundle].into_iter().collect(), Purpose::Client, now).unwrap();
+    assert_eq!(svid.expires, issued.ends_us);
+    WorkloadCertificate::of_connection(&chain).unwrap()
 }
 
-async fn caller_of(world: &World, svid: &X509Svid) -> Result<Caller, ReasonCode> {
-    let proof = world.authority.certified(&Tenant::default_tenant(), svid).await.unwrap();
-    world.prove(&proof.ok_or(ReasonCode::CredentialUnknown)?)
+/// Who comes with a certificate and nothing else, as a door finds out.
+async fn caller_of(world: &World, shown: &WorkloadCertificate) -> Result<Caller, ReasonCode> {
+    let known = world.keeper.current().unwrap();
+    let presented = Presented::Nothing.or_certificate(Some(shown), Vec::new);
+    let now = world.authority.control.clock.now();
+    loop {
+        match world.identifier.identify(&known.directory, &presented, now) {
+            Identified::Caller(caller) => return Ok(*caller),
+            Identified::Refused { reason, .. } => return Err(reason),
+            Identified::NeedCertificate(thumbprint) => {
+                let row = world.authority.rows.row(RowKind::Certificate, &thumbprint.to_string()).await;
+                let row = row.unwrap().ok_or(ReasonCode::CredentialUnknown)?;
+                let issued = serde_json::from_str(&row.body).unwrap();
+                world.identifier.learn_certificate(row.tenant, issued, now);
+            }
+            Identified::NeedKeys(_) | Identified::NeedBundle(_) => unreachable!("it is of the house"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -39,8 +56,8 @@ async fn a_workload_gets_a_certificate_and_is_known_by_it() {
     let world = World::new().await;
     let issued = world.authority.issue_certificate(&payments(&world), &request()).await.unwrap().value;
     assert_eq!(issued.spiffe_id, "spiffe://house.example/workload/payments");
-    let svid = verified(&world, &issued).await;
-    let caller = caller_of(&world, &svid).await.unwrap();
+    let certificate = shown(&world, &issued).await;
+    let caller = caller_of(&world, &certificate).await.unwrap();
     assert_eq!(caller.subject().principal.name, Name::literal("payments"));
     assert_eq!(caller.subject().binding.name(), "mtls");
     assert!(!world.kept().await.contains("PRIVATE KEY"));
@@ -54,21 +71,25 @@ async fn a_certificate_is_dead_with_its_holder_and_when_it_is_taken_back() {
     let world = World::new().await;
     let issue = async || {
         let issued = world.authority.issue_certificate(&payments(&world), &request()).await.unwrap().value;
-        verified(&world, &issued).await
+        let certificate = shown(&world, &issued).await;
+        (certificate, issued)
     };
-    let svid = issue().await;
-    world.authority.withdraw_certificate(&payments(&world), *svid.thumbprint.digest()).await.unwrap();
-    assert_eq!(caller_of(&world, &svid).await.unwrap_err(), ReasonCode::CredentialUnknown);
-    let svid = issue().await;
+    let (certificate, issued) = issue().await;
+    assert!(caller_of(&world, &certificate).await.is_ok());
+    let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+    world.authority.withdraw_certificate(&payments(&world), Digest::of(&der)).await.unwrap();
+    // Also where it was remembered.
+    assert_eq!(caller_of(&world, &certificate).await.unwrap_err(), ReasonCode::CredentialRevoked);
+    let (certificate, _) = issue().await;
     world.advance(5);
     let epoch = EpochToAdvance { kind: EpochKind::Principal, name: Name::literal("workload/payments") };
     world.authority.control.advance_epoch(&world.user("root"), &epoch).await.unwrap();
-    assert_eq!(caller_of(&world, &svid).await.unwrap_err(), ReasonCode::CredentialRevoked);
+    assert_eq!(caller_of(&world, &certificate).await.unwrap_err(), ReasonCode::CredentialRevoked);
     world.advance(5);
-    let svid = issue().await;
-    assert!(caller_of(&world, &svid).await.is_ok());
+    let (certificate, _) = issue().await;
+    assert!(caller_of(&world, &certificate).await.is_ok());
     world.advance(3_600);
-    assert_eq!(caller_of(&world, &svid).await.unwrap_err(), ReasonCode::CredentialUnknown);
+    assert_eq!(caller_of(&world, &certificate).await.unwrap_err(), ReasonCode::CredentialExpired);
 }
 
 #[tokio::test]
@@ -80,16 +101,15 @@ async fn inv_narrow_a_certificate_is_worth_no_more_than_what_was_presented_for_i
     let short = world.prove(&proof).unwrap();
     let issued = world.authority.issue_certificate(&short, &request()).await.unwrap().value;
     assert_eq!(issued.ends_us, proof.expires);
-    let svid = verified(&world, &issued).await;
-    assert_eq!(svid.expires, proof.expires);
-    let caller = caller_of(&world, &svid).await.unwrap();
+    let certificate = shown(&world, &issued).await;
+    let caller = caller_of(&world, &certificate).await.unwrap();
     assert_eq!(*caller.scopes(), proof.scopes);
     // Nor does it renew itself beyond that.
     world.advance(300);
     let next = world.authority.issue_certificate(&caller, &request()).await.unwrap().value;
     assert_eq!(next.ends_us, proof.expires);
     world.advance(260);
-    let caller = caller_of(&world, &svid).await.unwrap();
+    let caller = caller_of(&world, &certificate).await.unwrap();
     let stopped = world.authority.issue_certificate(&caller, &request()).await.unwrap_err();
     assert_eq!(stopped.problem.reason, ReasonCode::Invalid);
 }

@@ -1,10 +1,15 @@
-use bartizan_authority::connections::{Begun, Connect, ConnectionView};
-use bartizan_authority::oauth::Form;
+use std::sync::Arc;
+
+use bartizan_authority::Authority;
+use bartizan_authority::clients::{Fetch, FetchFailed, Fetched, Registry, Wanted};
+use bartizan_authority::connections::{Begun, Connect, ConnectionView, Connections};
+use bartizan_authority::oauth::{Form, MetadataClients, Settings};
 use bartizan_base::Name;
 use bartizan_control::EpochToAdvance;
 use bartizan_identify::Caller;
 use bartizan_model::{PrincipalKind, ReasonCode};
 use bartizan_store::EpochKind;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use crate::provider::{ISSUER, field};
@@ -250,16 +255,55 @@ async fn many_who_need_the_next_token_at_once_are_one_renewal() {
     world.advance(290);
     let alice = world.user("alice");
     // Two nodes on one database, each with its own memory of who is renewing.
-    let other = bartizan_authority::connections::Connections::new(
-        world.authority.clone(),
-        world.provider.clone(),
-        None,
-    );
+    let other = Connections::new(world.authority.clone(), world.provider.clone());
     let tools = tools();
     let asks = (0..20).map(|n| if n % 2 == 0 { &world.connections } else { &other }.release(&alice, &tools));
     let all = futures_util::future::join_all(asks).await;
     assert!(all.iter().all(Result::is_ok), "{all:?}");
     assert_eq!(world.provider.count("/token"), 2, "one for the code, one for the renewal");
+}
+
+#[tokio::test]
+async fn where_the_server_takes_documents_we_are_known_by_ours_and_prove_the_code_alone() {
+    const DOCUMENT: &str = "https://house.example/connections/client";
+    let world = World::new().await;
+    let mut spec = provider_spec();
+    spec["client"] = json!({"by": "document"});
+    world.declare("tools", spec).await;
+    let alice = world.user("alice");
+    // A server that does not say so would not know us.
+    assert!(world.connections.begin(&alice, &wish(None)).await.is_err());
+    world.provider.set(|habits| habits.metadata["client_id_metadata_document_supported"] = json!(true));
+    let begun = begin(&world, &alice, None).await;
+    let query = begun.address.split_once('?').unwrap().1.to_owned();
+    let ours = Form::parse(query.as_bytes()).unwrap();
+    assert_eq!(ours.get("client_id"), Some(DOCUMENT));
+    world.connections.finish(&alice, &good(&begun)).await.unwrap();
+    let sent = world.provider.last("/token");
+    assert_eq!(field(&sent, "authorization"), "");
+    assert!(field(&sent, "client_id").ends_with("client") && field(&sent, "code_verifier").len() >= 43);
+    // Whoever reads the document as we read those of others finds a client that may do exactly that.
+    let document = world.connections.document().unwrap();
+    assert_eq!(document["client_id"], DOCUMENT);
+    assert_eq!(document["token_endpoint_auth_method"], "none");
+    let redirects = document["redirect_uris"].as_array().unwrap();
+    assert!(redirects.iter().any(|redirect| redirect.as_str() == ours.get("redirect_uri")));
+    let fetch = Arc::new(Published(document));
+    let settings = Settings { metadata_clients: Some(MetadataClients::default()), ..Settings::default() };
+    let others = Authority { settings: Arc::new(settings), ..world.authority.clone() };
+    let client = Registry::new(others, fetch).find(DOCUMENT).await.unwrap();
+    assert!(client.is_public() && client.id == DOCUMENT);
+}
+
+/// Whatever is asked for, this is there.
+#[derive(Debug)]
+struct Published(serde_json::Value);
+
+impl Fetch for Published {
+    fn fetch<'a>(&'a self, _: Wanted, _: &'a str, _: bool) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
+        let body = self.0.to_string().into();
+        Box::pin(async { Ok(Fetched { body, fresh: None }) })
+    }
 }
 
 #[tokio::test]

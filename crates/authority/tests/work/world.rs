@@ -6,154 +6,20 @@ use std::time::Duration;
 
 use bartizan_authority::Authority;
 use bartizan_authority::connections::Connections;
+use bartizan_authority::oauth::Settings;
 use bartizan_base::random::SeededRandom;
 use bartizan_base::time::ManualClock;
 use bartizan_base::{Clock as _, Name, Timestamp};
-use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Probe,
-    TrialView, View,
-};
-use bartizan_decide::{
-    Bundle, BundleErrors, CompiledBundle, Decided, Door, Entities, Snapshot, starter_bundle,
-};
-use bartizan_identify::{Actor, Caller, Directory, Presented, Proof, Scopes};
-use bartizan_keys::{PolicySigner, Sealer, Statement};
-use bartizan_model::action::{ChangeState, ModelCall};
-use bartizan_model::{
-    Action, CredentialKind, Document, NodeId, PrincipalId, PrincipalKind, Problem, ReasonCode, Spec, Tenant,
-};
-use bartizan_record::{ClosedLog, Config, IntentRecorded, RealDisk, Recorder};
+use bartizan_decide::starter_bundle;
+use bartizan_enforce::Keeper;
+use bartizan_identify::{Actor, Caller, Identifier, Proof, Scopes};
+use bartizan_model::{CredentialKind, Document, PrincipalId, PrincipalKind, ReasonCode, Spec, Tenant};
 use bartizan_secret::Secret;
-use bartizan_store::{Acknowledged, BundleRow, ClaimRow, Founding, MemoryStore, State, StoreError};
-use futures_util::future::BoxFuture;
+use bartizan_store::MemoryStore;
+use bartizan_testkit::house::Ground;
 use serde_json::{Value, json};
 
 use crate::provider::Provider;
-
-#[derive(Debug)]
-struct TestHouse {
-    store: MemoryStore,
-    state: std::sync::Mutex<Arc<State>>,
-    bundle: Arc<CompiledBundle>,
-    clock: Arc<ManualClock>,
-}
-
-impl TestHouse {
-    async fn load(&self) {
-        let state = load(&self.store).await;
-        *self.state.lock().unwrap() = Arc::new(state);
-    }
-}
-
-async fn load(store: &MemoryStore) -> State {
-    bartizan_store::Store::<IntentRecorded<bartizan_model::action::ChangeState>>::load(store).await.unwrap()
-}
-
-impl House for TestHouse {
-    fn identify<'a>(&'a self, _: &'a Presented) -> BoxFuture<'a, Result<Caller, (Caller, ReasonCode)>> {
-        Box::pin(async { Err((Caller::anonymous(Tenant::default_tenant()), ReasonCode::CredentialUnknown)) })
-    }
-
-    fn prove(&self, proof: &Proof) -> Result<Caller, (Box<Caller>, ReasonCode)> {
-        let state = self.state.lock().unwrap().clone();
-        let documents = state.documents.iter().map(|(t, d, _)| (t.clone(), d.clone()));
-        let epochs = state.epochs.iter().filter(|epoch| epoch.kind == bartizan_store::EpochKind::Principal);
-        let epochs = epochs.map(|epoch| bartizan_identify::EpochEntry {
-            tenant: epoch.tenant.clone(),
-            kind: bartizan_identify::EpochKind::Principal,
-            name: epoch.name.clone(),
-            not_before: epoch.not_before,
-            revision: epoch.revision,
-        });
-        let directory = Directory::build(state.revision, documents, std::iter::empty(), epochs);
-        proof.caller(&directory, self.clock.now())
-    }
-
-    fn proof_nonce(&self) -> Option<String> {
-        None
-    }
-
-    fn view(&self, _: &Tenant) -> Result<View, ReasonCode> {
-        let state = self.state.lock().unwrap().clone();
-        let documents: Vec<Document> = state.documents.iter().map(|(_, d, _)| d.clone()).collect();
-        let entities = Arc::new(Entities::build(&documents).unwrap());
-        let policy = Arc::new(Snapshot::new(Some(self.bundle.clone()), entities));
-        Ok(View { state, policy: policy.clone(), deciding: policy, in_force: None })
-    }
-
-    fn view_for(&self, caller: &Caller) -> Result<View, ReasonCode> {
-        self.view(caller.tenant())
-    }
-
-    fn decided(&self, _: Decided) {}
-
-    fn trial(&self, _: &Tenant) -> TrialView {
-        TrialView::default()
-    }
-
-    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
-        Box::pin(async move { CompiledBundle::compile(&bundle).map(Arc::new) })
-    }
-
-    fn signed(&self, _: &BundleRow) -> Result<Statement, ReasonCode> {
-        Err(ReasonCode::PolicyUnsigned)
-    }
-
-    fn door(&self, _: Action) -> &Door {
-        static NONE: std::sync::OnceLock<Door> = std::sync::OnceLock::new();
-        NONE.get_or_init(Door::none)
-    }
-
-    fn reload(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async {
-            self.load().await;
-            Ok(())
-        })
-    }
-
-    fn acknowledged(&self, _: u64, _: bool) -> BoxFuture<'_, Acknowledged> {
-        Box::pin(std::future::ready(Acknowledged::default()))
-    }
-
-    fn probe<'a>(
-        &'a self,
-        _: IntentRecorded<ModelCall>,
-        _: &'a Name,
-    ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
-        Box::pin(async { Err(ReasonCode::NotFound) })
-    }
-}
-
-#[derive(Debug)]
-struct Nothing;
-
-impl Archives for Nothing {
-    fn keep(&self) -> Option<Duration> {
-        None
-    }
-
-    fn verify(&self, _: &ClosedLog) -> Result<String, String> {
-        Err("there are none".to_owned())
-    }
-}
-
-impl Couriers for Nothing {
-    fn absent_feature(&self, _: &Spec) -> Option<&'static str> {
-        None
-    }
-
-    fn list(&self, _: &Tenant) -> Vec<DeliveryView> {
-        Vec::new()
-    }
-
-    fn letters<'a>(&'a self, _: &'a Tenant, _: &'a Name) -> BoxFuture<'a, Result<Vec<LetterView>, Problem>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn retry<'a>(&'a self, _: &'a Tenant, _: &'a Name, _: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
-        Box::pin(async { Ok(()) })
-    }
-}
 
 pub(crate) struct World {
     pub(crate) authority: Authority,
@@ -161,7 +27,8 @@ pub(crate) struct World {
     pub(crate) provider: Arc<Provider>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: MemoryStore,
-    house: Arc<TestHouse>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) identifier: Identifier,
     _folder: tempfile::TempDir,
 }
 
@@ -197,54 +64,29 @@ impl World {
             ("tools", provider_spec()),
         ];
         let documents = documents.into_iter().map(|(name, spec)| document(name, spec, &random)).collect();
-        let claim = ClaimRow { digest: bartizan_base::Digest::of(b""), expires: Timestamp::MAX };
-        let founding = Founding { recovery: (1, Vec::new()), claim, documents, bundle: None };
-        bartizan_store::Store::<IntentRecorded<ChangeState>>::found(&store, founding).await.unwrap();
-        let config = Config::new(
-            folder.path().to_owned(),
-            NodeId::new(clock.now(), &random),
-            "test.example/log".to_owned(),
-            Secret::new([1; 32]),
-            "0".to_owned(),
-        );
-        let config = Config { segment_bytes: 1 << 20, ..config };
-        let recorder =
-            Recorder::open(config, clock.clone(), Arc::new(RealDisk), Arc::new(store.clone())).await.unwrap();
-        let house = Arc::new(TestHouse {
-            store: store.clone(),
-            state: std::sync::Mutex::default(),
-            bundle: Arc::new(CompiledBundle::compile(&starter_bundle()).unwrap()),
-            clock: clock.clone(),
-        });
-        house.load().await;
-        let control = Control {
-            house: house.clone(),
-            bonds: Arc::new(bartizan_authority::Bonds { rows: Arc::new(store.clone()) }),
+        let ground = Ground {
             store: Arc::new(store.clone()),
-            archive: Arc::new(Archive::new(recorder.feed(), folder.path().join("index"), clock.clone())),
-            recorder,
-            archives: Arc::new(Nothing),
-            couriers: Arc::new(Nothing),
-            sealer: Arc::new(Sealer::new(Secret::new([2; 32]))),
-            vault: None,
-            policy_signer: Arc::new(PolicySigner::from_seed(&Secret::new([3; 32])).unwrap()),
-            authors: Vec::new().into(),
-            approvals: Arc::new(ByRight),
-            prover: Arc::new(NoProver),
-            slices: None,
+            folder: folder.path().to_owned(),
             clock: clock.clone(),
+            lease: Arc::new(ManualClock::default()),
             random: Arc::new(random),
+            documents,
+            policy: starter_bundle(),
+            segment_bytes: 1 << 20,
         };
-        let authority = Authority {
-            control: Arc::new(control),
-            rows: Arc::new(store.clone()),
-            issuer: "https://house.example".into(),
-            settings: Arc::default(),
-            issuing: Arc::default(),
-        };
+        let (authority, keeper) = ground.found("https://house.example", Settings::default()).await.unwrap();
         let provider = Arc::new(Provider::new(clock.clone()));
-        let connections = Connections::new(authority.clone(), provider.clone(), None);
-        let world = Self { authority, connections, provider, clock, store, house, _folder: folder };
+        let connections = Connections::new(authority.clone(), provider.clone());
+        let world = Self {
+            authority,
+            connections,
+            provider,
+            clock,
+            store,
+            keeper,
+            identifier: Identifier::new(),
+            _folder: folder,
+        };
         let secret = Secret::new(crate::provider::CLIENT_SECRET.to_owned());
         world
             .authority
@@ -298,7 +140,7 @@ impl World {
     }
 
     pub(crate) fn prove(&self, proof: &Proof) -> Result<Caller, ReasonCode> {
-        self.house.prove(proof).map_err(|(_, reason)| reason)
+        self.authority.control.house.prove(proof).map_err(|(_, reason)| reason)
     }
 
     pub(crate) fn user(&self, name: &'static str) -> Caller {
@@ -312,7 +154,7 @@ impl World {
     /// Everything that is kept, as text.
     pub(crate) async fn kept(&self) -> String {
         use bartizan_store::{RowKind, Rows as _};
-        let mut out = format!("{:?}", load(&self.store).await);
+        let mut out = format!("{:?}", self.authority.control.store.load().await.unwrap());
         for kind in RowKind::ALL {
             for row in self.store.rows(&Tenant::default_tenant(), *kind, "", 1_000).await.unwrap() {
                 out.push_str(&row.body);

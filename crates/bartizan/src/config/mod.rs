@@ -84,6 +84,8 @@ pub struct Listeners {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The authorities of client certificates; none are asked for without.
     pub client_ca: Option<PathBuf>,
+    /// Whether clients may show certificates that name a workload.
+    pub workloads: bool,
     /// The proxies in front whose word about callers' addresses is taken.
     pub trusted_proxies: TrustedProxies,
 }
@@ -265,6 +267,15 @@ fn client_ca(raw: &Raw, tls: bool) -> Result<Option<PathBuf>, ConfigError> {
     }
 }
 
+/// Whether workloads come by their certificates, which are shown in TLS alone.
+fn workloads(raw: &Raw, tls: bool) -> Result<bool, ConfigError> {
+    const SETTING: &str = "listeners.workloads";
+    match raw.parse(SETTING, "expected `true` or `false`")? {
+        true if !tls => Err(raw.wrong(SETTING, "expected with `listeners.tls_certificate`")),
+        taken => Ok(taken),
+    }
+}
+
 /// Mutual TLS between processes of the house: all of it, or none.
 fn mutual(raw: &Raw) -> Result<Option<MutualFiles>, ConfigError> {
     const NEEDED: [&str; 3] = ["mutual.folder", "mutual.trust_domain", "mutual.peers"];
@@ -328,6 +339,7 @@ impl Config {
                 operations: raw
                     .parse("listeners.operations", "an address and port such as `127.0.0.1:9090`")?,
                 client_ca: client_ca(raw, tls.is_some())?,
+                workloads: workloads(raw, tls.is_some())?,
                 tls,
                 trusted_proxies: raw
                     .parse("listeners.trusted_proxies", "addresses and networks such as `10.0.0.0/8`")?,

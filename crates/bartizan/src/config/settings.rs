@@ -132,6 +132,12 @@ pub const SETTINGS: &[Setting] = &[
          the right of their `X-Forwarded-For`. Nobody is believed without.",
     ),
     setting(
+        "listeners.workloads",
+        "false",
+        "Whether clients of the data plane and the control API may show the certificate of a workload (X.509-SVID) as their \
+         credential: one of the house, or of a trust domain that a `federation` document names. Needs `listeners.tls_certificate`.",
+    ),
+    setting(
         "log.filter",
         "info",
         "What is logged to standard error: a level, or `target=level` separated by commas.",

@@ -24,10 +24,10 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// An answer: status, headers in lower case, body.
 #[derive(Debug)]
-struct Told {
-    status: u16,
+pub(crate) struct Told {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Told {
@@ -35,7 +35,7 @@ impl Told {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.header("location").unwrap_or_else(|| panic!("no location: {self:?}"))
     }
 
@@ -68,8 +68,9 @@ fn query(pairs: Pairs<'_>) -> String {
 }
 
 /// A house with an authority, a browser in which alice is signed in, and client programs.
-struct Scene {
-    house: House,
+pub(crate) struct Scene {
+    pub(crate) house: House,
+    issuer: String,
     base: String,
     agent: ureq::Agent,
     cookie: String,
@@ -78,10 +79,15 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let settings = [
-            ("authority.issuer", ISSUER.to_owned()),
             ("authority.resources", format!("{AT},https://b.example")),
             ("authority.registration", "true".to_owned()),
         ];
+        Self::at(ISSUER, "alice", &settings).await
+    }
+
+    /// The same at `issuer`, with `who` signed in.
+    pub(crate) async fn at(issuer: &str, who: &'static str, more: &[(&'static str, String)]) -> Self {
+        let settings = [&[("authority.issuer", issuer.to_owned())], more].concat();
         let house = House::with(&settings).await;
         let base = format!("http://{}", house.node.control);
         let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build();
@@ -103,8 +109,9 @@ impl Scene {
         ]);
         let admin = house.admin.clone();
         blocking(move || admin.call("POST", "/api/v1/resources", Some(&documents)).unwrap()).await;
-        let mut scene = Self { house, base, agent: config.into(), cookie: String::new() };
-        scene.cookie = scene.sign_in("alice", AssuranceLevel::Aal1).await;
+        let issuer = issuer.to_owned();
+        let mut scene = Self { house, issuer, base, agent: config.into(), cookie: String::new() };
+        scene.cookie = scene.sign_in(who, AssuranceLevel::Aal1).await;
         scene
     }
 
@@ -177,7 +184,7 @@ impl Scene {
         .await
     }
 
-    async fn get(&self, path: &str) -> Told {
+    pub(crate) async fn get(&self, path: &str) -> Told {
         self.call("GET", path, &[("cookie", &self.cookie)], String::new()).await
     }
 
@@ -193,29 +200,14 @@ impl Scene {
     }
 
     /// Answers the page that a request led to.
-    async fn answer(&self, asked: &Told, word: &str) -> Told {
+    pub(crate) async fn answer(&self, asked: &Told, word: &str) -> Told {
         let page = self.get(asked.location()).await;
         assert_eq!(page.status, 200, "{page:?}");
         self.answer_page(&page, word, &self.cookie).await
     }
 
     async fn answer_page(&self, page: &Told, word: &str, session: &str) -> Told {
-        let mut pairs: Vec<(String, String)> = page
-            .body
-            .split("<input ")
-            .skip(1)
-            .filter_map(|input| {
-                let part = |name: &str| {
-                    Some(input.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned())
-                };
-                Some((part("name")?, part("value")?))
-            })
-            .collect();
-        pairs.push(("answer".to_owned(), word.to_owned()));
-        let pairs: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let visit = page.header("set-cookie").and_then(|c| c.split(';').next()).unwrap_or_default();
-        let cookie = format!("{session}; {visit}");
-        let told = self.post("/consent", &pairs, &[("cookie", &cookie), ("origin", ISSUER)]).await;
+        let told = self.submit("/consent", page, ("answer", word), session).await;
         // The page that follows leads to the client.
         let Some((_, rest)) =
             told.body.split_once("href=\"https://app.example").or(told.body.split_once("href=\"http://127"))
@@ -230,6 +222,36 @@ impl Scene {
         let address =
             format!("{start}{}", rest.split_once('"').unwrap().0).replace("&amp;", "&").replace("&#38;", "&");
         Told { headers: vec![("location".to_owned(), address)], ..told }
+    }
+
+    /// Sends the form of a page, in the browser of this scene.
+    pub(crate) async fn send(&self, path: &str, page: &Told, more: (&str, &str)) -> Told {
+        self.submit(path, page, more, &self.cookie).await
+    }
+
+    async fn submit(&self, path: &str, page: &Told, more: (&str, &str), session: &str) -> Told {
+        let mut pairs: Vec<(String, String)> = page
+            .body
+            .split("<input ")
+            .skip(1)
+            .filter_map(|input| {
+                let part = |name: &str| {
+                    Some(input.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned())
+                };
+                Some((part("name")?, part("value")?))
+            })
+            .collect();
+        pairs.retain(|(name, _)| name != more.0);
+        pairs.push((more.0.to_owned(), more.1.to_owned()));
+        let pairs: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let visit = page.header("set-cookie").and_then(|c| c.split(';').next()).unwrap_or_default();
+        let cookie = format!("{session}; {visit}");
+        let mut told = self.post(path, &pairs, &[("cookie", &cookie), ("origin", &self.issuer)]).await;
+        // The browser keeps it for the page after this one.
+        if told.header("set-cookie").is_none() {
+            told.headers.push(("set-cookie".to_owned(), visit.to_owned()));
+        }
+        told
     }
 
     /// A code for `client`.
@@ -363,7 +385,7 @@ async fn attack_01_02_07_an_answer_is_never_sent_to_an_address_that_is_not_regis
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_and_no_code() {
+async fn attack_03_and_attack_05_what_is_wrong_with_a_request_is_told_with_the_issuer_and_no_code() {
     let scene = Scene::new().await;
     for (change, error) in [
         (("code_challenge", ""), "invalid_request"),
@@ -381,13 +403,6 @@ async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_an
         (("prompt", "none"), "consent_required"),
         (("max_age", "-1"), "invalid_request"),
         (("dpop_jkt", "x"), "invalid_request"),
-        (("resource", "https://other.example"), "invalid_target"),
-        (("resource", "https://ai.example/x"), "invalid_target"),
-        (("resource", "https://ai.example#x"), "invalid_target"),
-        (("resource", "https://ai.example?x"), "invalid_target"),
-        (("resource", "https://*.example"), "invalid_target"),
-        (("resource", "*"), "invalid_target"),
-        (("resource", "http://ai.example"), "invalid_target"),
         (
             ("authorization_details", r#"[{"type":"bartizan_tool","tool":"absent"}]"#),
             "invalid_authorization_details",
@@ -401,9 +416,6 @@ async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_an
         assert_eq!((back["error"].as_str(), issuer, state), (error, ISSUER, "a state"), "{change:?}");
         assert!(!back.contains_key("code"));
     }
-    // What a client may not have, it is not given either.
-    let told = scene.ask("narrow", &[("scope", "openid"), ("resource", "https://b.example")]).await;
-    assert_eq!(told.back()["error"], "invalid_target");
     let told = scene.ask("pushing", &[]).await;
     assert_eq!(told.back()["error"], "invalid_request");
     // A code is nothing without its verifier.
@@ -417,10 +429,71 @@ async fn attack_03_05_06_what_is_wrong_with_a_request_is_told_with_the_issuer_an
         let told = scene.redeem("app", &code, &[("code_verifier", verifier)]).await;
         assert_eq!((told.status, told.error().as_str()), (400, error), "{verifier}");
     }
+    scene.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_06_a_resource_that_is_unknown_vague_or_anothers_is_no_target() {
+    let scene = Scene::new().await;
+    for resource in [
+        "https://other.example",
+        "https://ai.example/x",
+        "https://ai.example#x",
+        "https://ai.example?x",
+        "https://*.example",
+        "*",
+        "http://ai.example",
+        "https://ai.example@other.example",
+    ] {
+        let back = scene.ask("app", &[("resource", resource)]).await.back();
+        let (issuer, state) = (back["iss"].as_str(), back["state"].as_str());
+        assert_eq!(
+            (back["error"].as_str(), issuer, state),
+            ("invalid_target", ISSUER, "a state"),
+            "{resource}"
+        );
+        assert!(!back.contains_key("code"));
+    }
+    // What a client may not have, it is not given either.
+    let told = scene.ask("narrow", &[("scope", "openid"), ("resource", "https://b.example")]).await;
+    assert_eq!(told.back()["error"], "invalid_target");
     // At the token endpoint a resource only narrows.
     let code = scene.code("app", &[("resource", AT)]).await;
     let told = scene.redeem("app", &code, &[("resource", "https://b.example")]).await;
     assert_eq!(told.error(), "invalid_target", "{told:?}");
+    scene.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_10_questions_do_not_pile_up_and_who_was_refused_is_refused_for_the_person() {
+    use bartizan_authority::authorize::fatigue::{REFUSED_MAX, WAITING_MAX, WAITING_OF_CLIENT_MAX};
+    let mut scene = Scene::new().await;
+    for _ in 0..REFUSED_MAX {
+        let asked = scene.ask("app", &[]).await;
+        assert_eq!(scene.answer(&asked, "deny").await.back()["error"], "access_denied");
+    }
+    let back = scene.ask("app", &[]).await.back();
+    assert_eq!((back["error"].as_str(), back["iss"].as_str()), ("access_denied", ISSUER), "nobody was asked");
+    // Another client asks until too much waits, of it and of all.
+    let native = [("redirect_uri", "http://127.0.0.1/cb")];
+    let mut waiting = 0;
+    for (client, change) in [("web", &[][..]), ("tight", &[]), ("native", &native)] {
+        for _ in 0..WAITING_OF_CLIENT_MAX {
+            let asked = scene.ask(client, change).await;
+            assert!(asked.location().starts_with("/consent"), "{client}: {asked:?}");
+            waiting += 1;
+        }
+        assert_eq!(scene.ask(client, change).await.back()["error"], "temporarily_unavailable", "{client}");
+    }
+    assert_eq!(waiting, WAITING_MAX);
+    let narrow = [("scope", "openid"), ("resource", AT)];
+    assert_eq!(scene.ask("narrow", &narrow).await.back()["error"], "temporarily_unavailable");
+    // Neither another browser of hers helps, nor does it touch anybody else.
+    scene.cookie = scene.sign_in("alice", AssuranceLevel::Aal1).await;
+    assert_eq!(scene.ask("narrow", &narrow).await.back()["error"], "temporarily_unavailable");
+    assert_eq!(scene.ask("app", &[]).await.back()["error"], "access_denied");
+    scene.cookie = scene.sign_in("ada", AssuranceLevel::Aal1).await;
+    assert!(scene.ask("app", &[]).await.location().starts_with("/consent"));
     scene.house.stop().await;
 }
 

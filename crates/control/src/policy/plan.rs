@@ -112,6 +112,9 @@ impl Control {
             if let Err(problem) = guard(&view, &tenant, compiled.clone(), now) {
                 refused.push(problem.message());
             }
+            if let Err(problem) = crate::federated::check_bundle(&view, &tenant, &compiled, now) {
+                refused.push(problem.message());
+            }
             let nothing = Bundle::default();
             let was = before.as_ref().unwrap_or(&nothing);
             let mut difference = difference((was, old.map(|b| &**b)), (&bundle, &compiled));

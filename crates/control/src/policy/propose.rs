@@ -201,7 +201,11 @@ impl Control {
         compiled: Arc<CompiledBundle>,
     ) -> Result<(), Problem> {
         let (view, tenant, now) = (view.clone(), tenant.clone(), self.clock.now());
-        blocking(move || guard(&view, &tenant, compiled, now)).await
+        blocking(move || {
+            guard(&view, &tenant, compiled.clone(), now)?;
+            crate::federated::check_bundle(&view, &tenant, &compiled, now)
+        })
+        .await
     }
 
     /// The signatures of trusted authors on a bundle that shall follow the version in force.

@@ -123,6 +123,6 @@ fn upsert(
         Ok((SmolStr::new(name), fact))
     };
     let facts: Vec<_> = attributes.iter().map(fact).collect::<Result<_, EntitiesError>>()?;
-    let facts = Facts::of_attributes(facts.into_iter());
+    let facts = Facts::of_attributes(&uid, facts.into_iter())?;
     Ok(Upsert { uid, facts, parents: parents.into_iter().collect(), person })
 }

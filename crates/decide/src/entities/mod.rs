@@ -6,6 +6,7 @@
 
 mod close;
 mod documents;
+mod equal;
 mod members;
 mod names;
 mod node;

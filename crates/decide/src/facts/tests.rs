@@ -131,7 +131,8 @@ fn specs() -> Vec<(Value, Value)> {
     let agent = |kind: &str| {
         let least = json!({"kind": kind, "owner": "alice", "purpose": "p"});
         (
-            json!({"kind": kind, "owner": "alice", "purpose": "p", "groups": ["g"], "roles": ["r"], "status": "disabled"}),
+            json!({"kind": kind, "owner": "alice", "purpose": "p", "groups": ["g"], "roles": ["r"], "status": "disabled",
+                   "conditions": {"alone": false}}),
             least,
         )
     };

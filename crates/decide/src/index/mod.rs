@@ -114,7 +114,7 @@ impl Spot {
 
 impl Entry {
     fn of(rule: &Rule, names: &Names, actions: &mut Bits<'_>, told: &mut Told) -> Option<Self> {
-        let condition = Condition::of(&rule.policy);
+        let condition = rule.condition.clone();
         // Not for permits: how near one came to being satisfied is told by what of its condition failed.
         let scope = if rule.forbids { rule.scope.clone().narrowed(&condition) } else { rule.scope.clone() };
         Some(Self {
@@ -194,7 +194,7 @@ impl Index {
         }
         let mut bits = Bits { actions: &actions, groups: &bundle.action_groups, kept: HashMap::new() };
         let mut told = Told::default();
-        let mut entries = |rules: &[Rule]| -> Option<Vec<Entry>> {
+        let mut entries = |rules: &[Arc<Rule>]| -> Option<Vec<Entry>> {
             rules.iter().map(|rule| Entry::of(rule, names, &mut bits, &mut told)).collect()
         };
         let (constitution, entries) = (entries(&bundle.constitution)?, entries(&bundle.rules)?);

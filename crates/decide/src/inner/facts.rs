@@ -1,6 +1,9 @@
 //! What is known of an entity, kept small: the engine's own form of an entity takes more than a kilobyte.
 
+use std::sync::Arc;
+
 use bartizan_base::Digest;
+use bartizan_model::Conditions;
 use cedar_policy::{Entity, EntityUid};
 use cedar_policy_core::ast::{Literal, PartialValue, Value, ValueKind};
 use cedar_policy_core::entities::CedarValueJson;
@@ -15,7 +18,12 @@ use crate::entities::EntitiesError;
 pub(crate) struct Facts {
     attributes: Box<[(SmolStr, Value)]>,
     tags: Box<[(SmolStr, Value)]>,
+    /// Of agents and workloads: what their sponsor demands, read from the attribute of that name.
+    bounds: Option<Arc<Conditions>>,
 }
+
+/// The attribute of agents and workloads that holds the sponsor's conditions, as JSON.
+pub(crate) const CONDITIONS: &str = "conditions";
 
 impl Facts {
     /// The facts of an entity.
@@ -30,16 +38,29 @@ impl Facts {
                 Err(EntitiesError::Refused(entity.uid().to_string(), format!("`{name}` is not known")))
             }
         };
+        let attributes: Box<[(SmolStr, Value)]> = inner.attrs().map(known).collect::<Result<_, _>>()?;
         Ok(Self {
-            attributes: inner.attrs().map(known).collect::<Result<_, _>>()?,
+            bounds: bounds_among(&entity.uid(), &attributes)?,
+            attributes,
             tags: inner.tags().map(known).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Attributes by name, in the order of their names.
-    pub(crate) fn of_attributes(attributes: impl Iterator<Item = (SmolStr, Fact)>) -> Self {
-        let attributes = attributes.map(|(name, fact)| (name, fact.into_value())).collect();
-        Self { attributes, tags: Box::default() }
+    /// What the sponsor demands of it.
+    pub(crate) fn bounds(&self) -> Option<&Conditions> {
+        self.bounds.as_deref()
+    }
+
+    /// Of attributes by name, in the order of their names.
+    ///
+    /// # Errors
+    /// When the conditions among them cannot be read.
+    pub(crate) fn of_attributes(
+        uid: &EntityUid,
+        attributes: impl Iterator<Item = (SmolStr, Fact)>,
+    ) -> Result<Self, EntitiesError> {
+        let attributes: Box<[_]> = attributes.map(|(name, fact)| (name, fact.into_value())).collect();
+        Ok(Self { bounds: bounds_among(uid, &attributes)?, attributes, tags: Box::default() })
     }
 
     /// These, with `others` added or in their place.
@@ -50,7 +71,11 @@ impl Facts {
             all.sort_by(|a, b| a.0.cmp(&b.0));
             all.into_boxed_slice()
         };
-        Self { attributes: join(&self.attributes, &others.attributes), tags: join(&self.tags, &others.tags) }
+        Self {
+            attributes: join(&self.attributes, &others.attributes),
+            tags: join(&self.tags, &others.tags),
+            bounds: self.bounds.clone(),
+        }
     }
 
     /// An attribute.
@@ -111,6 +136,24 @@ impl Facts {
             || EntitiesError::Refused(uid.to_string(), "a fact cannot be written as JSON".to_owned());
         Ok(Digest::of(&self.document(uid, parents).ok_or_else(refused)?))
     }
+}
+
+/// The conditions among the attributes of an agent or workload. What cannot be read refuses the entity: an agent without its
+/// conditions would be a wider one.
+fn bounds_among(
+    uid: &EntityUid,
+    attributes: &[(SmolStr, Value)],
+) -> Result<Option<Arc<Conditions>>, EntitiesError> {
+    let Some((_, value)) = attributes.iter().find(|(name, _)| name == CONDITIONS) else { return Ok(None) };
+    if !matches!(uid.type_name().to_string().as_str(), "Agent" | "Workload") {
+        return Ok(None);
+    }
+    let read = match &value.value {
+        ValueKind::Lit(Literal::String(text)) => serde_json::from_str(text).ok(),
+        _ => None,
+    };
+    let unread = || EntitiesError::Refused(uid.to_string(), "its conditions cannot be read".to_owned());
+    Ok(Some(Arc::new(read.ok_or_else(unread)?)))
 }
 
 /// Every entity that `value` names.

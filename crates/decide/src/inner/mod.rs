@@ -7,6 +7,7 @@ mod condition;
 mod facts;
 mod json;
 mod plain;
+mod typing;
 mod value;
 
 use std::collections::HashSet;
@@ -20,9 +21,10 @@ use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
-pub(crate) use facts::Facts;
+pub(crate) use facts::{CONDITIONS, Facts};
 pub(crate) use json::write_text;
 pub(crate) use plain::{Plain, Sight, Told};
+pub(crate) use typing::Typing;
 pub(crate) use value::{Fact, attribute, context};
 
 use crate::entities::Node;

@@ -47,6 +47,7 @@ pub(crate) fn documents() -> Vec<Document> {
             owner: name("alice"),
             purpose: "reports".parse().unwrap(),
             expires_us: None,
+            conditions: Default::default(),
             groups: names(groups),
             roles: names(&[]),
         };

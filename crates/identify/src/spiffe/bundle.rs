@@ -28,6 +28,9 @@ pub enum BundleError {
     /// A key for tokens that is not acceptable, or without an id.
     #[error("a key of the bundle is not acceptable")]
     Key(#[from] JwkError),
+    /// It was published before the one that is known.
+    #[error("the bundle is older than the one that is known")]
+    Older,
     /// No key of either kind.
     #[error("the bundle holds no keys")]
     Empty,
@@ -40,6 +43,7 @@ pub struct TrustBundle {
     authorities: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     keys: Jwks,
+    sequence: Option<u64>,
     refresh: Option<Duration>,
 }
 
@@ -63,14 +67,13 @@ impl TrustBundle {
         authorities: Vec<CertificateDer<'static>>,
     ) -> Result<Self, BundleError> {
         let none: [bartizan_jose::Jwk; 0] = [];
-        Self::new(domain, authorities, Jwks::of(none)?, None)
+        Self::new(domain, authorities, Jwks::of(none)?)
     }
 
     fn new(
         domain: TrustDomain,
         authorities: Vec<CertificateDer<'static>>,
         keys: Jwks,
-        refresh: Option<Duration>,
     ) -> Result<Self, BundleError> {
         if authorities.is_empty() && keys.is_empty() {
             return Err(BundleError::Empty);
@@ -87,7 +90,7 @@ impl TrustBundle {
             webpki::anchor_from_trusted_cert(der).map(|a| a.to_owned()).map_err(|_| BundleError::Authority)
         };
         let anchors = authorities.iter().map(anchor).collect::<Result<_, _>>()?;
-        Ok(Self { domain, authorities, anchors, keys, refresh })
+        Ok(Self { domain, authorities, anchors, keys, sequence: None, refresh: None })
     }
 
     /// Reads a bundle as the trust domain publishes it. Entries for other uses are passed over; one for a known use that is not
@@ -120,8 +123,10 @@ impl TrustBundle {
         } else {
             Jwks::parse(json!({ "keys": keys }).to_string().as_bytes())?
         };
-        let refresh = document.get("spiffe_refresh_hint").and_then(Value::as_u64).map(Duration::from_secs);
-        Self::new(domain, authorities, keys, refresh)
+        let number = |name: &str| document.get(name).and_then(Value::as_u64);
+        let (sequence, refresh) = (number("spiffe_sequence"), number("spiffe_refresh_hint"));
+        let bundle = Self::new(domain, authorities, keys)?;
+        Ok(Self { sequence, refresh: refresh.map(Duration::from_secs), ..bundle })
     }
 
     /// Whose keys they are.
@@ -134,6 +139,12 @@ impl TrustBundle {
     #[must_use]
     pub fn authorities(&self) -> &[CertificateDer<'static>] {
         &self.authorities
+    }
+
+    /// What grows whenever the trust domain changes its keys, where it says so.
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        self.sequence
     }
 
     /// How soon the trust domain wants to be asked again.

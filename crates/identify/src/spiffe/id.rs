@@ -45,6 +45,14 @@ impl TrustDomain {
         issuer.strip_prefix(SCHEME)?.parse().ok()
     }
 
+    /// The one of an address: its host, where that can be one.
+    #[must_use]
+    pub fn of_address(address: &str) -> Option<Self> {
+        let authority = address.split_once("://")?.1.split('/').next()?;
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        host.to_ascii_lowercase().parse().ok()
+    }
+
     /// A workload of it.
     ///
     /// # Errors

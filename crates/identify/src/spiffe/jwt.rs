@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bartizan_base::Timestamp;
 use bartizan_jose::{Jws, TimeRules, Verified, WorkloadClaims, WorkloadRules, verify};
-use serde_json::Value;
 
-use super::id::{SpiffeId, TrustDomain};
-use super::{SvidError, TrustBundles};
+use super::SvidError;
+use super::bundle::TrustBundle;
+use super::id::SpiffeId;
 
 /// The longest life of a token: they are meant for minutes, and cannot be taken back.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -23,27 +23,18 @@ pub struct JwtSvid {
     pub claims: Verified<WorkloadClaims>,
 }
 
-/// Which trust domain a token claims to be of, only to know whose keys to try; none for tokens of other kinds.
-#[must_use]
-pub fn claimed_domain(jws: &Jws<'_>) -> Option<TrustDomain> {
-    let claims: Value = serde_json::from_slice(jws.unverified_payload()).ok()?;
-    let id: SpiffeId = claims.get("sub")?.as_str()?.parse().ok()?;
-    Some(id.domain().clone())
-}
-
-/// Verifies a token of a workload for `audience`. Only keys of the trust domain in its subject count, so that no domain can
-/// vouch for a workload of another.
+/// Verifies a token of a workload for `audience` by the keys of a trust domain. The workload must be one of that domain: no domain
+/// can vouch for a workload of another.
 ///
 /// # Errors
 /// [`SvidError`].
 pub fn verify_jwt(
     jws: &Jws<'_>,
-    bundles: &TrustBundles,
+    bundle: &TrustBundle,
     audience: &str,
     now: Timestamp,
 ) -> Result<JwtSvid, SvidError> {
-    let domain = claimed_domain(jws).ok_or(SvidError::Names)?;
-    let bundle = bundles.of(&domain)?;
+    let domain = bundle.domain();
     let rules = WorkloadRules {
         issuer: &domain.issuer(),
         audience,
@@ -51,8 +42,7 @@ pub fn verify_jwt(
     };
     let claims = verify::<WorkloadClaims>(jws, bundle.keys(), &rules)?;
     let id: SpiffeId = claims.sub.parse()?;
-    // The payload that was verified is the one that was looked at; held against each other all the same.
-    if *id.domain() != domain {
+    if id.domain() != domain {
         return Err(SvidError::UnknownDomain);
     }
     Ok(JwtSvid { id, claims })

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 pub use bundle::{BundleError, TrustBundle};
 pub use id::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use jwt::{JwtSvid, claimed_domain, verify_jwt};
-pub use x509::{Purpose, X509Svid, verify_x509};
+pub use jwt::{JwtSvid, verify_jwt};
+pub use x509::{Purpose, X509Svid, claimed_workload, verify_x509};
 
 /// Why an identity is not accepted. It never holds what was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -70,6 +70,16 @@ pub fn verify_x509(
     })
 }
 
+/// Which workload a certificate claims to be of, only to know whose keys to try; none for chains beyond bounds, and for certificates
+/// that name no workload.
+#[must_use]
+pub fn claimed_workload(chain: &[CertificateDer<'_>]) -> Option<SpiffeId> {
+    if chain.len() > CHAIN_MAX || chain.iter().any(|c| c.len() > CERTIFICATE_MAX) {
+        return None;
+    }
+    workload(&read(chain.first()?).ok()?).ok()
+}
+
 fn read<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, SvidError> {
     match x509_parser::parse_x509_certificate(der) {
         Ok((&[], certificate)) => Ok(certificate),

@@ -157,7 +157,9 @@ impl World {
         match identifier.identify(&self.directory(), &presented, now) {
             Identified::Caller(caller) => Ok(*caller),
             Identified::Refused { reason, .. } => Err(reason),
-            Identified::NeedKeys(_) => Err(ReasonCode::IssuerKeysUnavailable),
+            Identified::NeedKeys(_) | Identified::NeedBundle(_) | Identified::NeedCertificate(_) => {
+                Err(ReasonCode::IssuerKeysUnavailable)
+            }
         }
     }
 
@@ -267,6 +269,7 @@ pub(crate) fn agent(owner: &str) -> AgentSpec {
         owner: name(owner),
         purpose: "reports".parse().unwrap(),
         expires_us: None,
+        conditions: Default::default(),
         groups: Default::default(),
         roles: Default::default(),
     }

@@ -199,7 +199,7 @@ async fn write_batch(recorder: &Recorder, disk: &SimDisk, size: usize) {
             let (reply, told) = oneshot::channel();
             let event = System::Recovered { what: "x".repeat(200 * n) };
             let tenant = Tenant::default_tenant();
-            let draft = core.draft(&tenant, core.clock.now(), Body::System(event), Ack::One(reply)).unwrap();
+            let draft = core.draft(&tenant, core.clock.now(), &Body::System(event), Ack::One(reply)).unwrap();
             assert_eq!(draft.about, About::System);
             (draft, told)
         })

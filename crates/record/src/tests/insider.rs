@@ -323,7 +323,13 @@ async fn a_flipped_bit_in_any_file_is_refused_or_harmless_and_never_read_as_trut
 
 /// A witness that cosigns whatever it is shown, with a key of its own.
 #[derive(Debug)]
-struct Credulous(bartizan_ledger::Cosigner);
+pub(super) struct Credulous(bartizan_ledger::Cosigner);
+
+impl Credulous {
+    pub(super) fn new(name: &str, seed: u8) -> Self {
+        Self(bartizan_ledger::Cosigner::from_seed(name, &[seed; 32]).unwrap())
+    }
+}
 
 impl Witness for Credulous {
     fn name(&self) -> &str {
@@ -349,9 +355,9 @@ async fn ask_for(recorder: &Recorder, of: u64, n: u64) -> crate::WitnessedProof 
 #[tokio::test]
 async fn a_decision_is_proven_to_be_in_the_log_that_a_witness_cosigned_once_it_was_told() {
     use crate::WitnessedProof;
-    use bartizan_ledger::{Cosigner, Policy, VerifierKey, WitnessedReceipt};
+    use bartizan_ledger::{Policy, VerifierKey, WitnessedReceipt};
     let disk = SimDisk::default();
-    let witness = Arc::new(Credulous(Cosigner::from_seed("w.example", &[9; 32]).unwrap()));
+    let witness = Arc::new(Credulous::new("w.example", 9));
     let policy = format!("witness w {}\nquorum w\n", witness.0.verifier());
     let policy = Policy::parse(policy.as_bytes()).unwrap();
     let all = [witness as Arc<dyn Witness>];

@@ -1,5 +1,6 @@
 //! Removing a log of a past period: never the wrong one, never half, never without a record of it.
 
+use super::insider::Credulous;
 use super::*;
 use crate::sim::Fault;
 use crate::{LogError, ReadError, RemoveError};
@@ -152,6 +153,52 @@ async fn a_log_that_went_on_since_it_was_looked_at_is_not_removed() {
     assert!(removals(&disk).is_empty());
     let read = reader(&recorder, Tenant::default_tenant(), 1_002).await;
     assert!(recorder.find(&read, id(7)).await.unwrap().is_some());
+    recorder.close().await;
+}
+
+#[tokio::test]
+async fn where_witnesses_are_configured_no_period_goes_before_they_have_cosigned_its_end() {
+    let (disk, clock) = (SimDisk::default(), clock());
+    old_house(&disk, &clock).await.close().await;
+    let open = async |disk: &SimDisk| {
+        let config = Config { witnessed: true, ..config() };
+        Recorder::open(config, clock.clone(), Arc::new(disk.clone()), Arc::new(disk.clone())).await.unwrap()
+    };
+    let house = Tenant::default_tenant;
+    let witness = Arc::new(Credulous::new("w.example", 9));
+    let all = [witness as Arc<dyn crate::Witness>];
+    let refused = async |recorder: &Recorder, n| {
+        let error = remove(recorder, house(), n).await.unwrap_err();
+        assert!(
+            matches!(&error, RemoveError::Unwitnessed(o) if o == "log.example/default/2026q4"),
+            "{error}"
+        );
+    };
+
+    let recorder = open(&disk).await;
+    refused(&recorder, 1_000).await;
+    // That one witness has cosigned is not that enough have: a quorum is for a policy to judge.
+    let round = recorder.witness_round(&all).await.unwrap();
+    refused(&recorder, 1_001).await;
+    recorder.note_witnessed(&round);
+    // The clock goes back for a moment and the period grows: what was cosigned is not its end any more.
+    clock.set_wall(start());
+    recorder.refused(&super::refused(1_002)).await.unwrap();
+    clock.set_wall(later());
+    recorder.seal_now().await.unwrap();
+    refused(&recorder, 1_003).await;
+    recorder.close().await;
+
+    // Nor does a process know what an earlier one was shown.
+    let recorder = open(&disk).await;
+    refused(&recorder, 1_004).await;
+    assert!(removals(&disk).is_empty());
+    let read = reader(&recorder, house(), 1_005).await;
+    assert!(recorder.find(&read, id(7)).await.unwrap().is_some(), "nothing was removed");
+    recorder.seal_now().await.unwrap();
+    recorder.note_witnessed(&recorder.witness_round(&all).await.unwrap());
+    remove(&recorder, house(), 1_006).await.unwrap();
+    assert_eq!(left(&disk, &default_log()), ["checkpoint", "key.vkey", "removed"]);
     recorder.close().await;
 }
 

@@ -8,9 +8,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::rows::{at, bundle, claim, delete, epoch, founding, group, key, key_id, put, sealed, tenant};
+use super::feed::{follow, unused};
+use super::rows::{
+    at, bundle, claim, delete, epoch, founding, group, key, key_id, put, sealed, side_row, tenant,
+};
 use super::{World, apply};
-use crate::{Change, EpochKind, KeyRow, State, Store as _};
+use crate::{Change, EpochKind, KeyRow, RowKind, State, Store as _};
 
 /// Something done to a store. Numbers choose out of few, so that operations meet.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ enum Operation {
     Touch(u8, u64),
     Found,
     Reopen,
+    /// A copy follows, so many steps at a time.
+    Follow(usize),
 }
 
 /// A change before it is known what the store holds.
@@ -33,6 +38,8 @@ enum Draft {
     Seal { name: u8, byte: u8 },
     Bundle { right: bool },
     Claim { now: u64 },
+    Row { name: u8, right: bool },
+    DeleteRow { name: u8, right: bool },
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
@@ -47,6 +54,8 @@ fn draft() -> impl Strategy<Value = Draft> {
         1 => (0..2_u8, any::<u8>()).prop_map(|(name, byte)| Draft::Seal { name, byte }),
         2 => right().prop_map(|right| Draft::Bundle { right }),
         1 => (990..1_010_u64).prop_map(|now| Draft::Claim { now }),
+        2 => (0..3_u8, right()).prop_map(|(name, right)| Draft::Row { name, right }),
+        1 => (0..3_u8, right()).prop_map(|(name, right)| Draft::DeleteRow { name, right }),
     ]
 }
 
@@ -56,6 +65,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0..6_u8, 0..100_u64).prop_map(|(number, at)| Operation::Touch(number, at)),
         1 => Just(Operation::Found),
         1 => Just(Operation::Reopen),
+        4 => (1..4_usize).prop_map(Operation::Follow),
     ]
 }
 
@@ -97,6 +107,16 @@ impl Draft {
                 let present = model.bundles.iter().find(|b| b.tenant == *tenant).map_or(0, |b| b.version);
                 Change::PutBundle { bundle: bundle(tenant, present + if right { 1 } else { 2 }) }
             }
+            Self::Row { name, right } => {
+                let row = side_row(tenant, RowKind::Standing, &letter(name), "");
+                let present = model.row(row.kind, &row.id).map(|row| row.version);
+                Change::PutRow { row, expect: if right { present } else { Some(present.unwrap_or(0) + 1) } }
+            }
+            Self::DeleteRow { name, right } => {
+                let (kind, id) = (RowKind::Standing, letter(name));
+                let present = model.row(kind, &id).map_or(1, |row| row.version);
+                Change::DeleteRow { kind, id, expect: present + u64::from(!right) }
+            }
             Self::Claim { now } => {
                 let digest = if now % 5 == 0 { Digest::of(b"guess") } else { claim().digest };
                 Change::UseClaim { digest, now: at(now) }
@@ -132,6 +152,7 @@ async fn history<W: World>(world: &W, operations: Vec<Operation>) {
     let mut model = State::default();
     store.found(founding()).await.unwrap();
     model.found(founding()).unwrap();
+    let mut followed = model.clone();
     for operation in operations {
         match operation {
             Operation::Apply(number, drafts) => {
@@ -148,6 +169,10 @@ async fn history<W: World>(world: &W, operations: Vec<Operation>) {
             }
             Operation::Found => assert!(store.found(founding()).await.is_err()),
             Operation::Reopen => store = world.open(&place).await,
+            Operation::Follow(limit) => {
+                assert!(follow::<W>(&store, &mut followed, limit).await.is_some());
+                assert_eq!(unused(followed.clone()), unused(model.clone()));
+            }
         }
         assert_eq!(store.load().await.unwrap(), model);
         assert_eq!(store.revision().await.unwrap(), model.revision);

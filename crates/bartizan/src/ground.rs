@@ -1,0 +1,134 @@
+//! What a node stands on: its data folder, its state database; and why it cannot run.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bartizan_model::action::ChangeState;
+use bartizan_record::IntentRecorded;
+use bartizan_store::{Checkpoints, Nodes, Rows, Store};
+use bartizan_store_postgres::PostgresStore;
+use bartizan_store_sqlite::SqliteStore;
+
+use crate::config::Config;
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A file or folder.
+    #[error("{path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process runs on the folder.
+    #[error("{0}: another process runs on this data folder; one folder, one process")]
+    Locked(PathBuf),
+    /// The folder holds no installation.
+    #[error("{0}: no installation here; run `bartizan init` first")]
+    NotFounded(PathBuf),
+    /// The state database was put back.
+    #[error(
+        "the state database is at revision {revision}, and this node has decided on {known}: it was put back, and has forgotten \
+         what was revoked since; to go on all the same remove {}, start, and raise the tenant's epoch at once",
+        path.display()
+    )]
+    PutBack {
+        /// Where it is now.
+        revision: u64,
+        /// Where it was.
+        known: u64,
+        /// What remembers.
+        path: PathBuf,
+    },
+    /// The folder holds no keys, though there is an installation: a further node's.
+    #[error(
+        "{0}: no keys here; a further node of an installation needs a copy of the first one's `keys` folder"
+    )]
+    NoKeys(PathBuf),
+    /// A part that cannot start.
+    #[error("{what}")]
+    Part {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+pub(crate) fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl FnOnce(E) -> NodeError {
+    move |source| NodeError::Part { what, source: source.into() }
+}
+
+/// The data folder, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    pub(crate) path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Opens the folder, creating it where it is absent, and locks it.
+    ///
+    /// # Errors
+    /// When another process holds it.
+    pub(crate) fn open(path: &Path) -> Result<Self, NodeError> {
+        let io = |source| NodeError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(io)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(NodeError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+}
+
+type StateStore = Arc<dyn Store<IntentRecorded<ChangeState>>>;
+
+/// The state database, as its ports.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDb {
+    pub(crate) state: StateStore,
+    pub(crate) checkpoints: Arc<dyn Checkpoints>,
+    pub(crate) nodes: Arc<dyn Nodes>,
+    pub(crate) rows: Arc<dyn Rows>,
+}
+
+impl StateDb {
+    /// Opens the state database that `config` names.
+    pub(crate) async fn open(config: &Config) -> Result<Self, NodeError> {
+        if let Some(url) = &config.postgres {
+            let store = Arc::new(PostgresStore::open(url).await.map_err(part("the state database"))?);
+            return Ok(Self {
+                state: store.clone(),
+                checkpoints: store.clone(),
+                rows: store.clone(),
+                nodes: store,
+            });
+        }
+        let path = config.folder.join("state.db");
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
+            .await
+            .map_err(part("the state database"))?;
+        let store = Arc::new(store.map_err(part("the state database"))?);
+        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store })
+    }
+
+    pub(crate) fn state(&self) -> &StateStore {
+        &self.state
+    }
+
+    /// The lock store.
+    pub(crate) fn checkpoints(&self) -> Arc<dyn Checkpoints> {
+        self.checkpoints.clone()
+    }
+}

@@ -1,0 +1,74 @@
+//! What declared things refer to.
+
+use bartizan_base::Name;
+
+use crate::directory::Spec;
+
+impl Spec {
+    /// What it refers to, as kind and name. What an [`Spec::Entity`] refers to is for the schema to say.
+    #[must_use]
+    pub fn references(&self) -> Vec<(&'static str, &Name)> {
+        fn all<'a>(
+            kind: &'static str,
+            names: impl IntoIterator<Item = &'a Name>,
+        ) -> Vec<(&'static str, &'a Name)> {
+            names.into_iter().map(|name| (kind, name)).collect()
+        }
+        let parts = match self {
+            Spec::User(p) => vec![all("group", p.memberships()), all("role", &p.roles)],
+            Spec::IdentityProvider(p) => {
+                vec![all("group", p.groups.iter().flat_map(|g| &g.map).map(|mapped| &mapped.group))]
+            }
+            Spec::Agent(a) | Spec::Workload(a) => vec![
+                all("user", [&a.owner]),
+                all("group", &a.groups),
+                all("role", &a.roles),
+                all("environment", &a.conditions.environments),
+                all("project", &a.conditions.projects),
+            ],
+            Spec::Group(n)
+            | Spec::Role(n)
+            | Spec::Project(n)
+            | Spec::Environment(n)
+            | Spec::Provider(n)
+            | Spec::Organisation(n) => {
+                let organisation = all("organisation", &n.organisation);
+                vec![all(self.kind(), &n.parents), all("role", &n.roles), organisation]
+            }
+            Spec::Upstream(u) => vec![all("provider", &u.provider)],
+            Spec::Model(m) => vec![
+                all("upstream", [&m.upstream]),
+                all("environment", [&m.environment]),
+                all("project", &m.project),
+                all("model_family", &m.family),
+            ],
+            Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
+            Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
+            Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
+            spec => match spec.asset() {
+                None => Vec::new(),
+                Some((asset, container)) => vec![
+                    all(container.map_or("", kind_of), &asset.within),
+                    all("project", &asset.project),
+                    all("environment", &asset.environment),
+                    all("user", &asset.owner),
+                    all("connection_provider", &asset.connection),
+                ],
+            },
+        };
+        parts.into_iter().flatten().collect()
+    }
+}
+
+/// The kind that declares what an asset can be within.
+fn kind_of(entity_type: &'static str) -> &'static str {
+    match entity_type {
+        "ToolServer" => "tool_server",
+        "Corpus" => "corpus",
+        "Collection" => "collection",
+        "Database" => "database",
+        "Table" => "table",
+        "Manifest" => "manifest",
+        other => other,
+    }
+}
