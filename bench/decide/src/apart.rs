@@ -76,8 +76,8 @@ pub fn drive(effort: &Effort) -> Result<Vec<Value>, Error> {
 
 /// A thousand questions of an application in one call: one person, a thousand models, what is told with each. Milliseconds.
 fn advice(world: &World, cedar: &str, store: &Arc<Entities>) -> Result<f64, Error> {
-    let own = "action \"answer:read\" appliesTo { principal: [User], resource: [Model], context: { hour: Long } };";
-    let rules = "@id(\"answers\") permit (principal, action == Action::\"answer:read\", resource) \
+    let own = "namespace App { action \"answer:read\" appliesTo { principal: [User], resource: [Model], context: { hour: Long } }; }";
+    let rules = "@id(\"answers\") permit (principal, action == App::Action::\"answer:read\", resource) \
         when { resource.status == \"active\" && context.hour < 18 };";
     let bundle = Bundle {
         files: [
@@ -88,6 +88,10 @@ fn advice(world: &World, cedar: &str, store: &Arc<Entities>) -> Result<f64, Erro
     };
     let snapshot = Snapshot::new(Some(Arc::new(CompiledBundle::compile(&bundle)?)), store.clone());
     let mut point = EnforcementPointSpec::of("app".parse()?);
+    point.namespace = Some("App".parse()?);
+    for kind in ["User", "Model"] {
+        point.types.insert(kind.parse()?, kind.parse()?);
+    }
     point.context = ["hour".parse()?].into();
     let (users, models) = (world.size.users(), world.size.models());
     let entity = |kind: &str, id: String| AskedEntity { kind: kind.to_owned(), id, ..AskedEntity::default() };
