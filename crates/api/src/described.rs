@@ -113,6 +113,7 @@ pub const MOUNTED: &[(&str, &[Described])] = &[
     ("signals", crate::signals::DESCRIBED),
     ("certificates", crate::workloads::DESCRIBED),
     ("connections", crate::connections::DESCRIBED),
+    ("authority", crate::signing_keys::DESCRIBED),
     ("resources", crate::door::DESCRIBED),
 ];
 

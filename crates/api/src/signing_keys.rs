@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bartizan_authority::Authority;
-use bartizan_authority::keys::RotateKeys;
+use bartizan_authority::keys::{RotateKeys, SigningKeyView};
 use bartizan_control::Stopped;
 use bartizan_model::{Action, ReasonCode};
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use http::{Method, Response};
 use http_body_util::Full;
 
+use crate::described::{By, Described, JSON, knows, of, permits};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
 use crate::route::{read, same, told};
@@ -20,6 +21,27 @@ type Answer = Response<Full<Bytes>>;
 
 const KEYS: &str = "/api/v1/authority/keys";
 const ROTATE: &str = "/api/v1/authority/keys/rotate";
+
+/// What is answered.
+pub(crate) const DESCRIBED: &[Described] = &[
+    Described::new(
+        "GET",
+        KEYS,
+        By::Credential,
+        "identity:read",
+        "The keys that the authority signs with, never their private halves.",
+    )
+    .gives(200, JSON, of::<Vec<SigningKeyView>>),
+    Described::new(
+        "POST",
+        ROTATE,
+        By::Credential,
+        "identity:change",
+        "Replace the signing key before its time, with overlap; at once where the present ones are compromised.",
+    )
+    .takes(JSON, of::<RotateKeys>)
+    .gives(200, JSON, of::<Vec<SigningKeyView>>),
+];
 
 #[derive(Debug)]
 struct SigningKeys {
@@ -30,21 +52,21 @@ struct SigningKeys {
 impl SigningKeys {
     async fn try_answer(&self, arrived: &Arrived) -> Result<Answer, Stopped> {
         let caller = door::identify(&self.authority.control, Some(&self.published), &arrived.head).await?;
-        match (&arrived.head.method, arrived.head.uri.path()) {
-            (&Method::GET, KEYS) => Ok(same(&self.authority.list_keys(&caller).await?)),
-            (&Method::POST, ROTATE) => {
-                let order =
-                    if arrived.body.is_empty() { RotateKeys::default() } else { read(&arrived.body)? };
-                Ok(same(&self.authority.rotate_keys(&caller, &order).await?))
-            }
-            _ => Err(ReasonCode::MethodNotAllowed.into()),
+        let (method, path) = (arrived.head.method.as_str(), arrived.head.uri.path());
+        if !permits(DESCRIBED, method, path) {
+            return Err(ReasonCode::MethodNotAllowed.into());
         }
+        if path == KEYS {
+            return Ok(same(&self.authority.list_keys(&caller).await?));
+        }
+        let order = if arrived.body.is_empty() { RotateKeys::default() } else { read(&arrived.body)? };
+        Ok(same(&self.authority.rotate_keys(&caller, &order).await?))
     }
 }
 
 impl Mount for SigningKeys {
     fn takes(&self, path: &str) -> bool {
-        path == KEYS || path == ROTATE
+        knows(DESCRIBED, path)
     }
 
     fn answer(&self, arrived: Arrived) -> BoxFuture<'_, Answer> {
