@@ -60,6 +60,8 @@ pub enum Assessed {
     Principal(PrincipalId),
 }
 
+/// Whoever claims one `iss`.
+type Issuers = Arc<BTreeMap<(Tenant, Name), Issuer>>;
 type Named = Arc<(Tenant, PrincipalKind, Name)>;
 
 /// The directory at one revision.
@@ -74,7 +76,7 @@ pub struct Directory {
     /// The marks of principals, also of those that are not there.
     marks: Map<Named, Timestamp>,
     /// By the exact `iss`; where several claim the same, the last one counts.
-    issuers: Map<String, Arc<BTreeMap<(Tenant, Name), Issuer>>>,
+    issuers: Map<String, Issuers>,
     epochs: Epochs,
     own: Option<Arc<Own>>,
     /// By the key or certificate that a request proves: whoever claims it.

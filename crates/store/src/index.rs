@@ -12,16 +12,19 @@ use crate::{EpochKind, EpochRow};
 
 /// A declared thing by tenant, kind and name.
 type Thing = Arc<(Tenant, &'static str, Name)>;
+type Things = Arc<BTreeSet<(Tenant, &'static str, Name)>>;
+/// A kind and a name in small letters.
+type Folded = Arc<(Tenant, &'static str, String)>;
 
 /// What is found in a state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
     /// Things by their names without regard to case.
-    alike: Map<Arc<(Tenant, &'static str, String)>, Arc<BTreeSet<Name>>>,
+    alike: Map<Folded, Arc<BTreeSet<Name>>>,
     /// Principals that were ever marked, by what the marks call them without regard to case.
     marked: Map<Arc<(Tenant, String)>, ()>,
     /// Things by their pseudonyms: one, as long as nobody has changed the database by hand.
-    pseudonyms: Map<PrincipalId, Arc<BTreeSet<(Tenant, &'static str, Name)>>>,
+    pseudonyms: Map<PrincipalId, Things>,
     /// What refers to each thing.
     referrers: Map<Thing, Map<Thing, ()>>,
 }
@@ -107,8 +110,7 @@ impl Index {
     /// The names of things of a kind that differ from `name` in case at most, itself among them if it is there; in order.
     pub fn alike(&self, tenant: &Tenant, kind: &str, name: &str) -> impl Iterator<Item = &Name> {
         let folded = name.to_ascii_lowercase();
-        let is =
-            |key: &Arc<(Tenant, &'static str, String)>| key.0 == *tenant && key.1 == kind && key.2 == folded;
+        let is = |key: &Folded| key.0 == *tenant && key.1 == kind && key.2 == folded;
         self.alike.find(&(tenant, kind, &folded), is).into_iter().flat_map(|names| names.iter())
     }
 

@@ -14,12 +14,14 @@ const SHARD: usize = 32;
 /// Shards at the most.
 const SHARDS_MAX: usize = 1 << 10;
 
+type Shard<K, V> = Arc<HashTable<(K, V)>>;
+
 /// A map. A copy costs nothing, a change about a hundred entries, and looking something up hashes once. Keys and values are
 /// copied with their shard, so they are best small or behind an [`Arc`].
 #[derive(Clone)]
 pub struct Map<K, V, S = RandomState> {
     /// A power of two of them, and never none.
-    shards: Arc<[Arc<HashTable<(K, V)>>]>,
+    shards: Arc<[Shard<K, V>]>,
     hasher: S,
     len: usize,
 }

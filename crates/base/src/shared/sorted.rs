@@ -109,7 +109,7 @@ impl<T> Sorted<T> {
     pub fn sort_by(&mut self, order: impl Fn(&T, &T) -> Ordering) {
         let mut all: Vec<Arc<T>> = self.chunks.iter().flat_map(|chunk| chunk.iter().cloned()).collect();
         all.sort_by(|a, b| order(a, b));
-        *self = Self::of(all);
+        *self = Self::of(&all);
     }
 
     /// Where an item is, or would be.
@@ -120,7 +120,7 @@ impl<T> Sorted<T> {
         items.binary_search_by(|item| order(item)).map(|at| (chunk, at)).map_err(|at| (chunk, at))
     }
 
-    fn of(items: Vec<Arc<T>>) -> Self {
+    fn of(items: &[Arc<T>]) -> Self {
         let len = items.len();
         // Room for some more in each.
         let chunks = items.chunks(CHUNK_MAX * 3 / 4).map(|chunk| Arc::new(chunk.to_vec())).collect();
@@ -131,7 +131,8 @@ impl<T> Sorted<T> {
 /// In the order in which they come.
 impl<T> FromIterator<T> for Sorted<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self::of(items.into_iter().map(Arc::new).collect())
+        let items: Vec<Arc<T>> = items.into_iter().map(Arc::new).collect();
+        Self::of(&items)
     }
 }
 

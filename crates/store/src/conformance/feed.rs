@@ -89,8 +89,10 @@ pub async fn what_is_not_loaded_is_not_followed<W: World>(world: &W) {
     let set = vec![Change::PutRow { row: more, expect: None }, put(group("staff", ""), None)];
     apply(&store, &t, set).await.unwrap();
     let since = store.changes_since(state.revision, state.mark, 9).await.unwrap();
-    let Since::Steps(steps) = since else { unreachable!("{since:?}") };
-    assert_eq!(steps.iter().map(|step| step.writes.len()).collect::<Vec<_>>(), [1]);
+    assert!(
+        matches!(&since, Since::Steps(steps) if steps.len() == 1 && steps[0].writes.len() == 1),
+        "{since:?}"
+    );
 }
 
 pub async fn a_change_set_that_is_refused_is_no_step<W: World>(world: &W) {
