@@ -229,12 +229,8 @@ fn find_principal(
     name: &Name,
 ) -> Result<Principal, Problem> {
     state
-        .documents
-        .iter()
-        .filter(|(t, ..)| t == tenant)
-        .find_map(|(_, d, _)| {
-            (d.spec.principal_kind() == Some(kind) && d.name == *name).then_some(d.principal).flatten()
-        })
+        .document(tenant, &kind.entity_type().to_lowercase(), name)
+        .and_then(|(_, document, _)| document.principal)
         .map(|id| Principal { kind, name: name.clone(), id })
         .ok_or_else(|| {
             Problem::with_detail(
@@ -246,9 +242,8 @@ fn find_principal(
 
 fn find_key<'a>(state: &'a State, tenant: &Tenant, id: KeyId) -> Result<&'a KeyRow, Problem> {
     state
-        .keys
-        .iter()
-        .find(|k| k.tenant == *tenant && k.id == id)
+        .key_by_id(id)
+        .filter(|key| key.tenant == *tenant)
         .ok_or_else(|| Problem::with_detail(ReasonCode::NotFound, format!("no key has the id `{id}`")))
 }
 

@@ -61,6 +61,8 @@ pub enum Assessed {
     Principal(PrincipalId),
 }
 
+/// Whoever claims one `iss`.
+type Issuers = Arc<BTreeMap<(Tenant, Name), Issuer>>;
 type Named = Arc<(Tenant, PrincipalKind, Name)>;
 type Rules = Arc<BTreeMap<(Tenant, Name), Federation>>;
 type Issuers = Arc<BTreeMap<(Tenant, Name), Issuer>>;
