@@ -65,7 +65,6 @@ pub enum Assessed {
 type Issuers = Arc<BTreeMap<(Tenant, Name), Issuer>>;
 type Named = Arc<(Tenant, PrincipalKind, Name)>;
 type Rules = Arc<BTreeMap<(Tenant, Name), Federation>>;
-type Issuers = Arc<BTreeMap<(Tenant, Name), Issuer>>;
 
 /// The directory at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
