@@ -119,14 +119,14 @@ fn apply(connection: &Connection, tenant: &Tenant, changes: &[Change]) -> Result
     for write in writes {
         store(connection, write)?;
     }
-    if let Some(step) = step {
+    if let Some(step) = &step {
         keep(connection, step)?;
     }
     Ok(state.revision)
 }
 
 /// Moves the revision, and keeps what led to it for others to follow.
-fn keep(connection: &Connection, step: StepColumns) -> Result<(), StoreError> {
+fn keep(connection: &Connection, step: &StepColumns) -> Result<(), StoreError> {
     let (revision, mark) = (relational::signed(step.revision)?, step.mark.to_string());
     execute(connection, "update installation set revision = ?1, mark = ?2", params![revision, mark])?;
     if step.is_kept() {
