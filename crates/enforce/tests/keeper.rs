@@ -25,7 +25,7 @@ use bartizan_store::{
     State, Store, StoreError,
 };
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, pending, ready};
+use futures_util::future::{BoxFuture, join, pending, ready};
 use tokio::sync::Semaphore;
 
 type Recorded = IntentRecorded<ChangeState>;
@@ -228,16 +228,17 @@ async fn inv_epoch_who_follows_slowly_decides_as_long_as_what_was_heard_a_second
     for revision in 2..8 {
         revoke(&house.slow.store(), "user/alice").await;
         assert_eq!(house.keeper.hear().await.unwrap(), revision);
-        let keeper = house.keeper.clone();
-        let following = tokio::spawn(async move { keeper.follow_heard().await });
-        for _ in 0..4 {
-            house.pass(200);
-            assert_eq!(house.keeper.hear().await.unwrap(), revision);
-            assert_eq!(house.keeper.revision(), revision - 1);
-            assert!(house.decides());
-        }
-        house.slow.answers.add_permits(1);
-        following.await.unwrap().unwrap();
+        let hearing = async {
+            for _ in 0..4 {
+                house.pass(200);
+                assert_eq!(house.keeper.hear().await.unwrap(), revision);
+                assert_eq!(house.keeper.revision(), revision - 1);
+                assert!(house.decides());
+            }
+            house.slow.answers.add_permits(1);
+        };
+        let (followed, ()) = join(house.keeper.follow_heard(), hearing).await;
+        followed.unwrap();
         assert_eq!((house.keeper.revision(), house.told().await), (revision, revision));
     }
 }
