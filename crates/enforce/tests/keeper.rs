@@ -221,7 +221,6 @@ async fn inv_epoch_what_is_heard_of_and_not_in_force_is_not_confirmed_and_keeps_
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "it ends within the test")]
 async fn inv_epoch_who_follows_slowly_decides_as_long_as_what_was_heard_a_second_ago_is_in_force() {
     let house = House::new().await;
     // Each change takes 800 ms to be in force; asking goes on meanwhile.
