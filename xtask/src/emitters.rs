@@ -17,8 +17,8 @@ use crate::{Failure, root};
 const KINDS: [&str; 3] = ["Body", "System", "End"];
 
 /// What is encoded by reference, without a value of its kind being built: by what makes it, with what it is then.
-const BY_REFERENCE: [((&str, &str), (&str, &str)); 2] =
-    [(("ToldIntent", "of"), ("Body", "Intent")), (("ToldRefusal", "of"), ("Body", "Refusal"))];
+const BY_REFERENCE: [[&str; 4]; 2] =
+    [["ToldIntent", "of", "Body", "Intent"], ["ToldRefusal", "of", "Body", "Refusal"]];
 
 /// The lowest floor whose crates have effects.
 const FIRST_EFFECTS: u32 = 2;
@@ -132,8 +132,8 @@ impl<'ast> Visit<'ast> for Found {
         let mut segments = path.into_iter().flat_map(|path| path.segments.iter().rev());
         if let (Some(variant), Some(of)) = (segments.next(), segments.next()) {
             let named = (of.ident.to_string(), variant.ident.to_string());
-            let told = BY_REFERENCE.iter().find(|((of, made), _)| *of == named.0 && *made == named.1);
-            self.built.extend(told.map(|(_, (of, kind))| ((*of).to_owned(), (*kind).to_owned())));
+            let told = BY_REFERENCE.iter().find(|[of, made, ..]| *of == named.0 && *made == named.1);
+            self.built.extend(told.map(|[.., of, kind]| ((*of).to_owned(), (*kind).to_owned())));
             self.built.insert(named);
         }
         visit::visit_expr(self, expression);
