@@ -111,7 +111,7 @@ pub(crate) fn faults() -> Result<(), Failure> {
     install()?;
     let calls = "inv_ack_every_system_call_of_a_day_fails_once";
     let days = "inv_ack_a_thousand_random_days_recover_from_random_crashes";
-    let arguments = ["test", "--locked", "-p", "bartizan-record", "--", "--ignored", calls, days];
+    let arguments = ["test", "--locked", "-p", "bartizan-record", "--lib", "--", "--ignored", calls, days];
     let status = Command::new("cargo").args(arguments).current_dir(root()).status();
     match status.map_err(|e| format!("cargo: {e}"))?.success() {
         true => Ok(()),

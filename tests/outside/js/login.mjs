@@ -314,13 +314,13 @@ try {
   is([me.scopes, me.assurance], [["content:read", "house:read", "self:use"], 3]);
 
   scene("the command line logs in by a code on another device");
-  const elsewhere = terminal("login", "--device", "--server", issuer, "--context", "work");
-  await page.goto(await until(() => elsewhere.said.err.match(/http\S+user_code=\S+/)?.[0]));
+  const byCode = terminal("login", "--device", "--server", issuer, "--context", "work");
+  await page.goto(await until(() => byCode.said.err.match(/http\S+user_code=\S+/)?.[0]));
   await page.getByRole("button", { name: "Go on" }).click();
   ok((await page.innerText("main")).includes("Bartizan command line"));
   await page.getByRole("button", { name: "Allow" }).click();
   ok((await page.innerText("main")).includes("The device is connected"));
-  is((await elsewhere.ended).status, 0);
+  is((await byCode.ended).status, 0);
   is(JSON.parse((await terminal("whoami", "--json").ended).out).scopes, ["house:read", "self:use"]);
   is((await terminal("logout").ended).status, 0);
   is((await terminal("whoami").ended).status, 4);
