@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bartizan_bench::Error;
 use bartizan_bench::report::Value;
-use bartizan_decide::{AskedEntity, AskedOf, CompiledBundle, Door, Entities, Snapshot};
+use bartizan_decide::{AskedEntity, AskedOf, Bundle, CompiledBundle, Door, Entities, Snapshot};
 use bartizan_identify::Caller;
 use bartizan_model::{
     Assurance, AssuranceLevel, Binding, EnforcementPointSpec, Member, Principal, PrincipalKind, Risk, Tenant,
