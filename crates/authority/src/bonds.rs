@@ -137,7 +137,7 @@ impl Bonds {
     ) -> Result<Vec<Change>, StoreError> {
         let grants: Vec<Held<Grant>> = find_of(&*self.rows, tenant, &owner(principal), ROWS_MAX, now).await?;
         let open = grants.iter().filter(|grant| grant.value.withdrawn.is_none());
-        open.map(|grant| grant.replace(&Grant { withdrawn: Some(now), ..grant.value.clone() })).collect()
+        open.map(|grant| grant.replace(&grant.value.ended(now))).collect()
     }
 
     async fn known(&self, whom: PrincipalId) -> Result<Vec<Change>, StoreError> {

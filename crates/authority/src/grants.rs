@@ -22,7 +22,7 @@ use crate::refresh::Family;
 use crate::{Authority, marks};
 
 /// The most grants, and families of refresh tokens, of one person that are looked at.
-const OF_ONE_MAX: usize = 1_000;
+pub(crate) const OF_ONE_MAX: usize = 1_000;
 
 /// What somebody lets an agent do in their name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -219,20 +219,23 @@ impl Authority {
                     .ok_or_else(|| Problem::new(ReasonCode::NotFound))?;
                 let families =
                     find_of::<Family>(&*self.rows, tenant, &own, OF_ONE_MAX, now).await.map_err(unread)?;
-                let withdrawn =
-                    Grant { withdrawn: Some(held.value.withdrawn.unwrap_or(now)), ..held.value.clone() };
-                let mut changes = vec![
-                    held.replace(&withdrawn).map_err(unread)?,
-                    marks::advance(&view.state, tenant, (EpochKind::Grant, &id.to_string()), now)?,
-                ];
+                let mut changes = end_grant(&view.state, &held, now)?.to_vec();
                 for family in families.iter().filter(|family| family.value.rights.get().grants.contains(&id))
                 {
                     changes.extend(end_family(&view.state, family, now)?);
                 }
-                Ok((changes, seen(&withdrawn, &[])))
+                Ok((changes, seen(&held.value.ended(now), &[])))
             })
             .await
     }
+}
+
+/// The changes that end a grant and what was issued under it, families aside.
+pub(crate) fn end_grant(state: &State, grant: &Held<Grant>, now: Timestamp) -> Result<[Change; 2], Problem> {
+    Ok([
+        grant.replace(&grant.value.ended(now)).map_err(unread)?,
+        marks::advance(state, &grant.tenant, (EpochKind::Grant, &grant.id), now)?,
+    ])
 }
 
 /// The changes that end a family and what was issued to it.

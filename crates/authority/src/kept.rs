@@ -198,6 +198,13 @@ pub struct Grant {
     pub withdrawn: Option<Timestamp>,
 }
 
+impl Grant {
+    /// The same, withdrawn.
+    pub(crate) fn ended(&self, now: Timestamp) -> Self {
+        Self { withdrawn: Some(self.withdrawn.unwrap_or(now)), ..self.clone() }
+    }
+}
+
 impl Kept for Grant {
     const KIND: RowKind = RowKind::Grant;
 

@@ -44,7 +44,7 @@ impl Authority {
         let now = self.control.clock.now();
         if let Some(family) = self.family_of(client, text, now).await? {
             if family.value.withdrawn.is_none() {
-                end(self, family, "its client is done with it").await?;
+                end(self, &client.client, family, "its client is done with it").await?;
             }
             return Ok(true);
         }
@@ -54,7 +54,7 @@ impl Authority {
         if let Some(family) = own.rights.get().family {
             let held = find::<Family>(&*self.rows, &family.to_string(), now).await?;
             if let Some(held) = held.filter(|held| held.value.withdrawn.is_none()) {
-                end(self, held, "its client is done with a token of it").await?;
+                end(self, &client.client, held, "its client is done with a token of it").await?;
                 return Ok(true);
             }
         }

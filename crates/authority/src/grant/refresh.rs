@@ -2,14 +2,14 @@
 
 use bartizan_base::Timestamp;
 use bartizan_identify::Identifier;
-use bartizan_model::{Action, GrantType, ReasonCode};
+use bartizan_model::{Action, GrantId, GrantType, Problem, ReasonCode, Tenant};
 use serde::Serialize;
 
 use crate::Authority;
-use crate::clients::Authenticated;
-use crate::grants::end_family;
+use crate::clients::{Authenticated, Client};
+use crate::grants::{OF_ONE_MAX, end_family, end_grant, unread};
 use crate::issue::{Issue, OpenId};
-use crate::kept::{Held, Session, find};
+use crate::kept::{Grant, Held, Session, find, find_of, owner};
 use crate::oauth::{Form, OauthError, TokenAnswer};
 use crate::refresh::{Family, Presented, Standing, hasty};
 use crate::userinfo::about;
@@ -73,7 +73,7 @@ async fn next(
                 family = held.id,
                 "a refresh token came back after it was used; its family is withdrawn"
             );
-            end(authority, held, "a refresh token came back").await?;
+            end(authority, &client.client, held, "a refresh token came back").await?;
             Err(OauthError::grant().because(ReasonCode::CredentialRevoked))
         }
     }
@@ -109,8 +109,12 @@ struct Ending<'a> {
 
 /// Ends a family: recorded, and before anything is told. By the house itself: it must not hang on what policy lets the person
 /// do, or on whether they may come in just now, because they may again tomorrow.
+///
+/// Of a client whose consent is never remembered, the consent ends with the last login that rests on it: nothing could come of it
+/// any more, and it must not look to the person as if something could.
 pub(crate) async fn end(
     authority: &Authority,
+    client: &Client,
     mut held: Held<Family>,
     because: &str,
 ) -> Result<(), OauthError> {
@@ -120,8 +124,14 @@ pub(crate) async fn end(
         let ending = Ending { family: &held.id, because };
         let ended = authority
             .control
-            .change_with(&house, Action::IdentityChange, &ending, async |view, _| {
-                Ok((end_family(&view.state, &held, now)?.to_vec(), ()))
+            .change_with(&house, Action::IdentityChange, &ending, async |view, tenant| {
+                let mut changes = end_family(&view.state, &held, now)?.to_vec();
+                if !client.is_identified() {
+                    for consent in resting(authority, client, &held, tenant, now).await? {
+                        changes.extend(end_grant(&view.state, &consent, now)?);
+                    }
+                }
+                Ok((changes, ()))
             })
             .await;
         match ended {
@@ -134,4 +144,31 @@ pub(crate) async fn end(
         }
     }
     Err(ReasonCode::Busy.into())
+}
+
+/// The consents to `client` that nothing rests on but the family `held`.
+async fn resting(
+    authority: &Authority,
+    client: &Client,
+    held: &Held<Family>,
+    tenant: &Tenant,
+    now: Timestamp,
+) -> Result<Vec<Held<Grant>>, Problem> {
+    let rows = &*authority.rows;
+    let owner = owner(held.value.subject());
+    let families = find_of::<Family>(rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
+    let rests = |family: &Held<Family>, id: &GrantId| {
+        family.id != held.id
+            && family.value.withdrawn.is_none()
+            && family.value.rights.get().grants.contains(id)
+    };
+    let mut out = Vec::new();
+    for id in held.value.rights.get().grants.iter().filter(|id| !families.iter().any(|f| rests(f, id))) {
+        let consent = find::<Grant>(rows, &id.to_string(), now).await.map_err(unread)?;
+        out.extend(consent.filter(|consent| {
+            let of_client = consent.value.client == client.id && consent.value.agent.is_none();
+            consent.tenant == *tenant && of_client
+        }));
+    }
+    Ok(out)
 }

@@ -108,6 +108,23 @@ async fn people_see_what_acts_in_their_name_and_withdraw_it() {
 }
 
 #[tokio::test]
+async fn what_was_allowed_ends_with_its_login_where_it_is_not_remembered() {
+    let world = World::new(Kept::Memory).await;
+    let (proven, unproven) = (world.consent("web", None).await, world.consent("cli", None).await);
+    let alice = world.person(&alice());
+    for (name, grant, state) in [("web", &proven, "active"), ("cli", &unproven, "withdrawn")] {
+        let client = world.client(name, None);
+        let login = world.log_in(&client, grant, TOOLS).await;
+        let token = login.refresh_token.unwrap().expose().clone();
+        world.authority.revoke(&client, &form(&[("token", &token)])).await.unwrap();
+        let listed = world.authority.list_grants(&alice).await.unwrap().value;
+        let seen = listed.iter().find(|seen| seen.id == grant.id).unwrap();
+        assert_eq!((seen.state, seen.logins.len()), (state, 0), "{name}");
+        assert!(!world.is_active(login.access_token.expose()).await);
+    }
+}
+
+#[tokio::test]
 async fn attack_53_a_disabled_person_agent_or_client_is_refused_at_once() {
     let world = World::new(Kept::Memory).await;
     let grant = world.consent("web", None).await;
