@@ -125,11 +125,9 @@ impl House for Running {
             let spec = world.tenants.get(intent.tenant()).and_then(|t| t.upstreams.get(upstream)).cloned();
             let spec = spec.ok_or(ReasonCode::NotFound)?;
             let began = self.clock.monotonic_us();
-            let outbound = Outbound {
-                path: "/v1/models".to_owned(),
-                body: bytes::Bytes::new(),
-                headers: http::HeaderMap::new(),
-            };
+            let nothing =
+                Outbound::post("/v1/models".to_owned(), bytes::Bytes::new(), http::HeaderMap::new());
+            let outbound = Outbound { method: http::Method::GET, ..nothing };
             match self.upstreams.send(intent, &spec, outbound).await {
                 Ok(answer) => {
                     answer.running.finish(Ended { status: Some(answer.status), ..Ended::default() });

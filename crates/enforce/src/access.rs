@@ -30,8 +30,7 @@ use http_body::Body;
 use serde_json::{Map, Value, json};
 
 use crate::keep::{Keeping, circumstances};
-use crate::path::{Gate, PublicUrl, Stop};
-use crate::receive::receive;
+use crate::path::{Entering, Gate, PublicUrl, Stop};
 use crate::reply::{self, Reply};
 use crate::world::TenantWorld;
 
@@ -138,13 +137,8 @@ impl Gate {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (head, body) = request.into_parts();
-        let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, &head).await?;
-        let caller = self.identify(&world, &presented).await?;
-        let bounds = self.parts.bounds;
-        let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
-        let body = self.or_refuse(&caller, None, body).await?;
+        let Entering { world, caller, head, body } = self.enter(request).await?;
+        let body = self.take(&caller, &head, body).await?;
         let now = self.parts.clock.now();
         let situation = self.assess(&caller, peer, &head.headers).await?;
         let facts =

@@ -123,6 +123,15 @@ pub(crate) struct Stop {
     pub(crate) receipt: Option<Receipt>,
 }
 
+/// A request whose caller is known.
+pub(crate) struct Entering<B> {
+    /// What is in force while it is looked at.
+    pub(crate) world: Arc<World>,
+    pub(crate) caller: Caller,
+    pub(crate) head: Head,
+    pub(crate) body: B,
+}
+
 impl From<Problem> for Stop {
     fn from(problem: Problem) -> Self {
         Self { problem, receipt: None }
@@ -186,17 +195,12 @@ impl Gate {
         B: Body<Data = Bytes> + Unpin,
     {
         trace.step("identify");
-        let (head, body) = request.into_parts();
-        let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, &head).await?;
-        let caller = self.identify(&world, &presented).await?;
+        let Entering { world, caller, head, body } = self.enter(request).await?;
         trace.step("receive");
-        let bounds = self.parts.bounds;
-        let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
-        let body = self.or_refuse(&caller, None, body).await?;
+        let body = self.take(&caller, &head, body).await?;
         let began_us = self.parts.clock.monotonic_us();
-        let request =
-            self.or_refuse(&caller, None, bartizan_wire::parse_request(dialect, body, bounds.body)).await?;
+        let request = bartizan_wire::parse_request(dialect, body, self.parts.bounds.body);
+        let request = self.or_refuse(&caller, None, request).await?;
         trace.step("decide");
         let situation = self.assess(&caller, peer, &head.headers).await?;
         let ask = self.model_ask(dialect, &request);
@@ -227,7 +231,7 @@ impl Gate {
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));
-        let outbound = Outbound { path, body, headers: forwarded_headers(&head.headers, dialect) };
+        let outbound = Outbound::post(path, body, forwarded_headers(&head.headers, dialect));
         trace.call(dialect, request.model(), &upstream, id);
         let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep, tracks };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
@@ -364,6 +368,25 @@ impl Gate {
                 Err(self.refuse_early(&Caller::anonymous(tenant), None, Problem::new(reason)).await)
             }
         }
+    }
+
+    /// A request that comes in: by what is in force now, from somebody who is known. Its body is not read yet.
+    pub(crate) async fn enter<B>(&self, request: Request<B>) -> Result<Entering<B>, Stop> {
+        let (head, body) = request.into_parts();
+        let world = self.parts.keeper.current()?;
+        let presented = self.presented(&world, &head).await?;
+        let caller = self.identify(&world, &presented).await?;
+        Ok(Entering { world, caller, head, body })
+    }
+
+    /// The body of a request, whole and within its bounds.
+    pub(crate) async fn take<B>(&self, caller: &Caller, head: &Head, body: B) -> Result<Bytes, Stop>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let bounds = self.parts.bounds;
+        let body = receive(&head.headers, body, bounds.body.bytes_max, bounds.body_timeout).await;
+        self.or_refuse(caller, None, body).await
     }
 
     /// Who is asking. An issuer's keys are fetched at most once a request.

@@ -102,43 +102,30 @@ impl TenantWorld {
 
     /// The same with the routes of a kind as the state declares them; other kinds are none.
     pub(crate) fn routed(&mut self, state: &State, tenant: &Tenant, kind: &str) {
-        let declared = || state.of_kind(tenant, kind).map(|(_, document, _)| document);
         match kind {
             "model" => {
-                let active = declared().filter_map(|document| match &document.spec {
-                    Spec::Model(spec) if spec.status == Status::Active => {
-                        Some((document.name.clone(), spec.clone()))
-                    }
+                self.models = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Model(spec) => Some((name, spec.status, spec)),
                     _ => None,
                 });
-                self.models = Arc::new(active.collect());
             }
             "upstream" => {
-                let active = declared().filter_map(|document| match &document.spec {
-                    Spec::Upstream(spec) if spec.status == Status::Active => {
-                        Some((document.name.clone(), spec.clone()))
-                    }
+                self.upstreams = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Upstream(spec) => Some((name, spec.status, spec)),
                     _ => None,
                 });
-                self.upstreams = Arc::new(active.collect());
             }
             "issuer" => {
-                let active = declared().filter_map(|document| match &document.spec {
-                    Spec::Issuer(spec) if spec.status == Status::Active => {
-                        Some((document.name.clone(), spec.clone()))
-                    }
+                self.issuers = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Issuer(spec) => Some((name, spec.status, spec)),
                     _ => None,
                 });
-                self.issuers = Arc::new(active.collect());
             }
             "enforcement_point" => {
-                let active = declared().filter_map(|document| match &document.spec {
-                    Spec::EnforcementPoint(spec) if spec.status == Status::Active => {
-                        Some((spec.workload.clone(), spec.clone()))
-                    }
+                self.points = declared(state, tenant, kind, |_, spec| match spec {
+                    Spec::EnforcementPoint(spec) => Some((&spec.workload, spec.status, spec)),
                     _ => None,
                 });
-                self.points = Arc::new(active.collect());
             }
             _ => {}
         }
@@ -157,4 +144,16 @@ impl TenantWorld {
             waits: false,
         }
     }
+}
+
+/// What is declared of a kind and active, by the name that `read` gives it.
+fn declared<T: Clone>(
+    state: &State,
+    tenant: &Tenant,
+    kind: &str,
+    read: impl for<'s> Fn(&'s Name, &'s Spec) -> Option<(&'s Name, Status, &'s T)>,
+) -> Arc<BTreeMap<Name, T>> {
+    let all = state.of_kind(tenant, kind).filter_map(|(_, document, _)| read(&document.name, &document.spec));
+    let active = all.filter(|(_, status, _)| *status == Status::Active);
+    Arc::new(active.map(|(name, _, spec)| (name.clone(), spec.clone())).collect())
 }

@@ -306,6 +306,21 @@ pub trait Operation: fmt::Debug + Send + Sync + 'static {
 /// A call that leaves the house towards a model provider.
 #[derive(Debug)]
 pub enum ModelCall {}
+/// A message that leaves the house towards a tool server: a call, or reading a resource or prompt of it.
+#[derive(Debug)]
+pub enum ToolCall {}
+/// A search that leaves the house towards a store of documents, or a change of one.
+#[derive(Debug)]
+pub enum Retrieval {}
+/// A statement that leaves the house towards a database.
+#[derive(Debug)]
+pub enum DatabaseQuery {}
+/// A call that leaves the house towards an external API.
+#[derive(Debug)]
+pub enum ApiCall {}
+/// Code that is run in a sandbox.
+#[derive(Debug)]
+pub enum CodeRun {}
 /// An answer from our own state to a caller of the data plane, such as the list of models.
 #[derive(Debug)]
 pub enum ReadState {}
@@ -319,6 +334,21 @@ pub enum ReadLedger {}
 impl Operation for ModelCall {
     const NAME: &'static str = "model_call";
 }
+impl Operation for ToolCall {
+    const NAME: &'static str = "tool_call";
+}
+impl Operation for Retrieval {
+    const NAME: &'static str = "retrieval";
+}
+impl Operation for DatabaseQuery {
+    const NAME: &'static str = "database_query";
+}
+impl Operation for ApiCall {
+    const NAME: &'static str = "api_call";
+}
+impl Operation for CodeRun {
+    const NAME: &'static str = "code_run";
+}
 impl Operation for ReadState {
     const NAME: &'static str = "read_state";
 }
@@ -328,3 +358,11 @@ impl Operation for ChangeState {
 impl Operation for ReadLedger {
     const NAME: &'static str = "read_ledger";
 }
+
+/// The operations that leave the house as an HTTP request to an upstream.
+pub trait Outward: Operation {}
+
+impl Outward for ModelCall {}
+impl Outward for ToolCall {}
+impl Outward for Retrieval {}
+impl Outward for ApiCall {}

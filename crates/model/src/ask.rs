@@ -46,6 +46,10 @@ impl<O: Operation> Ask<O> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AskFacts {
+    /// The arguments of a call to a tool, as they were sent. Policies see those that the tool's schema types, and only in the
+    /// tool's own action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
     /// The body's size in bytes.
     pub bytes: u64,
     /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
@@ -89,13 +93,20 @@ impl Situation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "target")]
 pub enum Target {
-    /// A request to a provider.
+    /// A request over HTTP: to a provider, a tool server, a store of documents, an external API.
     Upstream {
         /// The upstream's name.
         upstream: Name,
         /// The path asked of it.
         path: String,
         /// SHA-256 of the body as it leaves, obligations applied.
+        body: Digest,
+    },
+    /// What is reached otherwise than over HTTP: a database, a tool server that runs as a child, a sandbox.
+    Direct {
+        /// Its name.
+        name: Name,
+        /// SHA-256 of what it is given, obligations applied.
         body: Digest,
     },
     /// Our own state or ledger.

@@ -228,6 +228,7 @@ const fn credential(kind: CredentialKind) -> &'static str {
 fn target(target: &Target) -> &str {
     match target {
         Target::Upstream { upstream, .. } => upstream,
+        Target::Direct { name, .. } => name,
         Target::House => "house",
         Target::Answer { .. } => "asker",
     }

@@ -114,6 +114,7 @@ fn target() -> impl Strategy<Value = Target> {
             body,
             policy
         }),
+        (name(), digest()).prop_map(|(name, body)| Target::Direct { name, body }),
         (name(), select(TEXTS), digest()).prop_map(|(upstream, path, body)| Target::Upstream {
             upstream,
             path: path.to_owned(),

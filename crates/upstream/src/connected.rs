@@ -11,7 +11,7 @@ use crate::infra::ExchangePolicy;
 use crate::send::{FetchError, Upstreams, is_plain};
 
 /// Headers in which a credential of the caller could come along.
-const CREDENTIALS: [HeaderName; 4] =
+pub(crate) const CREDENTIALS: [HeaderName; 4] =
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")];
 
 /// The token of somebody's external account, for one resource, one person and one agent. It can be put in by whoever has it and
@@ -24,9 +24,9 @@ const CREDENTIALS: [HeaderName; 4] =
 /// fn copy(released: &bartizan_upstream::Released) -> bartizan_upstream::Released { released.clone() }
 /// ```
 pub struct Released {
-    token: Secret<String>,
+    pub(crate) token: Secret<String>,
     resource: Uri,
-    allow_private: bool,
+    pub(crate) allow_private: bool,
     user: PrincipalId,
     agent: Option<PrincipalId>,
     since: Timestamp,
@@ -69,7 +69,7 @@ impl Released {
     }
 
     /// Whether `uri` is the resource or lies below it.
-    fn covers(&self, uri: &Uri) -> bool {
+    pub(crate) fn covers(&self, uri: &Uri) -> bool {
         let same = uri.scheme() == self.resource.scheme() && uri.authority() == self.resource.authority();
         let prefix = self.resource.path().trim_end_matches('/');
         let below =

@@ -14,5 +14,6 @@ pub use connected::Released;
 pub use egress::{Connector, Resolve, Stream, SystemResolver, is_private};
 pub use infra::{DialPolicy, ExchangePolicy};
 pub use send::{
-    Answer, Credentials, FetchError, FetchPolicy, Outbound, SendError, Settings, SetupError, Upstreams,
+    Answer, Carries, Credentials, FetchError, FetchPolicy, Outbound, SendError, Settings, SetupError,
+    Upstreams,
 };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name};
-use bartizan_model::action::ModelCall;
+use bartizan_model::action::Outward;
 use bartizan_model::directory::{UpstreamAuth, UpstreamSpec};
 use bartizan_model::{ReasonCode, Target, Tenant};
 use bartizan_record::{IntentRecorded, Running};
@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::body::AnswerBody;
+use crate::connected::{CREDENTIALS, Released};
 use crate::egress::{ConnectError, Connector, Resolve};
 
 /// Opens the credentials of upstreams. Only this crate asks.
@@ -28,15 +29,38 @@ pub trait Credentials: fmt::Debug + Send + Sync {
     fn credential(&self, tenant: &Tenant, name: &Name) -> Option<Secret<String>>;
 }
 
-/// A request on its way out: path, body and headers that the door has chosen from a closed list.
-#[derive(Clone, Debug)]
+/// A request on its way out: method, path, body and headers that the door has chosen from a closed list.
+#[derive(Debug)]
 pub struct Outbound {
-    /// The path below the upstream's address.
+    /// The method.
+    pub method: Method,
+    /// The path below the upstream's address, with its query.
     pub path: String,
-    /// The body; empty for a request without one, which is then a `GET`.
+    /// The body; empty for a request without one.
     pub body: Bytes,
     /// Headers, never credentials.
     pub headers: HeaderMap,
+    /// Whose credential it carries.
+    pub carries: Carries,
+    /// Headers of the answer that are passed on, beside those of the house's own list.
+    pub passed_on: &'static [&'static str],
+}
+
+impl Outbound {
+    /// A `POST` of `body`, under the upstream's own credential.
+    #[must_use]
+    pub const fn post(path: String, body: Bytes, headers: HeaderMap) -> Self {
+        Self { method: Method::POST, path, body, headers, carries: Carries::Own, passed_on: &[] }
+    }
+}
+
+/// Whose credential a request carries. Never the caller's.
+#[derive(Debug)]
+pub enum Carries {
+    /// The sealed one that the upstream is declared with, if it is.
+    Own,
+    /// That of an account which the person, on whose behalf it is asked, has connected; to its resource and nowhere else.
+    Connected(Box<Released>),
 }
 
 /// An upstream's answer.
@@ -216,9 +240,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// With the running effect, so that its end can be told.
-    pub async fn send(
+    pub async fn send<O: Outward>(
         &self,
-        intent: IntentRecorded<ModelCall>,
+        intent: IntentRecorded<O>,
         spec: &UpstreamSpec,
         outbound: Outbound,
     ) -> Result<Answer, SendError> {
@@ -242,6 +266,7 @@ impl Upstreams {
         spec: &UpstreamSpec,
         outbound: Outbound,
     ) -> Result<(u16, HeaderMap, AnswerBody), ReasonCode> {
+        let passed_on = outbound.passed_on;
         let request = self.request(tenant, spec, outbound)?;
         let pool = self.pool(spec.allow_private);
         let answer = tokio::time::timeout(Duration::from_millis(spec.head_timeout_ms), pool.request(request));
@@ -260,7 +285,7 @@ impl Upstreams {
             return Err(ReasonCode::UpstreamRedirect);
         }
         let mut headers = HeaderMap::new();
-        for name in PASSED_ON {
+        for name in PASSED_ON.iter().chain(passed_on) {
             if let Some(value) = head.headers.get(*name) {
                 headers.insert(HeaderName::from_static(name), value.clone());
             }
@@ -279,27 +304,41 @@ impl Upstreams {
         outbound: Outbound,
     ) -> Result<Request<Full<Bytes>>, ReasonCode> {
         let uri = self.address(&spec.base_url, &outbound.path).ok_or(ReasonCode::EgressForbidden)?;
-        let method = if outbound.body.is_empty() { Method::GET } else { Method::POST };
+        if let Carries::Connected(released) = &outbound.carries {
+            let allowed = spec.allow_private || !released.allow_private;
+            if !allowed || !released.covers(&uri) {
+                return Err(ReasonCode::EgressForbidden);
+            }
+        }
+        let has_body = !outbound.body.is_empty();
         let mut request = Request::new(Full::new(outbound.body));
-        *request.method_mut() = method;
+        *request.method_mut() = outbound.method;
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         *headers = outbound.headers;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if has_body {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        }
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, text/event-stream"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bartizan/", env!("CARGO_PKG_VERSION"))));
         // Whatever stood here before is not ours to send.
-        headers.remove(AUTHORIZATION);
-        headers.remove("x-api-key");
-        if let Some(name) = &spec.credential {
-            let credential =
-                self.credentials.credential(tenant, name).ok_or(ReasonCode::UpstreamUnreachable)?;
-            let (header, text) = match spec.auth {
-                UpstreamAuth::Bearer => {
-                    (AUTHORIZATION, Secret::new(format!("Bearer {}", credential.expose())))
-                }
-                UpstreamAuth::XApiKey => (HeaderName::from_static("x-api-key"), credential),
-            };
+        for name in CREDENTIALS {
+            headers.remove(name);
+        }
+        let bearer = |text: &Secret<String>| Secret::new(format!("Bearer {}", text.expose()));
+        let carried = match (&outbound.carries, &spec.credential) {
+            (Carries::Connected(released), _) => Some((AUTHORIZATION, bearer(&released.token))),
+            (Carries::Own, None) => None,
+            (Carries::Own, Some(name)) => {
+                let credential = self.credentials.credential(tenant, name);
+                let credential = credential.ok_or(ReasonCode::UpstreamUnreachable)?;
+                Some(match spec.auth {
+                    UpstreamAuth::Bearer => (AUTHORIZATION, bearer(&credential)),
+                    UpstreamAuth::XApiKey => (HeaderName::from_static("x-api-key"), credential),
+                })
+            }
+        };
+        if let Some((header, text)) = carried {
             let mut value = HeaderValue::from_str(text.expose()).map_err(|_| ReasonCode::Internal)?;
             value.set_sensitive(true);
             headers.insert(header, value);

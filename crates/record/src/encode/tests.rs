@@ -102,7 +102,8 @@ fn target() -> impl Strategy<Value = Target> {
     let number = || 0..1_u64 << 53;
     let answer = (number(), number(), digest(), digest())
         .prop_map(|(asked, permitted, body, policy)| Target::Answer { asked, permitted, body, policy });
-    prop_oneof![Just(Target::House), upstream, answer]
+    let direct = (name(), digest()).prop_map(|(name, body)| Target::Direct { name, body });
+    prop_oneof![Just(Target::House), upstream, answer, direct]
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
