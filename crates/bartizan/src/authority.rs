@@ -14,12 +14,16 @@ use bartizan_authority::login::risk::NoSignals;
 use bartizan_authority::login::{Login, LoginSettings};
 use bartizan_authority::metadata::Offered;
 use bartizan_authority::scim::Scim;
+use bartizan_base::Name;
 use bartizan_console::{Console, SignedInVisitors};
 use bartizan_control::Control;
-use bartizan_model::GrantType;
+use bartizan_enforce::Accounts;
+use bartizan_identify::Caller;
+use bartizan_model::{GrantType, Problem};
 use bartizan_rt::Tasks;
 use bartizan_store::Rows;
-use bartizan_upstream::Upstreams;
+use bartizan_upstream::{Released, Upstreams};
+use futures_util::future::BoxFuture;
 
 use crate::config::Config;
 
@@ -33,7 +37,7 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     if settings.resources.is_empty() {
         let data = crate::node::base(config);
         // Every door by itself, and both listeners as a whole; programs mean the data plane unless they say otherwise.
-        settings.resources = ["", "/v1", "/access/v1"].map(|door| format!("{data}{door}")).into();
+        settings.resources = ["", "/v1", "/access/v1", "/apis"].map(|door| format!("{data}{door}")).into();
         settings.resources.extend(["", "/api/v1"].map(|door| format!("{issuer}{door}")));
         settings.default_resource = Some(data);
     }
@@ -51,8 +55,8 @@ pub(crate) fn mounts(
     config: &Config,
     authority: Option<&Authority>,
     upstreams: &Arc<Upstreams>,
-) -> Vec<Arc<dyn Mount>> {
-    let Some(authority) = authority else { return Vec::new() };
+) -> (Vec<Arc<dyn Mount>>, Option<Arc<dyn Accounts>>) {
+    let Some(authority) = authority else { return (Vec::new(), None) };
     let fetch: Arc<dyn Fetch> = upstreams.clone();
     let registry = Arc::new(Registry::new(authority.clone(), fetch));
     let login = Arc::new(
@@ -74,16 +78,32 @@ pub(crate) fn mounts(
         Published { issuer: authority.issuer.clone(), certificates: config.listeners.client_ca.is_some() };
     let outside: Arc<dyn Outside> = upstreams.clone();
     let connections = Connections::new(authority.clone(), outside);
+    let accounts: Arc<dyn Accounts> = Arc::new(ConnectedAccounts(connections.clone()));
     let control = authority.control.clone();
     let desk = Arc::new(Desk::new(registry));
-    vec![
+    let mounts: Vec<Arc<dyn Mount>> = vec![
         Arc::new(ConnectionsDesk::new(connections, control, visitors.clone(), published.clone())),
         grants(authority.clone(), published.clone()),
         workloads(authority.clone(), published.clone()),
         signing_keys(authority.clone(), published),
         Arc::new(Oauth::new(desk.clone(), visitors, offered)),
         Arc::new(Console::new(login, Some(desk))),
-    ]
+    ];
+    (mounts, Some(accounts))
+}
+
+/// The accounts that people have connected, for the doors.
+#[derive(Debug)]
+struct ConnectedAccounts(Connections);
+
+impl Accounts for ConnectedAccounts {
+    fn release<'a>(
+        &'a self,
+        caller: &'a Caller,
+        provider: &'a Name,
+    ) -> BoxFuture<'a, Result<Released, Problem>> {
+        Box::pin(async move { self.0.release(caller, provider).await.map_err(|stopped| stopped.problem) })
+    }
 }
 
 /// Provisioning, which needs no authority: API keys are good for it as well.

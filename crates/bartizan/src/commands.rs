@@ -12,6 +12,7 @@ use bartizan_cli::{
 };
 use bartizan_model::ReasonCode;
 use bartizan_secret::Secret;
+use bartizan_wire::api::operations_of;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
@@ -529,6 +530,9 @@ fn resource(global: &Global, command: ResourceCommand) -> Result<ExitCode, Failu
                 Table::of(v, RESOURCE_FIELDS).to_string()
             })
         }
+        ResourceCommand::FromOpenapi { file, name, upstream, only } => {
+            from_openapi(&file, (&name, &upstream), &only)
+        }
         ResourceCommand::List { kind } => {
             let path =
                 kind.map_or_else(|| "/api/v1/resources".to_owned(), |k| format!("/api/v1/resources/{k}"));
@@ -540,6 +544,26 @@ fn resource(global: &Global, command: ResourceCommand) -> Result<ExitCode, Failu
             })
         }
     }
+}
+
+/// The route of an external API, out of its description; what is not in it goes to standard error.
+fn from_openapi(file: &Path, (name, upstream): (&str, &str), only: &[String]) -> Result<ExitCode, Failure> {
+    let text = fs::read(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
+    let invalid = |text: String| Failure::new(ExitCode::Invalid, format!("{}: {text}", file.display()));
+    let (mut operations, left) = operations_of(&text).map_err(|error| invalid(error.to_string()))?;
+    if let Some(unknown) = only.iter().find(|name| !operations.iter().any(|o| *o.name == ***name)) {
+        return Err(invalid(format!("there is no operation `{unknown}` that can be brokered")));
+    }
+    operations.retain(|operation| only.is_empty() || only.iter().any(|name| *operation.name == **name));
+    for left in left {
+        eprintln!("left out: {left}");
+    }
+    let spec = json!({"kind": "api_route", "upstream": upstream, "operations": operations});
+    let documents = json!([{"name": name, "spec": spec}]);
+    let pretty = serde_json::to_string_pretty(&documents).map_err(|error| invalid(error.to_string()))?;
+    io::stdout().write_all(pretty.as_bytes())?;
+    io::stdout().write_all(b"\n")?;
+    Ok(ExitCode::Ok)
 }
 
 /// The documents of a file: `[[resource]]` tables in TOML, or an array in JSON.

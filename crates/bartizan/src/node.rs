@@ -13,7 +13,9 @@ use bartizan_authority::signals::Signals;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control, Prover};
-use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
+use bartizan_enforce::{
+    Accounts, Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published,
+};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
 use bartizan_jose::Nonces;
@@ -81,6 +83,8 @@ pub struct Node {
     keeper: Arc<Keeper>,
     traces: Option<Telemetry>,
     witnesses: Option<Arc<Witnesses>>,
+    /// The gate does not hold them.
+    _accounts: Option<Arc<dyn Accounts>>,
     _folder: DataFolder,
 }
 
@@ -112,6 +116,7 @@ impl Node {
             authority,
             signals,
             mounts,
+            accounts,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -159,6 +164,7 @@ impl Node {
             keeper: known_keeper,
             traces,
             witnesses,
+            _accounts: accounts,
             _folder: folder,
         })
     }
@@ -203,6 +209,7 @@ pub(crate) struct Assembled {
     authority: Option<Authority>,
     signals: Option<Arc<Signals>>,
     mounts: Vec<Arc<dyn Mount>>,
+    accounts: Option<Arc<dyn Accounts>>,
 }
 
 impl Assembled {
@@ -307,7 +314,10 @@ impl Assembled {
             random,
         };
         let authority = authority::authority(config, &control, store.rows.clone());
-        let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        let (mut mounts, accounts) = authority::mounts(config, authority.as_ref(), &upstreams);
+        if let Some(accounts) = &accounts {
+            gate.with_accounts(accounts);
+        }
         mounts.insert(0, authority::provisioning(config, &control, store.rows));
         let signals = signals::signals(authority.as_ref(), &upstreams);
         mounts.extend(signals::mount(config, signals.as_ref()));
@@ -325,6 +335,7 @@ impl Assembled {
             authority,
             signals,
             mounts,
+            accounts,
         })
     }
 

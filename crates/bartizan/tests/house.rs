@@ -1,6 +1,8 @@
 //! The whole house over real HTTP, as an enemy would try it.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::result_large_err, reason = "a test fails by panicking")]
 
+#[path = "house/apis.rs"]
+mod apis;
 #[path = "house/authzen.rs"]
 mod authzen;
 #[path = "house/command_line.rs"]

@@ -282,6 +282,24 @@ pub enum ResourceCommand {
         /// The file: tables `[[resource]]` with `name`, `spec.kind` and the rest of the spec.
         file: PathBuf,
     },
+    /// Write down the route of an external API out of its OpenAPI description (3.0, 3.1; JSON), to be looked through and
+    /// declared. Asks no house.
+    #[command(
+        after_help = "Examples:\n  bartizan resource from-openapi openapi.json --name tickets --upstream desk > tickets.json\n  bartizan resource apply tickets.json"
+    )]
+    FromOpenapi {
+        /// The description.
+        file: PathBuf,
+        /// The name of the API.
+        #[arg(long)]
+        name: String,
+        /// The upstream that it is called at.
+        #[arg(long)]
+        upstream: String,
+        /// Take only this operation; can stand several times.
+        #[arg(long, value_name = "OPERATION")]
+        only: Vec<String>,
+    },
     /// List declared things.
     List {
         /// Of one kind only.

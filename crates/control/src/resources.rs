@@ -8,17 +8,21 @@ use bartizan_identify::Caller;
 use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode, RequestExtra, Spec,
-    Status, Target, Tenant,
+    Action, ApiRouteSpec, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode,
+    RequestExtra, Spec, Status, Target, Tenant,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
+use bartizan_wire::api::ReadyOperation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::directory::{Plainly, Redeclare};
 use crate::turn::Turn;
 use crate::{Control, Done, Probe, Stopped, View};
+
+/// Operations of an external API.
+const OPERATIONS_MAX: usize = 500;
 
 /// A declared thing with the revision of its last change, which a later change must name.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -165,8 +169,12 @@ impl Control {
     /// # Errors
     /// When policy says no, there is no such upstream, or it does not answer.
     pub async fn test_upstream(&self, caller: &Caller, name: &Name) -> Result<Done<Probe>, Stopped> {
-        let target =
-            Target::Upstream { upstream: name.clone(), path: "/v1/models".to_owned(), body: Digest::of(b"") };
+        let target = Target::Upstream {
+            method: "GET".into(),
+            upstream: name.clone(),
+            path: "/v1/models".to_owned(),
+            body: Digest::of(b""),
+        };
         let Turn { view, intent } =
             self.ask::<ModelCall>(caller, Action::UpstreamTest, &name, target).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
@@ -467,8 +475,27 @@ fn check_address(document: &Document) -> Result<(), Problem> {
         Spec::Federation(f) => check_federation(&document.name, f),
         Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),
         Spec::ConnectionProvider(p) => check_url(&document.name, &p.resource),
+        Spec::ApiRoute(route) => check_operations(&document.name, route),
         _ => Ok(()),
     }
+}
+
+/// Operations of an external API that nobody could call, or of which nobody could tell which is meant.
+fn check_operations(name: &Name, route: &ApiRouteSpec) -> Result<(), Problem> {
+    let invalid = |text: String| Err(Problem::with_detail(ReasonCode::Invalid, format!("`{name}`: {text}")));
+    if route.operations.is_empty() || route.operations.len() > OPERATIONS_MAX {
+        return invalid(format!("an API has 1 to {OPERATIONS_MAX} operations"));
+    }
+    let mut names = HashSet::new();
+    for operation in &route.operations {
+        if !names.insert(&operation.name) {
+            return invalid(format!("the operation `{}` stands twice", operation.name));
+        }
+        if let Err(error) = ReadyOperation::new(operation) {
+            return invalid(format!("the operation `{}`: {error}", operation.name));
+        }
+    }
+    Ok(())
 }
 
 /// The issuer's keys are at an address or, for a trust domain, in the rule itself.

@@ -427,6 +427,7 @@ fn request(facts: &AskFacts) -> Fact {
         ("messages", Fact::long(facts.messages)),
         ("tools", Fact::long(facts.tools)),
     ];
+    request.extend(facts.operation.as_ref().map(|text| ("operation", Fact::text(text))));
     request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", Fact::long(n))));
     Fact::members(request)
 }

@@ -144,6 +144,7 @@ pub const CONTEXT: &[PolicyFact] = &[
     fact("request.dialect", "String", "", Caller, "How it is written: `openai.chat`, `anthropic.messages`, `control` and others."),
     fact("request.extras", "Set<String>", "", Caller, "What it reaches for beside its text: `background`, `files`, `hosted_tools`, `remote_tools`, `storage`, `urls`."),
     fact("request.messages", "Long", "messages", Caller, "How many messages or inputs it holds."),
+    fact("request.operation", "String", "", Caller, "Which of the things that can be done with the resource, where it has several: the operation of an external API, as it is declared.").optional(),
     fact("request.output_tokens_max", "Long", "tokens", Caller, "How long an answer it asks for, if it says.").optional(),
     fact("request.stream", "Bool", "", Caller, "It wants the answer as a stream."),
     fact("request.tools", "Long", "tools", Caller, "How many tools it defines."),

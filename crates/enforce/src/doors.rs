@@ -34,6 +34,8 @@ enum Door {
     Models,
     /// The decision API.
     Decisions,
+    /// External APIs.
+    Apis,
 }
 
 /// The header that a proof comes in (RFC 9449).
@@ -42,13 +44,14 @@ const PROOF: HeaderName = HeaderName::from_static("dpop");
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 impl Door {
-    const ALL: [Self; 3] = [Self::Models, Self::Decisions, Self::Plane];
+    const ALL: [Self; 4] = [Self::Models, Self::Decisions, Self::Apis, Self::Plane];
 
     const fn path(self) -> &'static str {
         match self {
             Self::Plane => "",
             Self::Models => "/v1",
             Self::Decisions => "/access/v1",
+            Self::Apis => "/apis",
         }
     }
 
@@ -57,14 +60,16 @@ impl Door {
             Self::Plane => "Bartizan data plane",
             Self::Models => "Models",
             Self::Decisions => "Decisions",
+            Self::Apis => "External APIs",
         }
     }
 
     const fn scopes(self) -> &'static [&'static str] {
         match self {
-            Self::Plane => &["model:use", "model:list", "access:evaluate", "access:search"],
+            Self::Plane => &["model:use", "model:list", "access:evaluate", "access:search", "api:call"],
             Self::Models => &["model:use", "model:list"],
             Self::Decisions => &["access:evaluate", "access:search"],
+            Self::Apis => &["api:call"],
         }
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod acknowledge;
 mod afterwards;
+mod apis;
 mod assess;
 mod doors;
 mod fetch;
@@ -27,6 +28,7 @@ mod world;
 
 pub use access::Access;
 pub use afterwards::{Afterwards, Trial};
+pub use apis::Accounts;
 pub use bartizan_store::LEASE;
 pub use doors::{Published, is_proven};
 pub use keeper::Keeper;

@@ -1,7 +1,7 @@
 //! The request path.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
@@ -28,6 +28,7 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 
 use crate::afterwards::Afterwards;
+use crate::apis::Accounts;
 use crate::assess::assess;
 use crate::doors::{self, Published};
 use crate::fetch::Fetches;
@@ -50,6 +51,8 @@ pub struct Gate {
     /// What was done lately, as policies see it.
     activities: Activities,
     pub(crate) fetches: Fetches,
+    /// Accounts that people have connected. Whoever keeps them holds this gate, so this does not hold them.
+    accounts: OnceLock<Weak<dyn Accounts>>,
 }
 
 /// How often verification may ask for something that has to be fetched first.
@@ -152,7 +155,17 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        Self { parts, door, list_door, activities, fetches: Fetches::default() }
+        let accounts = OnceLock::new();
+        Self { parts, door, list_door, activities, fetches: Fetches::default(), accounts }
+    }
+
+    /// Names who keeps the accounts that people have connected; the first who is named stays.
+    pub fn with_accounts(&self, accounts: &Arc<dyn Accounts>) {
+        self.accounts.get_or_init(|| Arc::downgrade(accounts));
+    }
+
+    pub(crate) fn accounts(&self) -> Option<Arc<dyn Accounts>> {
+        self.accounts.get()?.upgrade()
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -223,8 +236,7 @@ impl Gate {
         };
         let path = dialect.path().to_owned();
         trace.step("record");
-        let target =
-            Target::Upstream { upstream: upstream.clone(), path: path.clone(), body: Digest::of(&body) };
+        let target = Target::post(upstream.clone(), path.clone(), Digest::of(&body));
         let tracks = Tracks::of(&caller.who());
         self.counted(&tracks, &permit);
         let intent = self.intend(permit, target, kept).await?;
@@ -642,6 +654,16 @@ impl Gate {
     }
 
     // --- answer --------------------------------------------------------------------------------------------------
+
+    /// A problem as doors tell it that have no dialect of their own.
+    pub(crate) fn door_problem(&self, path: &str, action: Action, stop: &Stop) -> Reply {
+        let (status, body) = bartizan_wire::authzen::problem_body(&stop.problem);
+        let mut answer = reply::json(status, body);
+        let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
+        reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
+        self.challenge(answer.headers_mut(), &stop.problem, path, Some(action));
+        answer
+    }
 
     fn answer_problem(&self, dialect: Dialect, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
         let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);

@@ -14,6 +14,9 @@ use http_body_util::Full;
 
 use crate::release::Guarded;
 
+/// The header that says the label of what an answer holds.
+pub(crate) const LABEL: &str = "bartizan-label";
+
 /// An answer of the data plane.
 pub type Reply = Response<ReplyBody>;
 

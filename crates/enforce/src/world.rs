@@ -12,6 +12,7 @@ use bartizan_model::{EnforcementPointSpec, Tenant};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
+use crate::apis::ReadyApi;
 use crate::policies::InForce;
 
 /// Everything a request needs to know, at one revision.
@@ -40,6 +41,8 @@ pub struct TenantWorld {
     pub upstreams: Arc<BTreeMap<Name, UpstreamSpec>>,
     /// Token issuers by name.
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
+    /// External APIs by name.
+    pub apis: Arc<BTreeMap<Name, Arc<ReadyApi>>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
@@ -121,6 +124,15 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "api_route" => {
+                let routes = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::ApiRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+                let ready =
+                    routes.iter().filter_map(|(name, spec)| Some((name.clone(), ReadyApi::new(name, spec)?)));
+                self.apis = Arc::new(ready.collect());
+            }
             "enforcement_point" => {
                 self.points = declared(state, tenant, kind, |_, spec| match spec {
                     Spec::EnforcementPoint(spec) => Some((&spec.workload, spec.status, spec)),
@@ -140,6 +152,7 @@ impl TenantWorld {
             models: Arc::default(),
             upstreams: Arc::default(),
             issuers: Arc::default(),
+            apis: Arc::default(),
             points: Arc::default(),
             waits: false,
         }

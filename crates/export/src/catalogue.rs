@@ -268,11 +268,10 @@ fn intent(action: Action) -> Body {
         _ => None,
     };
     let target = match (action, path) {
-        (_, Some(path)) => Target::Upstream {
-            upstream: Name::literal("openai-eu"),
-            path: path.to_owned(),
-            body: Digest::of(b"a request, capped and redacted"),
-        },
+        (_, Some(path)) => {
+            let body = Digest::of(b"a request, capped and redacted");
+            Target::post(Name::literal("openai-eu"), path.to_owned(), body)
+        }
         (Action::AccessEvaluate | Action::AccessSearch, None) => Target::Answer {
             asked: 3,
             permitted: 2,

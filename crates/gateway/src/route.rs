@@ -64,6 +64,9 @@ impl Gateway {
         if let Some(metadata) = self.gate.resource_metadata(request.method(), &path) {
             return metadata;
         }
+        if let Some((api, rest)) = path.strip_prefix("/apis/").map(split) {
+            return self.gate.call_api(api, rest, request, peer).await;
+        }
         let model = match path.strip_prefix("/v1/models") {
             Some("") => None,
             Some(rest) if rest.len() > 1 && rest.starts_with('/') => rest.get(1..),
@@ -78,4 +81,9 @@ impl Gateway {
     async fn nothing<B>(&self, request: Request<B>, reason: ReasonCode) -> Reply {
         self.gate.no_such_path(&request.into_parts().0, reason).await
     }
+}
+
+/// The first segment of a path, and what follows it with its slash.
+fn split(path: &str) -> (&str, &str) {
+    path.find('/').map_or((path, ""), |at| path.split_at(at))
 }

@@ -1,5 +1,6 @@
 //! What is asked, and under which conditions.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -58,6 +59,10 @@ pub struct AskFacts {
     pub extras: BTreeSet<RequestExtra>,
     /// How many messages or inputs it holds.
     pub messages: u64,
+    /// Which of the things that can be done with the resource, where it has several: the operation of an external API, as it is
+    /// declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// The output tokens asked for, if said.
     pub output_tokens_max: Option<u64>,
     /// Whether the answer is to be streamed.
@@ -95,6 +100,9 @@ impl Situation {
 pub enum Target {
     /// A request over HTTP: to a provider, a tool server, a store of documents, an external API.
     Upstream {
+        /// The method; `POST` where a record says none.
+        #[serde(default = "post", skip_serializing_if = "is_post")]
+        method: Cow<'static, str>,
         /// The upstream's name.
         upstream: Name,
         /// The path asked of it.
@@ -122,4 +130,22 @@ pub enum Target {
         /// The policy bundle that it was decided by.
         policy: Digest,
     },
+}
+
+impl Target {
+    /// A `POST` of something with this digest.
+    #[must_use]
+    pub const fn post(upstream: Name, path: String, body: Digest) -> Self {
+        Self::Upstream { method: POST, upstream, path, body }
+    }
+}
+
+const POST: Cow<'static, str> = Cow::Borrowed("POST");
+
+const fn post() -> Cow<'static, str> {
+    POST
+}
+
+fn is_post(method: &str) -> bool {
+    method == POST
 }

@@ -6,7 +6,7 @@ use bartizan_base::{Digest, Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Confidentiality, Integrity, Status};
+use crate::{Confidentiality, Integrity, Label, Status};
 
 /// A thing that is used, read or deployed: all of them are guarded by the same facts. What nobody labelled counts as
 /// restricted and untrusted.
@@ -45,6 +45,18 @@ pub struct AssetSpec {
     /// What it is, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Text<500>>,
+}
+
+impl AssetSpec {
+    /// The label of what it holds or gives.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        Label {
+            categories: self.categories.clone(),
+            confidentiality: self.confidentiality,
+            integrity: self.integrity,
+        }
+    }
 }
 
 impl Default for AssetSpec {

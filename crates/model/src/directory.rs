@@ -7,6 +7,7 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api_route::ApiRouteSpec;
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
@@ -128,6 +129,8 @@ pub enum Spec {
     Column(AssetSpec),
     /// An external API.
     Api(AssetSpec),
+    /// How an external API is reached.
+    ApiRoute(ApiRouteSpec),
     /// Something deployed: an application with its model, prompts, tools and sources.
     Deployment(AssetSpec),
     /// A part of what is deployed: an image, weights, an adapter.
@@ -501,6 +504,7 @@ impl Spec {
             Self::Table(_) => "table",
             Self::Column(_) => "column",
             Self::Api(_) => "api",
+            Self::ApiRoute(_) => "api_route",
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
@@ -544,6 +548,7 @@ impl Spec {
             Self::Table(_) => "Table",
             Self::Column(_) => "Column",
             Self::Api(_) => "Api",
+            Self::ApiRoute(_) => "ApiRoute",
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",

@@ -84,6 +84,12 @@ impl Label {
         }
     }
 
+    /// The same, as untrusted.
+    #[must_use]
+    pub fn untrusted(self) -> Self {
+        Self { integrity: Integrity::Untrusted, ..self }
+    }
+
     /// The label of data made from both: never lower than either.
     #[must_use]
     pub fn join(&self, other: &Self) -> Self {
@@ -92,6 +98,19 @@ impl Label {
             categories: self.categories.union(&other.categories).cloned().collect(),
             integrity: self.integrity.max(other.integrity),
         }
+    }
+}
+
+impl std::fmt::Display for Label {
+    /// As a dictionary of RFC 9651: `confidentiality=internal, integrity=untrusted, categories=("health" "pay")`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (confidentiality, integrity) = (self.confidentiality.name(), self.integrity.name());
+        write!(f, "confidentiality={confidentiality}, integrity={integrity}")?;
+        if !self.categories.is_empty() {
+            let quoted: Vec<String> = self.categories.iter().map(|name| format!("\"{name}\"")).collect();
+            write!(f, ", categories=({})", quoted.join(" "))?;
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod action;
 pub mod activity;
+pub mod api_route;
 pub mod ask;
 pub mod asset;
 pub mod attestation;
@@ -32,6 +33,7 @@ pub mod sponsor;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
+pub use api_route::{ApiMethod, ApiOperation, ApiRouteSpec};
 pub use ask::{Ask, AskFacts, Situation, Target};
 pub use attestation::{Aaguid, AttestationSpec};
 pub use caller::{

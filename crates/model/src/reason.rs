@@ -183,6 +183,14 @@ reasons! {
     RequestExtraRefused "request_extra_refused" 403 "Leave it out, or ask an administrator to accept it for this model.",
     /// The request has a member that nobody here knows.
     RequestFieldUnknown "request_field_unknown" 400 "Leave it out, or ask an administrator to declare it inert for this upstream.",
+    /// No such external API is reached from here, or not at the moment.
+    ApiUnknown "api_unknown" 404 "Ask an administrator which APIs there are.",
+    /// The external API has no such operation, as far as it may be called.
+    OperationUnknown "operation_unknown" 404 "Use a method and path that are declared for it, or ask an administrator to declare it.",
+    /// The arguments are not what the operation takes.
+    ArgumentsInvalid "arguments_invalid" 400 "Correct the place named in the message.",
+    /// What came back is larger, or of another kind, than may be passed on.
+    AnswerRefused "answer_refused" 502 "Ask for less, or ask an administrator what may be passed on.",
     /// What is to be changed has changed since it was read.
     Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
     /// A legal hold keeps the data, so it is not erased.
@@ -240,6 +248,8 @@ reasons! {
     UpstreamRedirect "upstream_redirect" 502 "Operators: configure the final address.",
     /// The upstream's address is not one that calls may go to.
     EgressForbidden "egress_forbidden" 502 "Operators: check `allow_private` and the upstream's address.",
+    /// The upstream does not accept the credential that it is called with.
+    UpstreamRefused "upstream_refused" 502 "Operators: check the credential of the upstream.",
     /// The upstream broke off in the middle of its answer.
     UpstreamTruncated "upstream_truncated" 502 "Try again.",
     /// The stream was ended because what permitted it was revoked or ran out.

@@ -42,6 +42,7 @@ impl Spec {
                 all("project", &m.project),
                 all("model_family", &m.family),
             ],
+            Spec::ApiRoute(route) => vec![all("upstream", [&route.upstream])],
             Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
             Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
             Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],

@@ -115,11 +115,11 @@ fn target() -> impl Strategy<Value = Target> {
             policy
         }),
         (name(), digest()).prop_map(|(name, body)| Target::Direct { name, body }),
-        (name(), select(TEXTS), digest()).prop_map(|(upstream, path, body)| Target::Upstream {
-            upstream,
-            path: path.to_owned(),
-            body
-        }),
+        (select(["POST", "GET"]), name(), select(TEXTS), digest()).prop_map(
+            |(method, upstream, path, body)| {
+                Target::Upstream { method: method.into(), upstream, path: path.to_owned(), body }
+            }
+        ),
     ]
 }
 

@@ -246,7 +246,7 @@ impl Upstreams {
         spec: &UpstreamSpec,
         outbound: Outbound,
     ) -> Result<Answer, SendError> {
-        let fits = matches!(intent.target(), Target::Upstream { path, body, .. } if *path == outbound.path && *body == Digest::of(&outbound.body));
+        let fits = matches!(intent.target(), Target::Upstream { method, path, body, .. } if *method == outbound.method.as_str() && *path == outbound.path && *body == Digest::of(&outbound.body));
         let in_time = self.clock.now() < intent.expires();
         let tenant = intent.tenant().clone();
         let running = intent.begin();

@@ -4,6 +4,7 @@
 //! re-serialisation, so no reader can see another value than the one that was decided on.
 
 mod answer;
+pub mod api;
 pub mod authzen;
 mod challenge;
 mod error;

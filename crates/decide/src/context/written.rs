@@ -134,6 +134,10 @@ fn request(facts: &AskFacts, out: &mut Vec<u8>) {
     texts(facts.extras.iter().map(|extra| extra.name()), out);
     key(out, b",\"messages\":");
     number(facts.messages, out);
+    if let Some(operation) = &facts.operation {
+        key(out, b",\"operation\":");
+        write_text(operation, out);
+    }
     key(out, b",\"output_tokens_max\":");
     optional(facts.output_tokens_max, number, out);
     key(out, b",\"stream\":");

@@ -94,10 +94,9 @@ fn obligation() -> impl Strategy<Value = Obligation> {
 }
 
 fn target() -> impl Strategy<Value = Target> {
-    let upstream = (name(), any::<String>(), digest()).prop_map(|(upstream, path, body)| Target::Upstream {
-        upstream,
-        path,
-        body,
+    let method = prop_oneof![Just("POST"), Just("GET")];
+    let upstream = (method, name(), any::<String>(), digest()).prop_map(|(method, upstream, path, body)| {
+        Target::Upstream { method: method.into(), upstream, path, body }
     });
     let number = || 0..1_u64 << 53;
     let answer = (number(), number(), digest(), digest())
