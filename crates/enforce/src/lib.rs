@@ -21,6 +21,7 @@ mod receive;
 mod release;
 mod reply;
 mod retired;
+mod session;
 mod tally;
 mod trace;
 mod world;
