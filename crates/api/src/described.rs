@@ -114,6 +114,7 @@ pub const MOUNTED: &[(&str, &[Described])] = &[
     ("certificates", crate::workloads::DESCRIBED),
     ("connections", crate::connections::DESCRIBED),
     ("authority", crate::signing_keys::DESCRIBED),
+    ("sessions", crate::session_labels::DESCRIBED),
     ("resources", crate::door::DESCRIBED),
 ];
 

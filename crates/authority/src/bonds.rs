@@ -57,7 +57,9 @@ const fn fate(kind: RowKind) -> Fate {
         // Codes are their grant's and end with it; what came of a device's code is held against the marks of whoever allowed it.
         // Both last minutes. Standing goes by its own clock.
         // A link outlives its person: by the same account elsewhere, nobody comes back as somebody new. It names them by pseudonym.
+        // What has entered a session is known as long as it could be said again, whoever leaves; it names them by pseudonym.
         RowKind::Link
+        | RowKind::SessionLabel
         | RowKind::Code
         | RowKind::DeviceCode
         | RowKind::SigningKey

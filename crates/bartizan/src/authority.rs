@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bartizan_api::oauth::{Oauth, Visitors};
 use bartizan_api::scim::Provisioning;
-use bartizan_api::{ConnectionsDesk, Mount, Published, grants, signing_keys, workloads};
+use bartizan_api::{ConnectionsDesk, Mount, Published, grants, session_labels, signing_keys, workloads};
 use bartizan_authority::Authority;
 use bartizan_authority::authorize::Desk;
 use bartizan_authority::clients::{Fetch, Registry};
@@ -16,7 +16,7 @@ use bartizan_authority::metadata::Offered;
 use bartizan_authority::scim::Scim;
 use bartizan_base::Name;
 use bartizan_console::{Console, SignedInVisitors};
-use bartizan_control::Control;
+use bartizan_control::{Control, SessionLabels};
 use bartizan_enforce::Accounts;
 use bartizan_identify::Caller;
 use bartizan_model::{GrantType, Problem};
@@ -114,6 +114,15 @@ pub(crate) fn provisioning(config: &Config, control: &Control, rows: Arc<dyn Row
     });
     let scim = Scim { control: Arc::new(control.clone()), rows };
     Arc::new(Provisioning::new(scim, published, config.listeners.tls.is_some()))
+}
+
+/// What has entered sessions, which needs no authority either.
+pub(crate) fn labels(config: &Config, control: &Control, rows: Arc<dyn Rows>) -> Arc<dyn Mount> {
+    let published = config.issuer.as_deref().map(|issuer| Published {
+        issuer: issuer.into(),
+        certificates: config.listeners.client_ca.is_some(),
+    });
+    session_labels(SessionLabels { control: control.clone(), rows }, published)
 }
 
 /// Keeps the authority's signing keys fresh, and sweeps what is over. The first look is over when this returns, so that tokens can be signed.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bartizan_model::action::ChangeState;
 use bartizan_record::IntentRecorded;
-use bartizan_store::{Checkpoints, Nodes, Rows, Store};
+use bartizan_store::{Checkpoints, Marks, Nodes, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 
@@ -101,6 +101,7 @@ pub(crate) struct StateDb {
     pub(crate) checkpoints: Arc<dyn Checkpoints>,
     pub(crate) nodes: Arc<dyn Nodes>,
     pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) marks: Arc<dyn Marks>,
 }
 
 impl StateDb {
@@ -112,6 +113,7 @@ impl StateDb {
                 state: store.clone(),
                 checkpoints: store.clone(),
                 rows: store.clone(),
+                marks: store.clone(),
                 nodes: store,
             });
         }
@@ -120,7 +122,13 @@ impl StateDb {
             .await
             .map_err(part("the state database"))?;
         let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store })
+        Ok(Self {
+            state: store.clone(),
+            checkpoints: store.clone(),
+            rows: store.clone(),
+            marks: store.clone(),
+            nodes: store,
+        })
     }
 
     pub(crate) fn state(&self) -> &StateStore {

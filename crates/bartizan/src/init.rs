@@ -158,7 +158,7 @@ pub(crate) async fn misfits(config: &Config) -> Result<Vec<String>, InitError> {
     for row in state.bundles.iter() {
         let documents: Vec<Document> =
             state.documents.iter().filter(|(t, ..)| *t == row.tenant).map(|(_, d, _)| d.clone()).collect();
-        let compiled = CompiledBundle::compile(&Bundle { files: row.files.clone() }).ok();
+        let compiled = CompiledBundle::in_force(&Bundle { files: row.files.clone() }, &[], &[]).ok();
         match Entities::build_for(&documents, compiled.as_ref()) {
             Ok(entities) => out.extend(entities.misfits().iter().map(ToString::to_string)),
             Err(error) => out.push(error.to_string()),

@@ -256,6 +256,7 @@ impl Assembled {
             vault: vault.clone(),
             metrics,
             rows: store.rows.clone(),
+            marks: store.marks.clone(),
             traces: traces.as_ref().map(Telemetry::traces),
             sealer: sealer.clone(),
             public: match &config.listeners.public_url {
@@ -318,6 +319,7 @@ impl Assembled {
         if let Some(accounts) = &accounts {
             gate.with_accounts(accounts);
         }
+        mounts.insert(0, authority::labels(config, &control, store.rows.clone()));
         mounts.insert(0, authority::provisioning(config, &control, store.rows));
         let signals = signals::signals(authority.as_ref(), &upstreams);
         mounts.extend(signals::mount(config, signals.as_ref()));

@@ -73,8 +73,13 @@ pub trait House: Debug + Send + Sync {
     /// How the tenant's candidate does on this node.
     fn trial(&self, tenant: &Tenant) -> TrialView;
 
-    /// Compiles a bundle beside the threads that answer, and holds it for when it comes into force.
-    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>>;
+    /// Compiles a bundle beside the threads that answer, with the words of the tenant's tool servers, and holds it for when it
+    /// comes into force.
+    fn compile<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        bundle: Bundle,
+    ) -> BoxFuture<'a, Result<Arc<CompiledBundle>, BundleErrors>>;
 
     /// What a row of the state says, if the house has signed it.
     ///

@@ -176,7 +176,7 @@ impl Control {
             }
             (Some(version), Some(earlier)) => {
                 let bundle = Bundle { files: earlier.row.files.clone() };
-                let compiled = CompiledBundle::compile(&bundle)
+                let compiled = CompiledBundle::in_force(&bundle, &[], &[])
                     .map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))?;
                 let proposal = Proposal {
                     tenant: tenant.clone(),

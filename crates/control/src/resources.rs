@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bartizan_base::{Digest, Name};
+use bartizan_decide::ServerWords;
 use bartizan_identify::Caller;
 use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
     Action, ApiRouteSpec, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode,
-    RequestExtra, Spec, Status, Target, Tenant,
+    RequestExtra, Spec, Status, Target, Tenant, ToolWordsSpec,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -327,6 +328,20 @@ pub(crate) fn check_whole(
                 ReasonCode::Invalid,
                 format!("view `{}`: {error}", document.name),
             ));
+        }
+        if let Spec::ToolWords(words) = &document.spec {
+            let wrong = |why: String| {
+                Problem::with_detail(ReasonCode::Invalid, format!("tool_words `{}`: {why}", document.name))
+            };
+            if serde_json::to_vec(&words.tools).map_or(usize::MAX, |bytes| bytes.len())
+                > ToolWordsSpec::BYTES_MAX
+            {
+                return Err(wrong(format!(
+                    "the definitions are longer than {} bytes",
+                    ToolWordsSpec::BYTES_MAX
+                )));
+            }
+            ServerWords::of(&document.name, &words.tools).map_err(|why| wrong(why.to_string()))?;
         }
         if let Some(why) = misplaced(&document.spec) {
             let place = format!("{} `{}`: {why}", document.spec.kind(), document.name);

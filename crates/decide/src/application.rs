@@ -19,6 +19,7 @@ use crate::declared::Members;
 use crate::engine::Snapshot;
 use crate::evaluate::{Evaluation, Evaluator, Triple};
 use crate::remedy::facts;
+use crate::servers::TOOLS;
 use crate::sponsor;
 use crate::verdict::Evidence;
 use remembered::Remembered;
@@ -256,7 +257,8 @@ impl<'a> Question<'a> {
         let bundle = &self.evaluator.bundle;
         let namespace = self.point.namespace.as_deref().unwrap_or_default();
         // The facts of the house's own actions are made by the house, so nobody else may tell them.
-        if namespace.is_empty() && asked.action.parse::<Action>().is_ok() {
+        let is_tools = namespace.split("::").next() == Some(TOOLS);
+        if is_tools || (namespace.is_empty() && asked.action.parse::<Action>().is_ok()) {
             return Err(Untranslated::Unknown);
         }
         let declared = bundle.declared.context(namespace, &asked.action).ok_or(Untranslated::Unknown)?;

@@ -8,6 +8,7 @@ use bartizan_model::{EntityRef, ReasonCode, Remedy};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 
 use crate::approval::ApprovalKey;
+use crate::called::Tools;
 use crate::compile::Compiler;
 use crate::declared::Declared;
 use crate::diagnostic::{BundleError, BundleErrors};
@@ -76,6 +77,8 @@ pub struct CompiledBundle {
     /// In which time zone its rules speak of hours and days.
     pub(crate) zone: Zone,
     pub(crate) disabled: Vec<(Name, String)>,
+    /// The tools that have actions of their own.
+    pub(crate) tools: Tools,
     pub(crate) warnings: Vec<BundleError>,
     pub(crate) kept: Kept,
 }
@@ -125,10 +128,31 @@ impl CompiledBundle {
         Compiler::new(beside).compile(bundle, servers)
     }
 
+    /// A bundle that was put in force, as far as it can still be evaluated. What tool servers offer can have changed since: a
+    /// tool that is gone, or whose definition does not fit the rules that speak of it, cannot be asked for, and rules that
+    /// speak of nothing else are set aside. Nothing else is: where all of it fits, this is [`Self::compile_beside`].
+    ///
+    /// # Errors
+    /// Everything else that is wrong with the bundle, at once.
+    pub fn in_force(
+        bundle: &Bundle,
+        servers: &[ServerWords],
+        beside: &[Arc<Self>],
+    ) -> Result<Self, BundleErrors> {
+        Self::compile_beside(bundle, servers, beside)
+            .or_else(|errors| Compiler::as_far_as_it_goes(bundle, servers, beside).ok_or(errors))
+    }
+
     /// The tool servers whose words do not fit, with the reason: their tools cannot be asked for.
     #[must_use]
     pub fn disabled_servers(&self) -> &[(Name, String)] {
         &self.disabled
+    }
+
+    /// The tools that rules speak of otherwise than they are by now, as actions: they cannot be asked for.
+    #[must_use]
+    pub fn unusable_tools(&self) -> Vec<String> {
+        self.tools.dead().map(ToString::to_string).collect()
     }
 
     /// The digest of the bundle it was compiled from.
@@ -236,6 +260,7 @@ impl CompiledBundle {
             declared: Declared::default(),
             zone: Zone::UTC,
             disabled: Vec::new(),
+            tools: Tools::default(),
             warnings: Vec::new(),
             kept: Kept::default(),
         }

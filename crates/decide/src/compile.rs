@@ -2,6 +2,7 @@
 
 mod place;
 mod rule;
+mod tools;
 mod valid;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,6 +18,7 @@ use cedar_policy::{
 use miette::Diagnostic;
 
 use crate::bundle::{Bundle, CompiledBundle, Rule};
+use crate::called::Tools;
 use crate::complexity::{self, TextOf};
 use crate::diagnostic::{BundleError, BundleErrors, within};
 use crate::evaluate::LEVEL;
@@ -56,12 +58,14 @@ pub(crate) struct Compiler<'b> {
     zone: Zone,
     /// Bundles that were compiled before.
     beside: &'b [Arc<CompiledBundle>],
+    /// Where rules need not fit the tools: those that do not.
+    unfit: Option<BTreeSet<EntityUid>>,
 }
 
 impl<'b> Compiler<'b> {
     /// A compilation that takes over what was checked before.
     pub(crate) fn new(beside: &'b [Arc<CompiledBundle>]) -> Self {
-        Self { errors: Vec::new(), manifest: Manifest::default(), zone: Zone::UTC, beside }
+        Self { errors: Vec::new(), manifest: Manifest::default(), zone: Zone::UTC, beside, unfit: None }
     }
 
     /// Compiles `bundle`.
@@ -109,6 +113,9 @@ impl<'b> Compiler<'b> {
         }
         self.unique(&placed);
         let mut typing = Typing::new(&schema, LEVEL);
+        let dead = self.set_aside(&schema, &mut typing, &mut placed);
+        let tools = Tools::of(servers, &disabled, dead);
+        self.tools_stand_soundly(&tools, &placed);
         self.validate(&schema, &mut typing, &placed);
         let constitution = self.constitution(&schema, &mut typing)?;
         let action_groups = action_groups(&schema)?;
@@ -129,6 +136,7 @@ impl<'b> Compiler<'b> {
             declared,
             zone: self.zone,
             disabled,
+            tools,
             warnings,
             kept: Kept::default(),
         })

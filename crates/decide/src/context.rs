@@ -7,12 +7,13 @@ use std::time::Duration;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::{
-    Activity, AskFacts, Counts, Device, Label, Member, PrincipalKind, Risk, RiskLevel, Situation, Windows,
+    Activity, AskFacts, Counts, Device, Member, PrincipalKind, Risk, RiskLevel, Situation, Windows,
 };
 use cedar_policy::Context;
 use chrono::{Datelike as _, Timelike as _};
 use serde::Serialize;
 
+use crate::called::Called;
 use crate::facts::{DEVICE_AGE_MAX_S, RISK_AGE_MAX_S};
 use crate::inner::{self, Fact};
 use crate::needs::Needs;
@@ -32,6 +33,9 @@ const AGE_UNKNOWN_S: u64 = (1 << 53) - 1;
 pub(crate) struct Conditions<'a> {
     pub(crate) activity: Option<&'a Activity>,
     pub(crate) approvals: &'a BTreeSet<String>,
+    /// Of a tool's own action; they stand in `request` as they were sent, and what they are read by in `tool`.
+    #[serde(skip)]
+    pub(crate) arguments: Option<&'a Fact>,
     pub(crate) assurance: AssuranceFact<'a>,
     pub(crate) binding: &'a str,
     pub(crate) delegation: Delegation,
@@ -43,9 +47,14 @@ pub(crate) struct Conditions<'a> {
     pub(crate) request: &'a AskFacts,
     pub(crate) risk: Option<RiskFact>,
     pub(crate) role_in_chain: &'a str,
-    pub(crate) session: &'a Label,
+    pub(crate) session: SessionFact<'a>,
+    #[serde(skip)]
+    pub(crate) sizes: Option<&'a Fact>,
     /// What was known but too old, and is therefore absent.
     pub(crate) stale: Vec<&'static str>,
+    /// The digest of the definition of the tool that is called, where it is asked for by its own action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool: Option<Digest>,
     pub(crate) zone: ZoneFact,
 }
 
@@ -99,6 +108,19 @@ pub(crate) struct RiskFact {
     score: u8,
 }
 
+/// The session.
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionFact<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    categories: &'a BTreeSet<Name>,
+    confidentiality: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    depth: Option<u64>,
+    integrity: &'static str,
+}
+
 /// The zone of the bundle, and how far it was ahead of UTC.
 #[derive(Debug, Serialize)]
 pub(crate) struct ZoneFact {
@@ -115,6 +137,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) place: usize,
     pub(crate) situation: &'a Situation,
     pub(crate) facts: &'a AskFacts,
+    /// What is called, where it has an action of its own.
+    pub(crate) called: Option<&'a Called>,
     pub(crate) zone: Zone,
 }
 
@@ -165,7 +189,7 @@ impl<'a> Conditions<'a> {
         obligations: &'a BTreeSet<String>,
         approvals: &'a BTreeSet<String>,
     ) -> Self {
-        let Asking { caller, member, place, situation, facts, zone } = asking;
+        let Asking { caller, member, place, situation, facts, called, zone } = asking;
         let (now, now_s) = (situation.now, situation.now.as_secs());
         let mut stale = Vec::new();
         let mut fresh = |name, found: bool| {
@@ -180,6 +204,7 @@ impl<'a> Conditions<'a> {
         Self {
             activity: situation.activity.as_deref(),
             approvals,
+            arguments: called.and_then(|called| called.arguments.as_ref()),
             assurance: AssuranceFact {
                 age_s: age_s(now, member.assurance.at).unwrap_or(AGE_UNKNOWN_S),
                 level: member.assurance.level.into(),
@@ -195,8 +220,16 @@ impl<'a> Conditions<'a> {
             request: facts,
             risk: risk.flatten(),
             role_in_chain: if place == 0 { "subject" } else { "actor" },
-            session: &situation.session,
+            session: SessionFact {
+                age_s: situation.session_age_s,
+                categories: &situation.session.categories,
+                confidentiality: situation.session.confidentiality.name(),
+                depth: situation.session_depth,
+                integrity: situation.session.integrity.name(),
+            },
+            sizes: called.and_then(|called| called.sizes.as_ref()),
             stale,
+            tool: called.map(|called| called.definition),
             zone: ZoneFact { name: zone.name(), offset_s: zone.offset_s(now_s) },
         }
     }
@@ -232,9 +265,10 @@ impl Circumstances for Conditions<'_> {
 }
 
 /// The attributes that a context can have.
-const ATTRIBUTES: [&str; 14] = [
+const ATTRIBUTES: [&str; 16] = [
     "activity",
     "approvals",
+    "arguments",
     "assurance",
     "binding",
     "delegation",
@@ -246,6 +280,7 @@ const ATTRIBUTES: [&str; 14] = [
     "risk",
     "role_in_chain",
     "session",
+    "sizes",
     "time",
 ];
 
@@ -255,6 +290,7 @@ impl Conditions<'_> {
         Some(match name {
             "activity" => self.activity.map(|activity| activity_record(activity, needs)),
             "approvals" => Some(Fact::texts(self.approvals)),
+            "arguments" => self.arguments.cloned(),
             "assurance" => Some(self.assurance.record()?),
             "binding" => Some(Fact::text(self.binding)),
             "delegation" => Some(self.delegation.record()?),
@@ -265,7 +301,8 @@ impl Conditions<'_> {
             "request" => Some(request(self.request)),
             "risk" => self.risk.as_ref().map_or(Some(None), |risk| risk.record().map(Some))?,
             "role_in_chain" => Some(Fact::text(self.role_in_chain)),
-            "session" => Some(session(self.session)),
+            "session" => Some(self.session.record()),
+            "sizes" => self.sizes.cloned(),
             "time" => Some(self.zone.time(self.now_s)?),
             _ => None,
         })
@@ -274,6 +311,8 @@ impl Conditions<'_> {
     /// A member of an attribute that can be made without the others; none also where it is absent.
     fn member(&self, name: &str, member: &str) -> Option<Fact> {
         match name {
+            "arguments" => self.arguments?.member(member)?,
+            "sizes" => self.sizes?.member(member)?,
             "assurance" => self.assurance.member(member),
             "delegation" => self.delegation.member(member),
             "device" => self.device.as_ref()?.member(member),
@@ -432,12 +471,17 @@ fn request(facts: &AskFacts) -> Fact {
     Fact::members(request)
 }
 
-fn session(label: &Label) -> Fact {
-    Fact::record([
-        ("confidentiality", Fact::text(label.confidentiality.name())),
-        ("integrity", Fact::text(label.integrity.name())),
-        ("categories", Fact::texts(&label.categories)),
-    ])
+impl SessionFact<'_> {
+    fn record(&self) -> Fact {
+        let mut session = vec![
+            ("confidentiality", Fact::text(self.confidentiality)),
+            ("integrity", Fact::text(self.integrity)),
+            ("categories", Fact::texts(self.categories)),
+        ];
+        session.extend(self.age_s.map(|n| ("age_s", Fact::long(n))));
+        session.extend(self.depth.map(|n| ("depth", Fact::long(n))));
+        Fact::members(session)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::Standing;
 use crate::bundle::CompiledBundle;
+use crate::called::Called;
 use crate::context::{Asking, Conditions};
 use crate::describe::uid;
 use crate::entities::Entities;
@@ -244,9 +245,12 @@ impl Snapshot {
         let Some(evaluator) = &self.evaluator else { return };
         if !case.all && evaluator.shadow.as_ref().is_some_and(|shadow| shadow.takes(id)) {
             let standing = Applied::standing(case.standing);
+            // What cannot be asked for was not evaluated.
+            let Ok(called) = evaluator.bundle.called(case.action, case.resource, case.facts) else { return };
+            let called = called.as_ref();
             for (place, member) in case.caller.members().enumerate() {
-                let conditions = conditions(evaluator, case, member, place, &standing);
-                let Some(triple) = triple(case, member) else { continue };
+                let conditions = conditions(evaluator, case, called, (place, member), &standing);
+                let Some(triple) = triple(case, called, member) else { continue };
                 if let Some(evaluation) = evaluator.evaluate(&triple, &conditions, false, Noted::Digests) {
                     evaluator.watch(&triple, &conditions, &evaluation);
                 }
@@ -290,9 +294,11 @@ impl Snapshot {
     /// Whether a case is permitted, of which nothing is recorded: most are not because no rule permits anything like it.
     fn permits(&self, case: &Case<'_>, door: &Door) -> bool {
         let may = |evaluator: &Evaluator| {
-            case.caller
-                .members()
-                .all(|member| triple(case, member).is_some_and(|triple| evaluator.may_permit(&triple)))
+            let Ok(called) = evaluator.bundle.called(case.action, case.resource, case.facts) else {
+                return false;
+            };
+            let may = |triple| evaluator.may_permit(&triple);
+            case.caller.members().all(|member| triple(case, called.as_ref(), member).is_some_and(may))
         };
         let possible = case.all || self.evaluator.as_ref().is_some_and(may);
         possible && self.judge(case, door).verdict == VerdictKind::Permit
@@ -314,8 +320,16 @@ impl Snapshot {
             judged.reasons = vec![ReasonCode::PolicyMissing];
             return judged;
         };
+        let called = match evaluator.bundle.called(case.action, case.resource, case.facts) {
+            Ok(called) => called,
+            Err(reason) => {
+                judged.reasons = vec![reason];
+                return judged;
+            }
+        };
+        let called = called.as_ref();
         let base = Applied::standing(case.standing);
-        let Some(first) = evaluate_chain(evaluator, case, &base, Noted::Digests) else {
+        let Some(first) = evaluate_chain(evaluator, case, called, &base, Noted::Digests) else {
             judged.reasons = vec![ReasonCode::NoMatchingPermit];
             return judged;
         };
@@ -331,7 +345,7 @@ impl Snapshot {
             return judged;
         }
         let members: Vec<&Member> = case.caller.members().collect();
-        let again = |applied: &Applied| evaluate_chain(evaluator, case, applied, Noted::Nothing);
+        let again = |applied: &Applied| evaluate_chain(evaluator, case, called, applied, Noted::Nothing);
         let facts = Facts { members: &members, situation: case.situation, standing: case.standing };
         try_remedies(&evaluator.bundle, &facts, door, &base, &first, &again, &mut judged);
         judged
@@ -421,12 +435,13 @@ fn claim_or_recovery(case: &Case<'_>) -> Option<VerdictKind> {
 fn evaluate_chain(
     evaluator: &Evaluator,
     case: &Case<'_>,
+    called: Option<&Called>,
     applied: &Applied,
     noted: Noted,
 ) -> Option<Vec<Evaluation>> {
     let evaluate = |(place, member): (usize, &Member)| {
-        let conditions = conditions(evaluator, case, member, place, applied);
-        let triple = triple(case, member)?;
+        let conditions = conditions(evaluator, case, called, (place, member), applied);
+        let triple = triple(case, called, member)?;
         let found = evaluator.evaluate(&triple, &conditions, case.all, noted)?;
         Some(match member.principal.kind {
             PrincipalKind::Agent | PrincipalKind::Workload => {
@@ -440,10 +455,10 @@ fn evaluate_chain(
 }
 
 /// What one member's evaluation asks.
-fn triple(case: &Case<'_>, member: &Member) -> Option<Triple> {
+fn triple(case: &Case<'_>, called: Option<&Called>, member: &Member) -> Option<Triple> {
     Some(Triple {
         principal: uid(member.principal.kind.entity_type(), &member.principal.name)?,
-        action: action_uid(case.action)?,
+        action: called.map_or_else(|| action_uid(case.action), |called| Some(called.uid.clone()))?,
         resource: uid(&case.resource.kind, &case.resource.name)?,
     })
 }
@@ -460,8 +475,8 @@ fn action_uid(action: Action) -> Option<EntityUid> {
 fn conditions<'a>(
     evaluator: &Evaluator,
     case: &Case<'a>,
-    member: &'a Member,
-    place: usize,
+    called: Option<&'a Called>,
+    (place, member): (usize, &'a Member),
     applied: &'a Applied,
 ) -> Conditions<'a> {
     let asking = Asking {
@@ -470,6 +485,7 @@ fn conditions<'a>(
         place,
         situation: case.situation,
         facts: case.facts,
+        called,
         zone: evaluator.bundle.zone,
     };
     let mut conditions = Conditions::of(asking, &applied.obligations, &applied.approvals);
@@ -489,9 +505,13 @@ fn conditions<'a>(
 fn tell(evaluator: &Evaluator, case: &Case<'_>, reader: Reader) -> (Vec<MemberStory>, Vec<Change>, bool) {
     let base = Applied::standing(case.standing);
     let (mut members, mut lacking, mut incomplete) = (Vec::new(), Vec::new(), false);
+    let Ok(called) = evaluator.bundle.called(case.action, case.resource, case.facts) else {
+        return (members, lacking, incomplete);
+    };
+    let called = called.as_ref();
     for (place, member) in case.caller.members().enumerate() {
-        let conditions = conditions(evaluator, case, member, place, &base);
-        let Some(triple) = triple(case, member) else { continue };
+        let conditions = conditions(evaluator, case, called, (place, member), &base);
+        let Some(triple) = triple(case, called, member) else { continue };
         let Some(found) = evaluator.evaluate(&triple, &conditions, false, Noted::Nothing) else { continue };
         let Some(scene) = evaluator.scene(&triple, &conditions) else { continue };
         let (story, more, cut) = tell_member(&evaluator.bundle, &triple, &found, &scene, reader);

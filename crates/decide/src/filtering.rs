@@ -98,6 +98,7 @@ fn members(
             place,
             situation: question.situation,
             facts: question.facts,
+            called: None,
             zone: evaluator.bundle.zone,
         };
         let context = Conditions::of(asking, applied, &nothing).context(Needs::ALL)?;

@@ -4,13 +4,14 @@
 use serde_json::Value;
 
 /// The attributes that are made or left out one by one. Those of `activity` are large, so its members are too.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "activity",
     "activity.agent",
     "activity.caller",
     "activity.key",
     "activity.session",
     "approvals",
+    "arguments",
     "assurance",
     "binding",
     "delegation",
@@ -23,6 +24,7 @@ const NAMES: [&str; 19] = [
     "risk",
     "role_in_chain",
     "session",
+    "sizes",
     "time",
 ];
 

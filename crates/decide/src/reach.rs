@@ -153,18 +153,24 @@ impl Snapshot {
 
     /// Whether the scope of any permit matches the subject: what none matches is denied without an evaluation.
     fn may_permit(&self, ask: &Supposed) -> bool {
-        let triple = || {
+        let triple = |evaluator: &crate::evaluate::Evaluator| {
             let kind = ask.action.resource_type();
             let resource = match EntityRef::OF_THE_HOUSE.contains(&kind) {
                 true => "bartizan",
                 false => ask.resource.as_str(),
             };
+            let of =
+                EntityRef::new(Name::literal(kind), resource.parse::<bartizan_model::EntityName>().ok()?);
+            let called = evaluator.bundle.called(ask.action, &of, &ask.request).ok()?;
             Some(Triple {
                 principal: uid(ask.principal.kind.entity_type(), &ask.principal.name)?,
-                action: uid("Action", ask.action.name())?,
+                action: called.map_or_else(|| uid("Action", ask.action.name()), |c| Some(c.uid))?,
                 resource: uid(kind, resource)?,
             })
         };
-        self.evaluator().zip(triple()).is_some_and(|(evaluator, triple)| evaluator.may_permit(&triple))
+        let may = |evaluator: &crate::evaluate::Evaluator| {
+            triple(evaluator).is_some_and(|t| evaluator.may_permit(&t))
+        };
+        self.evaluator().is_some_and(may)
     }
 }

@@ -19,8 +19,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Standing;
+use crate::called::KeptTool;
 use crate::engine::{Case, Door, Snapshot};
 use crate::judged::ENGINE;
+use crate::servers::ServerWords;
 use crate::verdict::Verdict;
 
 /// An ask as it was decided on: everything about it but policy and entities. Personal: it holds names, addresses, purposes.
@@ -45,6 +47,9 @@ pub struct KeptAsk {
     pub scopes: Scopes,
     /// What the enforcement point can apply.
     pub door: Door,
+    /// Of a call of a tool with words of its own: the definition that it was decided by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<KeptTool>,
 }
 
 /// What came out of a decision that was made again.
@@ -135,7 +140,21 @@ impl KeptAsk {
             credential: caller.credential(),
             scopes: caller.scopes().clone(),
             door: door.clone(),
+            tool: None,
         }
+    }
+
+    /// The same of an ask that is decided by `snapshot`.
+    #[must_use]
+    pub fn by(mut self, snapshot: &Snapshot) -> Self {
+        self.tool = snapshot.bundle().and_then(|bundle| bundle.keeping(self.action, &self.resource));
+        self
+    }
+
+    /// The words of tool servers that it was decided by, as far as they matter to it.
+    #[must_use]
+    pub fn words(&self) -> Vec<ServerWords> {
+        self.tool.iter().filter_map(|tool| tool.words(&self.resource)).collect()
     }
 
     /// Everybody in it.

@@ -20,7 +20,8 @@ use crate::surely::conditions;
 /// What stands in place of a value that the reader may not see.
 const HIDDEN: &str = "(hidden)";
 /// What of the context tells about a person rather than about the ask.
-const PERSONAL: [&str; 5] = [
+const PERSONAL: [&str; 6] = [
+    "context.arguments",
     "context.network",
     "context.purpose",
     "context.session.purpose",

@@ -140,7 +140,8 @@ impl Gate {
         let Entering { world, caller, head, body } = self.enter(request).await?;
         let body = self.take(&caller, &head, body).await?;
         let now = self.parts.clock.now();
-        let situation = self.assess(&caller, peer, &head.headers).await?;
+        // Nothing enters a session by an answer about what policy says.
+        let situation = self.assess_apart(&Tracks::of(&caller.who()), &caller, peer, &head.headers).await?;
         let facts =
             AskFacts { dialect: "authzen".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
         let id = self.new_id();

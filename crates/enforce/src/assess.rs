@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use bartizan_base::{Text, Timestamp};
-use bartizan_model::{Confidentiality, Integrity, Label, Problem, ReasonCode, Situation};
+use bartizan_model::{Problem, ReasonCode, Situation};
 use http::HeaderMap;
+
+use crate::session::untrusted;
 
 /// The header in which a caller states a purpose.
 pub(crate) const PURPOSE: &str = "x-bartizan-purpose";
 
 /// The situation of a request.
 ///
-/// A prompt of unknown origin is untrusted, so a session begins so.
+/// What has entered the session is not known here: a prompt of unknown origin is untrusted.
 pub(crate) fn assess(
     now: Timestamp,
     peer: Option<IpAddr>,
@@ -34,10 +36,5 @@ pub(crate) fn assess(
             return Err(Problem::with_detail(ReasonCode::HeaderInvalid, format!("`{PURPOSE}` stands twice")));
         }
     };
-    let session = Label {
-        confidentiality: Confidentiality::Public,
-        integrity: Integrity::Untrusted,
-        ..Label::bottom()
-    };
-    Ok(Situation { network: peer, purpose, session, ..Situation::at(now) })
+    Ok(Situation { network: peer, purpose, session: untrusted(), ..Situation::at(now) })
 }

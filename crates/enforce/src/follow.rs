@@ -11,7 +11,7 @@ use bartizan_model::{Document, KeyId, Tenant};
 use bartizan_store::{EpochKind, KeyRow, RowKind, State, Step, StoreError, Write};
 
 use crate::known::directory;
-use crate::policies::{Alarm, Policies};
+use crate::policies::{Alarm, Policies, WORDS};
 use crate::world::{TenantWorld, World};
 
 /// The kind that declares things of a bundle's own types.
@@ -36,9 +36,16 @@ impl Touched {
             match write {
                 Write::Document(tenant, document, _) => {
                     let kind = document.spec.kind().to_owned();
+                    if kind == WORDS {
+                        // A bundle is compiled with them.
+                        out.policies.insert(tenant.clone());
+                    }
                     out.documents.insert((tenant.clone(), kind, document.name.clone()));
                 }
                 Write::DeleteDocument(tenant, kind, name) => {
+                    if kind == WORDS {
+                        out.policies.insert(tenant.clone());
+                    }
                     out.documents.insert((tenant.clone(), kind.clone(), name.clone()));
                 }
                 Write::Key(key) => out.keys.extend([key.id]),

@@ -11,12 +11,12 @@ use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Mismatch, Shadow};
 use bartizan_keys::Statement;
 use bartizan_model::action::ChangeState;
 use bartizan_model::record::System;
-use bartizan_model::{KeyId, NodeId, ReasonCode};
+use bartizan_model::{KeyId, NodeId, ReasonCode, Tenant};
 use bartizan_record::{IntentRecorded, Recorder};
 use bartizan_store::{BundleRow, Enforced, LEASE, Nodes, Since, State, Store, StoreError};
 
 use crate::follow::{After, Touched};
-use crate::policies::{Alarm, Policies};
+use crate::policies::{Alarm, Policies, Words};
 use crate::retired::Retired;
 use crate::world::World;
 
@@ -334,13 +334,19 @@ impl Keeper {
         self.watch().await
     }
 
-    /// Compiles a bundle beside the decisions, and holds it for when it comes into force.
+    /// Compiles a bundle beside the decisions, with the words of the tenant's tool servers, and holds it for when it comes into
+    /// force.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub async fn compile(&self, bundle: Bundle) -> Result<Arc<CompiledBundle>, BundleErrors> {
-        let policies = self.policies.clone();
-        let work = tokio::task::spawn_blocking(move || policies.compile(&bundle));
+    pub async fn compile(
+        &self,
+        tenant: &Tenant,
+        bundle: Bundle,
+    ) -> Result<Arc<CompiledBundle>, BundleErrors> {
+        let (policies, world, tenant) = (self.policies.clone(), self.world.load_full(), tenant.clone());
+        let work =
+            tokio::task::spawn_blocking(move || policies.compile(&bundle, &Words::of(&world.state, &tenant)));
         work.await.unwrap_or_else(|_| Err(BundleErrors(Vec::new())))
     }
 

@@ -22,6 +22,7 @@ mod receive;
 mod release;
 mod reply;
 mod retired;
+mod session;
 mod tally;
 mod trace;
 mod world;

@@ -18,7 +18,7 @@ use bartizan_model::{
     Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
-use bartizan_store::Rows;
+use bartizan_store::{Marks, Rows};
 use bartizan_upstream::{Outbound, Upstreams};
 use bartizan_vault::Vault;
 use bartizan_wire::ModelRequest;
@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::session::Session;
 use crate::trace::{CallTrace, Traces};
 use crate::world::{TenantWorld, World};
 
@@ -86,6 +87,8 @@ pub struct Parts {
     pub published: Published,
     /// Where the house has written down which certificates it issued.
     pub rows: Arc<dyn Rows>,
+    /// What has entered sessions, known to every node.
+    pub marks: Arc<dyn Marks>,
     /// Where traces go, if anywhere.
     pub traces: Option<Arc<Traces>>,
     /// Bounds on what callers and upstreams may send.
@@ -215,7 +218,10 @@ impl Gate {
         let request = bartizan_wire::parse_request(dialect, body, self.parts.bounds.body);
         let request = self.or_refuse(&caller, None, request).await?;
         trace.step("decide");
-        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let session = self.session(&caller, &head).await?;
+        let mut situation = self.assess_in(&session, &caller, peer, &head.headers).await?;
+        // Where a prompt comes from nobody can tell.
+        situation.session = session.answered();
         let ask = self.model_ask(dialect, &request);
         let id = ask.id;
         let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world);
@@ -237,9 +243,9 @@ impl Gate {
         let path = dialect.path().to_owned();
         trace.step("record");
         let target = Target::post(upstream.clone(), path.clone(), Digest::of(&body));
-        let tracks = Tracks::of(&caller.who());
+        let tracks = session.tracks(&caller);
         self.counted(&tracks, &permit);
-        let intent = self.intend(permit, target, kept).await?;
+        let intent = self.intend_labelled(permit, target, kept, &session, &session.answered()).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));
@@ -449,17 +455,41 @@ impl Gate {
         Ask::new(self.new_id(), action_of(dialect), resource, request.facts().clone(), request.digest())
     }
 
-    /// Under which conditions, with what the caller did lately: read once, before this ask counts itself.
+    /// Under which conditions, with what the caller did lately and what has entered their session: read once, before this ask
+    /// counts itself.
     pub(crate) async fn assess(
         &self,
         caller: &Caller,
         peer: Option<IpAddr>,
         headers: &HeaderMap,
     ) -> Result<Situation, Stop> {
+        let session = self.session_by(caller, headers).await?;
+        self.assess_in(&session, caller, peer, headers).await
+    }
+
+    /// The same in a session that is known already.
+    pub(crate) async fn assess_in(
+        &self,
+        session: &Session,
+        caller: &Caller,
+        peer: Option<IpAddr>,
+        headers: &HeaderMap,
+    ) -> Result<Situation, Stop> {
+        let situation = self.assess_apart(&session.tracks(caller), caller, peer, headers).await?;
+        Ok(session.situation(situation))
+    }
+
+    /// The same of what belongs to no session, since nothing enters one by it.
+    pub(crate) async fn assess_apart(
+        &self,
+        tracks: &Tracks,
+        caller: &Caller,
+        peer: Option<IpAddr>,
+        headers: &HeaderMap,
+    ) -> Result<Situation, Stop> {
         let assessed = assess(self.parts.clock.now(), peer, headers);
         let mut situation = self.or_refuse(caller, None, assessed).await?;
-        let tracks = Tracks::of(&caller.who());
-        let activity = self.activities.read(&tracks, self.parts.clock.monotonic_us());
+        let activity = self.activities.read(tracks, self.parts.clock.monotonic_us());
         situation.activity = Some(Arc::new(activity));
         Ok(situation)
     }
@@ -497,11 +527,10 @@ impl Gate {
                 .await);
         };
         let policy = tenant.policy_for(caller);
-        let kept = self
-            .parts
-            .afterwards
-            .wanted(tenant)
-            .then(|| KeptAsk::of(caller, ask.action, &ask.resource, &ask.facts, situation, door));
+        let kept =
+            self.parts.afterwards.wanted(tenant).then(|| {
+                KeptAsk::of(caller, ask.action, &ask.resource, &ask.facts, situation, door).by(policy)
+            });
         let verdict = policy.decide(caller, ask, situation, door).verdict;
         let decided = kept.and_then(|kept| Decided::new(caller.tenant(), &verdict, kept, policy));
         let follow = |decided| self.parts.afterwards.decided(decided, tenant, &world.state);

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bartizan_base::Digest;
-use bartizan_decide::{Bundle, BundleErrors, CompiledBundle};
+use bartizan_base::{Digest, Name};
+use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, ServerWords};
 use bartizan_keys::{PolicySignatureError, PolicyVerifier, Stage, Statement};
-use bartizan_model::{ReasonCode, Tenant};
+use bartizan_model::{ReasonCode, Spec, Status, Tenant};
 use bartizan_store::{BundleRow, State};
 
+/// The kind that declares the words of tool servers.
+pub(crate) const WORDS: &str = "tool_words";
 /// Compiled bundles that are held beside those in force.
 const HELD_MAX: usize = 8;
 
@@ -29,6 +31,8 @@ pub struct InForce {
     pub statement: Statement,
     /// The bundle.
     pub bundle: Arc<CompiledBundle>,
+    /// The digest of the tools' words that it was compiled with.
+    pub words: Digest,
     /// What is tried beside it.
     pub candidate: Option<(Arc<CompiledBundle>, Stage)>,
 }
@@ -42,6 +46,51 @@ pub(crate) struct Alarm {
     pub(crate) detail: String,
 }
 
+/// A bundle, and the words of tool servers that it is compiled with.
+type Key = (Digest, Digest);
+
+/// The words of tool servers that a tenant has declared.
+#[derive(Clone, Debug)]
+pub(crate) struct Words {
+    servers: Vec<ServerWords>,
+    digest: Digest,
+}
+
+impl Words {
+    pub(crate) fn of(state: &State, tenant: &Tenant) -> Self {
+        let servers = declared_words(state, tenant).map(|(server, tools)| {
+            ServerWords::of(server, tools).unwrap_or_else(|why| {
+                tracing::error!(%tenant, %server, %why, "what a tool server offers cannot be read; its tools cannot be asked for");
+                ServerWords::unusable(server, &why)
+            })
+        });
+        Self { servers: servers.collect(), digest: Self::digest(state, tenant) }
+    }
+
+    fn digest(state: &State, tenant: &Tenant) -> Digest {
+        let mut parts = Vec::new();
+        for (server, tools) in declared_words(state, tenant) {
+            parts.push(server.as_bytes().to_vec());
+            // What has just been read as JSON can be written as JSON.
+            parts.push(serde_json::to_vec(tools).unwrap_or_default());
+        }
+        if parts.is_empty() {
+            return Digest::EMPTY;
+        }
+        Digest::of_parts(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+}
+
+fn declared_words<'a>(
+    state: &'a State,
+    tenant: &'a Tenant,
+) -> impl Iterator<Item = (&'a Name, &'a [serde_json::Value])> {
+    state.of_kind(tenant, WORDS).filter_map(|(_, document, _)| match &document.spec {
+        Spec::ToolWords(spec) if spec.status == Status::Active => Some((&document.name, &*spec.tools)),
+        _ => None,
+    })
+}
+
 /// Checks, compiles and remembers policy.
 #[derive(Debug)]
 pub struct Policies {
@@ -49,11 +98,11 @@ pub struct Policies {
     folder: PathBuf,
     /// The latest that was in force here, by tenant.
     good: Mutex<BTreeMap<Tenant, Arc<BundleRow>>>,
-    compiled: Mutex<HashMap<Digest, Arc<CompiledBundle>>>,
+    compiled: Mutex<HashMap<Key, Arc<CompiledBundle>>>,
     /// What was told already, so that one bad row is one alarm.
     told: Mutex<BTreeSet<(Tenant, Digest)>>,
     /// Bundles that were signed and do not compile.
-    broken: Mutex<BTreeSet<Digest>>,
+    broken: Mutex<BTreeSet<Key>>,
     refused: AtomicU64,
 }
 
@@ -107,22 +156,35 @@ impl Policies {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Compiles a bundle and holds it, for whoever is about to put it in force. Blocks.
-    pub(crate) fn compile(&self, bundle: &Bundle) -> Result<Arc<CompiledBundle>, BundleErrors> {
-        let digest = bundle.digest();
-        if let Some(held) = locked(&self.compiled).get(&digest) {
+    /// Compiles a bundle and holds it, for whoever is about to put it in force: all of it must fit. Blocks.
+    pub(crate) fn compile(
+        &self,
+        bundle: &Bundle,
+        words: &Words,
+    ) -> Result<Arc<CompiledBundle>, BundleErrors> {
+        self.compile_by(bundle, words, CompiledBundle::compile_beside)
+    }
+
+    fn compile_by(
+        &self,
+        bundle: &Bundle,
+        words: &Words,
+        by: impl Fn(&Bundle, &[ServerWords], &[Arc<CompiledBundle>]) -> Result<CompiledBundle, BundleErrors>,
+    ) -> Result<Arc<CompiledBundle>, BundleErrors> {
+        let key = (bundle.digest(), words.digest);
+        if let Some(held) = locked(&self.compiled).get(&key).filter(|held| held.unusable_tools().is_empty()) {
             return Ok(held.clone());
         }
         // What stands in one of them word for word was checked with it.
         let beside: Vec<_> = locked(&self.compiled).values().cloned().collect();
-        let made = Arc::new(CompiledBundle::compile_beside(bundle, &[], &beside)?);
+        let made = Arc::new(by(bundle, &words.servers, &beside)?);
         drop(beside);
         let mut held = locked(&self.compiled);
         if held.len() >= HELD_MAX {
             // Drafts and what was in force once: whatever nobody uses any more.
             held.retain(|_, bundle| Arc::strong_count(bundle) > 1);
         }
-        held.insert(digest, made.clone());
+        held.insert(key, made.clone());
         Ok(made)
     }
 
@@ -143,7 +205,7 @@ impl Policies {
             Err(reason) => reason,
             Ok(_) if replayed => ReasonCode::PolicyReplayed,
             // That was told when it was compiled.
-            Ok(_) if self.is_broken(row) && good.is_some() => return good,
+            Ok(_) if self.is_broken(row, Words::digest(state, tenant)) && good.is_some() => return good,
             Ok(_) => return Some(Arc::new(row.clone())),
         };
         let detail = format!("version {} of the state database", row.version);
@@ -153,9 +215,10 @@ impl Policies {
         good
     }
 
-    fn is_broken(&self, row: &BundleRow) -> bool {
+    fn is_broken(&self, row: &BundleRow, words: Digest) -> bool {
         let broken = locked(&self.broken);
-        broken.contains(&row.digest) || row.candidate.as_ref().is_some_and(|c| broken.contains(&c.digest))
+        broken.contains(&(row.digest, words))
+            || row.candidate.as_ref().is_some_and(|c| broken.contains(&(c.digest, words)))
     }
 
     fn tell(
@@ -183,15 +246,16 @@ impl Policies {
         alarms: &mut Vec<Alarm>,
     ) -> (Option<Arc<InForce>>, bool) {
         let Some(row) = self.chosen(state, tenant, alarms) else { return (None, false) };
-        if let Some(before) = before.filter(|b| b.row.signed == row.signed) {
+        let words = Words::digest(state, tenant);
+        if let Some(before) = before.filter(|b| b.row.signed == row.signed && b.words == words) {
             return (Some(before.clone()), false);
         }
         let digests = std::iter::once(row.digest).chain(row.candidate.as_ref().map(|c| c.digest));
-        if self.is_broken(&row) {
+        if self.is_broken(&row, words) {
             return (before.cloned(), false);
         }
         let compiled: Option<Vec<_>> =
-            digests.map(|digest| locked(&self.compiled).get(&digest).cloned()).collect();
+            digests.map(|digest| locked(&self.compiled).get(&(digest, words)).cloned()).collect();
         let (Some(compiled), Ok(statement)) = (compiled, check(self.verifier, &row)) else {
             return (before.cloned(), true);
         };
@@ -199,7 +263,7 @@ impl Policies {
         let Some(bundle) = compiled.next() else { return (before.cloned(), true) };
         let candidate = compiled.next().zip(statement.candidate.as_ref().map(|c| c.stage.clone()));
         self.remember(&row);
-        (Some(Arc::new(InForce { row, statement, bundle, candidate })), false)
+        (Some(Arc::new(InForce { row, statement, bundle, words, candidate })), false)
     }
 
     /// Compiles what `state` wants in force and is not compiled yet. Blocks.
@@ -212,37 +276,55 @@ impl Policies {
             .chain(locked(&self.good).keys().cloned())
             .collect();
         for tenant in tenants {
+            let words = Words::of(state, &tenant);
             // Where the first choice does not compile, the last good one is the second.
             for _ in 0..2 {
                 let Some(row) = self.chosen(state, &tenant, &mut alarms) else { break };
-                if self.compile_row(&row, &mut wanted, &mut alarms) {
+                if self.compile_row(&row, &words, &mut wanted, &mut alarms) {
                     break;
                 }
             }
         }
         let mut held = locked(&self.compiled);
         if held.len() > HELD_MAX.max(wanted.len()) {
-            held.retain(|digest, _| wanted.contains(digest));
+            held.retain(|key, _| wanted.contains(key));
         }
         alarms
     }
 
     /// Compiles a row's bundles; says whether they do.
-    fn compile_row(&self, row: &BundleRow, wanted: &mut BTreeSet<Digest>, alarms: &mut Vec<Alarm>) -> bool {
+    fn compile_row(
+        &self,
+        row: &BundleRow,
+        words: &Words,
+        wanted: &mut BTreeSet<Key>,
+        alarms: &mut Vec<Alarm>,
+    ) -> bool {
         let candidate = row.candidate.as_ref().map(|c| (c.digest, &c.files));
         for (digest, files) in std::iter::once((row.digest, &row.files)).chain(candidate) {
-            wanted.insert(digest);
-            if locked(&self.compiled).contains_key(&digest) {
+            let key = (digest, words.digest);
+            wanted.insert(key);
+            if locked(&self.compiled).contains_key(&key) {
                 continue;
             }
-            let known = locked(&self.broken).contains(&digest);
+            let known = locked(&self.broken).contains(&key);
             if known {
                 return false;
             }
-            if let Err(errors) = self.compile(&Bundle { files: files.clone() }) {
-                locked(&self.broken).insert(digest);
-                self.tell(alarms, &row.tenant, Some(digest), ReasonCode::Invalid, errors.to_string(), digest);
-                return false;
+            // It was put in force once; tools that do not fit it any more cannot be asked for.
+            match self.compile_by(&Bundle { files: files.clone() }, words, CompiledBundle::in_force) {
+                Ok(compiled) => {
+                    let tools = compiled.unusable_tools();
+                    if !tools.is_empty() {
+                        tracing::error!(tenant = %row.tenant, ?tools, "rules do not fit these tools any more; they cannot be asked for");
+                    }
+                }
+                Err(errors) => {
+                    locked(&self.broken).insert(key);
+                    let detail = errors.to_string();
+                    self.tell(alarms, &row.tenant, Some(digest), ReasonCode::Invalid, detail, digest);
+                    return false;
+                }
             }
         }
         true

@@ -105,6 +105,8 @@ actions! {
     TokenIntrospect "token:introspect" "System",
     /// End a token of one's own, and what came of it.
     TokenRevoke "token:revoke" "System",
+    /// Lower the label of a session, as a person who has looked at what entered it.
+    SessionEndorse "session:endorse" "System",
     /// Allow a client or agent to act in one's name.
     GrantGive "grant:give" "System",
     /// See what acts in one's name, and what it did.
@@ -239,6 +241,7 @@ impl Action {
             | Self::SignalSend
             | Self::AccessEvaluate
             | Self::AccessSearch
+            | Self::SessionEndorse
             | Self::ContentRead => return None,
         })
     }

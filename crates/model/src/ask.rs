@@ -84,13 +84,27 @@ pub struct Situation {
     pub purpose: Option<Text<500>>,
     /// The join of what entered the session.
     pub session: Label,
+    /// How long ago the first of that did, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_age_s: Option<u64>,
+    /// How many asks of the session were permitted within the last day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_depth: Option<u64>,
 }
 
 impl Situation {
     /// At `now`, from nowhere in particular, for no stated purpose, in a session that nothing has entered yet.
     #[must_use]
     pub const fn at(now: Timestamp) -> Self {
-        Self { activity: None, now, network: None, purpose: None, session: Label::bottom() }
+        Self {
+            activity: None,
+            now,
+            network: None,
+            purpose: None,
+            session: Label::bottom(),
+            session_age_s: None,
+            session_depth: None,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
 use crate::sponsor::Conditions;
+use crate::tool_words::ToolWordsSpec;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -137,6 +138,8 @@ pub enum Spec {
     Artifact(AssetSpec),
     /// What is deployed, by digest.
     Manifest(AssetSpec),
+    /// The definitions of a server's tools, as policies know them.
+    ToolWords(ToolWordsSpec),
 }
 
 /// A person.
@@ -508,6 +511,7 @@ impl Spec {
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
+            Self::ToolWords(_) => "tool_words",
         }
     }
 
@@ -552,6 +556,7 @@ impl Spec {
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
+            Self::ToolWords(_) => "ToolWords",
         }
     }
 

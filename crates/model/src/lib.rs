@@ -30,6 +30,7 @@ pub mod remedy;
 pub mod resource;
 pub mod signal;
 pub mod sponsor;
+mod tool_words;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
@@ -59,6 +60,7 @@ pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 pub use signal::{EventPoll, EventSource};
 pub use sponsor::Conditions;
+pub use tool_words::ToolWordsSpec;
 
 use bartizan_base::id::kinds;
 

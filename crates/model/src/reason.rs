@@ -153,6 +153,10 @@ reasons! {
     ConnectionNeeded "connection_needed" 403 "Connect the account, for the agent and the program that use it: `bartizan connection add`.",
     /// It is outside of what the sponsor of an agent in the chain has set for it.
     SponsorCondition "sponsor_condition" 403 "Ask whoever answers for the agent; the rule in the decision says which condition.",
+    /// The arguments of the call are not of the types that the tool declares.
+    ToolArgumentsInvalid "tool_arguments_invalid" 400 "Send the arguments as the tool's own schema says: see `tools/list`.",
+    /// The tool cannot be asked for: policy speaks of it otherwise than it is defined.
+    ToolUnusable "tool_unusable" 403 "Ask those who own the policy: `bartizan policy check` says which rules do not fit the tool.",
 
     // What was sent.
     /// The body is longer than the limit.
@@ -234,6 +238,8 @@ reasons! {
     ShuttingDown "shutting_down" 503 "Try again; another node answers.",
     /// Something of ours is broken.
     Internal "internal" 500 "Report it with the decision id.",
+    /// What has entered the session cannot be known or written down now, so nothing is sent.
+    LabelUnavailable "label_unavailable" 503 "Try again; operators: check the state database.",
 
     // What the other side did.
     /// The receiver of a delivery did not take it.

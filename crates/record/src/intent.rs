@@ -80,6 +80,16 @@ impl bartizan_store::Warrant for IntentRecorded<ChangeState> {
     }
 }
 
+impl<O: Operation> bartizan_store::Entrance for IntentRecorded<O> {
+    fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    fn decision(&self) -> DecisionId {
+        self.running.decision
+    }
+}
+
 /// Where in the ledger a record is, or will be once it is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {

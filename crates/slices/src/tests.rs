@@ -122,7 +122,7 @@ fn ask((kind, name, id): (PrincipalKind, &str, u8), now: Timestamp) -> KeptAsk {
         network: Some([192, 0, 2, 77].into()),
         purpose: Some("to look after the white rabbit".parse().unwrap()),
         session: Label::bottom(),
-        activity: None,
+        ..Situation::at(now)
     };
     let caller = Caller::suppose(Tenant::default_tenant(), member, Vec::new());
     let resource = EntityRef::new(Name::literal("Model"), Name::literal("gpt"));

@@ -11,6 +11,8 @@
 mod cases;
 #[expect(missing_docs, reason = "the names of the functions are their documentation")]
 mod feed;
+#[expect(missing_docs, reason = "the names of the functions are their documentation")]
+mod labels;
 mod random;
 mod rows;
 
@@ -18,13 +20,17 @@ use std::future::Future;
 
 use bartizan_model::{DecisionId, Tenant};
 
-use crate::{Change, Checkpoints, Rows, State, Store, StoreError, Warrant};
+use crate::{Change, Checkpoints, Entrance, Marks, Rows, State, Store, StoreError, Warrant};
 
 pub use cases::*;
 pub use feed::{
     a_change_set_that_is_refused_is_no_step, a_step_that_is_too_long_is_loaded_whole,
     attack_13_a_history_that_is_another_is_not_followed, what_is_followed_is_what_is_loaded,
     what_is_not_loaded_is_not_followed,
+};
+pub use labels::{
+    inv_label_goes_down_by_a_recorded_endorsement_alone,
+    inv_label_is_of_one_house_and_lasts_while_it_is_used, inv_label_joins_of_two_nodes_at_once_lose_nothing,
 };
 pub use random::random_operations_match_the_model;
 
@@ -33,7 +39,7 @@ pub trait World: Send + Sync {
     /// What names one database: a path, a URL.
     type Place: Send + Sync;
     /// The backend.
-    type Store: Store<TestWarrant> + Rows + Checkpoints;
+    type Store: Store<TestWarrant> + Rows + Checkpoints + Marks;
 
     /// A new, empty database.
     fn empty(&self) -> impl Future<Output = Self::Place> + Send;
@@ -51,6 +57,16 @@ impl TestWarrant {
     #[must_use]
     pub fn of(tenant: &Tenant) -> Self {
         Self(tenant.clone(), DecisionId::from_parts(bartizan_base::Timestamp::from_secs(1), [0; 10]))
+    }
+}
+
+impl Entrance for TestWarrant {
+    fn tenant(&self) -> &Tenant {
+        &self.0
+    }
+
+    fn decision(&self) -> DecisionId {
+        self.1
     }
 }
 
@@ -126,6 +142,9 @@ macro_rules! conformance_tests {
             rows_and_the_state_change_together_or_not_at_all
             rows_move_the_revision_only_where_every_node_holds_them
             rows_that_are_over_are_swept_and_no_others
+            inv_label_joins_of_two_nodes_at_once_lose_nothing
+            inv_label_goes_down_by_a_recorded_endorsement_alone
+            inv_label_is_of_one_house_and_lasts_while_it_is_used
             a_row_without_an_id_or_beyond_its_bounds_is_refused
             inv_tenant_a_row_of_another_tenant_is_neither_replaced_nor_removed
             a_loaded_state_is_in_order

@@ -12,6 +12,7 @@ mod apply;
 pub mod conformance;
 mod feed;
 mod index;
+mod labels;
 mod memory;
 mod nodes;
 mod port;
@@ -25,6 +26,7 @@ pub use feed::{
     StepColumns, following,
 };
 pub use index::Index;
+pub use labels::{Entering, Entrance, MARK_LIFE, Mark, Marked, Marks};
 pub use memory::MemoryStore;
 pub use nodes::{Acknowledged, Enforced, LEASE, NodeRow, Nodes};
 pub use port::{Checkpoints, Store, StoreError, Warrant};

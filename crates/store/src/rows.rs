@@ -95,6 +95,8 @@ row_kinds! {
     Habit "habit" false,
     /// Who somebody is at another provider, by the digest of issuer and subject.
     Link "link" false,
+    /// What has entered a session of the data plane: the join of its labels.
+    SessionLabel "session_label" false,
     /// A certificate of the house that was taken back before its end, by its thumbprint.
     WithdrawnCertificate "withdrawn_certificate" true,
 }

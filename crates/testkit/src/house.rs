@@ -175,8 +175,12 @@ impl House for Running {
         TrialView::default()
     }
 
-    fn compile(&self, bundle: Bundle) -> BoxFuture<'_, Result<Arc<CompiledBundle>, BundleErrors>> {
-        Box::pin(self.keeper.compile(bundle))
+    fn compile<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        bundle: Bundle,
+    ) -> BoxFuture<'a, Result<Arc<CompiledBundle>, BundleErrors>> {
+        Box::pin(self.keeper.compile(tenant, bundle))
     }
 
     fn signed(&self, row: &BundleRow) -> Result<Statement, ReasonCode> {

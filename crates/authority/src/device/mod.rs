@@ -275,6 +275,7 @@ fn is_grave(scope: &str) -> bool {
                     | A::IncidentHandle
                     | A::ConfigurationChange
                     | A::ContentRead
+                    | A::SessionEndorse
                     | A::SignalSend
             )
         })

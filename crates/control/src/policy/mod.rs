@@ -167,8 +167,12 @@ impl Control {
     }
 
     /// Compiles a bundle beside the threads that answer.
-    pub(crate) async fn compile(&self, bundle: &Bundle) -> Result<Arc<CompiledBundle>, Problem> {
-        let compiled = self.house.compile(bundle.clone()).await;
+    pub(crate) async fn compile(
+        &self,
+        tenant: &Tenant,
+        bundle: &Bundle,
+    ) -> Result<Arc<CompiledBundle>, Problem> {
+        let compiled = self.house.compile(tenant, bundle.clone()).await;
         compiled.map_err(|e| Problem::with_detail(ReasonCode::Invalid, e.to_string()))
     }
 }

@@ -97,7 +97,7 @@ impl Control {
         proposal: Proposal,
         request: &PlanPolicy,
     ) -> Result<Plan, Problem> {
-        let compiled = self.compile(&bundle).await?;
+        let compiled = self.compile(&proposal.tenant, &bundle).await?;
         let (view, now) = (view.clone(), self.clock.now());
         let tenant = proposal.tenant.clone();
         let (prover, request) = (self.prover.clone(), request.clone());

@@ -149,7 +149,7 @@ impl Control {
             let bundle = Bundle { files: earlier.row.files.clone() };
             let authored =
                 self.still_authored(tenant, bundle.digest(), earlier.statement.authored.as_ref())?;
-            let compiled = self.compile(&bundle).await?;
+            let compiled = self.compile(tenant, &bundle).await?;
             self.leaves_somebody(view, tenant, compiled).await?;
             let restores = Some(request.to);
             let proposal = Proposal { restores, ..self.proposal(view, tenant, bundle.digest(), caller) };
@@ -187,7 +187,7 @@ impl Control {
         tenant: &Tenant,
         bundle: &Bundle,
     ) -> Result<Arc<CompiledBundle>, Problem> {
-        let compiled = self.compile(bundle).await?;
+        let compiled = self.compile(tenant, bundle).await?;
         let (again, bundle, now) = (compiled.clone(), bundle.clone(), self.clock.now());
         blocking(move || passes_its_tests(&bundle, &again, now)).await?;
         self.leaves_somebody(view, tenant, compiled.clone()).await?;

@@ -234,20 +234,40 @@ impl Control {
         let bundle = match self.files_of(tenant, recorded.outcome.grounds.policy).await? {
             Err(why) => return Ok(Err(why)),
             Ok(None) => None,
-            Ok(Some(files)) => match self.house.compile(Bundle { files }).await {
-                Ok(compiled) => Some(compiled),
-                Err(_) => return Ok(Err(NotReplayable::BundleMissing)),
-            },
+            Ok(Some(files)) => Some(Bundle { files }),
         };
         let found = match self.found(tenant, recorded.id).await? {
             Ok(found) => found,
             Err(why) => return Ok(Err(why)),
+        };
+        let bundle = match bundle {
+            None => None,
+            Some(bundle) => match self.compile_again(tenant, bundle, &found.ask).await? {
+                Some(compiled) => Some(compiled),
+                None => return Ok(Err(NotReplayable::BundleMissing)),
+            },
         };
         blocking(move || {
             let Some(snapshot) = snapshot(&found, bundle) else { return Ok(Err(NotReplayable::Damaged)) };
             Ok(Ok(work(&recorded, &snapshot, &found.ask)))
         })
         .await
+    }
+
+    /// A bundle as it was when it decided an ask: with what that ask knew of tools, whatever they are by now.
+    async fn compile_again(
+        &self,
+        tenant: &Tenant,
+        bundle: Bundle,
+        ask: &KeptAsk,
+    ) -> Result<Option<Arc<CompiledBundle>>, Problem> {
+        let words = ask.words();
+        if words.is_empty()
+            && let Ok(held) = self.house.compile(tenant, bundle.clone()).await
+        {
+            return Ok(Some(held));
+        }
+        blocking(move || Ok(CompiledBundle::in_force(&bundle, &words, &[]).ok().map(Arc::new))).await
     }
 
     /// The files of the bundle that decided; none inside where none was in force.
@@ -289,7 +309,7 @@ impl Control {
         let tenant = caller.tenant().clone();
         let preview = async {
             let bundle = Bundle { files: request.files.clone() };
-            let draft = self.compile(&bundle).await?;
+            let draft = self.compile(&tenant, &bundle).await?;
             let us = request.since_s.saturating_mul(1_000_000);
             let since = Timestamp::from_micros(self.clock.now().as_micros().saturating_sub(us));
             let limit = request.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
@@ -385,7 +405,10 @@ impl Material {
         let bundle = Bundle { files: self.files.clone() };
         let compiled = match recorded.outcome.grounds.policy == Digest::EMPTY {
             true => None,
-            false => Some(CompiledBundle::compile(&bundle).map_err(|_| NotReplayable::BundleMissing)?),
+            false => {
+                let compiled = CompiledBundle::in_force(&bundle, &self.ask.words(), &[]);
+                Some(compiled.map_err(|_| NotReplayable::BundleMissing)?)
+            }
         };
         let documents = self.entities.iter().map(|text| text.as_bytes());
         let entities = Entities::from_slice(documents).map_err(|_| NotReplayable::Damaged)?;

@@ -3,10 +3,11 @@
 
 use std::io::Write as _;
 
-use bartizan_model::{AskFacts, Label};
+use bartizan_model::AskFacts;
+use serde_json::{Map, Value};
 
-use super::{AssuranceFact, Conditions, Delegation, DeviceFact, RiskFact, ZoneFact};
-use crate::inner::write_text;
+use super::{AssuranceFact, Conditions, Delegation, DeviceFact, RiskFact, SessionFact, ZoneFact};
+use crate::inner::{by_name, write_text};
 
 impl Conditions<'_> {
     /// The canonical JSON (RFC 8785) of all of it.
@@ -45,9 +46,14 @@ impl Conditions<'_> {
         key(out, b",\"role_in_chain\":");
         write_text(self.role_in_chain, out);
         key(out, b",\"session\":");
-        session(self.session, out);
+        self.session.write(out);
         key(out, b",\"stale\":");
         texts(self.stale.iter(), out);
+        if let Some(tool) = self.tool {
+            key(out, b",\"tool\":");
+            // A digest has nothing to escape.
+            write!(out, "\"{tool}\"").ok()?;
+        }
         key(out, b",\"zone\":");
         self.zone.write(out);
         out.push(b'}');
@@ -126,7 +132,13 @@ impl ZoneFact {
 }
 
 fn request(facts: &AskFacts, out: &mut Vec<u8>) {
-    key(out, b"{\"bytes\":");
+    out.push(b'{');
+    if let Some(arguments) = &facts.arguments {
+        key(out, b"\"arguments\":");
+        members(arguments, out);
+        out.push(b',');
+    }
+    key(out, b"\"bytes\":");
     number(facts.bytes, out);
     key(out, b",\"dialect\":");
     write_text(&facts.dialect, out);
@@ -147,18 +159,65 @@ fn request(facts: &AskFacts, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn session(label: &Label, out: &mut Vec<u8>) {
+/// What was sent, with each number as it was written: two calls that differ must not look alike.
+fn members(members: &Map<String, Value>, out: &mut Vec<u8>) {
+    let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+    sorted.sort_by(|a, b| by_name(a.0, b.0));
     out.push(b'{');
-    if !label.categories.is_empty() {
-        key(out, b"\"categories\":");
-        texts(label.categories.iter(), out);
-        out.push(b',');
+    for (n, (name, member)) in sorted.into_iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        write_text(name, out);
+        out.push(b':');
+        value(member, out);
     }
-    key(out, b"\"confidentiality\":");
-    write_text(label.confidentiality.name(), out);
-    key(out, b",\"integrity\":");
-    write_text(label.integrity.name(), out);
     out.push(b'}');
+}
+
+fn value(value_of: &Value, out: &mut Vec<u8>) {
+    match value_of {
+        Value::Null => out.extend_from_slice(NULL),
+        Value::Bool(is) => flag(*is, out),
+        Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::String(text) => write_text(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (n, item) in items.iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                value(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(of) => members(of, out),
+    }
+}
+
+impl SessionFact<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        if let Some(age) = self.age_s {
+            key(out, b"\"age_s\":");
+            number(age, out);
+            out.push(b',');
+        }
+        if !self.categories.is_empty() {
+            key(out, b"\"categories\":");
+            texts(self.categories.iter(), out);
+            out.push(b',');
+        }
+        key(out, b"\"confidentiality\":");
+        write_text(self.confidentiality, out);
+        if let Some(depth) = self.depth {
+            key(out, b",\"depth\":");
+            number(depth, out);
+        }
+        key(out, b",\"integrity\":");
+        write_text(self.integrity, out);
+        out.push(b'}');
+    }
 }
 
 const NULL: &[u8] = b"null";

@@ -56,6 +56,7 @@ impl Chance {
             place: 0,
             situation: &self.situation,
             facts: &self.facts,
+            called: None,
             zone: Zone::UTC,
         };
         Conditions::of(asking, &self.none, &self.none)

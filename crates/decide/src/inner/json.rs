@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 /// The order of member names: by UTF-16 code units.
-pub(super) fn by_name(a: &str, b: &str) -> Ordering {
+pub(crate) fn by_name(a: &str, b: &str) -> Ordering {
     a.encode_utf16().cmp(b.encode_utf16())
 }
 

@@ -22,7 +22,7 @@ use cedar_policy_core::validator::ValidatorEntityTypeKind;
 
 pub(crate) use condition::{Condition, Conjunct, Of, Reads};
 pub(crate) use facts::{CONDITIONS, Facts};
-pub(crate) use json::write_text;
+pub(crate) use json::{by_name, write_text};
 pub(crate) use plain::{Plain, Sight, Told};
 pub(crate) use typing::Typing;
 pub(crate) use value::{Fact, attribute, context};

@@ -122,6 +122,28 @@ impl<'s> Typing<'s> {
         Some(possible)
     }
 
+    /// The actions under which a rule has no valid type; none where that cannot be told.
+    pub(crate) fn unfit(&mut self, policy: &Policy) -> Vec<cedar_policy::EntityUid> {
+        let policy: &ast::Policy = policy.as_ref();
+        let template = policy.template();
+        let sides = typed(template.principal_constraint().as_inner())
+            .zip(typed(template.resource_constraint().as_inner()));
+        let Some((principal, resource)) = sides.filter(|_| policy.is_static()) else { return Vec::new() };
+        let masks = (
+            self.side(Of::Principal, &principal),
+            self.action(template.action_constraint()),
+            self.side(Of::Resource, &resource),
+        );
+        let (Some(principals), Some(actions), Some(resources)) = masks else { return Vec::new() };
+        let matching = principals.iter().zip(actions.iter()).zip(resources.iter());
+        let environments = self.environments.iter().zip(matching);
+        let unfit = environments
+            .filter(|(_, ((p, a), r))| **p && **a && **r)
+            .filter(|(environment, _)| self.check(template, environment).is_none());
+        let found: HashSet<&EntityUID> = unfit.map(|(environment, _)| environment.action).collect();
+        found.into_iter().map(|action| action.clone().into()).collect()
+    }
+
     /// Where one side of a scope can match.
     fn side(&mut self, of: Of, side: &Side) -> Option<Arc<[bool]>> {
         let key = (of == Of::Principal, side.clone());

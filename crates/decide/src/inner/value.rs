@@ -21,6 +21,10 @@ impl Fact {
         Self(Value::from(i64::try_from(number).unwrap_or(i64::MAX)))
     }
 
+    pub(crate) fn whole(number: i64) -> Self {
+        Self(Value::from(number))
+    }
+
     pub(crate) fn text(text: &str) -> Self {
         Self(Value::from(SmolStr::new(text)))
     }
@@ -42,6 +46,17 @@ impl Fact {
 
     pub(crate) fn texts<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Self {
         Self(Value::set(items.into_iter().map(|item| Value::from(SmolStr::new(item.as_ref()))), None))
+    }
+
+    pub(crate) fn set(items: Vec<Self>) -> Self {
+        Self(Value::set(items.into_iter().map(|item| item.0), None))
+    }
+
+    /// A record of members whose names somebody else has chosen.
+    pub(crate) fn named(members: Vec<(SmolStr, Self)>) -> Self {
+        let members: BTreeMap<SmolStr, Value> =
+            members.into_iter().map(|(name, fact)| (name, fact.0)).collect();
+        Self(Value::record_arc(Arc::new(members), None))
     }
 
     pub(crate) fn record<const N: usize>(members: [(&'static str, Self); N]) -> Self {

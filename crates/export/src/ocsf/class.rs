@@ -187,9 +187,10 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         Action::GrantGive | Action::DeviceEnrol | Action::CertificateIssue | Action::ClientRegister => {
             Activity::listed(Class::EntityManagement, 1)
         }
-        Action::AuthenticatorChange | Action::ConnectionChange | Action::IdentityChange => {
-            Activity::listed(Class::EntityManagement, 3)
-        }
+        Action::AuthenticatorChange
+        | Action::ConnectionChange
+        | Action::IdentityChange
+        | Action::SessionEndorse => Activity::listed(Class::EntityManagement, 3),
         Action::GrantWithdraw => Activity::listed(Class::EntityManagement, 4),
         Action::SignalSend => Activity::other(Class::ApiActivity, "Signal"),
         Action::KeyCreate => Activity::listed(Class::EntityManagement, 1),
