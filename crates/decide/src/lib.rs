@@ -28,6 +28,7 @@ mod inner;
 mod judged;
 mod lift;
 mod lint;
+pub mod lock;
 mod near;
 mod needs;
 mod platform;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
+use bartizan_decide::lock::Lockable;
 use bartizan_decide::{Decided, Door, KeptAsk, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_keys::Sealer;
-use bartizan_limits::{Activities, Noted, Tracks};
+use bartizan_limits::{Activities, Noted, Tokens, Tracks};
 use bartizan_mask::Masker;
 use bartizan_model::action::{ModelCall, ReadState};
 use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
 use bartizan_model::record::{End, Kept, VerdictKind, What};
 use bartizan_model::{
     Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, RequestExtra,
-    Situation, Target, Tenant,
+    RunName, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_store::Rows;
@@ -28,11 +29,13 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 
 use crate::afterwards::Afterwards;
-use crate::assess::assess;
+use crate::assess::{assess, run};
 use crate::doors::{self, Published};
 use crate::fetch::Fetches;
 use crate::keep::{Shelf, circumstances};
 use crate::keeper::Keeper;
+use crate::limits::{Demand, Limiter, Reservation};
+use crate::locks::Locks;
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
@@ -49,6 +52,7 @@ pub struct Gate {
     list_door: Door,
     /// What was done lately, as policies see it.
     activities: Activities,
+    locks: Locks,
     pub(crate) fetches: Fetches,
 }
 
@@ -67,6 +71,8 @@ pub struct Parts {
     pub identifier: Arc<Identifier>,
     /// The ledger's writer.
     pub recorder: Recorder,
+    /// What there may be how much of.
+    pub limiter: Arc<Limiter>,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
     /// What follows decisions.
@@ -152,7 +158,8 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        Self { parts, door, list_door, activities, fetches: Fetches::default() }
+        let locks = Locks::default();
+        Self { parts, door, list_door, activities, locks, fetches: Fetches::default() }
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -203,14 +210,29 @@ impl Gate {
         let request = self.or_refuse(&caller, None, request).await?;
         trace.step("decide");
         let situation = self.assess(&caller, peer, &head.headers).await?;
+        let run = self.or_refuse(&caller, None, run(&head.headers)).await?;
         let ask = self.model_ask(dialect, &request);
         let id = ask.id;
-        let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world);
+        let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world, run.clone());
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
         let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
+        let beside = [EntityRef::new(Name::literal("Upstream"), upstream.clone())];
+        self.unlocked(&world, &caller, &permit, &situation, (&beside, run.as_ref())).await?;
         let obligations = permit.obligations().clone();
-        let (body, redacted) =
-            self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
+        let demand = Demand {
+            resource: &permit.what().resource,
+            upstreams: vec![&upstream],
+            estimate: estimate(dialect, &request, &route, &obligations),
+            digest: Digest::of_parts(&[
+                permit.what().resource.to_string().as_bytes(),
+                request.digest().as_bytes(),
+            ]),
+            run: run.as_ref(),
+        };
+        let mut reserved = self.reserve(tenant, &caller, &permit, &demand).await?;
+        let (body, redacted) = self
+            .or_refuse(&caller, Some(id), oblige(&request, &route, &obligations, reserved.output_most))
+            .await?;
         let (kept, keep) = match self.shelf(&caller, id, &obligations) {
             None => (None, None),
             Some(shelf) => {
@@ -233,7 +255,20 @@ impl Gate {
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound::post(path, body, forwarded_headers(&head.headers, dialect));
         trace.call(dialect, request.model(), &upstream, id);
-        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep, tracks };
+        let fields = std::mem::take(&mut reserved.fields);
+        let watch = watch.at(&upstream);
+        let plan = release::Plan {
+            dialect,
+            obligations,
+            redacted,
+            began_us,
+            decision: id,
+            keep,
+            tracks,
+            reserved: Some(reserved),
+            fields,
+            upstream,
+        };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         release::answer(self, sent, plan, watch, receipt, trace).await
     }
@@ -495,6 +530,7 @@ impl Gate {
         let follow = |decided| self.parts.afterwards.decided(decided, tenant, &world.state);
         match verdict {
             Verdict::Permit(permit) => {
+                self.unlocked(world, caller, &permit, situation, (&[], None)).await?;
                 decided.into_iter().for_each(follow);
                 Ok((permit, tenant))
             }
@@ -517,11 +553,52 @@ impl Gate {
         caller: &Caller,
         ask: Ask<ModelCall>,
         situation: &Situation,
+        (beside, run): (&[EntityRef], Option<&RunName>),
     ) -> bool {
         world.tenants.get(caller.tenant()).is_some_and(|tenant| {
+            let resource = ask.resource.clone();
+            let lockable = Lockable { caller, resource: &resource, beside, run, session: &situation.session };
+            let entities = tenant.policy.entities();
+            if self.locks.check(&world.state, entities, &lockable, self.parts.clock.now()).is_err() {
+                return false;
+            }
             let policy = tenant.policy_for(caller);
             matches!(policy.decide(caller, ask, situation, &self.door).verdict, Verdict::Permit(_))
         })
+    }
+
+    /// Refuses what is under a lock: who asks, what for, and what is known beside that, such as the upstream and the run.
+    pub(crate) async fn unlocked<O: bartizan_model::Operation>(
+        &self,
+        world: &World,
+        caller: &Caller,
+        permit: &Permit<O>,
+        situation: &Situation,
+        (beside, run): (&[EntityRef], Option<&RunName>),
+    ) -> Result<(), Stop> {
+        let Some(tenant) = world.tenants.get(caller.tenant()) else { return Ok(()) };
+        let resource = &permit.what().resource;
+        let lockable = Lockable { caller, resource, beside, run, session: &situation.session };
+        let entities = tenant.policy.entities();
+        match self.locks.check(&world.state, entities, &lockable, self.parts.clock.now()) {
+            Ok(()) => Ok(()),
+            Err(problem) => Err(self.refuse_permitted(caller, permit, problem).await),
+        }
+    }
+
+    /// Reserves what an ask may take of what is limited, before it is recorded. What is reserved is settled by whoever tells the
+    /// end of the effect, and given back where it is dropped before that.
+    pub(crate) async fn reserve<O: bartizan_model::Operation>(
+        &self,
+        tenant: &TenantWorld,
+        caller: &Caller,
+        permit: &Permit<O>,
+        demand: &Demand<'_>,
+    ) -> Result<Reservation, Stop> {
+        match self.parts.limiter.reserve(tenant, caller, permit.id(), demand).await {
+            Ok(reserved) => Ok(reserved),
+            Err(problem) => Err(self.refuse_permitted(caller, permit, problem).await),
+        }
     }
 
     async fn route(
@@ -604,6 +681,16 @@ impl Gate {
         }
     }
 
+    /// Refuses what policy permits: a lock is on it, or a limit does not let it through.
+    async fn refuse_permitted<O: bartizan_model::Operation>(
+        &self,
+        caller: &Caller,
+        permit: &Permit<O>,
+        problem: Problem,
+    ) -> Stop {
+        self.refuse_for(caller, permit.id(), Some(permit.what().clone()), problem).await
+    }
+
     /// Refuses before or beside policy: an unknown credential, a malformed body, a route that leads nowhere.
     pub(crate) async fn refuse_early(
         &self,
@@ -611,11 +698,21 @@ impl Gate {
         id: Option<DecisionId>,
         problem: Problem,
     ) -> Stop {
+        self.refuse_for(caller, id.unwrap_or_else(|| self.new_id()), None, problem).await
+    }
+
+    async fn refuse_for(
+        &self,
+        caller: &Caller,
+        id: DecisionId,
+        what: Option<What>,
+        problem: Problem,
+    ) -> Stop {
         let refused = Refused {
-            id: id.unwrap_or_else(|| self.new_id()),
+            id,
             tenant: caller.tenant().clone(),
             who: caller.who(),
-            what: None::<What>,
+            what,
             verdict: VerdictKind::Deny,
             reasons: vec![problem.reason.clone()],
             offers: Vec::new(),
@@ -623,7 +720,6 @@ impl Gate {
             grounds: None,
             discoverable: true,
         };
-        let id = refused.id;
         let stop = self.refuse(refused).await;
         // What could not be recorded is told as that; everything else as what it is.
         if stop.problem.reason == problem.reason { Stop { problem: problem.of(id), ..stop } } else { stop }
@@ -687,17 +783,44 @@ fn reach(request: &ModelRequest, model: &ModelSpec, upstream: &UpstreamSpec) -> 
     }
 }
 
+/// Output tokens that are reserved for where neither the request nor the model says how many there may be.
+const OUTPUT_UNSAID: u64 = 16_384;
+
+/// The most tokens that a call can take: no token is shorter than a byte, and the answer is held to its cap.
+fn estimate(
+    dialect: Dialect,
+    request: &ModelRequest,
+    model: &ModelSpec,
+    obligations: &Obligations,
+) -> Tokens {
+    let facts = request.facts();
+    let output = match dialect {
+        Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => 0,
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => {
+            let unsaid = model.output_tokens_max.unwrap_or(OUTPUT_UNSAID);
+            let each =
+                facts.output_tokens_max.unwrap_or(unsaid).min(model.output_tokens_max.unwrap_or(u64::MAX));
+            let all = each.saturating_mul(request.choices());
+            all.min(obligations.output_tokens_max().unwrap_or(u64::MAX))
+        }
+    };
+    let input = if dialect == Dialect::AnthropicCountTokens { 0 } else { facts.bytes };
+    Tokens { input, cached: 0, output }
+}
+
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
 fn oblige(
     request: &ModelRequest,
     route: &ModelSpec,
     obligations: &Obligations,
+    output_most: Option<u64>,
 ) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
     if let Some(upstream_model) = &route.upstream_model {
         edits.set_model(upstream_model);
     }
-    if let Some(most) = obligations.output_tokens_max() {
+    // What is reserved is an upper bound only if the upstream is held to it.
+    if let Some(most) = obligations.output_tokens_max().into_iter().chain(output_most).min() {
         edits.cap_output(most);
     }
     if !request.facts().extras.contains(&RequestExtra::Storage) {

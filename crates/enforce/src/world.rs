@@ -8,7 +8,7 @@ use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
-use bartizan_model::{EnforcementPointSpec, Tenant};
+use bartizan_model::{EnforcementPointSpec, LimitSpec, PriceSpec, Tenant};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
@@ -42,6 +42,10 @@ pub struct TenantWorld {
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
+    /// What there may be how much of.
+    pub limits: Arc<BTreeMap<Name, LimitSpec>>,
+    /// What models cost.
+    pub prices: Arc<BTreeMap<Name, PriceSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -127,6 +131,18 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "limit" => {
+                self.limits = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Limit(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
+            "price" => {
+                self.prices = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Price(spec) => Some((name, Status::Active, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -141,6 +157,8 @@ impl TenantWorld {
             upstreams: Arc::default(),
             issuers: Arc::default(),
             points: Arc::default(),
+            limits: Arc::default(),
+            prices: Arc::default(),
             waits: false,
         }
     }

@@ -153,6 +153,24 @@ reasons! {
     ConnectionNeeded "connection_needed" 403 "Connect the account, for the agent and the program that use it: `bartizan connection add`.",
     /// It is outside of what the sponsor of an agent in the chain has set for it.
     SponsorCondition "sponsor_condition" 403 "Ask whoever answers for the agent; the rule in the decision says which condition.",
+    /// A lock is on it, set by a person or a response; it ends by itself.
+    Locked "locked" 403 "Ask whoever the message names.",
+
+    // What limits say.
+    /// More than may be asked for in this time was asked for.
+    RateLimited "rate_limited" 429 "Wait as `retry-after` says, then ask again.",
+    /// What there was to spend is spent, or this ask would spend more than is left.
+    BudgetExhausted "budget_exhausted" 402 "Wait for the next period, ask for less, or ask for a larger budget.",
+    /// As many asks as may are going on at once.
+    TooManyAtOnce "too_many_at_once" 429 "Wait until one of them has ended, then ask again.",
+    /// The same was asked again and again, to the byte.
+    LoopDetected "loop_detected" 429 "Agents: stop and do something else; the answer will not change.",
+    /// The run has taken as many steps, as much time or as much depth as it may.
+    RunExhausted "run_exhausted" 403 "End the run; begin another one if that is meant.",
+    /// Whether it fits a hard limit cannot be told now, so it is refused.
+    LimitUnavailable "limit_unavailable" 503 "Try again shortly; operators: check the state database or `limits.db`.",
+    /// A budget counts what calls cost, and nobody has declared what this model costs.
+    PriceMissing "price_missing" 403 "Administrators: declare a `price` for the model.",
 
     // What was sent.
     /// The body is longer than the limit.

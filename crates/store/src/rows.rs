@@ -97,6 +97,8 @@ row_kinds! {
     Link "link" false,
     /// A certificate of the house that was taken back before its end, by its thumbprint.
     WithdrawnCertificate "withdrawn_certificate" true,
+    /// A lock: somebody or something that may not, for a while.
+    Lock "lock" true,
 }
 
 /// A row.
