@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bartizan_model::action::ChangeState;
 use bartizan_record::IntentRecorded;
-use bartizan_store::{Checkpoints, Nodes, Rows, Store};
+use bartizan_store::{Checkpoints, Counters, Nodes, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
-use bartizan_store_sqlite::SqliteStore;
+use bartizan_store_sqlite::{SqliteCounters, SqliteStore};
 
 use crate::config::Config;
 
@@ -101,6 +101,7 @@ pub(crate) struct StateDb {
     pub(crate) checkpoints: Arc<dyn Checkpoints>,
     pub(crate) nodes: Arc<dyn Nodes>,
     pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) counters: Arc<dyn Counters>,
 }
 
 impl StateDb {
@@ -112,15 +113,24 @@ impl StateDb {
                 state: store.clone(),
                 checkpoints: store.clone(),
                 rows: store.clone(),
+                counters: store.clone(),
                 nodes: store,
             });
         }
-        let path = config.folder.join("state.db");
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
-            .await
-            .map_err(part("the state database"))?;
-        let store = Arc::new(store.map_err(part("the state database"))?);
-        Ok(Self { state: store.clone(), checkpoints: store.clone(), rows: store.clone(), nodes: store })
+        let (path, counts) = (config.folder.join("state.db"), config.folder.join("limits.db"));
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = SqliteStore::open(&path).map_err(part("the state database"))?;
+            Ok((store, SqliteCounters::open(&counts).map_err(part("limits.db"))?))
+        });
+        let (store, counters) = opened.await.map_err(part("the state database"))??;
+        let store = Arc::new(store);
+        Ok(Self {
+            state: store.clone(),
+            checkpoints: store.clone(),
+            rows: store.clone(),
+            counters: Arc::new(counters),
+            nodes: store,
+        })
     }
 
     pub(crate) fn state(&self) -> &StateStore {

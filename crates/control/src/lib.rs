@@ -10,6 +10,7 @@ mod directory;
 mod federated;
 mod house;
 mod keys;
+mod locks;
 mod own;
 mod periods;
 mod policy;
@@ -42,6 +43,7 @@ pub use directory::{Bonds, PRINCIPAL_NAME_MAX, Redeclare, Redeclared, Severing, 
 pub use federated::raises;
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
+pub use locks::{LockToSet, LockView};
 pub use own::{Act, Acts};
 pub use periods::{Archives, RemovedView};
 pub use policy::{

@@ -23,6 +23,7 @@ mod receive;
 mod release;
 mod reply;
 mod retired;
+mod routing;
 mod tally;
 mod trace;
 mod world;

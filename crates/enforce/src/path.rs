@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::routing::{self, Health, Judged, Route};
 use crate::trace::{CallTrace, Traces};
 use crate::world::{TenantWorld, World};
 
@@ -53,6 +54,7 @@ pub struct Gate {
     /// What was done lately, as policies see it.
     activities: Activities,
     locks: Locks,
+    health: Health,
     pub(crate) fetches: Fetches,
 }
 
@@ -129,6 +131,21 @@ pub(crate) struct Stop {
     pub(crate) receipt: Option<Receipt>,
 }
 
+/// A model call that is permitted, on its way to one upstream or another.
+struct Call {
+    dialect: Dialect,
+    caller: Caller,
+    request: ModelRequest,
+    head: Head,
+    situation: Situation,
+    run: Option<RunName>,
+    began_us: u64,
+    tracks: Tracks,
+    watch: Watch,
+    /// Until whoever releases the answer has it.
+    reserved: Option<Reservation>,
+}
+
 /// A request whose caller is known.
 pub(crate) struct Entering<B> {
     /// What is in force while it is looked at.
@@ -159,7 +176,15 @@ impl Gate {
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
         let locks = Locks::default();
-        Self { parts, door, list_door, activities, locks, fetches: Fetches::default() }
+        Self {
+            parts,
+            door,
+            list_door,
+            activities,
+            locks,
+            health: Health::default(),
+            fetches: Fetches::default(),
+        }
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -212,33 +237,89 @@ impl Gate {
         let situation = self.assess(&caller, peer, &head.headers).await?;
         let run = self.or_refuse(&caller, None, run(&head.headers)).await?;
         let ask = self.model_ask(dialect, &request);
-        let id = ask.id;
         let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world, run.clone());
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
-        let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
-        let beside = [EntityRef::new(Name::literal("Upstream"), upstream.clone())];
-        self.unlocked(&world, &caller, &permit, &situation, (&beside, run.as_ref())).await?;
-        let obligations = permit.obligations().clone();
+        let routes = self.routes(tenant, &request, dialect, &permit, &caller).await?;
+        let tracks = Tracks::of(&caller.who());
+        self.counted(&tracks, &permit);
+        let resource = permit.what().resource.clone();
         let demand = Demand {
-            resource: &permit.what().resource,
-            upstreams: vec![&upstream],
-            estimate: estimate(dialect, &request, &route, &obligations),
-            digest: Digest::of_parts(&[
-                permit.what().resource.to_string().as_bytes(),
-                request.digest().as_bytes(),
-            ]),
+            resource: &resource,
+            upstreams: routes.iter().map(|route| &route.upstream).collect(),
+            estimate: estimate(dialect, &request, permit.obligations(), routes.first()),
+            digest: Digest::of_parts(&[resource.to_string().as_bytes(), request.digest().as_bytes()]),
             run: run.as_ref(),
         };
-        let mut reserved = self.reserve(tenant, &caller, &permit, &demand).await?;
-        let (body, redacted) = self
-            .or_refuse(&caller, Some(id), oblige(&request, &route, &obligations, reserved.output_most))
-            .await?;
-        let (kept, keep) = match self.shelf(&caller, id, &obligations) {
+        let reserved = Some(self.reserve(tenant, &caller, &permit, &demand).await?);
+        let mut call =
+            Call { dialect, caller, request, head, situation, run, began_us, tracks, watch, reserved };
+        let mut ways = routes.len();
+        let mut first = Some(permit);
+        for mut route in routes {
+            ways -= 1;
+            let tried = if let Some(permit) = first.take() {
+                self.try_route(&world, &mut call, permit, route, ways > 0, trace).await?
+            } else {
+                // Where the one before did not take it, the next is an ask of its own, by what holds now: that may have taken long.
+                let world = self.parts.keeper.current()?;
+                let Some(caller) = self.verify_again(&world, &call.caller) else {
+                    let problem = Problem::new(ReasonCode::CredentialRevoked);
+                    return Err(self.refuse_early(&call.caller, None, problem).await);
+                };
+                call.caller = caller;
+                let ask = self.model_ask(dialect, &call.request);
+                let (permit, tenant) =
+                    self.decide(&world, &call.caller, ask, &call.situation, &self.door).await?;
+                match tenant.upstreams.get(&route.upstream) {
+                    Some(spec) if tenant.models.contains_key(call.request.model()) => {
+                        route.spec = spec.clone()
+                    }
+                    _ if ways > 0 => continue,
+                    _ => {
+                        let problem = Problem::new(ReasonCode::ModelNotFound);
+                        return Err(self.refuse_permitted(&call.caller, &permit, problem).await);
+                    }
+                }
+                self.try_route(&world, &mut call, permit, route, ways > 0, trace).await?
+            };
+            if let Some(reply) = tried {
+                return Ok(reply);
+            }
+        }
+        Err(ReasonCode::Internal.into())
+    }
+
+    /// Sends a call one way. None where that way is closed or did not take it, and there is another one.
+    async fn try_route(
+        self: &Arc<Self>,
+        world: &World,
+        call: &mut Call,
+        permit: Permit<ModelCall>,
+        route: Route,
+        elsewhere: bool,
+        trace: &mut CallTrace,
+    ) -> Result<Option<Reply>, Stop> {
+        let Call { dialect, caller, request, head, situation, run, began_us, tracks, .. } = &*call;
+        let (dialect, id, Route { upstream, upstream_model, spec, .. }) = (*dialect, permit.id(), route);
+        let beside = [EntityRef::new(Name::literal("Upstream"), upstream.clone())];
+        if let Some(problem) =
+            self.lock_on(world, caller, &permit.what().resource, situation, (&beside, run.as_ref()))
+        {
+            if elsewhere {
+                return Ok(None);
+            }
+            return Err(self.refuse_permitted(caller, &permit, problem).await);
+        }
+        let obligations = permit.obligations().clone();
+        let output_most = call.reserved.as_ref().and_then(|reserved| reserved.output_most);
+        let body = oblige(request, upstream_model.as_ref(), &obligations, output_most);
+        let (body, redacted) = self.or_refuse(caller, Some(id), body).await?;
+        let (kept, keep) = match self.shelf(caller, id, &obligations) {
             None => (None, None),
             Some(shelf) => {
                 trace.step("keep");
-                let putting = shelf.put_prompt(body.clone(), circumstances(&situation, &head.headers));
-                let kept = self.or_refuse(&caller, Some(id), putting.await).await?;
+                let putting = shelf.put_prompt(body.clone(), circumstances(situation, &head.headers));
+                let kept = self.or_refuse(caller, Some(id), putting.await).await?;
                 let answered = (shelf, kept.prompt.clone());
                 (Some(kept), Some(answered))
             }
@@ -247,16 +328,28 @@ impl Gate {
         trace.step("record");
         let target =
             Target::Upstream { upstream: upstream.clone(), path: path.clone(), body: Digest::of(&body) };
-        let tracks = Tracks::of(&caller.who());
-        self.counted(&tracks, &permit);
         let intent = self.intend(permit, target, kept).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
-        self.parts.metrics.forwarded(self.since(began_us));
+        self.parts.metrics.forwarded(self.since(*began_us));
         let outbound = Outbound::post(path, body, forwarded_headers(&head.headers, dialect));
         trace.call(dialect, request.model(), &upstream, id);
-        let fields = std::mem::take(&mut reserved.fields);
-        let watch = watch.at(&upstream);
+        let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
+        let key = (caller.tenant(), &upstream);
+        let sent = match self.health.judge(key, sent, elsewhere, self.parts.clock.monotonic_us()) {
+            Judged::Elsewhere(running, reason, status) => {
+                let end = End::Failed { reason: reason.clone() };
+                self.parts.metrics.ended(self.since(*began_us), Some(&reason), 0, (None, None));
+                running.finish(Ended { status, ..ended(end) });
+                return Ok(None);
+            }
+            Judged::Here(sent) => sent,
+        };
+        let (began_us, tracks) = (*began_us, *tracks);
+        let mut reserved = call.reserved.take();
+        let fields =
+            reserved.as_mut().map(|reserved| std::mem::take(&mut reserved.fields)).unwrap_or_default();
+        let watch = call.watch.at(&upstream);
         let plan = release::Plan {
             dialect,
             obligations,
@@ -265,12 +358,11 @@ impl Gate {
             decision: id,
             keep,
             tracks,
-            reserved: Some(reserved),
+            reserved,
             fields,
             upstream,
         };
-        let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
-        release::answer(self, sent, plan, watch, receipt, trace).await
+        release::answer(self, sent, plan, watch, receipt, trace).await.map(Some)
     }
 
     /// The models a caller may know of.
@@ -556,10 +648,7 @@ impl Gate {
         (beside, run): (&[EntityRef], Option<&RunName>),
     ) -> bool {
         world.tenants.get(caller.tenant()).is_some_and(|tenant| {
-            let resource = ask.resource.clone();
-            let lockable = Lockable { caller, resource: &resource, beside, run, session: &situation.session };
-            let entities = tenant.policy.entities();
-            if self.locks.check(&world.state, entities, &lockable, self.parts.clock.now()).is_err() {
+            if self.lock_on(world, caller, &ask.resource, situation, (beside, run)).is_some() {
                 return false;
             }
             let policy = tenant.policy_for(caller);
@@ -576,14 +665,24 @@ impl Gate {
         situation: &Situation,
         (beside, run): (&[EntityRef], Option<&RunName>),
     ) -> Result<(), Stop> {
-        let Some(tenant) = world.tenants.get(caller.tenant()) else { return Ok(()) };
-        let resource = &permit.what().resource;
-        let lockable = Lockable { caller, resource, beside, run, session: &situation.session };
-        let entities = tenant.policy.entities();
-        match self.locks.check(&world.state, entities, &lockable, self.parts.clock.now()) {
-            Ok(()) => Ok(()),
-            Err(problem) => Err(self.refuse_permitted(caller, permit, problem).await),
+        match self.lock_on(world, caller, &permit.what().resource, situation, (beside, run)) {
+            None => Ok(()),
+            Some(problem) => Err(self.refuse_permitted(caller, permit, problem).await),
         }
+    }
+
+    fn lock_on(
+        &self,
+        world: &World,
+        caller: &Caller,
+        resource: &EntityRef,
+        situation: &Situation,
+        (beside, run): (&[EntityRef], Option<&RunName>),
+    ) -> Option<Problem> {
+        let tenant = world.tenants.get(caller.tenant())?;
+        let lockable = Lockable { caller, resource, beside, run, session: &situation.session };
+        let now = self.parts.clock.now();
+        self.locks.check(&world.state, tenant.policy.entities(), &lockable, now).err()
     }
 
     /// Reserves what an ask may take of what is limited, before it is recorded. What is reserved is settled by whoever tells the
@@ -601,22 +700,39 @@ impl Gate {
         }
     }
 
-    async fn route(
+    /// Proves at the start that limits are asked; see [`Limiter`].
+    ///
+    /// # Errors
+    /// When one that must refuse does not.
+    pub async fn prove_limits(&self) -> Result<(), crate::limits::NotWired> {
+        self.parts.limiter.prove(self.new_id()).await
+    }
+
+    /// The ways a call can go, the one to try first at the front.
+    async fn routes(
         &self,
         tenant: &TenantWorld,
         request: &ModelRequest,
         dialect: Dialect,
         permit: &Permit<ModelCall>,
         caller: &Caller,
-    ) -> Result<(ModelSpec, Name, UpstreamSpec), Stop> {
-        let found =
-            tenant.models.get(request.model()).and_then(|m| Some((m, tenant.upstreams.get(&m.upstream)?)));
-        let problem = match found {
-            Some((model, upstream)) if model.dialects.contains(&dialect.declared()) => {
-                match reach(request, model, upstream) {
-                    Ok(()) => return Ok((model.clone(), model.upstream.clone(), upstream.clone())),
-                    Err(problem) => problem,
+    ) -> Result<Vec<Route>, Stop> {
+        let problem = match tenant.models.get(request.model()) {
+            Some(model) if model.dialects.contains(&dialect.declared()) => {
+                let mut problem = Problem::new(ReasonCode::ModelNotFound);
+                let mut ways = Vec::new();
+                for way in routing::declared(model, &tenant.upstreams) {
+                    match reach(request, model, &way.spec) {
+                        Ok(()) => ways.push(way),
+                        Err(why) => problem = why,
+                    }
                 }
+                let now_us = self.parts.clock.monotonic_us();
+                let ordered = self.health.order(caller.tenant(), ways, &*self.parts.random, now_us);
+                if !ordered.is_empty() {
+                    return Ok(ordered);
+                }
+                problem
             }
             Some(_) => Problem::new(ReasonCode::DialectUnsupported),
             None => Problem::new(ReasonCode::ModelNotFound),
@@ -790,16 +906,15 @@ const OUTPUT_UNSAID: u64 = 16_384;
 fn estimate(
     dialect: Dialect,
     request: &ModelRequest,
-    model: &ModelSpec,
     obligations: &Obligations,
+    route: Option<&Route>,
 ) -> Tokens {
-    let facts = request.facts();
+    let (facts, most) = (request.facts(), route.and_then(|route| route.output_tokens_max));
     let output = match dialect {
         Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => 0,
         Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => {
-            let unsaid = model.output_tokens_max.unwrap_or(OUTPUT_UNSAID);
-            let each =
-                facts.output_tokens_max.unwrap_or(unsaid).min(model.output_tokens_max.unwrap_or(u64::MAX));
+            let unsaid = most.unwrap_or(OUTPUT_UNSAID);
+            let each = facts.output_tokens_max.unwrap_or(unsaid).min(most.unwrap_or(u64::MAX));
             let all = each.saturating_mul(request.choices());
             all.min(obligations.output_tokens_max().unwrap_or(u64::MAX))
         }
@@ -811,12 +926,12 @@ fn estimate(
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
 fn oblige(
     request: &ModelRequest,
-    route: &ModelSpec,
+    upstream_model: Option<&Name>,
     obligations: &Obligations,
     output_most: Option<u64>,
 ) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
-    if let Some(upstream_model) = &route.upstream_model {
+    if let Some(upstream_model) = upstream_model {
         edits.set_model(upstream_model);
     }
     // What is reserved is an upper bound only if the upstream is held to it.

@@ -62,7 +62,7 @@ pub(crate) struct Plan {
 }
 
 /// What an open stream was permitted on, to ask again while it runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     gate: Arc<Gate>,
     caller: Caller,
@@ -100,9 +100,8 @@ impl Watch {
     }
 
     /// The same while it is at `upstream`.
-    pub(crate) fn at(mut self, upstream: &Name) -> Self {
-        self.upstream = EntityRef::new(Name::literal("Upstream"), upstream.clone());
-        self
+    pub(crate) fn at(&self, upstream: &Name) -> Self {
+        Self { upstream: EntityRef::new(Name::literal("Upstream"), upstream.clone()), ..self.clone() }
     }
 
     /// Whether the stream must end now: the lease ran out, the credential died, or policy says no by now.

@@ -260,6 +260,8 @@ reasons! {
     EgressForbidden "egress_forbidden" 502 "Operators: check `allow_private` and the upstream's address.",
     /// The upstream broke off in the middle of its answer.
     UpstreamTruncated "upstream_truncated" 502 "Try again.",
+    /// The upstream said that it takes no more now, so the call went to another one.
+    UpstreamBusy "upstream_busy" 503 "Nothing; the decision after it says how it went on.",
     /// The stream was ended because what permitted it was revoked or ran out.
     StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
 }

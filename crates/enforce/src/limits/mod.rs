@@ -13,7 +13,7 @@ use bartizan_base::{Clock, Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_limits::{Answer, Claim, Counter, Reserved, claim};
 use bartizan_model::limit::Counted;
-use bartizan_model::{DecisionId, EntityRef, Problem, ReasonCode};
+use bartizan_model::{DecisionId, EntityRef, LimitSpec, Problem, ReasonCode};
 use bartizan_store::{CounterRow, Counters, StoreError};
 use tokio::runtime::Handle;
 
@@ -40,6 +40,11 @@ pub struct Limiter {
     /// Places that are taken by calls of this node, by decision.
     live: Mutex<BTreeMap<String, Vec<String>>>,
 }
+
+/// A limit that must refuse did not.
+#[derive(Debug, thiserror::Error)]
+#[error("a limit of no {0} let something through")]
+pub struct NotWired(&'static str);
 
 /// What an effect took.
 #[derive(Clone, Debug)]
@@ -284,6 +289,37 @@ impl Limiter {
             fields: told,
             output_most: capped.then_some(demand.estimate.output),
         })
+    }
+
+    /// Proves that what is reserved goes through here: a limit of nothing must refuse, counts or no counts (litellm#26672: a limiter
+    /// that was made and never asked).
+    ///
+    /// # Errors
+    /// When an ask that may not be was let through.
+    pub(crate) async fn prove(self: &Arc<Self>, id: DecisionId) -> Result<(), NotWired> {
+        let caller = Caller::anonymous(bartizan_model::Tenant::default_tenant());
+        for what in [Counted::Requests, Counted::Tokens, Counted::Cost, Counted::Repeats] {
+            let spec = LimitSpec {
+                status: bartizan_model::Status::Active,
+                what,
+                most: 0,
+                window: Some(bartizan_model::limit::Window::Minute),
+                sliding: false,
+                zone: None,
+                only: bartizan_model::limit::Only::default(),
+                per: BTreeSet::new(),
+                hard: true,
+            };
+            let limits = Arc::new(BTreeMap::from([(Name::literal("start-up"), spec)]));
+            let world = TenantWorld { limits, ..TenantWorld::empty() };
+            let estimate = bartizan_limits::Tokens { input: 1, cached: 0, output: 1 };
+            let (resource, digest) = (EntityRef::system(), bartizan_base::Digest::EMPTY);
+            let demand = Demand { resource: &resource, upstreams: Vec::new(), estimate, digest, run: None };
+            if self.reserve(&world, &caller, id, &demand).await.is_ok() {
+                return Err(NotWired(what.name()));
+            }
+        }
+        Ok(())
     }
 
     /// Says that the calls of this node whose places are taken still go on. To be called every [`RENEW_EVERY`].
