@@ -417,6 +417,10 @@ impl Gate {
             reply::mark(answer.headers_mut(), id, Some(&receipt));
             return Ok(answer);
         }
+        // A lock on whoever asks; which of the models are locked is no secret.
+        if let Some(problem) = self.lock_on(&world, &caller, &EntityRef::system(), &situation, (&[], None)) {
+            return Err(self.refuse_early(&caller, None, problem).await);
+        }
         // Each model is an ask of its own; what may not be known of is left out. The list as a whole is recorded once, as
         // the last permitted ask, or as a refusal where nothing is permitted.
         let mut names = Vec::new();
