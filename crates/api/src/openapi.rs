@@ -3,8 +3,8 @@
 use bartizan_control::{
     Acknowledged, ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView,
     DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace,
-    HoldView, KeyView, LetterView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder,
-    ReplayView, RollBack, SearchLedger, TrialView, TryPolicy,
+    HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview, Reach,
+    RemovedView, ReplayUnder, ReplayView, RollBack, SearchLedger, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -91,6 +91,7 @@ fn parameters(route: &Route) -> (String, Vec<Value>) {
         | Call::DirectoryDisable
         | Call::DirectoryEnable => ["kind", "name"].iter(),
         Call::KeyRevoke
+        | Call::LockRelease
         | Call::KeyRotate
         | Call::DecisionShow
         | Call::DecisionProof
@@ -224,6 +225,11 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
             let acknowledged = object(json!({"acknowledged": of::<Acknowledged>(schemas)}));
             (None, json!({"allOf": [of::<KeyView>(schemas), acknowledged]}))
         }
+        Call::LockList => (None, of::<Vec<LockView>>(schemas)),
+        Call::LockAdd => {
+            let acknowledged = object(json!({"acknowledged": of::<Acknowledged>(schemas)}));
+            (Some(of::<LockToSet>(schemas)), json!({"allOf": [of::<LockView>(schemas), acknowledged]}))
+        }
         Call::EpochAdvance => {
             let gives = object(json!({"acknowledged": of::<Acknowledged>(schemas)}));
             (Some(of::<EpochToAdvance>(schemas)), gives)
@@ -239,6 +245,7 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         | Call::DirectoryEnable
         | Call::HoldPlace
         | Call::HoldRelease
+        | Call::LockRelease
         | Call::DeliveryRetry => {
             let takes = match call {
                 Call::CredentialPut => Some(of::<Credential>(schemas)),

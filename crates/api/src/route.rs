@@ -7,8 +7,8 @@ use std::time::Duration;
 use bartizan_base::{Name, Timestamp, json};
 use bartizan_control::{
     Acknowledged, ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported,
-    HoldToPlace, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef,
-    TryPolicy,
+    HoldToPlace, LockToSet, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped,
+    SubjectRef, TryPolicy,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
@@ -86,6 +86,9 @@ pub(crate) enum Call {
     LogExport,
     PeriodRemove,
     EpochAdvance,
+    LockList,
+    LockAdd,
+    LockRelease,
     DirectoryDisable,
     DirectoryEnable,
     DecisionContent,
@@ -358,6 +361,15 @@ pub const ROUTES: &[Route] = &[
         "Everything issued up to now is dead.",
         Call::EpochAdvance,
     ),
+    route("GET", "/api/v1/locks", "lock:change", "The locks that hold.", Call::LockList),
+    route(
+        "POST",
+        "/api/v1/locks",
+        "lock:change",
+        "Lock somebody or something: it may not, at any door, until the lock ends or is released.",
+        Call::LockAdd,
+    ),
+    route("DELETE", "/api/v1/locks/{}", "lock:change", "Release a lock.", Call::LockRelease),
     route(
         "POST",
         "/api/v1/directory/{}/{}/disable",
@@ -587,6 +599,12 @@ impl Api {
             }
             Call::DirectoryEnable => {
                 same(&control.set_standing(caller, part(0), &name(1)?, Status::Active).await?)
+            }
+            Call::LockList => same(&control.list_locks(caller).await?),
+            Call::LockAdd => acknowledged(&control.add_lock(caller, &read::<LockToSet>(body)?).await?),
+            Call::LockRelease => {
+                let id = part(0).parse().map_err(|_| Problem::new(ReasonCode::NotFound))?;
+                same(&control.release_lock(caller, id).await?)
             }
             Call::EpochAdvance => {
                 acknowledged(&control.advance_epoch(caller, &read::<EpochToAdvance>(body)?).await?)

@@ -54,6 +54,7 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::Certificate
         | RowKind::Invitation => Fate::Goes,
         RowKind::Profile | RowKind::Habit => Fate::Known,
+        // A lock on somebody outlasts their login: that is what it is for.
         // Codes are their grant's and end with it; what came of a device's code is held against the marks of whoever allowed it.
         // Both last minutes. Standing goes by its own clock.
         // A link outlives its person: by the same account elsewhere, nobody comes back as somebody new. It names them by pseudonym.
@@ -66,6 +67,7 @@ const fn fate(kind: RowKind) -> Fate {
         | RowKind::CertificateAuthority
         | RowKind::WithdrawnCertificate
         | RowKind::Standing
+        | RowKind::Lock
         | RowKind::Throttle
         | RowKind::Used
         | RowKind::Client

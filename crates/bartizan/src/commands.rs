@@ -22,7 +22,8 @@ use crate::node::Node;
 use crate::offline::seconds;
 use crate::{
     WitnessNode, authoring, authority_commands, certificate_commands, connection_commands, demo,
-    directory_commands, init, log, personal, policy_commands, recover, replay_commands, sign_in_commands,
+    directory_commands, init, lock_commands, log, personal, policy_commands, recover, replay_commands,
+    sign_in_commands,
 };
 
 /// How a command failed.
@@ -152,6 +153,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
                 format!("done: everything issued up to now is dead{}", acknowledged(v))
             })
         }
+        Command::Lock(command) => lock_commands::run(&global, &command),
         Command::Log(command) => log::run(&global, command),
         Command::Config(command) => config_command(&global, &command),
         Command::Explain { code } => explain(&global, &code),
@@ -434,7 +436,7 @@ pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 }
 
 /// At how many nodes, after how long, and which of them did not answer.
-fn acknowledged(value: &Value) -> String {
+pub(crate) fn acknowledged(value: &Value) -> String {
     let names = |pointer: &str| {
         let nodes = value.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
         nodes.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")

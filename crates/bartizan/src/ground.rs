@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bartizan_model::action::ChangeState;
 use bartizan_record::IntentRecorded;
-use bartizan_store::{Checkpoints, Marks, Nodes, Rows, Store};
+use bartizan_store::{Checkpoints, Counters, Marks, Nodes, Rows, Store};
 use bartizan_store_postgres::PostgresStore;
-use bartizan_store_sqlite::SqliteStore;
+use bartizan_store_sqlite::{SqliteCounters, SqliteStore};
 
 use crate::config::Config;
 
@@ -102,6 +102,7 @@ pub(crate) struct StateDb {
     pub(crate) nodes: Arc<dyn Nodes>,
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) marks: Arc<dyn Marks>,
+    pub(crate) counters: Arc<dyn Counters>,
 }
 
 impl StateDb {
@@ -114,19 +115,23 @@ impl StateDb {
                 checkpoints: store.clone(),
                 rows: store.clone(),
                 marks: store.clone(),
+                counters: store.clone(),
                 nodes: store,
             });
         }
-        let path = config.folder.join("state.db");
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path))
-            .await
-            .map_err(part("the state database"))?;
-        let store = Arc::new(store.map_err(part("the state database"))?);
+        let (path, counts) = (config.folder.join("state.db"), config.folder.join("limits.db"));
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = SqliteStore::open(&path).map_err(part("the state database"))?;
+            Ok((store, SqliteCounters::open(&counts).map_err(part("limits.db"))?))
+        });
+        let (store, counters) = opened.await.map_err(part("the state database"))??;
+        let store = Arc::new(store);
         Ok(Self {
             state: store.clone(),
             checkpoints: store.clone(),
             rows: store.clone(),
             marks: store.clone(),
+            counters: Arc::new(counters),
             nodes: store,
         })
     }

@@ -15,6 +15,7 @@ mod directory_commands;
 mod ground;
 mod house;
 mod init;
+mod lock_commands;
 mod log;
 mod node;
 mod offline;

@@ -14,7 +14,7 @@ use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
 use bartizan_control::{Archive, ByRight, Control, Prover};
 use bartizan_enforce::{
-    Accounts, Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published,
+    Accounts, Afterwards, Bounds, Gate, Keeper, Limiter, Metrics, Parts, Policies, PublicUrl, Published,
 };
 use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
@@ -40,7 +40,7 @@ use crate::ground::{DataFolder, NodeError, StateDb, part};
 use crate::house::{Opener, Running};
 use crate::operations::Operations;
 use crate::telemetry::Telemetry;
-use crate::tending::{compare, index, note_uses, seal, write_uses};
+use crate::tending::{compare, index, note_uses, renew, seal, write_uses};
 use crate::watermark::Watermark;
 use crate::witnesses::{Witnesses, follow, tell, told};
 use crate::{policy_life, retention, signals};
@@ -117,6 +117,7 @@ impl Node {
             signals,
             mounts,
             accounts,
+            limiter,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -129,6 +130,8 @@ impl Node {
         let mark = Watermark::of(&folder.path);
         not_put_back(&mark, keeper.revision())?;
         watch(&tasks, keeper.clone(), mark);
+        gate.prove_limits().await.map_err(part("limits"))?;
+        renew(&tasks, limiter);
         compare(&tasks, keeper.clone());
         seal(&tasks, recorder.clone(), config.record.seal_interval);
         index(&tasks, control.archive.clone(), config.record.seal_interval);
@@ -210,6 +213,7 @@ pub(crate) struct Assembled {
     signals: Option<Arc<Signals>>,
     mounts: Vec<Arc<dyn Mount>>,
     accounts: Option<Arc<dyn Accounts>>,
+    limiter: Arc<Limiter>,
 }
 
 impl Assembled {
@@ -247,10 +251,12 @@ impl Assembled {
         let mut registry = Registry::default();
         let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
         let metrics = Metrics::register(&mut registry);
+        let limiter = Arc::new(Limiter::new(store.counters.clone(), clock.clone()));
         let gate = Arc::new(Gate::new(Parts {
             keeper: keeper.clone(),
             identifier: Arc::new(identifier(&sealer)),
             recorder: recorder.clone(),
+            limiter: limiter.clone(),
             upstreams: upstreams.clone(),
             afterwards: afterwards.clone(),
             vault: vault.clone(),
@@ -338,6 +344,7 @@ impl Assembled {
             signals,
             mounts,
             accounts,
+            limiter,
         })
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_control::Archive;
-use bartizan_enforce::Keeper;
+use bartizan_enforce::limits::RENEW_EVERY;
+use bartizan_enforce::{Keeper, Limiter};
 use bartizan_record::Recorder;
 use bartizan_rt::Tasks;
 
@@ -15,6 +16,19 @@ pub(crate) fn compare(tasks: &Tasks, keeper: Arc<Keeper>) {
         while !shutdown.is_requested() {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(500)) => keeper.compare().await,
+                () = shutdown.requested() => {}
+            }
+        }
+    });
+}
+
+/// Says that the calls that go on still do, for limits on how many may.
+pub(crate) fn renew(tasks: &Tasks, limiter: Arc<Limiter>) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("limits", async move {
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(RENEW_EVERY) => limiter.renew().await,
                 () = shutdown.requested() => {}
             }
         }

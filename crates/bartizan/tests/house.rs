@@ -23,6 +23,8 @@ mod faults;
 mod keep;
 #[path = "house/lessons.rs"]
 mod lessons;
+#[path = "house/limits.rs"]
+mod limits;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;

@@ -61,6 +61,8 @@ id_kinds! {
     Grant "grt",
     /// An API key.
     Key "key",
+    /// A lock on somebody or something.
+    Lock "lck",
     /// A running process of Bartizan.
     Node "nod",
     /// The pseudonym of a person, agent or workload in records.

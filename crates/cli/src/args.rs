@@ -173,6 +173,9 @@ pub enum Command {
     /// Epochs: everything issued earlier is dead.
     #[command(subcommand)]
     Epoch(EpochCommand),
+    /// Locks: somebody or something may not, for a while. The kill switch.
+    #[command(subcommand)]
+    Lock(LockCommand),
     /// The ledger.
     #[command(subcommand)]
     Log(LogCommand),
@@ -486,6 +489,36 @@ pub enum EpochCommand {
         kind: String,
         /// Which: `user/alice`, the issuer's or the tenant's name.
         name: String,
+    },
+}
+
+/// Locks.
+#[derive(Debug, Subcommand)]
+pub enum LockCommand {
+    /// Lock somebody or something at every door. Open streams of theirs end within a second.
+    #[command(
+        after_help = "Examples:\n  bartizan lock add agent/helper --reason \"mails everybody\" --for 8h\n  bartizan lock add tool/delete_all --reason \"incident 17\" --ask \"the duty desk, 4711\"\n  bartizan lock add tenant --reason \"all stop\" --for 15m"
+    )]
+    Add {
+        /// On what: `user/…`, `agent/…`, `group/…`, `model/…`, `tool/…`, `tool_server/…`, `upstream/…`, `session/…`, `run/…`,
+        /// `label/…`, `tenant`.
+        on: String,
+        /// Why, for those who look at it.
+        #[arg(long)]
+        reason: String,
+        /// For how long, such as 15m, 8h or 2d; a day if absent, at most 90 days.
+        #[arg(long = "for", value_name = "TIME")]
+        lasts: Option<String>,
+        /// Whom to ask, as it is told to those who are refused; yourself if absent.
+        #[arg(long)]
+        ask: Option<String>,
+    },
+    /// The locks that hold.
+    List,
+    /// Release a lock before its end.
+    Release {
+        /// Its id.
+        id: String,
     },
 }
 

@@ -11,6 +11,7 @@ mod federated;
 mod house;
 mod keys;
 mod labels;
+mod locks;
 mod own;
 mod periods;
 mod policy;
@@ -44,6 +45,7 @@ pub use federated::raises;
 pub use house::{House, Probe, View};
 pub use keys::{CreateKey, CreatedKey, KeyView};
 pub use labels::{EndorseSession, SessionLabelView, SessionLabels};
+pub use locks::{LockToSet, LockView};
 pub use own::{Act, Acts};
 pub use periods::{Archives, RemovedView};
 pub use policy::{

@@ -224,6 +224,13 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
             bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
         }
         Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
+        Spec::Limit(limit) => {
+            let zone = bartizan_limits::window::zone(limit).err().map(|error| Cow::Owned(error.to_string()));
+            limit.mistake().map(Cow::Borrowed).or(zone)
+        }
+        Spec::Model(model) => (!model.routes.is_empty()
+            && !model.routes.iter().any(|route| route.upstream == model.upstream))
+        .then_some(Cow::Borrowed("`upstream` is one of `routes`, where there are any")),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,

@@ -6,7 +6,7 @@ use bartizan_base::{Digest, json};
 use bartizan_decide::{Decided, Door, KeptAsk, Verdict};
 use bartizan_identify::Caller;
 use bartizan_model::action::{ChangeState, ReadState};
-use bartizan_model::record::{End, VerdictKind};
+use bartizan_model::record::{End, VerdictKind, What};
 use bartizan_model::{
     Action, Ask, AskFacts, DecisionId, EntityRef, Operation, Problem, ReasonCode, Situation, Target, Tenant,
 };
@@ -125,6 +125,11 @@ impl Control {
         let decided = Decided::new(caller.tenant(), &verdict, kept, &view.deciding);
         let refused = match verdict {
             Verdict::Permit(permit) => {
+                if let Some(problem) = crate::locks::locked(&view, caller, action, now) {
+                    return Err(self
+                        .refuse_locked(caller, permit.id(), permit.what().clone(), problem)
+                        .await);
+                }
                 decided.into_iter().for_each(|decided| self.house.decided(decided));
                 let intent = self.recorder.intend(permit, target).await?;
                 return Ok(Turn { view, intent });
@@ -138,6 +143,26 @@ impl Control {
         // A flood of equal refusals is counted in one record; there is nothing to replay of the others.
         decided.into_iter().filter(|_| own).for_each(|decided| self.house.decided(decided));
         Err(Stopped { problem: refused.problem(), receipt: Some(receipt) })
+    }
+
+    /// Records that policy permits it and a lock does not.
+    async fn refuse_locked(&self, caller: &Caller, id: DecisionId, what: What, problem: Problem) -> Stopped {
+        let refused = bartizan_decide::Refused {
+            id,
+            tenant: caller.tenant().clone(),
+            who: caller.who(),
+            what: Some(what),
+            verdict: VerdictKind::Deny,
+            reasons: vec![problem.reason.clone()],
+            offers: Vec::new(),
+            holds: Vec::new(),
+            grounds: None,
+            discoverable: true,
+        };
+        match self.recorder.refused_once(&refused).await {
+            Ok((receipt, _)) => Stopped { problem: problem.of(id), receipt: Some(receipt) },
+            Err(error) => error.into(),
+        }
     }
 
     /// Records that somebody could not even be identified.

@@ -29,6 +29,7 @@ mod inner;
 mod judged;
 mod lift;
 mod lint;
+pub mod lock;
 mod near;
 mod needs;
 mod platform;

@@ -152,6 +152,6 @@ impl Refused {
             return Problem::new(reason).of(self.id);
         }
         let reason = self.reasons.first().cloned().unwrap_or(ReasonCode::NoMatchingPermit);
-        Problem { reason, detail: String::new(), decision: Some(self.id), offers: self.offers.clone() }
+        Problem { offers: self.offers.clone(), ..Problem::new(reason).of(self.id) }
     }
 }

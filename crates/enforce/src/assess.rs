@@ -3,13 +3,35 @@
 use std::net::IpAddr;
 
 use bartizan_base::{Text, Timestamp};
-use bartizan_model::{Problem, ReasonCode, Situation};
+use bartizan_model::{Problem, ReasonCode, RunName, Situation};
 use http::HeaderMap;
 
 use crate::session::untrusted;
 
 /// The header in which a caller states a purpose.
 pub(crate) const PURPOSE: &str = "x-bartizan-purpose";
+
+/// The header in which a caller names the run that an ask belongs to.
+pub(crate) const RUN: &str = "x-bartizan-run";
+
+/// The run that a request names.
+pub(crate) fn run(headers: &HeaderMap) -> Result<Option<RunName>, Problem> {
+    let mut named = headers.get_all(RUN).iter();
+    let run = match (named.next(), named.next()) {
+        (None, _) => return Ok(None),
+        (Some(one), None) => {
+            one.to_str().ok().filter(|text| !text.trim().is_empty()).and_then(|text| text.parse().ok())
+        }
+        (Some(_), Some(_)) => None,
+    };
+    let wrong = || {
+        Problem::with_detail(
+            ReasonCode::HeaderInvalid,
+            format!("`{RUN}` is one visible ASCII text of at most 128 characters"),
+        )
+    };
+    run.map(Some).ok_or_else(wrong)
+}
 
 /// The situation of a request.
 ///

@@ -135,6 +135,7 @@ impl Gate {
         path: &str,
         action: Option<Action>,
     ) {
+        crate::reply::tell(headers, &problem.fields);
         let resource = self.parts.published.resource(Door::at(path));
         let scopes: Vec<_> = action.iter().map(|action| action.name()).collect();
         let challenge = Challenge { problem, resource: resource.as_ref(), scopes: &scopes };

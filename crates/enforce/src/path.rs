@@ -5,17 +5,18 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
+use bartizan_decide::lock::Lockable;
 use bartizan_decide::{Decided, Door, KeptAsk, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_keys::Sealer;
-use bartizan_limits::{Activities, Noted, Tracks};
+use bartizan_limits::{Activities, Noted, Tokens, Tracks};
 use bartizan_mask::Masker;
 use bartizan_model::action::{ModelCall, ReadState};
 use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
 use bartizan_model::record::{End, Kept, VerdictKind, What};
 use bartizan_model::{
     Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, RequestExtra,
-    Situation, Target, Tenant,
+    RunName, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_store::{Marks, Rows};
@@ -29,15 +30,18 @@ use http_body::Body;
 
 use crate::afterwards::Afterwards;
 use crate::apis::Accounts;
-use crate::assess::assess;
+use crate::assess::{assess, run};
 use crate::doors::{self, Published};
 use crate::fetch::Fetches;
 use crate::keep::{Shelf, circumstances};
 use crate::keeper::Keeper;
+use crate::limits::{Demand, Limiter, Reservation};
+use crate::locks::Locks;
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::routing::{self, Health, Judged, Route};
 use crate::session::Session;
 use crate::trace::{CallTrace, Traces};
 use crate::world::{TenantWorld, World};
@@ -51,6 +55,8 @@ pub struct Gate {
     list_door: Door,
     /// What was done lately, as policies see it.
     activities: Activities,
+    locks: Locks,
+    health: Health,
     pub(crate) fetches: Fetches,
     /// Accounts that people have connected. Whoever keeps them holds this gate, so this does not hold them.
     accounts: OnceLock<Weak<dyn Accounts>>,
@@ -71,6 +77,8 @@ pub struct Parts {
     pub identifier: Arc<Identifier>,
     /// The ledger's writer.
     pub recorder: Recorder,
+    /// What there may be how much of.
+    pub limiter: Arc<Limiter>,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
     /// What follows decisions.
@@ -129,6 +137,22 @@ pub(crate) struct Stop {
     pub(crate) receipt: Option<Receipt>,
 }
 
+/// A model call that is permitted, on its way to one upstream or another.
+struct Call {
+    dialect: Dialect,
+    caller: Caller,
+    request: ModelRequest,
+    head: Head,
+    situation: Situation,
+    session: Session,
+    run: Option<RunName>,
+    began_us: u64,
+    tracks: Tracks,
+    watch: Watch,
+    /// Until whoever releases the answer has it.
+    reserved: Option<Reservation>,
+}
+
 /// A request whose caller is known.
 pub(crate) struct Entering<B> {
     /// What is in force while it is looked at.
@@ -158,8 +182,17 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        let accounts = OnceLock::new();
-        Self { parts, door, list_door, activities, fetches: Fetches::default(), accounts }
+        let locks = Locks::default();
+        Self {
+            parts,
+            door,
+            list_door,
+            activities,
+            locks,
+            health: Health::default(),
+            fetches: Fetches::default(),
+            accounts: OnceLock::new(),
+        }
     }
 
     /// Names who keeps the accounts that people have connected; the first who is named stays.
@@ -218,24 +251,95 @@ impl Gate {
         let request = bartizan_wire::parse_request(dialect, body, self.parts.bounds.body);
         let request = self.or_refuse(&caller, None, request).await?;
         trace.step("decide");
-        let session = self.session(&caller, &head).await?;
+        let run = self.or_refuse(&caller, None, run(&head.headers)).await?;
+        let session = self.session(&caller, run.as_ref()).await?;
         let mut situation = self.assess_in(&session, &caller, peer, &head.headers).await?;
         // Where a prompt comes from nobody can tell.
         situation.session = session.answered();
         let ask = self.model_ask(dialect, &request);
-        let id = ask.id;
-        let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world);
+        let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world, run.clone());
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
-        let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
+        let routes = self.routes(tenant, &request, dialect, &permit, &caller).await?;
+        let tracks = session.tracks(&caller);
+        self.counted(&tracks, &permit);
+        let resource = permit.what().resource.clone();
+        let demand = Demand {
+            resource: &resource,
+            upstreams: routes.iter().map(|route| &route.upstream).collect(),
+            estimate: estimate(dialect, &request, permit.obligations(), routes.first()),
+            digest: Digest::of_parts(&[resource.to_string().as_bytes(), request.digest().as_bytes()]),
+            run: run.as_ref(),
+        };
+        let reserved = Some(self.reserve(tenant, &caller, &permit, &demand).await?);
+        let mut call =
+            Call { dialect, caller, request, head, situation, session, run, began_us, tracks, watch, reserved };
+        let mut ways = routes.len();
+        let mut first = Some(permit);
+        for mut route in routes {
+            ways -= 1;
+            let tried = if let Some(permit) = first.take() {
+                self.try_route(&world, &mut call, permit, route, ways > 0, trace).await?
+            } else {
+                // Where the one before did not take it, the next is an ask of its own, by what holds now: that may have taken long.
+                let world = self.parts.keeper.current()?;
+                let Some(caller) = self.verify_again(&world, &call.caller) else {
+                    let problem = Problem::new(ReasonCode::CredentialRevoked);
+                    return Err(self.refuse_early(&call.caller, None, problem).await);
+                };
+                call.caller = caller;
+                let ask = self.model_ask(dialect, &call.request);
+                let (permit, tenant) =
+                    self.decide(&world, &call.caller, ask, &call.situation, &self.door).await?;
+                match tenant.upstreams.get(&route.upstream) {
+                    Some(spec) if tenant.models.contains_key(call.request.model()) => {
+                        route.spec = spec.clone()
+                    }
+                    _ if ways > 0 => continue,
+                    _ => {
+                        let problem = Problem::new(ReasonCode::ModelNotFound);
+                        return Err(self.refuse_permitted(&call.caller, &permit, problem).await);
+                    }
+                }
+                self.try_route(&world, &mut call, permit, route, ways > 0, trace).await?
+            };
+            if let Some(reply) = tried {
+                return Ok(reply);
+            }
+        }
+        Err(ReasonCode::Internal.into())
+    }
+
+    /// Sends a call one way. None where that way is closed or did not take it, and there is another one.
+    async fn try_route(
+        self: &Arc<Self>,
+        world: &World,
+        call: &mut Call,
+        permit: Permit<ModelCall>,
+        route: Route,
+        elsewhere: bool,
+        trace: &mut CallTrace,
+    ) -> Result<Option<Reply>, Stop> {
+        let Call { dialect, caller, request, head, situation, run, began_us, tracks, .. } = &*call;
+        let (dialect, id, Route { upstream, upstream_model, spec, .. }) = (*dialect, permit.id(), route);
+        let beside = [EntityRef::new(Name::literal("Upstream"), upstream.clone())];
+        if let Some(problem) =
+            self.lock_on(world, caller, &permit.what().resource, situation, (&beside, run.as_ref()))
+        {
+            if elsewhere {
+                return Ok(None);
+            }
+            return Err(self.refuse_permitted(caller, &permit, problem).await);
+        }
         let obligations = permit.obligations().clone();
-        let (body, redacted) =
-            self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
-        let (kept, keep) = match self.shelf(&caller, id, &obligations) {
+        let output_most = call.reserved.as_ref().and_then(|reserved| reserved.output_most);
+        let body = oblige(request, upstream_model.as_ref(), &obligations, output_most);
+        let (body, redacted) = self.or_refuse(caller, Some(id), body).await?;
+        let (kept, keep) = match self.shelf(caller, id, &obligations) {
             None => (None, None),
             Some(shelf) => {
                 trace.step("keep");
-                let putting = shelf.put_prompt(body.clone(), circumstances(&situation, &head.headers));
-                let kept = self.or_refuse(&caller, Some(id), putting.await).await?;
+                let putting = shelf.put_prompt(body.clone(), circumstances(situation, &head.headers));
+                let kept = self.or_refuse(caller, Some(id), putting.await).await?;
                 let answered = (shelf, kept.prompt.clone());
                 (Some(kept), Some(answered))
             }
@@ -243,17 +347,42 @@ impl Gate {
         let path = dialect.path().to_owned();
         trace.step("record");
         let target = Target::post(upstream.clone(), path.clone(), Digest::of(&body));
-        let tracks = session.tracks(&caller);
-        self.counted(&tracks, &permit);
-        let intent = self.intend_labelled(permit, target, kept, &session, &session.answered()).await?;
+        let gives = call.session.answered();
+        let intent = self.intend_labelled(permit, target, kept, &call.session, &gives).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
-        self.parts.metrics.forwarded(self.since(began_us));
+        self.parts.metrics.forwarded(self.since(*began_us));
         let outbound = Outbound::post(path, body, forwarded_headers(&head.headers, dialect));
         trace.call(dialect, request.model(), &upstream, id);
-        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep, tracks };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
-        release::answer(self, sent, plan, watch, receipt, trace).await
+        let key = (caller.tenant(), &upstream);
+        let sent = match self.health.judge(key, sent, elsewhere, self.parts.clock.monotonic_us()) {
+            Judged::Elsewhere(running, reason, status) => {
+                let end = End::Failed { reason: reason.clone() };
+                self.parts.metrics.ended(self.since(*began_us), Some(&reason), 0, (None, None));
+                running.finish(Ended { status, ..ended(end) });
+                return Ok(None);
+            }
+            Judged::Here(sent) => sent,
+        };
+        let (began_us, tracks) = (*began_us, *tracks);
+        let mut reserved = call.reserved.take();
+        let fields =
+            reserved.as_mut().map(|reserved| std::mem::take(&mut reserved.fields)).unwrap_or_default();
+        let watch = call.watch.at(&upstream);
+        let plan = release::Plan {
+            dialect,
+            obligations,
+            redacted,
+            began_us,
+            decision: id,
+            keep,
+            tracks,
+            reserved,
+            fields,
+            upstream,
+        };
+        release::answer(self, sent, plan, watch, receipt, trace).await.map(Some)
     }
 
     /// The models a caller may know of.
@@ -307,6 +436,10 @@ impl Gate {
             let mut answer = reply::json(200, bartizan_wire::model_body(anthropic, &name));
             reply::mark(answer.headers_mut(), id, Some(&receipt));
             return Ok(answer);
+        }
+        // A lock on whoever asks; which of the models are locked is no secret.
+        if let Some(problem) = self.lock_on(&world, &caller, &EntityRef::system(), &situation, (&[], None)) {
+            return Err(self.refuse_early(&caller, None, problem).await);
         }
         // Each model is an ask of its own; what may not be known of is left out. The list as a whole is recorded once, as
         // the last permitted ask, or as a refusal where nothing is permitted.
@@ -463,7 +596,8 @@ impl Gate {
         peer: Option<IpAddr>,
         headers: &HeaderMap,
     ) -> Result<Situation, Stop> {
-        let session = self.session_by(caller, headers).await?;
+        let run = self.or_refuse(caller, None, run(headers)).await?;
+        let session = self.session(caller, run.as_ref()).await?;
         self.assess_in(&session, caller, peer, headers).await
     }
 
@@ -536,6 +670,7 @@ impl Gate {
         let follow = |decided| self.parts.afterwards.decided(decided, tenant, &world.state);
         match verdict {
             Verdict::Permit(permit) => {
+                self.unlocked(world, caller, &permit, situation, (&[], None)).await?;
                 decided.into_iter().for_each(follow);
                 Ok((permit, tenant))
             }
@@ -558,29 +693,94 @@ impl Gate {
         caller: &Caller,
         ask: Ask<ModelCall>,
         situation: &Situation,
+        (beside, run): (&[EntityRef], Option<&RunName>),
     ) -> bool {
         world.tenants.get(caller.tenant()).is_some_and(|tenant| {
+            if self.lock_on(world, caller, &ask.resource, situation, (beside, run)).is_some() {
+                return false;
+            }
             let policy = tenant.policy_for(caller);
             matches!(policy.decide(caller, ask, situation, &self.door).verdict, Verdict::Permit(_))
         })
     }
 
-    async fn route(
+    /// Refuses what is under a lock: who asks, what for, and what is known beside that, such as the upstream and the run.
+    pub(crate) async fn unlocked<O: bartizan_model::Operation>(
+        &self,
+        world: &World,
+        caller: &Caller,
+        permit: &Permit<O>,
+        situation: &Situation,
+        (beside, run): (&[EntityRef], Option<&RunName>),
+    ) -> Result<(), Stop> {
+        match self.lock_on(world, caller, &permit.what().resource, situation, (beside, run)) {
+            None => Ok(()),
+            Some(problem) => Err(self.refuse_permitted(caller, permit, problem).await),
+        }
+    }
+
+    fn lock_on(
+        &self,
+        world: &World,
+        caller: &Caller,
+        resource: &EntityRef,
+        situation: &Situation,
+        (beside, run): (&[EntityRef], Option<&RunName>),
+    ) -> Option<Problem> {
+        let tenant = world.tenants.get(caller.tenant())?;
+        let lockable = Lockable { caller, resource, beside, run, session: &situation.session };
+        let now = self.parts.clock.now();
+        self.locks.check(&world.state, tenant.policy.entities(), &lockable, now).err()
+    }
+
+    /// Reserves what an ask may take of what is limited, before it is recorded. What is reserved is settled by whoever tells the
+    /// end of the effect, and given back where it is dropped before that.
+    pub(crate) async fn reserve<O: bartizan_model::Operation>(
+        &self,
+        tenant: &TenantWorld,
+        caller: &Caller,
+        permit: &Permit<O>,
+        demand: &Demand<'_>,
+    ) -> Result<Reservation, Stop> {
+        match self.parts.limiter.reserve(tenant, caller, permit.id(), demand).await {
+            Ok(reserved) => Ok(reserved),
+            Err(problem) => Err(self.refuse_permitted(caller, permit, problem).await),
+        }
+    }
+
+    /// Proves at the start that limits are asked; see [`Limiter`].
+    ///
+    /// # Errors
+    /// When one that must refuse does not.
+    pub async fn prove_limits(&self) -> Result<(), crate::limits::NotWired> {
+        self.parts.limiter.prove(self.new_id()).await
+    }
+
+    /// The ways a call can go, the one to try first at the front.
+    async fn routes(
         &self,
         tenant: &TenantWorld,
         request: &ModelRequest,
         dialect: Dialect,
         permit: &Permit<ModelCall>,
         caller: &Caller,
-    ) -> Result<(ModelSpec, Name, UpstreamSpec), Stop> {
-        let found =
-            tenant.models.get(request.model()).and_then(|m| Some((m, tenant.upstreams.get(&m.upstream)?)));
-        let problem = match found {
-            Some((model, upstream)) if model.dialects.contains(&dialect.declared()) => {
-                match reach(request, model, upstream) {
-                    Ok(()) => return Ok((model.clone(), model.upstream.clone(), upstream.clone())),
-                    Err(problem) => problem,
+    ) -> Result<Vec<Route>, Stop> {
+        let problem = match tenant.models.get(request.model()) {
+            Some(model) if model.dialects.contains(&dialect.declared()) => {
+                let mut problem = Problem::new(ReasonCode::ModelNotFound);
+                let mut ways = Vec::new();
+                for way in routing::declared(model, &tenant.upstreams) {
+                    match reach(request, model, &way.spec) {
+                        Ok(()) => ways.push(way),
+                        Err(why) => problem = why,
+                    }
                 }
+                let now_us = self.parts.clock.monotonic_us();
+                let ordered = self.health.order(caller.tenant(), ways, &*self.parts.random, now_us);
+                if !ordered.is_empty() {
+                    return Ok(ordered);
+                }
+                problem
             }
             Some(_) => Problem::new(ReasonCode::DialectUnsupported),
             None => Problem::new(ReasonCode::ModelNotFound),
@@ -645,6 +845,16 @@ impl Gate {
         }
     }
 
+    /// Refuses what policy permits: a lock is on it, or a limit does not let it through.
+    async fn refuse_permitted<O: bartizan_model::Operation>(
+        &self,
+        caller: &Caller,
+        permit: &Permit<O>,
+        problem: Problem,
+    ) -> Stop {
+        self.refuse_for(caller, permit.id(), Some(permit.what().clone()), problem).await
+    }
+
     /// Refuses before or beside policy: an unknown credential, a malformed body, a route that leads nowhere.
     pub(crate) async fn refuse_early(
         &self,
@@ -652,11 +862,21 @@ impl Gate {
         id: Option<DecisionId>,
         problem: Problem,
     ) -> Stop {
+        self.refuse_for(caller, id.unwrap_or_else(|| self.new_id()), None, problem).await
+    }
+
+    async fn refuse_for(
+        &self,
+        caller: &Caller,
+        id: DecisionId,
+        what: Option<What>,
+        problem: Problem,
+    ) -> Stop {
         let refused = Refused {
-            id: id.unwrap_or_else(|| self.new_id()),
+            id,
             tenant: caller.tenant().clone(),
             who: caller.who(),
-            what: None::<What>,
+            what,
             verdict: VerdictKind::Deny,
             reasons: vec![problem.reason.clone()],
             offers: Vec::new(),
@@ -664,7 +884,6 @@ impl Gate {
             grounds: None,
             discoverable: true,
         };
-        let id = refused.id;
         let stop = self.refuse(refused).await;
         // What could not be recorded is told as that; everything else as what it is.
         if stop.problem.reason == problem.reason { Stop { problem: problem.of(id), ..stop } } else { stop }
@@ -738,17 +957,43 @@ fn reach(request: &ModelRequest, model: &ModelSpec, upstream: &UpstreamSpec) -> 
     }
 }
 
+/// Output tokens that are reserved for where neither the request nor the model says how many there may be.
+const OUTPUT_UNSAID: u64 = 16_384;
+
+/// The most tokens that a call can take: no token is shorter than a byte, and the answer is held to its cap.
+fn estimate(
+    dialect: Dialect,
+    request: &ModelRequest,
+    obligations: &Obligations,
+    route: Option<&Route>,
+) -> Tokens {
+    let (facts, most) = (request.facts(), route.and_then(|route| route.output_tokens_max));
+    let output = match dialect {
+        Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => 0,
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => {
+            let unsaid = most.unwrap_or(OUTPUT_UNSAID);
+            let each = facts.output_tokens_max.unwrap_or(unsaid).min(most.unwrap_or(u64::MAX));
+            let all = each.saturating_mul(request.choices());
+            all.min(obligations.output_tokens_max().unwrap_or(u64::MAX))
+        }
+    };
+    let input = if dialect == Dialect::AnthropicCountTokens { 0 } else { facts.bytes };
+    Tokens { input, cached: 0, output }
+}
+
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
 fn oblige(
     request: &ModelRequest,
-    route: &ModelSpec,
+    upstream_model: Option<&Name>,
     obligations: &Obligations,
+    output_most: Option<u64>,
 ) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
-    if let Some(upstream_model) = &route.upstream_model {
+    if let Some(upstream_model) = upstream_model {
         edits.set_model(upstream_model);
     }
-    if let Some(most) = obligations.output_tokens_max() {
+    // What is reserved is an upper bound only if the upstream is held to it.
+    if let Some(most) = obligations.output_tokens_max().into_iter().chain(output_most).min() {
         edits.cap_output(most);
     }
     if !request.facts().extras.contains(&RequestExtra::Storage) {

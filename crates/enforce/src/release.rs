@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bartizan_base::Digest;
+use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_limits::Tracks;
 use bartizan_mask::Masker;
@@ -15,7 +15,7 @@ use bartizan_model::action::ModelCall;
 use bartizan_model::directory::Dialect;
 use bartizan_model::record::End;
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Obligations, Problem, ReasonCode, Situation,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Obligations, Problem, ReasonCode, RunName, Situation,
 };
 use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
@@ -27,6 +27,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::keep::{Answered, Keeping, Shelf};
+use crate::limits::{Fields, Reservation};
 use crate::masking::Masking;
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
@@ -40,7 +41,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(400);
 const USAGE_TAIL_MAX: usize = 1 << 20;
 
 /// What is to be done with an answer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
     pub(crate) obligations: Obligations,
@@ -52,10 +53,16 @@ pub(crate) struct Plan {
     pub(crate) keep: Option<Answered>,
     /// Whom the call counts for.
     pub(crate) tracks: Tracks,
+    /// What is reserved for it under limits.
+    pub(crate) reserved: Option<Reservation>,
+    /// How those stand, for the answer.
+    pub(crate) fields: Fields,
+    /// Where it was sent.
+    pub(crate) upstream: Name,
 }
 
 /// What an open stream was permitted on, to ask again while it runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     gate: Arc<Gate>,
     caller: Caller,
@@ -64,6 +71,8 @@ pub(crate) struct Watch {
     facts: AskFacts,
     body: Digest,
     situation: Situation,
+    run: Option<RunName>,
+    upstream: EntityRef,
     revision: u64,
 }
 
@@ -74,6 +83,7 @@ impl Watch {
         ask: &Ask<ModelCall>,
         situation: Situation,
         world: &World,
+        run: Option<RunName>,
     ) -> Self {
         Self {
             gate,
@@ -83,8 +93,15 @@ impl Watch {
             facts: ask.facts.clone(),
             body: ask.body,
             situation,
+            run,
+            upstream: EntityRef::system(),
             revision: world.state.revision,
         }
+    }
+
+    /// The same while it is at `upstream`.
+    pub(crate) fn at(&self, upstream: &Name) -> Self {
+        Self { upstream: EntityRef::new(Name::literal("Upstream"), upstream.clone()), ..self.clone() }
     }
 
     /// Whether the stream must end now: the lease ran out, the credential died, or policy says no by now.
@@ -96,7 +113,8 @@ impl Watch {
         }
         let ask =
             Ask::new(self.gate.new_id(), self.action, self.resource.clone(), self.facts.clone(), self.body);
-        let permitted = self.gate.still_permitted(&world, &caller, ask, &self.situation);
+        let beside = (std::slice::from_ref(&self.upstream), self.run.as_ref());
+        let permitted = self.gate.still_permitted(&world, &caller, ask, &self.situation, beside);
         if permitted {
             self.revision = world.state.revision;
         }
@@ -108,12 +126,12 @@ impl Watch {
 pub(crate) async fn answer(
     gate: &Arc<Gate>,
     sent: Result<Answer, SendError>,
-    plan: Plan,
+    mut plan: Plan,
     watch: Watch,
     receipt: Receipt,
     trace: &mut CallTrace,
 ) -> Result<Reply, Stop> {
-    let mut tally = Tally::new(gate.clone(), &plan, trace.take());
+    let mut tally = Tally::new(gate.clone(), &mut plan, trace.take());
     let answer = match sent {
         Ok(answer) => answer,
         Err(SendError { reason, running }) => {
@@ -151,6 +169,7 @@ pub(crate) async fn answer(
     };
     *reply.status_mut() = status;
     *reply.headers_mut() = answer.headers;
+    reply::tell(reply.headers_mut(), &plan.fields);
     reply::mark(reply.headers_mut(), plan.decision, Some(&receipt));
     Ok(reply)
 }
@@ -285,6 +304,7 @@ impl Guarded {
                 if let Some(json) = line.strip_prefix(b"data:") {
                     let usage = usage_of(self.dialect, json.trim_ascii());
                     self.tally.usage.input = usage.input.or(self.tally.usage.input);
+                    self.tally.usage.cached = usage.cached.or(self.tally.usage.cached);
                     self.tally.usage.output = usage.output.or(self.tally.usage.output);
                 }
             }

@@ -77,6 +77,15 @@ pub(crate) fn json(status: u16, body: Bytes) -> Reply {
     reply
 }
 
+/// Tells how limits stand.
+pub(crate) fn tell(headers: &mut HeaderMap, fields: &[(&'static str, String)]) {
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::try_from(value.as_str()) {
+            headers.insert(*name, value);
+        }
+    }
+}
+
 /// Names the decision and the receipt, and keeps the answer out of caches.
 pub(crate) fn mark(headers: &mut HeaderMap, decision: DecisionId, receipt: Option<&Receipt>) {
     let mut set = |name: &'static str, text: String| {

@@ -9,19 +9,14 @@ use bartizan_identify::Caller;
 use bartizan_limits::{Track, Tracks};
 use bartizan_model::record::{End, Kept};
 use bartizan_model::{
-    Confidentiality, Integrity, Label, Operation, PrincipalKind, Problem, ReasonCode, Situation, Target,
+    Confidentiality, Integrity, Label, Operation, PrincipalKind, Problem, ReasonCode, RunName, Situation, Target,
 };
 use bartizan_record::{Ended, IntentRecorded};
 use bartizan_store::Marked;
-use http::HeaderMap;
-use http::request::Parts as Head;
 
 use bartizan_decide::Permit;
 
 use crate::path::{Gate, Stop};
-
-/// The header in which a client names a run of its own.
-pub(crate) const RUN: &str = "x-bartizan-run";
 
 /// A session, as it was when somebody entered.
 #[derive(Clone, Debug)]
@@ -82,34 +77,13 @@ fn identity(caller: &Caller) -> Digest {
     Digest::of_parts(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// The run that a client names; nothing where it names none.
-fn run(headers: &HeaderMap) -> Result<&[u8], Problem> {
-    let mut named = headers.get_all(RUN).iter();
-    match (named.next(), named.next()) {
-        (None, _) => Ok(&[]),
-        (Some(one), None)
-            if (1..=128).contains(&one.len()) && one.as_bytes().iter().all(u8::is_ascii_graphic) =>
-        {
-            Ok(one.as_bytes())
-        }
-        _ => {
-            let detail = format!("`{RUN}` is one name of at most 128 visible ASCII characters");
-            Err(Problem::with_detail(ReasonCode::HeaderInvalid, detail))
-        }
-    }
-}
-
 impl Gate {
     /// The session of somebody who enters, with what has entered it up to now on any node.
-    pub(crate) async fn session(&self, caller: &Caller, head: &Head) -> Result<Session, Stop> {
-        self.session_by(caller, &head.headers).await
-    }
-
-    pub(crate) async fn session_by(&self, caller: &Caller, headers: &HeaderMap) -> Result<Session, Stop> {
-        let run = self.or_refuse(caller, None, run(headers)).await?;
+    pub(crate) async fn session(&self, caller: &Caller, run: Option<&RunName>) -> Result<Session, Stop> {
         let id = identity(caller);
         let marked = Marked { id: id.to_string(), of: caller.subject().principal.id, origin: origin(caller) };
         let mut track = [0; 16];
+        let run = run.map_or(&b""[..], |run| run.as_bytes());
         let counted = Digest::of_parts(&[id.as_bytes(), run]);
         track.iter_mut().zip(counted.as_bytes()).for_each(|(to, from)| *to = *from);
         let mark = self.parts.marks.mark(caller.tenant(), &marked.id, self.parts.clock.now()).await;
@@ -207,20 +181,5 @@ mod tests {
             assert_eq!(origin(&caller("a", &chain)).integrity, integrity, "{chain:?}");
         }
         assert_eq!(origin(&Caller::anonymous(Tenant::default_tenant())).integrity, Integrity::Untrusted);
-    }
-
-    #[test]
-    fn a_run_is_named_once_and_shortly_or_not_at_all() {
-        let headers = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            values.iter().for_each(|v| drop(headers.append(RUN, v.parse().unwrap())));
-            headers
-        };
-        assert_eq!(run(&headers(&[])).unwrap(), b"");
-        assert_eq!(run(&headers(&["run-1"])).unwrap(), b"run-1");
-        let long = "x".repeat(129);
-        for bad in [vec!["a", "b"], vec![""], vec!["a b"], vec![long.as_str()]] {
-            assert_eq!(run(&headers(&bad)).unwrap_err().reason, ReasonCode::HeaderInvalid, "{bad:?}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bartizan_base::Name;
 use bartizan_limits::Tracks;
 use bartizan_model::record::End;
 use bartizan_model::{PayloadRef, ReasonCode};
@@ -11,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::keep::Keeping;
+use crate::limits::{Reservation, Spent};
 use crate::path::Gate;
 use crate::release::Plan;
 use crate::trace::CallTrace;
@@ -34,22 +36,27 @@ pub(crate) struct Tally {
     pub(crate) keeping: Option<Keeping>,
     kept: Option<PayloadRef>,
     tracks: Tracks,
+    /// What is reserved under limits, until the end is told.
+    reserved: Option<Reservation>,
+    upstream: Name,
 }
 
 impl Tally {
-    pub(crate) const fn new(gate: Arc<Gate>, plan: &Plan, trace: CallTrace) -> Self {
+    pub(crate) fn new(gate: Arc<Gate>, plan: &mut Plan, trace: CallTrace) -> Self {
         Self {
             gate,
             running: None,
             status: None,
             bytes: 0,
-            usage: Usage { input: None, output: None },
+            usage: Usage::default(),
             redacted: plan.redacted,
             began_us: plan.began_us,
             trace,
             keeping: None,
             kept: None,
             tracks: plan.tracks,
+            reserved: plan.reserved.take(),
+            upstream: plan.upstream.clone(),
         }
     }
 
@@ -60,6 +67,10 @@ impl Tally {
             End::Done | End::Abandoned | End::Unknown => None,
         };
         let tokens = (self.usage.input, self.usage.output);
+        if let Some(reserved) = self.reserved.take() {
+            let spent = self.spent(failure.as_ref(), &reserved);
+            reserved.settle(spent.as_ref());
+        }
         self.trace.ended(&end, self.status, tokens);
         let spent = tokens.0.unwrap_or(0).saturating_add(tokens.1.unwrap_or(0));
         self.gate.spent(&self.tracks, spent);
@@ -78,6 +89,18 @@ impl Tally {
             redacted: self.redacted,
             kept: self.kept.take(),
         });
+    }
+
+    /// What it took, as far as that is known. A provider charges nothing for what it refused, and nothing that never came to it.
+    fn spent(&self, failure: Option<&ReasonCode>, reserved: &Reservation) -> Option<Spent> {
+        let Usage { input, cached, output } = self.usage;
+        let unsent = matches!(failure, Some(ReasonCode::UpstreamUnreachable | ReasonCode::EgressForbidden));
+        let refused = self.status.is_some_and(|status| status >= 400);
+        if input.is_none() && output.is_none() {
+            return (unsent || refused).then(|| Spent::nothing(reserved.at()));
+        }
+        let upstream = Some(self.upstream.clone());
+        Some(Spent { input, cached: cached.unwrap_or(0), output, upstream, at: reserved.at() })
     }
 
     /// Keeps what was released, then tells the end; of `last` bytes that are released only then. This goes on whether
@@ -115,6 +138,8 @@ impl Tally {
             keeping: self.keeping.take(),
             kept: self.kept.take(),
             tracks: self.tracks,
+            reserved: self.reserved.take(),
+            upstream: self.upstream.clone(),
         }
     }
 }

@@ -8,7 +8,7 @@ use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
-use bartizan_model::{EnforcementPointSpec, Tenant};
+use bartizan_model::{EnforcementPointSpec, LimitSpec, PriceSpec, Tenant};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
@@ -45,6 +45,10 @@ pub struct TenantWorld {
     pub apis: Arc<BTreeMap<Name, Arc<ReadyApi>>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
+    /// What there may be how much of.
+    pub limits: Arc<BTreeMap<Name, LimitSpec>>,
+    /// What models cost.
+    pub prices: Arc<BTreeMap<Name, PriceSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -139,6 +143,18 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "limit" => {
+                self.limits = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Limit(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
+            "price" => {
+                self.prices = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Price(spec) => Some((name, Status::Active, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -154,6 +170,8 @@ impl TenantWorld {
             issuers: Arc::default(),
             apis: Arc::default(),
             points: Arc::default(),
+            limits: Arc::default(),
+            prices: Arc::default(),
             waits: false,
         }
     }

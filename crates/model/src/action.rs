@@ -145,6 +145,8 @@ actions! {
     HouseRecover "house:recover" "System",
     /// Declare that everything issued earlier to somebody is dead.
     EpochAdvance "epoch:advance" "System",
+    /// Lock somebody or something for a while, or release a lock.
+    LockChange "lock:change" "System",
     /// Send a dead letter of a delivery again.
     DeliveryRetry "delivery:retry" "System",
     /// Try an upstream with a harmless request.
@@ -208,6 +210,7 @@ impl Action {
             | Self::KeyRotate
             | Self::KeyRevoke
             | Self::EpochAdvance
+            | Self::LockChange
             | Self::DeliveryRetry
             | Self::UpstreamTest
             | Self::PolicyApply

@@ -16,6 +16,7 @@ use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
 use crate::identity_provider::IdentityProviderSpec;
+use crate::limit::{LimitSpec, PriceSpec};
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
@@ -140,6 +141,10 @@ pub enum Spec {
     Manifest(AssetSpec),
     /// The definitions of a server's tools, as policies know them.
     ToolWords(ToolWordsSpec),
+    /// How much of something there may be.
+    Limit(LimitSpec),
+    /// What a model costs.
+    Price(PriceSpec),
 }
 
 /// A person.
@@ -349,6 +354,12 @@ pub struct ModelSpec {
     /// What the upstream calls it; the same name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_model: Option<Name>,
+    /// Where calls go instead, each by its weight; `upstream` is one of them. None for `upstream` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteSpec>,
+    /// The most output tokens a call may ask for, and what it gets where it names no number and a limit counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens_max: Option<u64>,
     /// The dialects it speaks.
     pub dialects: BTreeSet<Dialect>,
     /// What requests may reach for beside the text they carry. Nothing unless declared.
@@ -365,6 +376,24 @@ pub struct ModelSpec {
     /// How sensitive it is to use: `low`, `medium`, `high`.
     #[serde(default = "default_sensitivity")]
     pub sensitivity: Name,
+}
+
+/// One of several upstreams that a model is asked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    /// Where calls go.
+    pub upstream: Name,
+    /// What that upstream calls the model; the same name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_model: Option<Name>,
+    /// Its share of the calls beside the others' weights; with 0 it is asked only when those fail.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 fn default_sensitivity() -> Name {
@@ -512,6 +541,8 @@ impl Spec {
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
             Self::ToolWords(_) => "tool_words",
+            Self::Limit(_) => "limit",
+            Self::Price(_) => "price",
         }
     }
 
@@ -557,6 +588,8 @@ impl Spec {
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
             Self::ToolWords(_) => "ToolWords",
+            Self::Limit(_) => "Limit",
+            Self::Price(_) => "Price",
         }
     }
 

@@ -18,6 +18,8 @@ pub mod fact;
 pub mod federation;
 pub mod identity_provider;
 pub mod label;
+pub mod limit;
+pub mod lock;
 pub mod obligation;
 pub mod pattern;
 pub mod point;
@@ -50,6 +52,8 @@ pub use fact::{Fact, Facts};
 pub use federation::{FederatedSubject, FederatedToken, FederationSpec};
 pub use identity_provider::{Creation, GroupMapping, IdentityProviderSpec, MappedGroup};
 pub use label::{Confidentiality, Integrity, Label};
+pub use limit::{Counted, LimitSpec, PriceSpec};
+pub use lock::{Lock, Locked, RunName};
 pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
 pub use pattern::{PatternError, SubjectPattern};
 pub use point::EnforcementPointSpec;
@@ -82,6 +86,8 @@ pub type FamilyId = bartizan_base::Id<kinds::Family>;
 pub type GrantId = bartizan_base::Id<kinds::Grant>;
 /// An API key.
 pub type KeyId = bartizan_base::Id<kinds::Key>;
+/// A lock.
+pub type LockId = bartizan_base::Id<kinds::Lock>;
 /// A running process.
 pub type NodeId = bartizan_base::Id<kinds::Node>;
 /// The pseudonym of a principal in records.

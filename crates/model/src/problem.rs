@@ -13,13 +13,15 @@ pub struct Problem {
     pub decision: Option<DecisionId>,
     /// What would help.
     pub offers: Vec<Offer>,
+    /// Header fields of the answer that say more: when to try again, how limits stand.
+    pub fields: Vec<(&'static str, String)>,
 }
 
 impl Problem {
     /// A problem that needs no further words.
     #[must_use]
     pub const fn new(reason: ReasonCode) -> Self {
-        Self { reason, detail: String::new(), decision: None, offers: Vec::new() }
+        Self { reason, detail: String::new(), decision: None, offers: Vec::new(), fields: Vec::new() }
     }
 
     /// A problem at a particular place.

@@ -157,6 +157,24 @@ reasons! {
     ToolArgumentsInvalid "tool_arguments_invalid" 400 "Send the arguments as the tool's own schema says: see `tools/list`.",
     /// The tool cannot be asked for: policy speaks of it otherwise than it is defined.
     ToolUnusable "tool_unusable" 403 "Ask those who own the policy: `bartizan policy check` says which rules do not fit the tool.",
+    /// A lock is on it, set by a person or a response; it ends by itself.
+    Locked "locked" 403 "Ask whoever the message names.",
+
+    // What limits say.
+    /// More than may be asked for in this time was asked for.
+    RateLimited "rate_limited" 429 "Wait as `retry-after` says, then ask again.",
+    /// What there was to spend is spent, or this ask would spend more than is left.
+    BudgetExhausted "budget_exhausted" 402 "Wait for the next period, ask for less, or ask for a larger budget.",
+    /// As many asks as may are going on at once.
+    TooManyAtOnce "too_many_at_once" 429 "Wait until one of them has ended, then ask again.",
+    /// The same was asked again and again, to the byte.
+    LoopDetected "loop_detected" 429 "Agents: stop and do something else; the answer will not change.",
+    /// The run has taken as many steps, as much time or as much depth as it may.
+    RunExhausted "run_exhausted" 403 "End the run; begin another one if that is meant.",
+    /// Whether it fits a hard limit cannot be told now, so it is refused.
+    LimitUnavailable "limit_unavailable" 503 "Try again shortly; operators: check the state database or `limits.db`.",
+    /// A budget counts what calls cost, and nobody has declared what this model costs.
+    PriceMissing "price_missing" 403 "Administrators: declare a `price` for the model.",
 
     // What was sent.
     /// The body is longer than the limit.
@@ -258,6 +276,8 @@ reasons! {
     UpstreamRefused "upstream_refused" 502 "Operators: check the credential of the upstream.",
     /// The upstream broke off in the middle of its answer.
     UpstreamTruncated "upstream_truncated" 502 "Try again.",
+    /// The upstream said that it takes no more now, so the call went to another one.
+    UpstreamBusy "upstream_busy" 503 "Nothing; the decision after it says how it went on.",
     /// The stream was ended because what permitted it was revoked or ran out.
     StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
 }

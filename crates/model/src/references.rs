@@ -38,6 +38,7 @@ impl Spec {
             Spec::Upstream(u) => vec![all("provider", &u.provider)],
             Spec::Model(m) => vec![
                 all("upstream", [&m.upstream]),
+                all("upstream", m.routes.iter().map(|route| &route.upstream)),
                 all("environment", [&m.environment]),
                 all("project", &m.project),
                 all("model_family", &m.family),
@@ -45,6 +46,17 @@ impl Spec {
             Spec::ApiRoute(route) => vec![all("upstream", [&route.upstream])],
             Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
             Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
+            Spec::Limit(limit) => vec![
+                all("user", &limit.only.user),
+                all("agent", &limit.only.agent),
+                all("workload", &limit.only.workload),
+                all("group", &limit.only.group),
+                all("project", &limit.only.project),
+                all("model", &limit.only.model),
+                all("tool", &limit.only.tool),
+                all("tool_server", &limit.only.tool_server),
+            ],
+            Spec::Price(price) => vec![all("model", [&price.model]), all("upstream", &price.upstream)],
             Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
             spec => match spec.asset() {
                 None => Vec::new(),

@@ -5,6 +5,7 @@
 //! connections by itself when the server is back.
 
 mod address;
+mod counters;
 mod error;
 mod migrate;
 mod nodes;

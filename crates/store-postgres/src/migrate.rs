@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("../migrations/0002_rows.sql"),
     include_str!("../migrations/0003_nodes.sql"),
     include_str!("../migrations/0004_feed.sql"),
+    include_str!("../migrations/0005_counters.sql"),
 ];
 
 /// Brings the schema up to date.

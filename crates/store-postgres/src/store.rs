@@ -51,9 +51,13 @@ impl PostgresStore {
         connections.run(|connection| migrate::migrate(connection).boxed()).await?;
         Ok(Self(connections))
     }
+
+    pub(crate) const fn connections(&self) -> &Connections {
+        &self.0
+    }
 }
 
-async fn execute(
+pub(crate) async fn execute(
     client: &impl GenericClient,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],

@@ -3,13 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "what the tests share may fail like a test")]
 
 use std::fmt::Debug;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::{NodeId, Tenant};
 use bartizan_secret::Secret;
-use bartizan_store::conformance::{TestWarrant, World};
+use bartizan_store::conformance::{self, TestWarrant, World};
 use bartizan_store::{
     Change, Checkpoints as _, ClaimRow, Enforced, EpochKind, EpochRow, Founding, LEASE, Nodes as _, Row,
     RowKind, Store, StoreError,
@@ -305,4 +305,21 @@ async fn rows_change_while_somebody_else_changes_the_state() {
         () = held => {}
         broken = connection => panic!("{broken:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step() {
+    let place = SERVER.create_schema();
+    let (one, other) = (open(&place).await.unwrap(), open(&place).await.unwrap());
+    conformance::lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step(
+        Arc::new(one),
+        Arc::new(other),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn counts_that_are_over_are_swept() {
+    let store = open(&SERVER.create_schema()).await.unwrap();
+    conformance::counts_that_are_over_are_swept(Arc::new(store)).await;
 }

@@ -4,9 +4,11 @@
 //! blocking pool, so a slow disk never holds up the tasks that answer callers.
 
 mod batch;
+mod counters;
 mod error;
 mod migrate;
 mod read;
 mod store;
 
+pub use counters::SqliteCounters;
 pub use store::SqliteStore;

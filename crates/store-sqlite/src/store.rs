@@ -23,7 +23,7 @@ use crate::error::{sort, unavailable};
 use crate::{migrate, read};
 
 /// How long to wait for another process that holds the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state in one SQLite file. Clones share the connection.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl SqliteStore {
 }
 
 /// Makes the file ours alone before a byte is written to it, and its name durable.
-fn protect(path: &Path) -> io::Result<()> {
+pub(crate) fn protect(path: &Path) -> io::Result<()> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;

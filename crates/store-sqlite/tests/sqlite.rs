@@ -7,15 +7,16 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use bartizan_base::{Digest, Timestamp};
 use bartizan_model::Tenant;
-use bartizan_store::conformance::{TestWarrant, World};
+use bartizan_store::conformance::{self, TestWarrant, World};
 use bartizan_store::{
-    Checkpoints as _, ClaimRow, Founding, STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, Since, State, Store,
-    StoreError,
+    Checkpoints as _, ClaimRow, Counters as _, Founding, STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, Since,
+    State, Store, StoreError,
 };
-use bartizan_store_sqlite::SqliteStore;
+use bartizan_store_sqlite::{SqliteCounters, SqliteStore};
 use tempfile::TempDir;
 
 struct Sqlite;
@@ -328,4 +329,23 @@ async fn a_database_of_an_earlier_version_is_followed_from_its_first_change_on()
     let Ok(Since::Steps(steps)) = since(&store, &state).await else { panic!("it is followed again") };
     steps.iter().for_each(|step| state.follow(step).unwrap());
     assert_eq!(state, Store::<TestWarrant>::load(&store).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step() {
+    let place = Place::new();
+    let open = || Arc::new(SqliteCounters::open(&place.path()).unwrap());
+    conformance::lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step(open(), open()).await;
+}
+
+#[tokio::test]
+async fn counts_that_are_over_are_swept_and_those_that_are_not_outlive_the_process() {
+    let place = Place::new();
+    conformance::counts_that_are_over_are_swept(Arc::new(SqliteCounters::open(&place.path()).unwrap())).await;
+    let again = Arc::new(SqliteCounters::open(&place.path()).unwrap());
+    assert_eq!(
+        again.sweep_counters(Timestamp::MAX, 9).await.unwrap(),
+        1,
+        "the one that is not over was still there"
+    );
 }

@@ -9,6 +9,7 @@
 
 #[expect(missing_docs, reason = "the names of the functions are their documentation")]
 mod cases;
+mod counters;
 #[expect(missing_docs, reason = "the names of the functions are their documentation")]
 mod feed;
 #[expect(missing_docs, reason = "the names of the functions are their documentation")]
@@ -23,6 +24,9 @@ use bartizan_model::{DecisionId, Tenant};
 use crate::{Change, Checkpoints, Entrance, Marks, Rows, State, Store, StoreError, Warrant};
 
 pub use cases::*;
+pub use counters::{
+    counts_that_are_over_are_swept, lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step,
+};
 pub use feed::{
     a_change_set_that_is_refused_is_no_step, a_step_that_is_too_long_is_loaded_whole,
     attack_13_a_history_that_is_another_is_not_followed, what_is_followed_is_what_is_loaded,

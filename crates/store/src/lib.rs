@@ -10,6 +10,7 @@
 mod apply;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod counters;
 mod feed;
 mod index;
 mod labels;
@@ -21,6 +22,7 @@ mod rows;
 mod state;
 
 pub use apply::{Applied, Touched, Write, checkpoint_may_follow};
+pub use counters::{CounterRow, CounterWork, Counters, MemoryCounters};
 pub use feed::{
     Following, STEP_BYTES_AT_ONCE, STEP_BYTES_KEPT, STEP_BYTES_MAX, STEPS_CLEARED, STEPS_KEPT, Since, Step,
     StepColumns, following,

@@ -99,6 +99,8 @@ row_kinds! {
     SessionLabel "session_label" false,
     /// A certificate of the house that was taken back before its end, by its thumbprint.
     WithdrawnCertificate "withdrawn_certificate" true,
+    /// A lock: somebody or something that may not, for a while.
+    Lock "lock" true,
 }
 
 /// A row.

@@ -12,8 +12,10 @@ use crate::scan::{Node, Span};
 /// Tokens that the upstream counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Of the request.
+    /// Of the request, those that the provider had kept included.
     pub input: Option<u64>,
+    /// Of those, how many the provider had kept.
+    pub cached: Option<u64>,
     /// Of the answer.
     pub output: Option<u64>,
 }
@@ -67,7 +69,16 @@ pub fn usage_of(dialect: Dialect, body: &[u8]) -> Usage {
         }
     };
     let usage = root.member("usage").or_else(|| inner.member("usage"));
-    usage.map_or_else(Usage::default, |u| Usage { input: number(u, input), output: number(u, output) })
+    let Some(usage) = usage else { return Usage::default() };
+    let (read, written) =
+        (number(usage, "cache_read_input_tokens"), number(usage, "cache_creation_input_tokens"));
+    let details =
+        ["prompt_tokens_details", "input_tokens_details"].iter().find_map(|name| usage.member(name));
+    let cached = details.and_then(|details| number(details, "cached_tokens")).or(read);
+    // Anthropic counts what it had kept, and what it keeps from now on, beside the others.
+    let beside = read.unwrap_or(0_u64).saturating_add(written.unwrap_or(0));
+    let input = number(usage, input).map(|count: u64| count.saturating_add(beside));
+    Usage { input, cached, output: number(usage, output) }
 }
 
 /// Every text of a whole answer with its place.
@@ -115,6 +126,12 @@ mod tests {
             (None, Some(5))
         );
         assert_eq!(read(Dialect::OpenAiChat, r#"{"usage":null}"#), (None, None));
+        let kept = r#"{"usage":{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":4,"output_tokens":5}}"#;
+        let usage = usage_of(Dialect::AnthropicMessages, kept.as_bytes());
+        assert_eq!((usage.input, usage.cached, usage.output), (Some(17), Some(10), Some(5)));
+        let kept = r#"{"usage":{"prompt_tokens":30,"prompt_tokens_details":{"cached_tokens":20},"completion_tokens":5}}"#;
+        let usage = usage_of(Dialect::OpenAiChat, kept.as_bytes());
+        assert_eq!((usage.input, usage.cached, usage.output), (Some(30), Some(20), Some(5)));
         assert_eq!(read(Dialect::OpenAiChat, "garbage \"usage\""), (None, None));
     }
 }

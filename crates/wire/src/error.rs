@@ -38,8 +38,10 @@ fn value(dialect: Dialect, problem: &Problem) -> Value {
     let kind = match status {
         401 => "authentication_error",
         403 => "permission_error",
+        402 => "billing_error",
         404 => "not_found_error",
         413 => "request_too_large",
+        429 => "rate_limit_error",
         400..=499 => "invalid_request_error",
         503 => "overloaded_error",
         _ => "api_error",

@@ -161,6 +161,13 @@ impl ModelRequest {
         &self.facts
     }
 
+    /// How many answers it asks for; caps on output are each one's.
+    #[must_use]
+    pub fn choices(&self) -> u64 {
+        let choices = self.root.member("n").and_then(|n| n.scalar(&self.body)?.parse().ok());
+        choices.unwrap_or(1_u64).max(1)
+    }
+
     /// Members that nobody here knows, in the order of the request.
     #[must_use]
     pub fn unknown_members(&self) -> &[String] {
@@ -259,8 +266,7 @@ impl Edits<'_> {
 
     /// Lowers every cap on output tokens to `most` over all choices together, and sets one where none is.
     pub fn cap_output(&mut self, most: u64) {
-        let choices = self.request.root.member("n").and_then(|n| n.scalar(&self.request.body)?.parse().ok());
-        let most = most / choices.unwrap_or(1_u64).max(1);
+        let most = most / self.request.choices();
         let mut set = false;
         for name in cap_members(self.request.dialect) {
             if let Some(node) = self.request.root.member(name) {

@@ -260,6 +260,7 @@ fn is_grave(scope: &str) -> bool {
                     | A::KeyRotate
                     | A::KeyRevoke
                     | A::EpochAdvance
+                    | A::LockChange
                     | A::DeliveryRetry
                     | A::UpstreamTest
                     | A::PolicyApply

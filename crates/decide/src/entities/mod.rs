@@ -192,8 +192,17 @@ impl Entities {
     /// Whether somebody is in a group, directly or not.
     #[must_use]
     pub fn is_in(&self, who: &EntityRef, group: &Name) -> bool {
+        self.is_under(who, &EntityRef::new(Name::literal("Group"), group.clone()))
+    }
+
+    /// Whether something is this, or belongs to it, directly or not.
+    #[must_use]
+    pub fn is_under(&self, who: &EntityRef, container: &EntityRef) -> bool {
+        if who == container {
+            return true;
+        }
         let view = View::of(self);
-        let found = uid(&who.kind, &who.name).zip(uid("Group", group));
+        let found = uid(&who.kind, &who.name).zip(uid(&container.kind, &container.name));
         let found = found.and_then(|(who, group)| Some((view.declared(&who)?.1, view.find(&group)?)));
         found.is_some_and(|(node, group)| node.is_in(group))
     }

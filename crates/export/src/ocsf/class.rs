@@ -195,9 +195,11 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         Action::SignalSend => Activity::other(Class::ApiActivity, "Signal"),
         Action::KeyCreate => Activity::listed(Class::EntityManagement, 1),
         // Whether a thing is new or changed is not in the record.
-        Action::ResourceApply | Action::KeyRotate | Action::PolicyApply | Action::EpochAdvance => {
-            Activity::listed(Class::EntityManagement, 3)
-        }
+        Action::ResourceApply
+        | Action::KeyRotate
+        | Action::PolicyApply
+        | Action::EpochAdvance
+        | Action::LockChange => Activity::listed(Class::EntityManagement, 3),
         Action::SubjectHold => Activity::listed(Class::EntityManagement, 3),
         Action::KeyRevoke | Action::SubjectErase | Action::LedgerRemove => {
             Activity::listed(Class::EntityManagement, 4)
