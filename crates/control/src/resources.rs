@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bartizan_base::{Digest, Name};
 use bartizan_identify::Caller;
 use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
+use bartizan_mask::Custom;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
     Action, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode, RequestExtra, Spec,
@@ -319,6 +320,12 @@ pub(crate) fn check_whole(
                 ReasonCode::Invalid,
                 format!("view `{}`: {error}", document.name),
             ));
+        }
+        if let Spec::Detector(spec) = &document.spec
+            && let Err(error) = Custom::compile(&document.name, spec)
+        {
+            let detail = format!("detector `{}`: {error}", document.name);
+            return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
         if let Some(why) = misplaced(&document.spec) {
             let place = format!("{} `{}`: {why}", document.spec.kind(), document.name);

@@ -13,6 +13,7 @@ mod follow;
 mod keep;
 mod keeper;
 mod known;
+mod mask;
 mod masking;
 mod metrics;
 mod path;

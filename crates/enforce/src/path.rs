@@ -209,8 +209,11 @@ impl Gate {
         let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
         let (route, upstream, spec) = self.route(tenant, &request, dialect, &permit, &caller).await?;
         let obligations = permit.obligations().clone();
-        let (body, redacted) =
-            self.or_refuse(&caller, Some(id), oblige(&request, &route, &obligations)).await?;
+        let maskers = self.maskers(tenant, caller.tenant(), &obligations);
+        let maskers = self.or_refuse(&caller, Some(id), maskers).await?;
+        let masked = maskers.as_ref().map(|maskers| &maskers.request);
+        let obliged = oblige(&request, &route, &obligations, masked);
+        let (body, redacted) = self.or_refuse(&caller, Some(id), obliged).await?;
         let (kept, keep) = match self.shelf(&caller, id, &obligations) {
             None => (None, None),
             Some(shelf) => {
@@ -233,7 +236,8 @@ impl Gate {
         self.parts.metrics.forwarded(self.since(began_us));
         let outbound = Outbound::post(path, body, forwarded_headers(&head.headers, dialect));
         trace.call(dialect, request.model(), &upstream, id);
-        let plan = release::Plan { dialect, obligations, redacted, began_us, decision: id, keep, tracks };
+        let masker = maskers.map(|maskers| maskers.answer);
+        let plan = release::Plan { dialect, masker, redacted, began_us, decision: id, keep, tracks };
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         release::answer(self, sent, plan, watch, receipt, trace).await
     }
@@ -692,6 +696,7 @@ fn oblige(
     request: &ModelRequest,
     route: &ModelSpec,
     obligations: &Obligations,
+    masker: Option<&Masker>,
 ) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
     if let Some(upstream_model) = &route.upstream_model {
@@ -706,17 +711,15 @@ fn oblige(
     if obligations.contains(ObligationKind::StripTools) {
         edits.strip_tools();
     }
-    let detectors = obligations.detectors();
     let mut redacted = 0;
-    if !detectors.is_empty() {
+    if let Some(masker) = masker {
         if request.has_opaque_parts() {
             let detail = "parts that are not text cannot be redacted";
             return Err(Problem::with_detail(ReasonCode::ObligationFailed, detail));
         }
-        let masker = Masker::new(&detectors);
         for (place, text) in request.texts() {
             let masked = masker.mask(&text);
-            if masked.count > 0 {
+            if matches!(masked.text, std::borrow::Cow::Owned(_)) {
                 redacted += masked.count;
                 edits.replace_text(place, &masked.text);
             }

@@ -7,6 +7,7 @@ use bartizan_base::{Digest, Name};
 use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
+use bartizan_mask::Custom;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::{EnforcementPointSpec, Tenant};
 use bartizan_store::State;
@@ -42,6 +43,8 @@ pub struct TenantWorld {
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
+    /// What the tenant looks for in texts beyond what is built in.
+    pub detectors: Arc<BTreeMap<Name, Custom>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -127,6 +130,15 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "detector" => {
+                let all = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Detector(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+                // One that does not compile is none: nothing that should be searched for it is released.
+                let compiled = |(name, spec)| Some((Name::clone(name), Custom::compile(name, spec).ok()?));
+                self.detectors = Arc::new(all.iter().filter_map(compiled).collect());
+            }
             _ => {}
         }
     }
@@ -141,6 +153,7 @@ impl TenantWorld {
             upstreams: Arc::default(),
             issuers: Arc::default(),
             points: Arc::default(),
+            detectors: Arc::default(),
             waits: false,
         }
     }

@@ -12,6 +12,7 @@ use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
+use crate::detector_spec::DetectorSpec;
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
 use crate::identity_provider::IdentityProviderSpec;
@@ -134,6 +135,8 @@ pub enum Spec {
     Artifact(AssetSpec),
     /// What is deployed, by digest.
     Manifest(AssetSpec),
+    /// Words and patterns that policies can have masked.
+    Detector(DetectorSpec),
 }
 
 /// A person.
@@ -504,6 +507,7 @@ impl Spec {
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
+            Self::Detector(_) => "detector",
         }
     }
 
@@ -547,6 +551,7 @@ impl Spec {
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
+            Self::Detector(_) => "Detector",
         }
     }
 
