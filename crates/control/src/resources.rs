@@ -7,6 +7,7 @@ use bartizan_base::{Digest, Name};
 use bartizan_decide::ServerWords;
 use bartizan_identify::Caller;
 use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
+use bartizan_mask::Custom;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
     Action, ApiRouteSpec, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode,
@@ -349,6 +350,12 @@ pub(crate) fn check_whole(
                 )));
             }
             ServerWords::of(&document.name, &words.tools).map_err(|why| wrong(why.to_string()))?;
+        }
+        if let Spec::Detector(spec) = &document.spec
+            && let Err(error) = Custom::compile(&document.name, spec)
+        {
+            let detail = format!("detector `{}`: {error}", document.name);
+            return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
         if let Some(why) = misplaced(&document.spec) {
             let place = format!("{} `{}`: {why}", document.spec.kind(), document.name);

@@ -18,7 +18,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bartizan_base::{Name, Text};
-use bartizan_model::{Approval, AssuranceLevel, BoundBy, Detector, Obligation, Quorum, Remedy};
+use bartizan_model::{
+    Approval, AssuranceLevel, BoundBy, Detector, Group, MaskBy, Obligation, Quorum, Remedy,
+};
 
 use crate::near::did_you_mean;
 
@@ -94,7 +96,7 @@ fn one(text: &str) -> Result<Remedy, String> {
     }
     let form = |form: &str| Err(format!("`{text}` is not written as it must be; write `{form}`"));
     match (name, arguments.as_deref()) {
-        ("redact", Some(names)) => Ok(Remedy::Oblige(Obligation::Redact { detectors: detectors(names)? })),
+        ("redact", Some(arguments)) => redact(arguments).map(Remedy::Oblige),
         ("redact", None) => form("redact(pii)"),
         ("cap", Some([only])) => {
             let output_tokens_max =
@@ -158,22 +160,41 @@ fn approve(quorum: &str, rest: &[&str]) -> Result<Remedy, String> {
     Ok(Remedy::Approve(Approval { quorum, use_within }))
 }
 
-fn detectors(names: &[&str]) -> Result<BTreeSet<Detector>, String> {
-    let mut out = BTreeSet::new();
-    for name in names {
-        match Detector::ALL.iter().find(|d| d.name() == *name) {
-            Some(detector) => drop(out.insert(*detector)),
-            None if *name == "pii" => out.extend(Detector::ALL),
-            None => {
-                let known: Vec<&str> =
-                    std::iter::once("pii").chain(Detector::ALL.iter().map(|d| d.name())).collect();
-                let near = did_you_mean(name, known.iter().copied())
-                    .unwrap_or_else(|| format!("there are {}", known.join(", ")));
-                return Err(format!("`{name}` is not a detector; {near}"));
+fn redact(arguments: &[&str]) -> Result<Obligation, String> {
+    let (mut all, mut by) = (BTreeSet::new(), None);
+    for argument in arguments {
+        match argument.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+            Some(("detector", quoted)) => {
+                let name = unquoted(quoted).and_then(|q| q.parse::<Name>().ok());
+                all.insert(Detector::Custom(name.ok_or("`detector` is a name in double quotes")?));
             }
+            Some(("by", quoted)) if by.is_none() => {
+                let way = unquoted(quoted).and_then(|q| MaskBy::ALL.iter().find(|way| way.name() == q));
+                by = Some(*way.ok_or("`by` is \"name\", \"hash\", \"token\" or \"token_returned\"")?);
+            }
+            Some(_) => return Err(format!("`{argument}` stands twice or is unknown")),
+            None => all.extend(detectors(argument)?),
         }
     }
-    Ok(out)
+    if all.is_empty() {
+        return Err("`redact` names what to look for, such as `redact(pii)`".to_owned());
+    }
+    Ok(Obligation::Redact { detectors: all, by: by.unwrap_or_default() })
+}
+
+/// One detector, or those of a group.
+fn detectors(name: &str) -> Result<BTreeSet<Detector>, String> {
+    if let Some(group) = Group::ALL.iter().find(|g| g.name() == name) {
+        return Ok(group.members());
+    }
+    if let Some(detector) = Detector::ALL.iter().find(|d| d.name() == name) {
+        return Ok([detector.clone()].into());
+    }
+    let known: Vec<&str> =
+        Group::ALL.iter().map(|g| g.name()).chain(Detector::ALL.iter().map(Detector::name)).collect();
+    let near = did_you_mean(name, known.iter().copied())
+        .unwrap_or_else(|| format!("there are {}", known.join(", ")));
+    Err(format!("`{name}` is not a detector; {near}; one of your own is `detector: \"NAME\"`"))
 }
 
 fn bindings(names: &[&str]) -> Result<BTreeSet<BoundBy>, String> {
@@ -225,12 +246,10 @@ pub(crate) fn facts(obligation: &Obligation) -> Vec<String> {
         Obligation::Keep => vec!["keep:content".to_owned()],
         Obligation::StripTools => vec!["strip_tools".to_owned()],
         Obligation::Watch => vec!["watch".to_owned()],
-        Obligation::Redact { detectors } => {
-            let mut out: Vec<String> = detectors.iter().map(|d| format!("redact:{}", d.name())).collect();
-            if detectors.len() == Detector::ALL.len() {
-                out.push("redact:pii".to_owned());
-            }
-            out
+        Obligation::Redact { detectors, .. } => {
+            let whole = |group: &&Group| detectors.is_superset(&group.members());
+            let groups = Group::ALL.iter().filter(whole).map(|group| format!("redact:{}", group.name()));
+            detectors.iter().map(|d| format!("redact:{d}")).chain(groups).collect()
         }
     }
 }
@@ -253,7 +272,12 @@ mod tests {
                 "approve(1 of role \"b\" and 1 of role \"a\" or 3, use_within: 1d)",
                 "approve(1 of role \"a\" and 1 of role \"b\" or 3, use_within: 86400s)",
             ),
-            ("redact(pii)", "redact(email, phone, card)"),
+            ("redact(financial)", "redact(card, iban)"),
+            (
+                "redact(by: \"hash\", phone, detector: \"names\", email)",
+                "redact(email, phone, detector: \"names\", by: \"hash\")",
+            ),
+            ("redact(email, by: \"name\")", "redact(email)"),
             ("bind_device", "bind_device(dpop, mtls)"),
             ("justify(purposes: [\"a; b, (c\", \"a\"])", "justify(purposes: [\"a\", \"a; b, (c\"])"),
         ] {
@@ -272,6 +296,12 @@ mod tests {
             "redact",
             "redact()",
             "redact(ssn)",
+            "redact(by: \"hash\")",
+            "redact(email, by: \"rot13\")",
+            "redact(email, by: \"hash\", by: \"name\")",
+            "redact(detector: names)",
+            "redact(detector: \"\")",
+            "redact(custom:names)",
             "cap(500)",
             "cap(output_tokens: 0)",
             "step_up()",
@@ -316,13 +346,19 @@ mod tests {
     }
 
     fn remedy() -> impl Strategy<Value = Remedy> {
-        let detectors = proptest::sample::subsequence(Detector::ALL.to_vec(), 1..=3);
+        let mut all = Detector::ALL.to_vec();
+        all.push(Detector::Custom(Name::literal("own")));
+        let detectors = proptest::sample::subsequence(all, 1..=6);
+        let ways = proptest::sample::select(MaskBy::ALL.to_vec());
         let by = proptest::sample::subsequence(BoundBy::ALL.to_vec(), 1..=2);
         let purposes = proptest::collection::btree_set("[a-z ;,()\\[\\]:]{1,12}", 0..4);
         let quorum = proptest::sample::select(vec!["2", "1 of role \"a\" and 2 or 3 of role \"b\""]);
         prop_oneof![
             (1..1_u64 << 32).prop_map(|n| Remedy::Oblige(Obligation::Cap { output_tokens_max: n })),
-            detectors.prop_map(|d| Remedy::Oblige(Obligation::Redact { detectors: d.into_iter().collect() })),
+            (detectors, ways).prop_map(|(detectors, by)| Remedy::Oblige(Obligation::Redact {
+                detectors: detectors.into_iter().collect(),
+                by
+            })),
             Just(Remedy::Oblige(Obligation::StripTools)),
             Just(Remedy::Oblige(Obligation::Keep)),
             Just(Remedy::Oblige(Obligation::DoNotKeep)),

@@ -16,6 +16,7 @@ mod keeper;
 mod known;
 pub mod limits;
 mod locks;
+mod mask;
 mod masking;
 mod metrics;
 mod path;

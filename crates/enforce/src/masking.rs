@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bartizan_mask::{Masker, StreamMasker};
+use bartizan_mask::{Masker, TextMasker};
 use bartizan_model::Problem;
 use bartizan_wire::{FrameSplitter, PieceMasker, StreamRewriter};
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,7 @@ use crate::release::Plan;
 
 /// Masks one text of a stream and counts into what all of them share.
 struct Piece {
-    masker: StreamMasker,
+    masker: TextMasker,
     counted: u64,
     total: Arc<AtomicU64>,
 }
@@ -54,11 +54,11 @@ impl std::fmt::Debug for Masking {
 }
 
 impl Masking {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, masker: Masker) -> Self {
         Self {
             splitter: FrameSplitter::default(),
             rewriter: StreamRewriter::new(plan.dialect),
-            masker: Masker::new(&plan.obligations.detectors()),
+            masker,
             redacted: Arc::new(AtomicU64::new(plan.redacted)),
         }
     }
@@ -70,7 +70,7 @@ impl Masking {
         while let Some(frame) = self.splitter.whole_frame()? {
             let (masker, redacted) = (&self.masker, &self.redacted);
             let piece =
-                || Piece { masker: StreamMasker::new(masker.clone()), counted: 0, total: redacted.clone() };
+                || Piece { masker: TextMasker::new(masker.clone()), counted: 0, total: redacted.clone() };
             let whole = |text: &str| {
                 let masked = masker.mask(text);
                 redacted.fetch_add(masked.count, Ordering::Relaxed);

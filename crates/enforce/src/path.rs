@@ -332,7 +332,13 @@ impl Gate {
         }
         let obligations = permit.obligations().clone();
         let output_most = call.reserved.as_ref().and_then(|reserved| reserved.output_most);
-        let body = oblige(request, upstream_model.as_ref(), &obligations, output_most);
+        let maskers = match world.tenants.get(caller.tenant()) {
+            Some(tenant) => self.maskers(tenant, caller.tenant(), &obligations),
+            None => Err(Problem::new(ReasonCode::PolicyMissing)),
+        };
+        let maskers = self.or_refuse(caller, Some(id), maskers).await?;
+        let masked = maskers.as_ref().map(|maskers| &maskers.request);
+        let body = oblige(request, upstream_model.as_ref(), &obligations, (output_most, masked));
         let (body, redacted) = self.or_refuse(caller, Some(id), body).await?;
         let (kept, keep) = match self.shelf(caller, id, &obligations) {
             None => (None, None),
@@ -372,7 +378,7 @@ impl Gate {
         let watch = call.watch.at(&upstream);
         let plan = release::Plan {
             dialect,
-            obligations,
+            masker: maskers.map(|maskers| maskers.answer),
             redacted,
             began_us,
             decision: id,
@@ -986,7 +992,7 @@ fn oblige(
     request: &ModelRequest,
     upstream_model: Option<&Name>,
     obligations: &Obligations,
-    output_most: Option<u64>,
+    (output_most, masker): (Option<u64>, Option<&Masker>),
 ) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
     if let Some(upstream_model) = upstream_model {
@@ -1002,17 +1008,15 @@ fn oblige(
     if obligations.contains(ObligationKind::StripTools) {
         edits.strip_tools();
     }
-    let detectors = obligations.detectors();
     let mut redacted = 0;
-    if !detectors.is_empty() {
+    if let Some(masker) = masker {
         if request.has_opaque_parts() {
             let detail = "parts that are not text cannot be redacted";
             return Err(Problem::with_detail(ReasonCode::ObligationFailed, detail));
         }
-        let masker = Masker::new(&detectors);
         for (place, text) in request.texts() {
             let masked = masker.mask(&text);
-            if masked.count > 0 {
+            if matches!(masked.text, std::borrow::Cow::Owned(_)) {
                 redacted += masked.count;
                 edits.replace_text(place, &masked.text);
             }

@@ -15,7 +15,7 @@ use bartizan_model::action::ModelCall;
 use bartizan_model::directory::Dialect;
 use bartizan_model::record::End;
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Obligations, Problem, ReasonCode, RunName, Situation,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Problem, ReasonCode, RunName, Situation,
 };
 use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
@@ -44,7 +44,8 @@ const USAGE_TAIL_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
-    pub(crate) obligations: Obligations,
+    /// What masks the answer, if anything is to be masked.
+    pub(crate) masker: Option<Masker>,
     /// Matches redacted in the request.
     pub(crate) redacted: u64,
     pub(crate) began_us: u64,
@@ -142,7 +143,7 @@ pub(crate) async fn answer(
     };
     tally.running = Some(answer.running);
     tally.status = Some(answer.status);
-    let redact = !plan.obligations.detectors().is_empty();
+    let redact = plan.masker.is_some();
     let event_stream =
         answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -157,7 +158,7 @@ pub(crate) async fn answer(
     } else {
         let most = gate.parts.bounds.answer_bytes_max;
         tally.keeping = plan.keep.clone().map(|answered| Keeping::stream(answered, most));
-        let masking = redact.then(|| Masking::new(&plan));
+        let masking = plan.masker.clone().map(|masker| Masking::new(&plan, masker));
         http::Response::new(ReplyBody::Guarded(Box::new(Guarded::new(
             answer.body,
             watch,
@@ -210,15 +211,11 @@ async fn collect(mut body: AnswerBody, most: usize) -> Result<Bytes, Problem> {
 }
 
 fn redact(all: &Bytes, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
-    let detectors = plan.obligations.detectors();
-    if detectors.is_empty() {
-        return Ok(all.clone());
-    }
-    let masker = Masker::new(&detectors);
+    let Some(masker) = &plan.masker else { return Ok(all.clone()) };
     let mut edits = Vec::new();
     for (place, text) in answer_texts(all)? {
         let masked = masker.mask(&text);
-        if masked.count > 0 {
+        if matches!(masked.text, std::borrow::Cow::Owned(_)) {
             tally.redacted += masked.count;
             edits.push((place, serde_json::Value::from(masked.text.as_ref()).to_string()));
         }

@@ -7,6 +7,7 @@ use bartizan_base::{Digest, Name};
 use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
+use bartizan_mask::Custom;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::{EnforcementPointSpec, LimitSpec, PriceSpec, Tenant};
 use bartizan_store::State;
@@ -49,6 +50,8 @@ pub struct TenantWorld {
     pub limits: Arc<BTreeMap<Name, LimitSpec>>,
     /// What models cost.
     pub prices: Arc<BTreeMap<Name, PriceSpec>>,
+    /// What the tenant looks for in texts beyond what is built in.
+    pub detectors: Arc<BTreeMap<Name, Custom>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -155,6 +158,15 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "detector" => {
+                let all = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Detector(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+                // One that does not compile is none: nothing that should be searched for it is released.
+                let compiled = |(name, spec)| Some((Name::clone(name), Custom::compile(name, spec).ok()?));
+                self.detectors = Arc::new(all.iter().filter_map(compiled).collect());
+            }
             _ => {}
         }
     }
@@ -172,6 +184,7 @@ impl TenantWorld {
             points: Arc::default(),
             limits: Arc::default(),
             prices: Arc::default(),
+            detectors: Arc::default(),
             waits: false,
         }
     }

@@ -283,7 +283,7 @@ fn intent(action: Action) -> Body {
     let obligations = [
         Obligation::Cap { output_tokens_max: 512 },
         Obligation::DoNotKeep,
-        Obligation::Redact { detectors: [Detector::Email, Detector::Card].into() },
+        Obligation::redact([Detector::Email, Detector::Card]),
         Obligation::StripTools,
         Obligation::Watch,
     ];

@@ -9,6 +9,7 @@ mod folder;
 mod mutual;
 mod policy;
 mod printed;
+mod pseudonym;
 mod recovery;
 mod seal;
 mod tls;
@@ -22,6 +23,7 @@ pub use policy::{
     PolicyVerifier, Stage, Statement,
 };
 pub use printed::PrintedError;
+pub use pseudonym::Pseudonyms;
 pub use recovery::{RecoveryKey, RecoverySet};
 pub use seal::{SealError, Sealer};
 pub use tls::{ServerTls, TlsError};

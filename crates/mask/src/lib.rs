@@ -1,10 +1,28 @@
-//! Detectors and redaction over text, whole or in pieces.
+//! Detectors and masking over text, whole or in pieces.
 //!
 //! One law holds everything together: masking a text in pieces gives what masking it whole gives, however it is cut. It
-//! holds by construction, since both work segment by segment (see [`Masker`]).
+//! holds by construction. A text is read once, by *finders* ([`find`]); each says of every place whether a match begins
+//! there, by the [`BEFORE`] bytes before it and a bounded number of bytes after it, and up to which place it is sure. What all
+//! are sure of is released; nothing else is. A whole text is a text in one piece.
+//!
+//! Matches may overlap: the one that begins first counts, of those the longest; what a later one has beyond it is masked too,
+//! so nothing that any detector found is left over.
 
-mod detect;
+mod check;
+mod custom;
+mod digits;
+mod find;
+mod fold;
+mod ids;
+mod json;
+mod marks;
+mod masker;
+mod secrets;
 mod stream;
 
-pub use detect::{Masked, Masker};
-pub use stream::StreamMasker;
+pub use custom::{Custom, CustomError};
+pub use json::TextMasker;
+pub use masker::{Masked, Masker, MaskerError, Replace};
+
+/// How far back a finder may look from where a match begins, in bytes after folding.
+pub(crate) const BEFORE: usize = 96;

@@ -1,164 +1,107 @@
-//! Masking a text that comes in pieces.
+//! Masking a plain text that comes in pieces.
 
-use crate::detect::{Masker, SEGMENT_MAX, Segment, TOO_LONG, has_digit, in_run, run_len};
+use crate::BEFORE;
+use crate::find::{Kind, Raw, View};
+use crate::fold::Folded;
+use crate::masker::{Masker, Places};
 
-/// Masks pieces of one text. What could still become part of a match is held back, about 512 bytes at the most; ordinary
-/// prose is held for the length of its last word.
+/// Masks pieces of one plain text. What could still become part of a match is held back: the last word of prose; about 150
+/// bytes of a number or address; a dictionary's longest word and a pattern's longest match; a key or token as long as it
+/// goes on, 8 KiB at the most.
 #[derive(Debug)]
-pub struct StreamMasker {
+pub(crate) struct Plain {
     masker: Masker,
-    held: String,
-    /// The run in progress is too long and was replaced already; the rest of it is dropped as it comes.
-    dropping: bool,
+    text: Folded,
+    places: Places,
+    /// Found, but not yet passed by every finder.
+    found: Vec<Raw>,
+    /// Up to where the original was released or masked.
+    released: usize,
     count: u64,
+    /// Tokens that gave their value back.
+    revealed: u64,
 }
 
-impl StreamMasker {
-    /// Nothing seen yet.
-    #[must_use]
-    pub const fn new(masker: Masker) -> Self {
-        Self { masker, held: String::new(), dropping: false, count: 0 }
+impl Plain {
+    /// A text that stands behind `context`, which is not part of it: words there say what numbers here are.
+    pub(crate) fn new(masker: Masker, context: &str) -> Self {
+        let mut text = Folded::default();
+        text.push(context);
+        let places = Places::new(&masker.plan, text.bytes.len());
+        let released = text.original_len();
+        Self { masker, text, places, found: Vec::new(), released, count: 0, revealed: 0 }
     }
 
-    /// Takes the next piece and gives what can be released.
-    pub fn feed(&mut self, piece: &str) -> String {
-        let mut piece = piece;
-        if self.dropping {
-            piece = piece.trim_start_matches(in_run);
-            self.dropping = piece.is_empty();
-        }
-        self.held.push_str(piece);
-        let mut out = String::new();
-        while let Some(segment) = self.complete() {
-            self.release(segment, &mut out);
-        }
-        if run_len(&self.held) > SEGMENT_MAX {
-            out.push_str(TOO_LONG);
-            self.count += 1;
-            self.held.clear();
-            self.dropping = true;
-        }
-        out
+    pub(crate) fn feed(&mut self, piece: &str, out: &mut String) {
+        self.text.push(piece);
+        self.go(false, out);
     }
 
-    /// Ends the text and gives the rest.
-    pub fn finish(&mut self) -> String {
-        let mut out = String::new();
-        while !self.held.is_empty() {
-            self.release(Segment::first(&self.held), &mut out);
-        }
-        self.dropping = false;
-        out
+    pub(crate) fn finish(&mut self, out: &mut String) {
+        self.go(true, out);
+        let rest = self.text.part(self.released, self.text.original_len());
+        out.push_str(rest);
+        self.released = self.text.original_len();
     }
 
-    /// How many matches there were so far.
-    #[must_use]
-    pub const fn count(&self) -> u64 {
+    pub(crate) const fn count(&self) -> u64 {
         self.count
     }
 
-    /// The first segment, if nothing that may follow can change where it ends.
-    fn complete(&self) -> Option<Segment> {
-        if self.held.is_empty() {
-            return None;
-        }
-        let segment = Segment::first(&self.held);
-        if !self.held.starts_with(in_run) {
-            return Some(segment);
-        }
-        let rest = self.held.get(segment.length..).filter(|rest| !rest.is_empty())?;
-        if segment.too_long {
-            return Some(segment);
-        }
-        let last_run = self.held.get(..segment.length)?.rsplit(' ').next()?;
-        match rest.strip_prefix(' ') {
-            // A number may go on after one space: decided once the next run shows a digit, ends, or is too long.
-            Some(next) if has_digit(last_run) => {
-                let run = run_len(next);
-                let open = run == next.len() && run <= SEGMENT_MAX && !has_digit(next);
-                (!open).then_some(segment)
+    /// Tokens that gave their value back so far.
+    pub(crate) const fn revealed(&self) -> u64 {
+        self.revealed
+    }
+
+    /// Bytes that are known but not yet released.
+    pub(crate) fn held(&self) -> usize {
+        self.text.original_len() - self.released.min(self.text.original_len())
+    }
+
+    fn go(&mut self, ends: bool, out: &mut String) {
+        let view = View { bytes: &self.text.bytes, ends };
+        let sure = self.places.advance(&self.masker.plan, view, &mut self.found);
+        // What begins first counts, of those the longest; tokens of ours before everything else.
+        self.found.sort_by_key(|raw| (raw.from, raw.what != Kind::Token, std::cmp::Reverse(raw.to)));
+        let ready = self.found.iter().take_while(|raw| raw.from < sure || ends).count();
+        for raw in self.found.drain(..ready) {
+            let (from, to) = (self.text.begin(raw.from).max(self.released), self.text.end(raw.to));
+            if to <= from {
+                continue;
             }
-            _ => Some(segment),
-        }
-    }
-
-    fn release(&mut self, segment: Segment, out: &mut String) {
-        self.count += self.masker.segment(&self.held, segment, out);
-        self.held.drain(..segment.length);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bartizan_model::Detector;
-    use proptest::prelude::*;
-
-    fn masker() -> Masker {
-        Masker::new(&Detector::ALL.iter().copied().collect())
-    }
-
-    fn in_pieces(text: &str, cuts: &[usize]) -> (String, usize) {
-        let mut stream = StreamMasker::new(masker());
-        let mut out = String::new();
-        let mut held_max = 0;
-        let mut from = 0;
-        for cut in cuts.iter().copied().chain([text.len()]) {
-            if cut >= from && text.is_char_boundary(cut) {
-                out.push_str(&stream.feed(text.get(from..cut).unwrap()));
-                held_max = held_max.max(stream.held.len());
-                from = cut;
+            out.push_str(self.text.part(self.released, from));
+            let value = self.text.part(from, to);
+            self.released = to;
+            match &raw.what {
+                Kind::Match(detector) => {
+                    self.count += 1;
+                    self.masker.how.replace(detector, value, out);
+                }
+                Kind::Token => match self.masker.how.reveal(value) {
+                    Some(clear) => {
+                        self.revealed += 1;
+                        out.push_str(&clear);
+                    }
+                    None => out.push_str(value),
+                },
             }
         }
-        out.push_str(&stream.finish());
-        (out, held_max)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-        #[test]
-        fn pieces_give_what_the_whole_gives(
-            parts in proptest::collection::vec(prop_oneof![
-                Just("ann@mail.example".to_owned()), Just("4111 1111 1111 1111".to_owned()), Just("+49 30 901820".to_owned()),
-                Just(" ".to_owned()), Just("é".to_owned()), "[a-z0-9 .,@()+-]{0,12}", Just("x".repeat(300)), Just("1 ".repeat(200)),
-                Just("\n".to_owned())
-            ], 0..8),
-            cuts in proptest::collection::vec(0_usize..2_000, 0..20),
-        ) {
-            let text = parts.concat();
-            let mut cuts: Vec<usize> = cuts.into_iter().filter(|c| *c <= text.len()).collect();
-            cuts.sort_unstable();
-            let (out, _) = in_pieces(&text, &cuts);
-            prop_assert_eq!(out, masker().mask(&text).text.into_owned());
+        let sure_in_original = self.text.begin(sure);
+        if sure_in_original > self.released {
+            out.push_str(self.text.part(self.released, sure_in_original));
+            self.released = sure_in_original;
         }
-
-        #[test]
-        fn byte_by_byte_gives_what_the_whole_gives(text in "[a-c0-9 .@+-]{0,60}") {
-            let cuts: Vec<usize> = (0..text.len()).collect();
-            prop_assert_eq!(in_pieces(&text, &cuts).0, masker().mask(&text).text.into_owned());
+        let gone = sure.saturating_sub(BEFORE);
+        if gone >= BEFORE || ends {
+            // Before the places that may still be asked for, also where a match went beyond them.
+            let original = self.text.begin(gone).min(self.released);
+            self.text.forget(gone, original);
+            self.released -= original;
+            self.places.forget(gone);
+            for raw in &mut self.found {
+                raw.from = raw.from.saturating_sub(gone);
+                raw.to = raw.to.saturating_sub(gone);
+            }
         }
-    }
-
-    #[test]
-    fn prose_is_released_word_by_word_and_little_is_held() {
-        let mut stream = StreamMasker::new(masker());
-        assert_eq!(stream.feed("The quick bro"), "The quick ");
-        assert_eq!(stream.feed("wn fox"), "brown ");
-        assert_eq!(stream.finish(), "fox");
-        let text = "a".repeat(100_000);
-        let cuts: Vec<usize> = (0..text.len()).step_by(10).collect();
-        assert!(in_pieces(&text, &cuts).1 <= 2 * SEGMENT_MAX);
-    }
-
-    #[test]
-    fn a_match_split_over_pieces_is_masked() {
-        let mut stream = StreamMasker::new(masker());
-        let mut out = String::new();
-        for piece in ["mail ", "an", "n@ma", "il.exa", "mple", " or 41", "11 1111 ", "1111 11", "11 ok"] {
-            out.push_str(&stream.feed(piece));
-        }
-        out.push_str(&stream.finish());
-        assert_eq!(out, "mail [email] or [card] ok");
-        assert_eq!(stream.count(), 2);
     }
 }

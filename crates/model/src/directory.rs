@@ -13,6 +13,7 @@ use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
+use crate::detector_spec::DetectorSpec;
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
 use crate::identity_provider::IdentityProviderSpec;
@@ -145,6 +146,8 @@ pub enum Spec {
     Limit(LimitSpec),
     /// What a model costs.
     Price(PriceSpec),
+    /// Words and patterns that policies can have masked.
+    Detector(DetectorSpec),
 }
 
 /// A person.
@@ -543,6 +546,7 @@ impl Spec {
             Self::ToolWords(_) => "tool_words",
             Self::Limit(_) => "limit",
             Self::Price(_) => "price",
+            Self::Detector(_) => "detector",
         }
     }
 
@@ -590,6 +594,7 @@ impl Spec {
             Self::ToolWords(_) => "ToolWords",
             Self::Limit(_) => "Limit",
             Self::Price(_) => "Price",
+            Self::Detector(_) => "Detector",
         }
     }
 

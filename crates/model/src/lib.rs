@@ -12,6 +12,8 @@ pub mod client;
 pub mod commit;
 pub mod connection;
 pub mod delivery;
+pub mod detector;
+pub mod detector_spec;
 pub mod directory;
 mod extras;
 pub mod fact;
@@ -46,6 +48,8 @@ pub use caller::{
 pub use client::{COMMAND_LINE, ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
+pub use detector::{Detector, Group, MaskBy};
+pub use detector_spec::DetectorSpec;
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
@@ -54,7 +58,7 @@ pub use identity_provider::{Creation, GroupMapping, IdentityProviderSpec, Mapped
 pub use label::{Confidentiality, Integrity, Label};
 pub use limit::{Counted, LimitSpec, PriceSpec};
 pub use lock::{Lock, Locked, RunName};
-pub use obligation::{Detector, Obligation, ObligationKind, Obligations};
+pub use obligation::{Obligation, ObligationKind, Obligations};
 pub use pattern::{PatternError, SubjectPattern};
 pub use point::EnforcementPointSpec;
 pub use problem::Problem;

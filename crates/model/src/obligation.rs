@@ -6,32 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a detector looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Detector {
-    /// E-mail addresses.
-    Email,
-    /// Telephone numbers.
-    Phone,
-    /// Payment card numbers whose check digit holds (ISO/IEC 7812).
-    Card,
-}
-
-impl Detector {
-    /// Every detector; `pii` in a policy means all of them.
-    pub const ALL: &[Self] = &[Self::Email, Self::Phone, Self::Card];
-
-    /// The name in policies and in what replaces a match.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Email => "email",
-            Self::Phone => "phone",
-            Self::Card => "card",
-        }
-    }
-}
+use crate::detector::{Detector, MaskBy};
 
 /// The kinds of obligations, for what a door says it can apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +43,9 @@ pub enum Obligation {
     Redact {
         /// What to look for.
         detectors: BTreeSet<Detector>,
+        /// What stands in its place.
+        #[serde(default, skip_serializing_if = "MaskBy::is_default")]
+        by: MaskBy,
     },
     /// Tool definitions are taken out of the request.
     StripTools,
@@ -76,6 +54,12 @@ pub enum Obligation {
 }
 
 impl Obligation {
+    /// Replacing what these detectors find by their names.
+    #[must_use]
+    pub fn redact(detectors: impl IntoIterator<Item = Detector>) -> Self {
+        Self::Redact { detectors: detectors.into_iter().collect(), by: MaskBy::default() }
+    }
+
     /// The obligation's kind.
     #[must_use]
     pub const fn kind(&self) -> ObligationKind {
@@ -94,7 +78,9 @@ impl Obligation {
     pub fn is_at_least(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Cap { output_tokens_max: a }, Self::Cap { output_tokens_max: b }) => a <= b,
-            (Self::Redact { detectors: a }, Self::Redact { detectors: b }) => a.is_superset(b),
+            (Self::Redact { detectors: a, by: by_a }, Self::Redact { detectors: b, by: by_b }) => {
+                a.is_superset(b) && by_a >= by_b
+            }
             (a, b) => a == b,
         }
     }
@@ -106,12 +92,12 @@ impl fmt::Display for Obligation {
             Self::Cap { output_tokens_max } => write!(f, "cap:output_tokens:{output_tokens_max}"),
             Self::DoNotKeep => f.write_str("do_not_keep"),
             Self::Keep => f.write_str("keep:content"),
-            Self::Redact { detectors } => {
+            Self::Redact { detectors, by } => {
                 f.write_str("redact:")?;
                 for (i, detector) in detectors.iter().enumerate() {
-                    write!(f, "{}{}", if i == 0 { "" } else { "," }, detector.name())?;
+                    write!(f, "{}{detector}", if i == 0 { "" } else { "," })?;
                 }
-                Ok(())
+                if by.is_default() { Ok(()) } else { write!(f, ";by:{}", by.name()) }
             }
             Self::StripTools => f.write_str("strip_tools"),
             Self::Watch => f.write_str("watch"),
@@ -137,9 +123,10 @@ impl Obligations {
             (Some(Obligation::Cap { output_tokens_max: a }), Obligation::Cap { output_tokens_max: b }) => {
                 Obligation::Cap { output_tokens_max: a.min(b) }
             }
-            (Some(Obligation::Redact { detectors: a }), Obligation::Redact { detectors: b }) => {
-                Obligation::Redact { detectors: a.union(&b).copied().collect() }
-            }
+            (
+                Some(Obligation::Redact { detectors: a, by: by_a }),
+                Obligation::Redact { detectors: b, by: by_b },
+            ) => Obligation::Redact { detectors: &a | &b, by: by_a.max(by_b) },
             (_, new) => new,
         };
         self.0.retain(|o| o.kind() != united.kind());
@@ -161,10 +148,17 @@ impl Obligations {
         self.0
             .iter()
             .find_map(|o| match o {
-                Obligation::Redact { detectors } => Some(detectors.clone()),
+                Obligation::Redact { detectors, .. } => Some(detectors.clone()),
                 _ => None,
             })
             .unwrap_or_default()
+    }
+
+    /// What stands in the place of what is redacted.
+    #[must_use]
+    pub fn mask_by(&self) -> MaskBy {
+        let by = |o: &Obligation| if let Obligation::Redact { by, .. } = o { Some(*by) } else { None };
+        self.0.iter().find_map(by).unwrap_or_default()
     }
 
     /// Whether an obligation of this kind is among them.
@@ -207,9 +201,9 @@ mod tests {
     fn uniting_keeps_the_stricter_of_each_kind() {
         let all: Obligations = [
             Obligation::Cap { output_tokens_max: 100 },
-            Obligation::Redact { detectors: [Detector::Email].into() },
+            Obligation::redact([Detector::Email]),
             Obligation::Cap { output_tokens_max: 50 },
-            Obligation::Redact { detectors: [Detector::Card].into() },
+            Obligation::redact([Detector::Card]),
             Obligation::Cap { output_tokens_max: 70 },
         ]
         .into_iter()
@@ -220,6 +214,20 @@ mod tests {
             all.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["cap:output_tokens:50", "redact:email,card"]
         );
+    }
+
+    #[test]
+    fn what_is_masked_in_several_ways_is_masked_in_the_strictest() {
+        let by = |by| Obligation::Redact { detectors: [Detector::Email].into(), by };
+        let all: Obligations =
+            [by(MaskBy::TokenReturned), by(MaskBy::Hash), by(MaskBy::Token)].into_iter().collect();
+        assert_eq!(all.mask_by(), MaskBy::Hash);
+        assert_eq!(all.iter().map(ToString::to_string).collect::<Vec<_>>(), ["redact:email;by:hash"]);
+        assert!(by(MaskBy::Name).is_at_least(&by(MaskBy::Token)));
+        assert!(!by(MaskBy::TokenReturned).is_at_least(&by(MaskBy::Token)));
+        let old: Obligation = serde_json::from_str(r#"{"kind":"redact","detectors":["email"]}"#).unwrap();
+        assert_eq!(old, by(MaskBy::Name), "as records before said it");
+        assert_eq!(serde_json::to_string(&old).unwrap(), r#"{"kind":"redact","detectors":["email"]}"#);
     }
 
     #[test]

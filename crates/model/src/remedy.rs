@@ -8,7 +8,7 @@ use bartizan_base::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AssuranceLevel, Obligation, Quorum};
+use crate::{AssuranceLevel, Detector, Obligation, Quorum};
 
 /// A remedy, as a bundle's `@remedy` annotation names it. Written ([`fmt::Display`]) in its canonical form: two clauses
 /// mean the same if and only if they are written the same.
@@ -107,8 +107,16 @@ impl fmt::Display for Remedy {
             Self::Oblige(Obligation::Keep) => f.write_str("keep(content)"),
             Self::Oblige(Obligation::StripTools) => f.write_str("strip_tools"),
             Self::Oblige(Obligation::Watch) => f.write_str("watch"),
-            Self::Oblige(Obligation::Redact { detectors }) => {
-                write!(f, "redact({})", list(&mut detectors.iter().map(|d| d.name().to_owned())))
+            Self::Oblige(Obligation::Redact { detectors, by }) => {
+                let one = |detector: &Detector| match detector {
+                    Detector::Custom(name) => format!("detector: \"{name}\""),
+                    built_in => built_in.name().to_owned(),
+                };
+                write!(f, "redact({}", list(&mut detectors.iter().map(one)))?;
+                if !by.is_default() {
+                    write!(f, ", by: \"{}\"", by.name())?;
+                }
+                f.write_str(")")
             }
             Self::StepUp { level, max_age } => {
                 write!(f, "step_up(level: {}", u8::from(*level))?;
@@ -168,7 +176,6 @@ pub enum Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Detector;
 
     fn step_up(level: AssuranceLevel, seconds: Option<u64>) -> Remedy {
         Remedy::StepUp { level, max_age: seconds.map(Duration::from_secs) }
@@ -178,9 +185,7 @@ mod tests {
     fn a_clause_is_at_least_another_only_if_all_that_satisfies_it_satisfies_the_other() {
         let purposes =
             |all: &[&str]| Remedy::Justify { purposes: all.iter().map(|p| p.parse().unwrap()).collect() };
-        let redact = |all: &[Detector]| {
-            Remedy::Oblige(Obligation::Redact { detectors: all.iter().copied().collect() })
-        };
+        let redact = |all: &[Detector]| Remedy::Oblige(Obligation::redact(all.iter().cloned()));
         let cap = |output_tokens_max| Remedy::Oblige(Obligation::Cap { output_tokens_max });
         let bind = |all: &[BoundBy]| Remedy::BindDevice { by: all.iter().copied().collect() };
         let approve = |quorum: &str, seconds| {

@@ -126,7 +126,7 @@ fn target() -> impl Strategy<Value = Target> {
 fn intent() -> impl Strategy<Value = Body> {
     (id(), who(), what(), grounds(), any::<bool>(), target()).prop_map(
         |(id, who, what, grounds, redact, target)| {
-            let obligation = Obligation::Redact { detectors: [Detector::Email].into() };
+            let obligation = Obligation::redact([Detector::Email]);
             let obligations = redact.then_some(obligation).into_iter().collect();
             Body::Intent(Intent { id, who, what, grounds, obligations, target, kept: None })
         },

@@ -197,7 +197,19 @@ impl ModelRequest {
                 .root
                 .member("input")
                 .is_some_and(|i| i.items().iter().any(|n| !matches!(n, Node::String(_))));
-        tokens || opaque(&self.root)
+        tokens || self.asks_for_tokens() || opaque(&self.root)
+    }
+
+    /// Whether the answer would tell every token by itself: what is masked in the text would stand there in parts.
+    fn asks_for_tokens(&self) -> bool {
+        let on = |name: &str| {
+            let value = self.root.member(name).and_then(|node| node.scalar(&self.body));
+            value.is_some_and(|value| !matches!(value, "false" | "null" | "0"))
+        };
+        let included = |node: &Node| node.text(&self.body).is_some_and(|text| text.contains("logprobs"));
+        on("logprobs")
+            || on("top_logprobs")
+            || self.root.member("include").is_some_and(|include| include.items().iter().any(included))
     }
 
     /// Every text in the request with its place: messages, instructions, tool descriptions and arguments, metadata.
@@ -329,6 +341,23 @@ mod tests {
 
     fn chat() -> Value {
         json!({"model": "gpt", "messages": [{"role": "user", "content": "mail ann@x.example"}], "stream": true, "tools": [{"type": "function", "function": {"name": "f"}}], "unknown": {"x": 1.50}})
+    }
+
+    #[test]
+    fn tokens_by_themselves_cannot_be_masked() {
+        for (asks, change) in [
+            (true, json!({"logprobs": true})),
+            (true, json!({"top_logprobs": 3})),
+            (true, json!({"include": ["message.output_text.logprobs"]})),
+            (
+                false,
+                json!({"logprobs": false, "top_logprobs": null, "include": ["reasoning.encrypted_content"]}),
+            ),
+        ] {
+            let mut body = chat();
+            body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            assert_eq!(parse(Dialect::OpenAiChat, &body).unwrap().has_opaque_parts(), asks, "{change}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn obligation() -> impl Strategy<Value = Obligation> {
         Just(Obligation::StripTools),
         Just(Obligation::Keep),
         Just(Obligation::Watch),
-        Just(Obligation::Redact { detectors: Detector::ALL.iter().copied().collect() }),
+        Just(Obligation::redact(Detector::ALL.iter().cloned())),
     ]
 }
 

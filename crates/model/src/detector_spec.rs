@@ -1,0 +1,34 @@
+//! What a tenant looks for in texts beyond what is built in.
+
+use bartizan_base::Text;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::directory::Status;
+
+/// Words and patterns of a tenant's own, named in policies as `redact(detector: "NAME")`. A policy that names one that is not
+/// declared, or is disabled, lets nothing through that would have to be searched for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorSpec {
+    /// Whether it may be used.
+    #[serde(default)]
+    pub status: Status,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Text<500>>,
+    /// Words and phrases, in any case and in any of their look-alike characters: at most 20,000 of at most 128 bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<Text<128>>,
+    /// Whether a word is only found where no letter or digit touches it.
+    #[serde(default = "yes")]
+    pub whole_words: bool,
+    /// Regular expressions that match a bounded number of bytes: at most 64 of them, each for at most 256 bytes. Of what
+    /// looks around, only `\b` and `\B` are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<Text<512>>,
+}
+
+const fn yes() -> bool {
+    true
+}
