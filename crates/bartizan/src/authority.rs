@@ -14,12 +14,16 @@ use bartizan_authority::login::risk::NoSignals;
 use bartizan_authority::login::{Login, LoginSettings};
 use bartizan_authority::metadata::Offered;
 use bartizan_authority::scim::Scim;
+use bartizan_base::Name;
 use bartizan_console::{Console, SignedInVisitors};
 use bartizan_control::Control;
-use bartizan_model::GrantType;
+use bartizan_enforce::{Accounts, Gate};
+use bartizan_identify::Caller;
+use bartizan_model::{GrantType, Problem};
 use bartizan_rt::Tasks;
 use bartizan_store::Rows;
-use bartizan_upstream::Upstreams;
+use bartizan_upstream::{Released, Upstreams};
+use futures_util::future::BoxFuture;
 
 use crate::config::Config;
 
@@ -33,7 +37,7 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     if settings.resources.is_empty() {
         let data = crate::node::base(config);
         // Every door by itself, and both listeners as a whole; programs mean the data plane unless they say otherwise.
-        settings.resources = ["", "/v1", "/access/v1"].map(|door| format!("{data}{door}")).into();
+        settings.resources = ["", "/v1", "/access/v1", "/mcp"].map(|door| format!("{data}{door}")).into();
         settings.resources.extend(["", "/api/v1"].map(|door| format!("{issuer}{door}")));
         settings.default_resource = Some(data);
     }
@@ -46,11 +50,26 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     })
 }
 
+/// Gives the data plane what people have connected.
+#[derive(Debug)]
+struct Connected(Connections);
+
+impl Accounts for Connected {
+    fn release<'a>(
+        &'a self,
+        caller: &'a Caller,
+        provider: &'a Name,
+    ) -> BoxFuture<'a, Result<Released, Problem>> {
+        Box::pin(async move { self.0.release(caller, provider).await.map_err(|stopped| stopped.problem) })
+    }
+}
+
 /// What the authority serves on the control listener.
 pub(crate) fn mounts(
     config: &Config,
     authority: Option<&Authority>,
     upstreams: &Arc<Upstreams>,
+    gate: &Gate,
 ) -> Vec<Arc<dyn Mount>> {
     let Some(authority) = authority else { return Vec::new() };
     let fetch: Arc<dyn Fetch> = upstreams.clone();
@@ -74,6 +93,7 @@ pub(crate) fn mounts(
         Published { issuer: authority.issuer.clone(), certificates: config.listeners.client_ca.is_some() };
     let outside: Arc<dyn Outside> = upstreams.clone();
     let connections = Connections::new(authority.clone(), outside);
+    gate.know_accounts(Arc::new(Connected(connections.clone())));
     let control = authority.control.clone();
     let desk = Arc::new(Desk::new(registry));
     vec![

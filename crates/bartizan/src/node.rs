@@ -307,7 +307,7 @@ impl Assembled {
             random,
         };
         let authority = authority::authority(config, &control, store.rows.clone());
-        let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams);
+        let mut mounts = authority::mounts(config, authority.as_ref(), &upstreams, &gate);
         mounts.insert(0, authority::provisioning(config, &control, store.rows));
         let signals = signals::signals(authority.as_ref(), &upstreams);
         mounts.extend(signals::mount(config, signals.as_ref()));

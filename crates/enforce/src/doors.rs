@@ -34,6 +34,8 @@ enum Door {
     Models,
     /// The decision API.
     Decisions,
+    /// Servers of tools, each and all.
+    Tools,
 }
 
 /// The header that a proof comes in (RFC 9449).
@@ -42,13 +44,14 @@ const PROOF: HeaderName = HeaderName::from_static("dpop");
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 impl Door {
-    const ALL: [Self; 3] = [Self::Models, Self::Decisions, Self::Plane];
+    const ALL: [Self; 4] = [Self::Models, Self::Decisions, Self::Tools, Self::Plane];
 
     const fn path(self) -> &'static str {
         match self {
             Self::Plane => "",
             Self::Models => "/v1",
             Self::Decisions => "/access/v1",
+            Self::Tools => "/mcp",
         }
     }
 
@@ -57,20 +60,29 @@ impl Door {
             Self::Plane => "Bartizan data plane",
             Self::Models => "Models",
             Self::Decisions => "Decisions",
+            Self::Tools => "Tools",
         }
     }
 
     const fn scopes(self) -> &'static [&'static str] {
         match self {
-            Self::Plane => &["model:use", "model:list", "access:evaluate", "access:search"],
+            Self::Plane => {
+                &["model:use", "model:list", "tool:use", "tool:list", "access:evaluate", "access:search"]
+            }
             Self::Models => &["model:use", "model:list"],
             Self::Decisions => &["access:evaluate", "access:search"],
+            Self::Tools => &["tool:use", "tool:list"],
         }
     }
 
     /// The door that answers at `path`.
     fn at(path: &str) -> Self {
-        let below = |door: &&Self| path.strip_prefix(door.path()).is_some_and(|rest| rest.starts_with('/'));
+        let below = |door: &&Self| match path.strip_prefix(door.path()) {
+            // The endpoint of all servers of tools is the door itself.
+            Some("") => **door == Self::Tools,
+            Some(rest) => rest.starts_with('/'),
+            None => false,
+        };
         Self::ALL.iter().find(below).copied().unwrap_or(Self::Plane)
     }
 }
@@ -177,7 +189,9 @@ mod tests {
         let (plane, models) = ("https://ai.example", "https://ai.example/v1 https://ai.example");
         assert_eq!(of("/v1/chat/completions"), models);
         assert_eq!(of("/access/v1/evaluation"), "https://ai.example/access/v1 https://ai.example");
-        for other in ["/", "/v1", "/v10/x", "/access", "/x/v1/models", "/mcp/files", "/.well-known/x"] {
+        let tools = "https://ai.example/mcp https://ai.example";
+        assert_eq!((of("/mcp").as_str(), of("/mcp/files").as_str()), (tools, tools));
+        for other in ["/", "/v1", "/v10/x", "/access", "/x/v1/models", "/mcpx", "/.well-known/x"] {
             assert_eq!(of(other), plane, "{other}");
         }
     }

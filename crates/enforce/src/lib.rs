@@ -22,6 +22,7 @@ mod release;
 mod reply;
 mod retired;
 mod tally;
+mod tools;
 mod trace;
 mod world;
 
@@ -34,6 +35,9 @@ pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts, PublicUrl};
 pub use policies::{InForce, Policies};
 pub use release::Guarded;
-pub use reply::{Reply, ReplyBody};
+pub use reply::{Messages, Reply, ReplyBody};
+pub use tools::{
+    Accounts, Conversation, Definition, DefinitionKind, Errand, Outgoing, ToolServers, ToolStop,
+};
 pub use trace::Traces;
 pub use world::{Staged, TenantWorld, World};

@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::tools::Tools;
 use crate::trace::{CallTrace, Traces};
 use crate::world::{TenantWorld, World};
 
@@ -50,6 +51,8 @@ pub struct Gate {
     /// What was done lately, as policies see it.
     activities: Activities,
     pub(crate) fetches: Fetches,
+    /// Servers of tools and what is going on with them.
+    pub(crate) tools: Tools,
 }
 
 /// How often verification may ask for something that has to be fetched first.
@@ -152,7 +155,8 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        Self { parts, door, list_door, activities, fetches: Fetches::default() }
+        let tools = Tools::new(&parts);
+        Self { parts, door, list_door, activities, fetches: Fetches::default(), tools }
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -160,6 +164,7 @@ impl Gate {
     pub const fn door(&self, action: Action) -> &Door {
         match action {
             Action::ModelList => &self.list_door,
+            Action::ToolList | Action::ToolCall => &self.tools.door,
             _ => &self.door,
         }
     }
@@ -580,7 +585,7 @@ impl Gate {
     }
 
     /// Records a refusal and words it for the caller.
-    async fn refuse(&self, refused: Refused) -> Stop {
+    pub(crate) async fn refuse(&self, refused: Refused) -> Stop {
         self.refuse_once(refused).await.0
     }
 

@@ -7,8 +7,9 @@ use bartizan_base::{Digest, Name};
 use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
+use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
-use bartizan_model::{EnforcementPointSpec, Tenant};
+use bartizan_model::{EnforcementPointSpec, Tenant, ToolRouteSpec};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
@@ -42,6 +43,12 @@ pub struct TenantWorld {
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
+    /// How servers of tools are reached, by name.
+    pub tool_routes: Arc<BTreeMap<Name, ToolRouteSpec>>,
+    /// Servers of tools by name.
+    pub tool_servers: Arc<BTreeMap<Name, AssetSpec>>,
+    /// Tools by name: `server/tool`.
+    pub tools: Arc<BTreeMap<Name, AssetSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -127,6 +134,24 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "tool_route" => {
+                self.tool_routes = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::ToolRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
+            "tool_server" => {
+                self.tool_servers = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::ToolServer(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
+            "tool" => {
+                self.tools = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Tool(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -141,6 +166,9 @@ impl TenantWorld {
             upstreams: Arc::default(),
             issuers: Arc::default(),
             points: Arc::default(),
+            tool_routes: Arc::default(),
+            tool_servers: Arc::default(),
+            tools: Arc::default(),
             waits: false,
         }
     }

@@ -19,6 +19,7 @@ use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
 use crate::sponsor::Conditions;
+use crate::tool_route::ToolRouteSpec;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -134,6 +135,8 @@ pub enum Spec {
     Artifact(AssetSpec),
     /// What is deployed, by digest.
     Manifest(AssetSpec),
+    /// How a server of tools is reached.
+    ToolRoute(ToolRouteSpec),
 }
 
 /// A person.
@@ -504,6 +507,7 @@ impl Spec {
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
+            Self::ToolRoute(_) => "tool_route",
         }
     }
 
@@ -547,6 +551,7 @@ impl Spec {
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
+            Self::ToolRoute(_) => "ToolRoute",
         }
     }
 

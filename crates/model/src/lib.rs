@@ -29,6 +29,7 @@ pub mod remedy;
 pub mod resource;
 pub mod signal;
 pub mod sponsor;
+pub mod tool_route;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
@@ -57,6 +58,7 @@ pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 pub use signal::{EventPoll, EventSource};
 pub use sponsor::Conditions;
+pub use tool_route::ToolRouteSpec;
 
 use bartizan_base::id::kinds;
 

@@ -44,6 +44,7 @@ impl Spec {
             ],
             Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
             Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
+            Spec::ToolRoute(route) => vec![all("upstream", [&route.upstream])],
             Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
             spec => match spec.asset() {
                 None => Vec::new(),
