@@ -98,6 +98,7 @@ impl Visit {
         };
         let facts = self.facts(None);
         let errand = self.errand(server, Action::ToolList, &last.entity, &facts);
+        errand.decide().await?;
         let line = self.line(server, &errand).ok_or(ReasonCode::ToolNotFound)?;
         let all = match line.list(kind).await {
             // It has forgotten us: begin again, once.
