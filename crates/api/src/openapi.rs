@@ -1,10 +1,7 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    Acknowledged, ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView,
-    DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace,
-    HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview, Reach,
-    RemovedView, ReplayUnder, ReplayView, RollBack, SearchLedger, TrialView, TryPolicy,
+    Acknowledged, ApplyBundle, ApproveTools, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RollBack, SearchLedger, ToolView, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -258,6 +255,8 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
             let number = json!({"type": "integer"});
             (None, object(json!({"status": number, "took_us": number})))
         }
+        Call::ToolList => (None, of::<Vec<ToolView>>(schemas)),
+        Call::ToolApprove => (Some(of::<ApproveTools>(schemas)), of::<Vec<ToolView>>(schemas)),
         Call::PolicyRead => (None, of::<Bundled>(schemas)),
         Call::PolicyApply => (Some(of::<ApplyBundle>(schemas)), of::<Bundled>(schemas)),
         Call::PolicyReach => (Some(of::<Reach>(schemas)), of::<Found>(schemas)),

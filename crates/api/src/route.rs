@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp, json};
 use bartizan_control::{
-    Acknowledged, ApplyBundle, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported,
-    HoldToPlace, LockToSet, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped,
-    SubjectRef, TryPolicy,
+    Acknowledged, ApplyBundle, ApproveTools, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace, LockToSet, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef, TryPolicy,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
@@ -59,6 +57,8 @@ pub(crate) enum Call {
     ResourceDelete,
     CredentialPut,
     UpstreamTest,
+    ToolList,
+    ToolApprove,
     DeliveryList,
     DeliveryLetters,
     DeliveryRetry,
@@ -148,6 +148,20 @@ pub const ROUTES: &[Route] = &[
         Call::CredentialPut,
     ),
     route("POST", "/api/v1/upstreams/{}/test", "upstream:test", "Try an upstream.", Call::UpstreamTest),
+    route(
+        "GET",
+        "/api/v1/tools/{}",
+        "resource:read",
+        "What a server of tools offers now, beside what is approved.",
+        Call::ToolList,
+    ),
+    route(
+        "POST",
+        "/api/v1/tools/{}/approve",
+        "resource:apply",
+        "Approve definitions of tools and prompts, as they were looked at.",
+        Call::ToolApprove,
+    ),
     route(
         "GET",
         "/api/v1/deliveries",
@@ -526,6 +540,10 @@ impl Api {
                 let done = control.test_upstream(caller, &name(0)?).await?;
                 let value = json!({"status": done.value.status, "took_us": done.value.took_us});
                 given(&done, &value)
+            }
+            Call::ToolList => same(&control.list_tools(caller, &name(0)?).await?),
+            Call::ToolApprove => {
+                same(&control.approve_tools(caller, &name(0)?, &read::<ApproveTools>(body)?).await?)
             }
             Call::DeliveryList => same(&control.list_deliveries(caller).await?),
             Call::DeliveryLetters => same(&control.list_letters(caller, &name(0)?).await?),

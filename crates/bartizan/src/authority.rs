@@ -37,7 +37,8 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     if settings.resources.is_empty() {
         let data = crate::node::base(config);
         // Every door by itself, and both listeners as a whole; programs mean the data plane unless they say otherwise.
-        settings.resources = ["", "/v1", "/access/v1", "/apis"].map(|door| format!("{data}{door}")).into();
+        settings.resources =
+            ["", "/v1", "/access/v1", "/apis", "/mcp"].map(|door| format!("{data}{door}")).into();
         settings.resources.extend(["", "/api/v1"].map(|door| format!("{issuer}{door}")));
         settings.default_resource = Some(data);
     }

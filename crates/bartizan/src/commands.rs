@@ -22,8 +22,7 @@ use crate::node::Node;
 use crate::offline::seconds;
 use crate::{
     WitnessNode, authoring, authority_commands, certificate_commands, connection_commands, demo,
-    directory_commands, init, lock_commands, log, personal, policy_commands, recover, replay_commands,
-    sign_in_commands,
+    directory_commands, init, lock_commands, log, personal, policy_commands, recover, replay_commands, sign_in_commands, tool_commands,
 };
 
 /// How a command failed.
@@ -144,6 +143,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Certificate(command) => certificate_commands::run(&global, &command),
         Command::Connection(command) => connection_commands::run(&global, command),
         Command::Delivery(command) => delivery(&global, &command),
+        Command::Tool(command) => tool_commands::run(&global, command),
         Command::Policy(command) => policy(&global, command),
         Command::Decision(command) => decision(&global, &command),
         Command::Subject(command) => personal::subject(&global, &command),

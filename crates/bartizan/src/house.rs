@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use bartizan_base::{Clock, Name};
-use bartizan_control::{House, Probe, TrialView, Version, View};
+use bartizan_base::{Clock, Digest, Name};
+use bartizan_control::{House, Offered, Probe, Stopped, ToolAsks, TrialView, Version, View};
 use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door, Snapshot};
-use bartizan_enforce::{Afterwards, Gate, Keeper, TenantWorld, World};
+use bartizan_enforce::{Afterwards, Definition, Errand, Gate, Keeper, TenantWorld, ToolStop, World};
 use bartizan_identify::{Caller, Presented, Proof};
 use bartizan_keys::{Sealer, Statement};
-use bartizan_model::action::ModelCall;
+use bartizan_model::action::{ModelCall, ToolCall};
 use bartizan_model::record::End;
-use bartizan_model::{Action, ReasonCode, Tenant};
+use bartizan_model::{Action, ReasonCode, Target, Tenant};
 use bartizan_record::{Ended, IntentRecorded};
 use bartizan_secret::Secret;
 use bartizan_store::{Acknowledged, BundleRow, StoreError};
-use bartizan_upstream::{Credentials, Outbound, Upstreams};
+use bartizan_upstream::{Carries, Credentials, Outbound, Upstreams};
 use futures_util::future::BoxFuture;
 
 /// The running house.
@@ -148,6 +148,53 @@ impl House for Running {
                     Err(error.reason)
                 }
             }
+        })
+    }
+
+    fn tools_offered<'a>(
+        &'a self,
+        caller: &'a Caller,
+        server: &'a Name,
+        asks: &'a dyn ToolAsks,
+    ) -> BoxFuture<'a, Result<Vec<Offered>, Stopped>> {
+        Box::pin(async move {
+            let errand = Asking { house: self, caller, server, asks };
+            // A session of its own: what callers see of a server does not depend on who administers it.
+            let who = caller.subject().principal.id.to_string();
+            let session = Digest::of_parts(&[b"bartizan tool administration\0", who.as_bytes()]);
+            let found = self.gate.tool_definitions(caller.tenant(), server, session, &errand).await;
+            let found = found.map_err(|stop| Stopped { problem: stop.problem, receipt: stop.receipt })?;
+            let offered = |one: Definition| Offered {
+                pin: one.pin(),
+                digest: one.digest,
+                definition: serde_json::from_str(&one.raw).unwrap_or_default(),
+            };
+            Ok(found.into_iter().map(offered).collect())
+        })
+    }
+}
+
+/// Asks servers of tools on behalf of whoever administers them.
+#[derive(Debug)]
+struct Asking<'a> {
+    house: &'a Running,
+    caller: &'a Caller,
+    server: &'a Name,
+    asks: &'a dyn ToolAsks,
+}
+
+impl Errand for Asking<'_> {
+    fn intend(&self, target: Target) -> BoxFuture<'_, Result<IntentRecorded<ToolCall>, ToolStop>> {
+        Box::pin(async move {
+            let stop = |stopped: Stopped| ToolStop { problem: stopped.problem, receipt: stopped.receipt };
+            self.asks.ask(target).await.map_err(stop)
+        })
+    }
+
+    fn carries(&self) -> BoxFuture<'_, Result<Carries, ToolStop>> {
+        Box::pin(async move {
+            let world = self.house.keeper.current()?;
+            self.house.gate.tool_credential(&world, self.caller, self.server).await
         })
     }
 }

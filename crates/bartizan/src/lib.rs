@@ -34,6 +34,7 @@ mod sign_in_commands;
 mod signals;
 mod telemetry;
 mod tending;
+mod tool_commands;
 mod watermark;
 mod witness_role;
 mod witnesses;

@@ -48,6 +48,8 @@ mod signals;
 mod tls;
 #[path = "house/tokens.rs"]
 mod tokens;
+#[path = "house/tools.rs"]
+mod tools;
 #[path = "house/traces.rs"]
 mod traces;
 #[path = "house/vocabulary.rs"]

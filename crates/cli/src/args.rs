@@ -158,6 +158,9 @@ pub enum Command {
     /// Deliveries of records to other systems, and mirrors of the ledger.
     #[command(subcommand)]
     Delivery(DeliveryCommand),
+    /// What servers of tools offer, and what of it is approved.
+    #[command(subcommand)]
+    Tool(ToolCommand),
     /// Policy bundles.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -343,6 +346,30 @@ pub enum UpstreamCommand {
     Test {
         /// Its name.
         name: String,
+    },
+}
+
+/// What servers of tools offer, and what of it is approved.
+#[derive(Debug, Subcommand)]
+pub enum ToolCommand {
+    /// What a server offers now: approved, changed since, new, or gone.
+    List {
+        /// The server's name.
+        server: String,
+    },
+    /// Approve definitions as `tool list` shows them now.
+    #[command(
+        after_help = "Examples:\n  bartizan tool approve files read_file list_directory\n  bartizan tool approve files read_file=DIGEST\n  bartizan tool approve files --all"
+    )]
+    Approve {
+        /// The server's name.
+        server: String,
+        /// Tools, and prompts as `prompt:NAME`; with `=DIGEST` as somebody has looked at it.
+        #[arg(value_name = "NAME[=DIGEST]", required_unless_present = "all")]
+        names: Vec<String>,
+        /// Everything that the server offers now.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
     },
 }
 

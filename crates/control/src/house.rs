@@ -14,6 +14,8 @@ use bartizan_store::{Acknowledged, BundleRow, State, StoreError};
 use futures_util::future::BoxFuture;
 
 use crate::policy::{TrialView, Version};
+use crate::tools::{Offered, ToolAsks};
+use crate::turn::Stopped;
 
 /// One consistent view of what is in force.
 #[derive(Clone, Debug)]
@@ -103,4 +105,15 @@ pub trait House: Debug + Send + Sync {
         intent: IntentRecorded<ModelCall>,
         upstream: &'a Name,
     ) -> BoxFuture<'a, Result<Probe, ReasonCode>>;
+
+    /// What a server of tools offers now; each message that this takes is an ask of `asks`.
+    ///
+    /// # Errors
+    /// When there is no such server, policy says no, or it does not answer.
+    fn tools_offered<'a>(
+        &'a self,
+        caller: &'a Caller,
+        server: &'a Name,
+        asks: &'a dyn ToolAsks,
+    ) -> BoxFuture<'a, Result<Vec<Offered>, Stopped>>;
 }

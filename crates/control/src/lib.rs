@@ -20,6 +20,7 @@ mod replay;
 mod resources;
 mod search;
 mod subjects;
+mod tools;
 mod turn;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub use replay::{ExplainedDecision, Material, Preview, ReplayCheck, ReplayUnder,
 pub use resources::{DocumentView, EpochToAdvance};
 pub use search::{ExportLedger, Exported, First, FoundEntries, FoundEntry, SearchLedger};
 pub use subjects::{ErasedView, HoldToPlace, HoldView, SubjectRef};
+pub use tools::{ApproveTools, Offered, ToolAsks, ToolStanding, ToolView};
 pub use turn::{Done, Stopped};
 
 /// Everybody's use cases.

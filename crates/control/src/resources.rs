@@ -357,6 +357,16 @@ pub(crate) fn check_whole(
             let detail = format!("detector `{}`: {error}", document.name);
             return Err(Problem::with_detail(ReasonCode::Invalid, detail));
         }
+        if let Spec::ToolRoute(route) = &document.spec {
+            let name = &document.name;
+            let server = ("tool_server", name);
+            let there = named.contains(&server)
+                || !leaving.contains(&server) && find(&view.state, tenant, server.0, name).is_some();
+            let why = route.mistake(name).or((!there).then_some("no tool_server is called so"));
+            if let Some(why) = why {
+                return Err(Problem::with_detail(ReasonCode::Invalid, format!("tool_route `{name}`: {why}")));
+            }
+        }
         if let Some(why) = misplaced(&document.spec) {
             let place = format!("{} `{}`: {why}", document.spec.kind(), document.name);
             return Err(Problem::with_detail(ReasonCode::Invalid, place));

@@ -147,8 +147,11 @@ impl Refused {
     #[must_use]
     pub fn problem(&self) -> Problem {
         if !self.discoverable {
-            let is_model = self.what.as_ref().is_none_or(|what| what.resource.kind.as_str() == "Model");
-            let reason = if is_model { ReasonCode::ModelNotFound } else { ReasonCode::NotFound };
+            let reason = match self.what.as_ref().map(|what| what.resource.kind.as_str()) {
+                None | Some("Model") => ReasonCode::ModelNotFound,
+                Some("Tool") => ReasonCode::ToolNotFound,
+                Some(_) => ReasonCode::NotFound,
+            };
             return Problem::new(reason).of(self.id);
         }
         let reason = self.reasons.first().cloned().unwrap_or(ReasonCode::NoMatchingPermit);

@@ -36,6 +36,8 @@ enum Door {
     Decisions,
     /// External APIs.
     Apis,
+    /// Servers of tools, each and all.
+    Tools,
 }
 
 /// The header that a proof comes in (RFC 9449).
@@ -44,7 +46,7 @@ const PROOF: HeaderName = HeaderName::from_static("dpop");
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 impl Door {
-    const ALL: [Self; 4] = [Self::Models, Self::Decisions, Self::Apis, Self::Plane];
+    const ALL: [Self; 5] = [Self::Models, Self::Decisions, Self::Apis, Self::Tools, Self::Plane];
 
     const fn path(self) -> &'static str {
         match self {
@@ -52,6 +54,7 @@ impl Door {
             Self::Models => "/v1",
             Self::Decisions => "/access/v1",
             Self::Apis => "/apis",
+            Self::Tools => "/mcp",
         }
     }
 
@@ -61,21 +64,36 @@ impl Door {
             Self::Models => "Models",
             Self::Decisions => "Decisions",
             Self::Apis => "External APIs",
+            Self::Tools => "Tools",
         }
     }
 
     const fn scopes(self) -> &'static [&'static str] {
         match self {
-            Self::Plane => &["model:use", "model:list", "access:evaluate", "access:search", "api:call"],
+            Self::Plane => &[
+                "model:use",
+                "model:list",
+                "tool:use",
+                "tool:list",
+                "access:evaluate",
+                "access:search",
+                "api:call",
+            ],
             Self::Models => &["model:use", "model:list"],
             Self::Decisions => &["access:evaluate", "access:search"],
             Self::Apis => &["api:call"],
+            Self::Tools => &["tool:use", "tool:list"],
         }
     }
 
     /// The door that answers at `path`.
     fn at(path: &str) -> Self {
-        let below = |door: &&Self| path.strip_prefix(door.path()).is_some_and(|rest| rest.starts_with('/'));
+        let below = |door: &&Self| match path.strip_prefix(door.path()) {
+            // The endpoint of all servers of tools is the door itself.
+            Some("") => **door == Self::Tools,
+            Some(rest) => rest.starts_with('/'),
+            None => false,
+        };
         Self::ALL.iter().find(below).copied().unwrap_or(Self::Plane)
     }
 }
@@ -183,7 +201,9 @@ mod tests {
         let (plane, models) = ("https://ai.example", "https://ai.example/v1 https://ai.example");
         assert_eq!(of("/v1/chat/completions"), models);
         assert_eq!(of("/access/v1/evaluation"), "https://ai.example/access/v1 https://ai.example");
-        for other in ["/", "/v1", "/v10/x", "/access", "/x/v1/models", "/mcp/files", "/.well-known/x"] {
+        let tools = "https://ai.example/mcp https://ai.example";
+        assert_eq!((of("/mcp").as_str(), of("/mcp/files").as_str()), (tools, tools));
+        for other in ["/", "/v1", "/v10/x", "/access", "/x/v1/models", "/mcpx", "/.well-known/x"] {
             assert_eq!(of(other), plane, "{other}");
         }
     }

@@ -28,6 +28,7 @@ mod retired;
 mod routing;
 mod session;
 mod tally;
+mod tools;
 mod trace;
 mod world;
 
@@ -42,6 +43,9 @@ pub use metrics::Metrics;
 pub use path::{Bounds, Gate, Parts, PublicUrl};
 pub use policies::{InForce, Policies};
 pub use release::Guarded;
-pub use reply::{Reply, ReplyBody};
+pub use reply::{Messages, Reply, ReplyBody};
+pub use tools::{
+    Conversation, Definition, DefinitionKind, Errand, Outgoing, ToolServers, ToolStop,
+};
 pub use trace::Traces;
 pub use world::{Staged, TenantWorld, World};

@@ -43,6 +43,7 @@ use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
 use crate::routing::{self, Health, Judged, Route};
 use crate::session::Session;
+use crate::tools::Tools;
 use crate::trace::{CallTrace, Traces};
 use crate::world::{TenantWorld, World};
 
@@ -60,6 +61,8 @@ pub struct Gate {
     pub(crate) fetches: Fetches,
     /// Accounts that people have connected. Whoever keeps them holds this gate, so this does not hold them.
     accounts: OnceLock<Weak<dyn Accounts>>,
+    /// Servers of tools and what is going on with them.
+    pub(crate) tools: Tools,
 }
 
 /// How often verification may ask for something that has to be fetched first.
@@ -182,7 +185,7 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        let locks = Locks::default();
+        let (locks, tools) = (Locks::default(), Tools::new(&parts));
         Self {
             parts,
             door,
@@ -192,6 +195,7 @@ impl Gate {
             health: Health::default(),
             fetches: Fetches::default(),
             accounts: OnceLock::new(),
+            tools,
         }
     }
 
@@ -209,6 +213,7 @@ impl Gate {
     pub const fn door(&self, action: Action) -> &Door {
         match action {
             Action::ModelList => &self.list_door,
+            Action::ToolList | Action::ToolCall => &self.tools.door,
             _ => &self.door,
         }
     }
@@ -827,7 +832,7 @@ impl Gate {
     }
 
     /// Records a refusal and words it for the caller.
-    async fn refuse(&self, refused: Refused) -> Stop {
+    pub(crate) async fn refuse(&self, refused: Refused) -> Stop {
         self.refuse_once(refused).await.0
     }
 

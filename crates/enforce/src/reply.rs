@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bartizan_model::DecisionId;
 use bartizan_record::Receipt;
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -27,6 +28,23 @@ pub enum ReplyBody {
     Full(Full<Bytes>),
     /// Piece by piece.
     Guarded(Box<Guarded>),
+    /// Messages of a server of tools, one by one.
+    Messages(Messages),
+}
+
+/// What is released message by message.
+pub struct Messages(BoxStream<'static, Result<Bytes, BrokenOff>>);
+
+impl Messages {
+    pub(crate) fn new(stream: impl Stream<Item = Result<Bytes, BrokenOff>> + Send + 'static) -> Self {
+        Self(stream.boxed())
+    }
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Messages")
+    }
 }
 
 /// The upstream broke off and the format has no way to say so: the connection is torn down, which callers notice.
@@ -51,20 +69,21 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(Into::into),
             Self::Guarded(guarded) => Pin::new(guarded.as_mut()).poll_frame(cx),
+            Self::Messages(messages) => messages.0.poll_next_unpin(cx).map_ok(Frame::data),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(full) => full.is_end_stream(),
-            Self::Guarded(_) => false,
+            Self::Guarded(_) | Self::Messages(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(full) => full.size_hint(),
-            Self::Guarded(_) => SizeHint::default(),
+            Self::Guarded(_) | Self::Messages(_) => SizeHint::default(),
         }
     }
 }

@@ -8,8 +8,9 @@ use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
 use bartizan_mask::Custom;
+use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
-use bartizan_model::{EnforcementPointSpec, LimitSpec, PriceSpec, Tenant};
+use bartizan_model::{EnforcementPointSpec, LimitSpec, PriceSpec, Tenant, ToolRouteSpec};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
@@ -52,6 +53,12 @@ pub struct TenantWorld {
     pub prices: Arc<BTreeMap<Name, PriceSpec>>,
     /// What the tenant looks for in texts beyond what is built in.
     pub detectors: Arc<BTreeMap<Name, Custom>>,
+    /// How servers of tools are reached, by name.
+    pub tool_routes: Arc<BTreeMap<Name, ToolRouteSpec>>,
+    /// Servers of tools by name.
+    pub tool_servers: Arc<BTreeMap<Name, AssetSpec>>,
+    /// Tools by name: `server/tool`.
+    pub tools: Arc<BTreeMap<Name, AssetSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -167,6 +174,24 @@ impl TenantWorld {
                 let compiled = |(name, spec)| Some((Name::clone(name), Custom::compile(name, spec).ok()?));
                 self.detectors = Arc::new(all.iter().filter_map(compiled).collect());
             }
+            "tool_route" => {
+                self.tool_routes = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::ToolRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
+            "tool_server" => {
+                self.tool_servers = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::ToolServer(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
+            "tool" => {
+                self.tools = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::Tool(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -185,6 +210,9 @@ impl TenantWorld {
             limits: Arc::default(),
             prices: Arc::default(),
             detectors: Arc::default(),
+            tool_routes: Arc::default(),
+            tool_servers: Arc::default(),
+            tools: Arc::default(),
             waits: false,
         }
     }

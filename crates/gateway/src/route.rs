@@ -58,6 +58,9 @@ impl Gateway {
             }
             return self.gate.answer_access(*access, request, peer).await;
         }
+        if path == "/mcp" || path.starts_with("/mcp/") {
+            return self.gate.answer_mcp(request, peer).await;
+        }
         if path == METADATA && request.method() == Method::GET {
             return self.gate.access_metadata(request.headers());
         }

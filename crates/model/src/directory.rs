@@ -23,6 +23,7 @@ use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
 use crate::sponsor::Conditions;
 use crate::tool_words::ToolWordsSpec;
+use crate::tool_route::ToolRouteSpec;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.
@@ -148,6 +149,8 @@ pub enum Spec {
     Price(PriceSpec),
     /// Words and patterns that policies can have masked.
     Detector(DetectorSpec),
+    /// How a server of tools is reached.
+    ToolRoute(ToolRouteSpec),
 }
 
 /// A person.
@@ -547,6 +550,7 @@ impl Spec {
             Self::Limit(_) => "limit",
             Self::Price(_) => "price",
             Self::Detector(_) => "detector",
+            Self::ToolRoute(_) => "tool_route",
         }
     }
 
@@ -595,6 +599,7 @@ impl Spec {
             Self::Limit(_) => "Limit",
             Self::Price(_) => "Price",
             Self::Detector(_) => "Detector",
+            Self::ToolRoute(_) => "ToolRoute",
         }
     }
 

@@ -35,6 +35,7 @@ pub mod resource;
 pub mod signal;
 pub mod sponsor;
 mod tool_words;
+pub mod tool_route;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
@@ -69,6 +70,7 @@ pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 pub use signal::{EventPoll, EventSource};
 pub use sponsor::Conditions;
 pub use tool_words::ToolWordsSpec;
+pub use tool_route::ToolRouteSpec;
 
 use bartizan_base::id::kinds;
 

@@ -213,6 +213,18 @@ reasons! {
     ArgumentsInvalid "arguments_invalid" 400 "Correct the place named in the message.",
     /// What came back is larger, or of another kind, than may be passed on.
     AnswerRefused "answer_refused" 502 "Ask for less, or ask an administrator what may be passed on.",
+    /// No such tool, prompt, resource or server of tools, or none that you may know of.
+    ToolNotFound "tool_not_found" 404 "List what you may use with `tools/list`, `prompts/list` or `resources/list`.",
+    /// Nobody has approved this tool yet.
+    ToolUnapproved "tool_unapproved" 403 "Ask an administrator to look at its definition: `bartizan tool list`, `bartizan tool approve`.",
+    /// The tool is defined otherwise than it was approved, so it is blocked.
+    ToolChanged "tool_changed" 403 "Ask an administrator to look at what has changed: `bartizan tool list`, `bartizan tool approve`.",
+    /// The revision of the protocol is none that is spoken here.
+    ProtocolUnsupported "protocol_unsupported" 400 "Use a revision that the answer names.",
+    /// The method is none that is spoken here.
+    MethodUnknown "method_unknown" 404 "See docs/tools.md for the methods that are.",
+    /// Headers and body of the message say different things.
+    HeaderMismatch "header_mismatch" 400 "Send `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` as the body says.",
     /// What is to be changed has changed since it was read.
     Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
     /// A legal hold keeps the data, so it is not erased.
@@ -272,12 +284,18 @@ reasons! {
     UpstreamRedirect "upstream_redirect" 502 "Operators: configure the final address.",
     /// The upstream's address is not one that calls may go to.
     EgressForbidden "egress_forbidden" 502 "Operators: check `allow_private` and the upstream's address.",
-    /// The upstream does not accept the credential that it is called with.
-    UpstreamRefused "upstream_refused" 502 "Operators: check the credential of the upstream.",
     /// The upstream broke off in the middle of its answer.
     UpstreamTruncated "upstream_truncated" 502 "Try again.",
     /// The upstream said that it takes no more now, so the call went to another one.
     UpstreamBusy "upstream_busy" 503 "Nothing; the decision after it says how it went on.",
+    /// The upstream does not take the credential that it was called with.
+    UpstreamCredentialRefused "upstream_credential_refused" 502 "Operators: put its credential right; people: connect the account anew.",
+    /// The server of tools asked something of its client that its route does not accept, so the call was ended.
+    ToolServerAsks "tool_server_asks" 502 "Ask an administrator whether the route should accept it.",
+    /// The server of tools has forgotten the session that it was called in.
+    ToolSessionLost "tool_session_lost" 502 "Try again.",
+    /// The answer is longer than may be held.
+    AnswerTooLong "answer_too_long" 502 "Ask for less; operators: see `limits.answer_bytes_max`.",
     /// The stream was ended because what permitted it was revoked or ran out.
     StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
 }

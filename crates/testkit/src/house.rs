@@ -9,8 +9,8 @@ use bartizan_authority::oauth::Settings;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Digest, Name, Random, Timestamp};
 use bartizan_control::{
-    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Probe,
-    TrialView, View,
+    Archive, Archives, ByRight, Control, Couriers, DeliveryView, House, LetterView, NoProver, Offered, Probe,
+    Stopped, ToolAsks, TrialView, View,
 };
 use bartizan_decide::{Bundle, BundleErrors, CompiledBundle, Decided, Door};
 use bartizan_enforce::{Keeper, Policies};
@@ -209,6 +209,15 @@ impl House for Running {
         _: &'a Name,
     ) -> BoxFuture<'a, Result<Probe, ReasonCode>> {
         Box::pin(async { Err(ReasonCode::NotFound) })
+    }
+
+    fn tools_offered<'a>(
+        &'a self,
+        _: &'a Caller,
+        _: &'a Name,
+        _: &'a dyn ToolAsks,
+    ) -> BoxFuture<'a, Result<Vec<Offered>, Stopped>> {
+        Box::pin(async { Err(ReasonCode::NotFound.into()) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sans-IO parsers: OpenAI and Anthropic requests, answers and streams.
+//! Sans-IO parsers: OpenAI and Anthropic requests, answers and streams; messages of the Model Context Protocol.
 //!
 //! A body is read strictly once, and what is forwarded is what was read: changes are splices in the original bytes, never a
 //! re-serialisation, so no reader can see another value than the one that was decided on.
@@ -10,6 +10,7 @@ mod challenge;
 mod error;
 mod extras;
 mod list;
+pub mod mcp;
 mod request;
 mod scan;
 mod splice;

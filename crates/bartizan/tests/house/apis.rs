@@ -175,7 +175,7 @@ async fn an_answer_is_bounded_of_a_declared_type_and_labelled_untrusted() {
         (2, 502, "answer_refused"),
         (3, 502, "answer_refused"),
         (4, 502, "upstream_redirect"),
-        (5, 502, "upstream_refused"),
+        (5, 502, "upstream_credential_refused"),
         (6, 404, ""),
     ] {
         let (got, body) = ask(&house, alice, "GET", &format!("/apis/tickets/tickets/{id}"), None).await;

@@ -1,0 +1,260 @@
+//! Calling a tool, getting a prompt, reading a resource, completing an argument: one path for all of them.
+
+use std::sync::Arc;
+
+use bartizan_base::Name;
+use bartizan_model::tool_route::{READ_RESOURCES, TOOL_SEPARATOR, is_tool_name};
+use bartizan_model::{Action, AskFacts, EntityRef, Label, Problem, ReasonCode, ToolRouteSpec};
+use bartizan_wire::Node;
+use bartizan_wire::mcp::{META_CAPABILITIES, request_words};
+use serde_json::{Map, Value, json};
+
+use super::flight::Under;
+use super::line::{DefinitionKind, Line, Sent, with_meta};
+use super::list::label_of;
+use super::talk::Talk;
+use super::visit::{Endpoint, Visit};
+use crate::path::Stop;
+use crate::reply::Reply;
+
+/// What a message wants done.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) server: Name,
+    pub(super) kind: DefinitionKind,
+    /// What it is called at the server.
+    pub(super) name: String,
+    pub(super) entity: EntityRef,
+    pub(super) facts: AskFacts,
+    /// What the server is told, each with the bytes that were decided on.
+    params: Vec<(&'static str, String)>,
+    /// What the header of revision 2026-07-28 names.
+    header: Option<String>,
+}
+
+impl Visit {
+    /// Does what a message wants, if it may be done.
+    pub(super) async fn call(self: &Arc<Self>) -> Result<Reply, Stop> {
+        let wanted = self.wanted();
+        let wanted = self.gate.or_refuse(&self.caller, None, wanted).await?;
+        let errand = self.errand(&wanted.server, Action::ToolCall, &wanted.entity, &wanted.facts);
+        // Policy first: whoever may not call a tool does not learn whether it is approved.
+        let decision = errand.decide().await?;
+        let refuse = |reason| self.gate.refuse_early(&self.caller, Some(decision), Problem::new(reason));
+        let asset = self.part().and_then(|part| part.tools.get(&wanted.entity.name.parse::<Name>().ok()?));
+        let (Some(asset), Some(line)) = (asset, self.line(&wanted.server, &errand)) else {
+            return Err(refuse(ReasonCode::ToolNotFound).await);
+        };
+        let label = label_of(asset);
+        let pinned = matches!(wanted.kind, DefinitionKind::Tool | DefinitionKind::Prompt);
+        let pin = line.route.pins.get(wanted.kind.pin(&wanted.name).as_str());
+        if pinned && pin.is_none() {
+            return Err(refuse(ReasonCode::ToolUnapproved).await);
+        }
+        if let Err(problem) = self.may_answer(line.route) {
+            return Err(self.gate.refuse_early(&self.caller, Some(decision), problem).await);
+        }
+        match self.attempt(&wanted, line, &label).await {
+            // Nothing was done: it has forgotten us. Once more, from the beginning.
+            Err(stop) if stop.problem.reason == ReasonCode::ToolSessionLost => {
+                self.attempt(&wanted, line, &label).await
+            }
+            reply => reply,
+        }
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        line: Line<'_>,
+        label: &Label,
+    ) -> Result<Reply, Stop> {
+        let opened = line.opened().await?;
+        if matches!(wanted.kind, DefinitionKind::Tool | DefinitionKind::Prompt) {
+            let seen = line.digest_of(wanted.kind, &wanted.name).await?;
+            let pin = line.route.pins.get(wanted.kind.pin(&wanted.name).as_str());
+            let problem = match seen {
+                None => Some(ReasonCode::ToolNotFound),
+                seen if seen.as_ref() != pin => Some(ReasonCode::ToolChanged),
+                Some(_) => None,
+            };
+            if let Some(reason) = problem {
+                return Err(self.gate.refuse_early(&self.caller, None, Problem::new(reason)).await);
+            }
+        }
+        // Ids are ours: a server matches answers by them, and callers could choose the same.
+        let id = self.gate.new_id().to_string();
+        let mut meta = Vec::new();
+        let progress = self.message.meta("progressToken").map(|token| self.message.raw(token).to_owned());
+        if progress.is_some() {
+            meta.push(("progressToken", json!(id).to_string()));
+        }
+        if opened.revision.is_stateless() {
+            meta.push((META_CAPABILITIES, self.offered(line.route)));
+        }
+        let params = with_meta(Some(opened.revision), &wanted.params, &meta);
+        let method = self.message.method();
+        let message = request_words(&id, method, &params);
+        let theirs = self.message.id().unwrap_or("null").to_owned();
+        let end = Arc::default();
+        let under = Under {
+            server: wanted.server.clone(),
+            id: id.clone(),
+            entity: wanted.entity.clone(),
+            facts: wanted.facts.clone(),
+            end: Arc::clone(&end),
+        };
+        let Some(flight) = self.gate.tools.flights.begin(self.session, &theirs, under) else {
+            return Err(self.gate.refuse_early(&self.caller, None, Problem::new(ReasonCode::Busy)).await);
+        };
+        let began_us = self.gate.parts.clock.monotonic_us();
+        let sent = line.send(Some(opened.revision), method, wanted.header.as_deref(), message).await?;
+        let Sent { conversation, receipt, decision } = sent;
+        let accepts = line.route.accepts.clone();
+        let names = (id, theirs, progress);
+        let talk = Talk::new(self.clone(), wanted, conversation, (decision, receipt), names, label);
+        talk.under(opened, accepts, (flight, end), began_us).reply().await
+    }
+
+    /// What a message wants. Members that nobody here knows are refused: they could do anything.
+    fn wanted(&self) -> Result<Wanted, Problem> {
+        let message = &self.message;
+        let malformed = |detail: &str| Problem::with_detail(ReasonCode::BodyMalformed, detail);
+        let arguments = || message.arguments().map_err(|error| malformed(&error.to_string()));
+        let raw = |name| message.param(name).map(|node| message.raw(node).to_owned());
+        let mut known = vec!["_meta"];
+        let (kind, server, name, facts, mut params) = match message.method() {
+            "tools/call" | "prompts/get" => {
+                known.extend(["name", "arguments", "inputResponses", "requestState"]);
+                let tool = message.method() == "tools/call";
+                let kind = if tool { DefinitionKind::Tool } else { DefinitionKind::Prompt };
+                let asked = message.param_text("name").ok_or_else(|| malformed("`params.name` is a text"))?;
+                let (server, name) = self.split(&asked)?;
+                let mut params = vec![("name", json!(name).to_string())];
+                params.extend(raw("arguments").map(|raw| ("arguments", raw)));
+                (kind, server, name, arguments()?, params)
+            }
+            "resources/read" => {
+                known.extend(["uri", "inputResponses", "requestState"]);
+                let uri = message.param_text("uri").ok_or_else(|| malformed("`params.uri` is a text"))?;
+                let facts = Map::from_iter([("uri".to_owned(), json!(uri))]);
+                let params = vec![("uri", json!(uri).to_string())];
+                (DefinitionKind::Resource, self.one()?, uri.into_owned(), Some(facts), params)
+            }
+            _ => {
+                known.extend(["ref", "argument", "context"]);
+                let (kind, server, name, reference) = self.reference()?;
+                let mut params = vec![("ref", reference)];
+                for more in ["argument", "context"] {
+                    params.extend(raw(more).map(|raw| (more, raw)));
+                }
+                let value = |node: &Node| serde_json::from_str::<Value>(message.raw(node)).ok();
+                let mut facts = Map::new();
+                facts.extend(message.param("argument").and_then(value).map(|v| ("argument".to_owned(), v)));
+                (kind, server, name, Some(facts), params)
+            }
+        };
+        self.only(&known)?;
+        for more in ["inputResponses", "requestState"] {
+            params.extend(raw(more).map(|raw| (more, raw)));
+        }
+        let pin = match kind {
+            DefinitionKind::Tool | DefinitionKind::Prompt => kind.pin(&name),
+            DefinitionKind::Resource | DefinitionKind::Template => READ_RESOURCES.to_owned(),
+        };
+        let entity: Result<Name, _> = format!("{server}/{pin}").parse();
+        let entity = entity.map_err(|_| Problem::new(ReasonCode::ToolNotFound))?;
+        let entity = EntityRef::new(Name::literal("Tool"), entity);
+        let header = (message.method() != "completion/complete").then(|| name.clone());
+        Ok(Wanted { server, kind, name, entity, facts: self.facts(facts), params, header })
+    }
+
+    fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        match self.message.param_names().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let shown: String = name.chars().take(40).collect();
+                let detail = format!("`params.{shown}` is not known here");
+                Err(Problem::with_detail(ReasonCode::BodyMalformed, detail))
+            }
+        }
+    }
+
+    /// Which server, and what it is called there.
+    fn split(&self, asked: &str) -> Result<(Name, String), Problem> {
+        let nothing = || Problem::new(ReasonCode::ToolNotFound);
+        let (server, name) = match &self.endpoint {
+            Endpoint::One(server) => (server.clone(), asked),
+            Endpoint::All => {
+                let (server, name) = asked.split_once(TOOL_SEPARATOR).ok_or_else(nothing)?;
+                (server.parse().map_err(|_| nothing())?, name)
+            }
+        };
+        if is_tool_name(name) { Ok((server, name.to_owned())) } else { Err(nothing()) }
+    }
+
+    fn one(&self) -> Result<Name, Problem> {
+        self.endpoint.one().cloned().ok_or_else(|| Problem::new(ReasonCode::ToolNotFound))
+    }
+
+    /// What an argument is to be completed of: a prompt, or an address; with what the server is told of it.
+    fn reference(&self) -> Result<(DefinitionKind, Name, String, String), Problem> {
+        let wrong =
+            || Problem::with_detail(ReasonCode::BodyMalformed, "`params.ref` names a prompt or an address");
+        let reference = self.message.param("ref").ok_or_else(wrong)?;
+        let text = |name| reference.member(name).and_then(|node| self.message.text(node));
+        match text("type").as_deref() {
+            Some("ref/prompt") => {
+                let (server, name) = self.split(&text("name").ok_or_else(wrong)?)?;
+                let told = json!({"type": "ref/prompt", "name": name}).to_string();
+                Ok((DefinitionKind::Prompt, server, name, told))
+            }
+            Some("ref/resource") => {
+                let uri = text("uri").ok_or_else(wrong)?.into_owned();
+                let told = json!({"type": "ref/resource", "uri": uri}).to_string();
+                Ok((DefinitionKind::Resource, self.one()?, uri, told))
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Answers to what a server asked may come only where its route lets it ask.
+    fn may_answer(&self, route: &ToolRouteSpec) -> Result<(), Problem> {
+        let answers =
+            ["inputResponses", "requestState"].iter().any(|name| self.message.param(name).is_some());
+        if answers && route.accepts.is_empty() {
+            return Err(Problem::new(ReasonCode::ToolServerAsks));
+        }
+        Ok(())
+    }
+
+    /// What the server may ask back: what its route accepts and the client can.
+    fn offered(&self, route: &ToolRouteSpec) -> String {
+        let client = self.message.meta(META_CAPABILITIES).filter(|_| self.revision.is_stateless());
+        let mut offered = Map::new();
+        for ask in &route.accepts {
+            let Ok(Value::String(name)) = serde_json::to_value(ask) else { continue };
+            let can = client.and_then(|client| client.member(&name));
+            let can = can.and_then(|can| serde_json::from_str(self.message.raw(can)).ok());
+            offered.extend(can.map(|can: Value| (name, can)));
+        }
+        Value::Object(offered).to_string()
+    }
+
+    /// Whoever asked takes a call back: the server is told, and nothing more of it is passed on.
+    pub(super) async fn cancelled(self: &Arc<Self>) -> Result<(), Stop> {
+        let id = self.message.param("requestId").map(|id| self.message.raw(id));
+        let under = id.and_then(|id| self.gate.tools.flights.find(self.session, id));
+        let Some(Under { server, id, entity, facts, end }) = under else { return Ok(()) };
+        end.notify_one();
+        let errand = self.errand(&server, Action::ToolCall, &entity, &facts);
+        let Some(line) = self.line(&server, &errand) else { return Ok(()) };
+        let opened = line.opened().await?;
+        // Without sessions, hanging up says it already.
+        if !opened.revision.is_stateless() {
+            let params = [("requestId", json!(id).to_string())];
+            line.tell(opened.revision, "notifications/cancelled", &params).await?;
+        }
+        Ok(())
+    }
+}

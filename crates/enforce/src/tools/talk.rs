@@ -1,0 +1,307 @@
+//! What a server says until it has answered, on its way to whoever asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_base::Name;
+use bartizan_decide::Verdict;
+use bartizan_model::action::ToolCall;
+use bartizan_model::record::End;
+use bartizan_model::tool_route::ServerAsk;
+use bartizan_model::{Action, AskFacts, DecisionId, EntityRef, Label, Problem, ReasonCode};
+use bartizan_record::{Ended, Receipt, Running};
+use bartizan_wire::Node;
+use bartizan_wire::mcp::{Kind, LABEL, Message, error_words, event_of};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, unfold};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::Conversation;
+use super::call::Wanted;
+use super::flight::Flight;
+use super::line::Opened;
+use super::visit::Visit;
+use crate::path::Stop;
+use crate::reply::{self, Messages, Reply, ReplyBody};
+
+/// How often an open call asks whether it may go on.
+const WATCH_EVERY: Duration = Duration::from_millis(400);
+/// Messages that one call may bring along.
+const MESSAGES_MAX: u64 = 10_000;
+
+/// What is passed on next.
+enum Next {
+    /// A message in front of the answer.
+    Before(Bytes),
+    /// The answer.
+    Answer(Bytes),
+    /// Why there is none.
+    Failed(Problem),
+    /// Whoever asked has taken it back, so that there is nothing to say.
+    TakenBack,
+}
+
+/// A call under way.
+pub(super) struct Talk {
+    visit: Arc<Visit>,
+    messages: BoxStream<'static, Result<Bytes, ReasonCode>>,
+    running: Option<Running>,
+    status: Option<u16>,
+    decision: DecisionId,
+    receipt: Receipt,
+    /// Its id at the server and at whoever asked, and what they want to know its progress by.
+    names: (String, String, Option<String>),
+    label: String,
+    entity: EntityRef,
+    facts: AskFacts,
+    revision: u64,
+    opened: Option<Arc<Opened>>,
+    accepts: BTreeSet<ServerAsk>,
+    flight: Option<(Flight, Arc<Notify>)>,
+    began_us: u64,
+    every: Interval,
+    seen: u64,
+    bytes: u64,
+}
+
+impl Talk {
+    pub(super) fn new(
+        visit: Arc<Visit>,
+        wanted: &Wanted,
+        conversation: Conversation,
+        (decision, receipt): (DecisionId, Receipt),
+        names: (String, String, Option<String>),
+        label: &Label,
+    ) -> Self {
+        let Conversation { messages, status, running } = conversation;
+        let mut every = tokio::time::interval(WATCH_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        every.reset();
+        let revision = visit.world.state.revision;
+        Self {
+            visit,
+            messages,
+            running: Some(running),
+            status,
+            decision,
+            receipt,
+            names,
+            label: json!(label).to_string(),
+            entity: wanted.entity.clone(),
+            facts: wanted.facts.clone(),
+            revision,
+            opened: None,
+            accepts: BTreeSet::new(),
+            flight: None,
+            began_us: 0,
+            every,
+            seen: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn under(
+        self,
+        opened: Arc<Opened>,
+        accepts: BTreeSet<ServerAsk>,
+        flight: (Flight, Arc<Notify>),
+        began_us: u64,
+    ) -> Self {
+        Self { opened: Some(opened), accepts, flight: Some(flight), began_us, ..self }
+    }
+
+    /// The answer, or a stream that ends with it where the server says something before.
+    pub(super) async fn reply(mut self) -> Result<Reply, Stop> {
+        let (decision, receipt) = (self.decision, self.receipt.clone());
+        let label = self.label.clone();
+        let first = self.next().await;
+        let mut reply = match first {
+            Next::Answer(answer) => reply::json(200, answer),
+            Next::Failed(problem) => return Err(Stop { problem, receipt: Some(receipt) }),
+            first @ (Next::Before(_) | Next::TakenBack) => {
+                let events = unfold(Some((self, Some(first))), |state| async {
+                    let (mut talk, ready) = state?;
+                    let next = match ready {
+                        Some(next) => next,
+                        None => talk.next().await,
+                    };
+                    match next {
+                        Next::Before(message) => Some((Ok(event_of(&message)), Some((talk, None)))),
+                        Next::Answer(message) => Some((Ok(event_of(&message)), None)),
+                        Next::Failed(problem) => Some((Ok(event_of(&talk.error(&problem))), None)),
+                        Next::TakenBack => None,
+                    }
+                });
+                let mut reply = http::Response::new(ReplyBody::Messages(Messages::new(events)));
+                let headers = reply.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+                headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+                reply
+            }
+        };
+        reply::mark(reply.headers_mut(), decision, Some(&receipt));
+        if let Ok(value) = HeaderValue::try_from(label) {
+            reply.headers_mut().insert("x-bartizan-label", value);
+        }
+        Ok(reply)
+    }
+
+    async fn next(&mut self) -> Next {
+        loop {
+            let end = self.flight.as_ref().map(|(_, end)| end.clone());
+            let said = tokio::select! {
+                biased;
+                () = taken_back(end) => {
+                    self.end(End::Abandoned);
+                    return Next::TakenBack;
+                }
+                _ = self.every.tick() => {
+                    if self.must_end() {
+                        return self.fail(ReasonCode::StreamEnded);
+                    }
+                    continue;
+                }
+                said = self.messages.next() => said,
+            };
+            let message = match said {
+                Some(Ok(bytes)) => self.visit.gate.tool_message(bytes),
+                Some(Err(reason)) => Err(reason),
+                None => Err(ReasonCode::UpstreamTruncated),
+            };
+            let message = match message {
+                Ok(message) => message,
+                Err(reason) => return self.fail(reason),
+            };
+            self.seen += 1;
+            if self.seen > MESSAGES_MAX {
+                return self.fail(ReasonCode::AnswerTooLong);
+            }
+            let next = match message.kind() {
+                Kind::Notification => self.notified(&message).map(Next::Before),
+                // We have offered it nothing that it could ask for.
+                Kind::Request => return self.fail(ReasonCode::ToolServerAsks),
+                Kind::Response => match self.answered(&message) {
+                    Ok(answer) => Some(Next::Answer(answer)),
+                    Err(reason) => return self.fail(reason),
+                },
+            };
+            match next {
+                Some(Next::Answer(answer)) => {
+                    self.bytes += answer.len() as u64;
+                    self.end(End::Done);
+                    return Next::Answer(answer);
+                }
+                Some(Next::Before(before)) => {
+                    self.bytes += before.len() as u64;
+                    return Next::Before(before);
+                }
+                Some(other) => return other,
+                None => {}
+            }
+        }
+    }
+
+    /// What of a notification is passed on: how far this call is, and what the server logs about it.
+    fn notified(&self, message: &Message) -> Option<Bytes> {
+        match message.method() {
+            "notifications/progress" => {
+                let (ours, _, theirs) = &self.names;
+                let theirs = theirs.as_ref()?;
+                let token = message.param_text("progressToken")?;
+                (token == ours.as_str()).then(|| message.with_param("progressToken", theirs))
+            }
+            "notifications/message" => Some(message.bytes().clone()),
+            "notifications/tools/list_changed" | "notifications/prompts/list_changed" => {
+                if let Some(opened) = &self.opened {
+                    opened.changed();
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn answered(&self, message: &Message) -> Result<Bytes, ReasonCode> {
+        let (ours, theirs, _) = &self.names;
+        if !message.answers(ours) {
+            // An answer to somebody else, or to nothing.
+            return Err(ReasonCode::UpstreamInvalid);
+        }
+        if let Some(result) = message.result() {
+            let kind = result.member("resultType");
+            match kind.and_then(|kind| message.text(kind)).as_deref() {
+                None | Some("complete") => {}
+                Some("input_required") if self.visit.revision.is_stateless() => {
+                    self.asks(message, result)?;
+                }
+                Some("input_required") => return Err(ReasonCode::ToolServerAsks),
+                Some(_) => return Err(ReasonCode::UpstreamInvalid),
+            }
+        }
+        Ok(message.answer_to(theirs, LABEL, &self.label))
+    }
+
+    /// What a server asks back must be what its route accepts, each single ask of it.
+    fn asks(&self, message: &Message, result: &Node) -> Result<(), ReasonCode> {
+        let Some(Node::Object(asks, _)) = result.member("inputRequests") else { return Ok(()) };
+        let accepted = asks.iter().all(|(_, ask)| {
+            let method = ask.member("method").and_then(|method| message.text(method));
+            method.and_then(|method| ServerAsk::of(&method)).is_some_and(|ask| self.accepts.contains(&ask))
+        });
+        if accepted { Ok(()) } else { Err(ReasonCode::ToolServerAsks) }
+    }
+
+    /// Whether it must end now: the lease ran out, the credential died, policy says no by now, or it is not approved any more.
+    fn must_end(&mut self) -> bool {
+        let visit = &self.visit;
+        let Ok(world) = visit.gate.parts.keeper.current() else { return true };
+        let Some(caller) = visit.gate.verify_again(&world, &visit.caller) else { return true };
+        if world.state.revision == self.revision {
+            return false;
+        }
+        let ask = visit.ask::<ToolCall>(Action::ToolCall, &self.entity, self.facts.clone());
+        let permitted = world.tenants.get(caller.tenant()).is_some_and(|tenant| {
+            let policy = tenant.policy_for(&caller);
+            let door = visit.gate.door(Action::ToolCall);
+            let known = self.entity.name.parse::<Name>().is_ok_and(|name| tenant.tools.contains_key(&name));
+            known && matches!(policy.decide(&caller, ask, &visit.situation, door).verdict, Verdict::Permit(_))
+        });
+        if permitted {
+            self.revision = world.state.revision;
+        }
+        !permitted
+    }
+
+    fn fail(&mut self, reason: ReasonCode) -> Next {
+        self.end(End::Failed { reason: reason.clone() });
+        Next::Failed(Problem::new(reason).of(self.decision))
+    }
+
+    fn error(&self, problem: &Problem) -> Bytes {
+        error_words(Some(&self.names.1), problem, Some(&self.receipt.to_string()), &Value::Null)
+    }
+
+    fn end(&mut self, end: End) {
+        let Some(running) = self.running.take() else { return };
+        let failure = match &end {
+            End::Failed { reason } => Some(reason.clone()),
+            End::Done | End::Abandoned | End::Unknown => None,
+        };
+        let gate = &self.visit.gate;
+        gate.parts.metrics.ended(gate.since(self.began_us), failure.as_ref(), 0, (None, None));
+        running.finish(Ended { status: self.status, bytes: self.bytes, ..Ended::new(end) });
+        self.flight = None;
+    }
+}
+
+async fn taken_back(end: Option<Arc<Notify>>) {
+    match end {
+        Some(end) => end.notified().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,552 @@
+//! A message that comes in: who sent it, whether it is one, and what it wants.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bartizan_base::{Digest, Name, json};
+use bartizan_decide::{Permit, Refused, Verdict};
+use bartizan_identify::Caller;
+use bartizan_limits::Tracks;
+use bartizan_model::action::{ReadState, ToolCall};
+use bartizan_model::record::{End, VerdictKind};
+use bartizan_model::tool_route::{PROMPT_PREFIX, READ_RESOURCES};
+use bartizan_model::{
+    Action, Ask, AskFacts, DecisionId, EntityRef, Problem, ReasonCode, Situation, Target, Tenant,
+};
+use bartizan_record::{Ended, IntentRecorded, Receipt};
+use bartizan_upstream::Carries;
+use bartizan_wire::mcp::{
+    HeaderError, Heads, Kind, Message, MessageError, Revision, error_words, result_words,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, HeaderName, HeaderValue, ORIGIN};
+use http::request::Parts as Head;
+use http::{HeaderMap, Method, Request};
+use http_body::Body;
+use serde_json::{Value, json};
+
+use super::line::{DefinitionKind, Line};
+use super::{Errand, ToolStop};
+use crate::path::{Entering, Gate, Stop};
+use crate::reply::{self, Reply};
+use crate::world::{TenantWorld, World};
+
+/// Where a message was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// The endpoint of all servers.
+    All,
+    /// That of one.
+    One(Name),
+}
+
+impl Endpoint {
+    fn at(path: &str) -> Option<Self> {
+        match path.strip_prefix("/mcp")? {
+            "" => Some(Self::All),
+            rest => rest.strip_prefix('/')?.parse().ok().map(Self::One),
+        }
+    }
+
+    /// The server that it is about; none of all.
+    pub(super) const fn one(&self) -> Option<&Name> {
+        match self {
+            Self::All => None,
+            Self::One(server) => Some(server),
+        }
+    }
+}
+
+/// What is known of a message when something goes wrong with it.
+#[derive(Debug, Default)]
+struct Asked {
+    id: Option<String>,
+    action: Option<Action>,
+    /// Whether it is a message that is worked on: what goes wrong then is told by an answer of the protocol.
+    working: bool,
+    more: Option<Value>,
+}
+
+/// A message, with everything that it is decided by.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) gate: Arc<Gate>,
+    pub(super) world: Arc<World>,
+    pub(super) caller: Caller,
+    pub(super) situation: Situation,
+    pub(super) endpoint: Endpoint,
+    pub(super) message: Message,
+    pub(super) revision: Revision,
+    pub(super) session: Digest,
+}
+
+/// Something that may be listed, as it is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) server: Name,
+    pub(super) kind: DefinitionKind,
+    pub(super) name: String,
+    pub(super) entity: EntityRef,
+}
+
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+impl Gate {
+    /// A message to a server of tools, or to all of them (`/mcp/NAME`, `/mcp`).
+    pub async fn answer_mcp<B>(self: &Arc<Self>, request: Request<B>, peer: Option<IpAddr>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let path = request.uri().path().to_owned();
+        let mut asked = Asked::default();
+        match self.try_mcp(request, peer, &mut asked).await {
+            Ok(reply) => reply,
+            Err(stop) => self.mcp_problem(&path, &asked, &stop),
+        }
+    }
+
+    async fn try_mcp<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        peer: Option<IpAddr>,
+        asked: &mut Asked,
+    ) -> Result<Reply, Stop>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        // Whoever is not known learns nothing, not even whether it was a message (Kong ai-mcp-oauth2 3.12).
+        asked.action = Some(Action::ToolList);
+        let Entering { world, caller, head, body } = self.enter(request).await?;
+        let endpoint = Endpoint::at(head.uri.path()).ok_or_else(|| Problem::new(ReasonCode::NotFound));
+        let endpoint = self.or_refuse(&caller, None, endpoint).await?;
+        self.or_refuse(&caller, None, self.origin(&head.headers)).await?;
+        let session = session_of(&caller);
+        let named = named_session(session, &endpoint);
+        let header = self.or_refuse(&caller, None, one(&head.headers, SESSION.as_str())).await?;
+        // Ids of sessions are derived from the caller: one of somebody else's is none.
+        let ours = header.is_none_or(|header| header == named);
+        if head.method == Method::DELETE {
+            if !ours || header.is_none() {
+                return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NotFound)).await);
+            }
+            return Ok(self.end_sessions(&world, &caller, session, &endpoint));
+        }
+        if head.method != Method::POST {
+            return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::MethodNotAllowed)).await);
+        }
+        let body = self.take(&caller, &head, body).await?;
+        let message = Message::read(body, self.parts.bounds.body).map_err(malformed);
+        let message = self.or_refuse(&caller, None, message).await?;
+        asked.id = message.id().map(str::to_owned);
+        let revision = self.revision(&head, &message, asked);
+        let revision = self.or_refuse(&caller, None, revision).await?;
+        if !ours && !revision.is_stateless() && message.method() != "initialize" {
+            return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NotFound)).await);
+        }
+        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let gate = self.clone();
+        let visit = Arc::new(Visit { gate, world, caller, situation, endpoint, message, revision, session });
+        match visit.message.kind() {
+            Kind::Request => {
+                asked.working = visit.message.method() != "initialize";
+                if matches!(
+                    visit.message.method(),
+                    "tools/call" | "prompts/get" | "resources/read" | "completion/complete"
+                ) {
+                    asked.action = Some(Action::ToolCall);
+                }
+                let mut reply = visit.request().await?;
+                if visit.message.method() == "initialize"
+                    && let Ok(value) = HeaderValue::try_from(named)
+                {
+                    reply.headers_mut().insert(SESSION, value);
+                }
+                Ok(reply)
+            }
+            Kind::Notification => {
+                if visit.message.method() == "notifications/cancelled" {
+                    visit.cancelled().await?;
+                }
+                Ok(nothing(202))
+            }
+            Kind::Response => {
+                let detail = "nothing was asked of you that this could answer";
+                let problem = Problem::with_detail(ReasonCode::BodyMalformed, detail);
+                Err(self.refuse_early(&visit.caller, None, problem).await)
+            }
+        }
+    }
+
+    /// Pages of others may not speak for whoever looks at them (DNS rebinding, CVE-2026-42559).
+    fn origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let own = |origin: &HeaderValue| origin.as_bytes() == self.parts.published.base.as_bytes();
+        if headers.get_all(ORIGIN).iter().all(own) {
+            Ok(())
+        } else {
+            Err(Problem::new(ReasonCode::RequestForged))
+        }
+    }
+
+    fn revision(&self, head: &Head, message: &Message, asked: &mut Asked) -> Result<Revision, Problem> {
+        let header = |name| one(&head.headers, name);
+        let heads = Heads {
+            version: header("mcp-protocol-version")?,
+            method: header("mcp-method")?,
+            name: header("mcp-name")?,
+        };
+        Revision::of(heads, message).map_err(|error| match error {
+            HeaderError::Version(requested) => {
+                let supported = Revision::ALL.map(Revision::name);
+                asked.more = Some(json!({"supported": supported, "requested": requested}));
+                Problem::new(ReasonCode::ProtocolUnsupported)
+            }
+            HeaderError::Mismatch(header) => {
+                Problem::with_detail(ReasonCode::HeaderMismatch, format!("`{header}`"))
+            }
+        })
+    }
+
+    /// Forgets the sessions that we hold at servers for this caller.
+    fn end_sessions(&self, world: &World, caller: &Caller, session: Digest, endpoint: &Endpoint) -> Reply {
+        let routes = world.tenants.get(caller.tenant()).map(|part| part.tool_routes.clone());
+        let all = routes.iter().flat_map(|routes| routes.keys());
+        for server in all.filter(|server| endpoint.one().is_none_or(|one| one == *server)) {
+            self.tools.forget(&(caller.tenant().clone(), server.clone(), session));
+        }
+        nothing(204)
+    }
+
+    fn mcp_problem(&self, path: &str, asked: &Asked, stop: &Stop) -> Reply {
+        let problem = &stop.problem;
+        let receipt = stop.receipt.as_ref().map(ToString::to_string);
+        let more = asked.more.clone().unwrap_or_default();
+        let body = error_words(asked.id.as_deref(), problem, receipt.as_deref(), &more);
+        // Who is to prove more is told by a challenge (identity 1.3); everything else that a message came to is an answer to it.
+        let status = match problem.reason.status() {
+            401 => 401,
+            403 if problem.reason == ReasonCode::ScopeInsufficient => 403,
+            404 if problem.reason == ReasonCode::MethodUnknown => 404,
+            status if !asked.working => status,
+            _ => 200,
+        };
+        let mut answer = reply::json(status, body);
+        let decision = problem.decision.unwrap_or_else(|| self.new_id());
+        reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
+        if problem.reason == ReasonCode::MethodNotAllowed {
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, DELETE"));
+        }
+        self.challenge(answer.headers_mut(), problem, path, asked.action);
+        answer
+    }
+}
+
+impl Visit {
+    async fn request(self: &Arc<Self>) -> Result<Reply, Stop> {
+        match self.message.method() {
+            "ping" => Ok(self.result("{}", None)),
+            "initialize" if !self.revision.is_stateless() => self.introduce().await,
+            "server/discover" if self.revision.is_stateless() => self.introduce().await,
+            "tools/list" => self.list(DefinitionKind::Tool).await,
+            "prompts/list" => self.list(DefinitionKind::Prompt).await,
+            "resources/list" => self.list(DefinitionKind::Resource).await,
+            "resources/templates/list" => self.list(DefinitionKind::Template).await,
+            "tools/call" | "prompts/get" | "resources/read" | "completion/complete" => self.call().await,
+            _ => {
+                let problem = Problem::new(ReasonCode::MethodUnknown);
+                Err(self.gate.refuse_early(&self.caller, None, problem).await)
+            }
+        }
+    }
+
+    /// What is offered here to this caller: decided like the lists that follow, so that nobody learns of a server by asking.
+    async fn introduce(&self) -> Result<Reply, Stop> {
+        let mut candidates = Vec::new();
+        for kind in [DefinitionKind::Tool, DefinitionKind::Prompt, DefinitionKind::Resource] {
+            candidates.extend(self.candidates(kind));
+        }
+        let known = self.sieve(&candidates).await?;
+        let (decision, receipt) = self.recorded(&known).await?;
+        let offers = |kind| known.iter().any(|one| one.kind == kind);
+        let mut capabilities = json!({"tools": {}});
+        for (kind, name) in [(DefinitionKind::Prompt, "prompts"), (DefinitionKind::Resource, "resources")] {
+            if offers(kind)
+                && let Some(all) = capabilities.as_object_mut()
+            {
+                all.insert(name.to_owned(), json!({}));
+                all.insert("completions".to_owned(), json!({}));
+            }
+        }
+        let us = json!({"name": "bartizan", "version": env!("CARGO_PKG_VERSION")});
+        let result = if self.revision.is_stateless() {
+            json!({
+                "resultType": "complete", "supportedVersions": Revision::ALL.map(Revision::name),
+                "capabilities": capabilities, "_meta": {"io.modelcontextprotocol/serverInfo": us},
+                "ttlMs": 0, "cacheScope": "private",
+            })
+        } else {
+            let wanted = self.message.param_text("protocolVersion");
+            let wanted = wanted.and_then(|name| Revision::named(&name)).filter(|r| !r.is_stateless());
+            let revision = wanted.unwrap_or(Revision::November2025);
+            json!({"protocolVersion": revision.name(), "capabilities": capabilities, "serverInfo": us})
+        };
+        Ok(self.result(&result.to_string(), Some((decision, &receipt))))
+    }
+
+    pub(super) fn part(&self) -> Option<&TenantWorld> {
+        self.world.tenants.get(self.caller.tenant())
+    }
+
+    /// What of a kind is approved and declared here, by the names that policies know.
+    pub(super) fn candidates(&self, kind: DefinitionKind) -> Vec<Candidate> {
+        let Some(part) = self.part() else { return Vec::new() };
+        let mut out = Vec::new();
+        for (server, route) in part.tool_routes.iter() {
+            let here = self.endpoint.one().is_none_or(|one| one == server);
+            if !here || !part.tool_servers.contains_key(server) {
+                continue;
+            }
+            let mut add = |pin: &str, name: &str| {
+                let entity: Option<Name> = format!("{server}/{pin}").parse().ok();
+                if let Some(entity) = entity.filter(|entity| part.tools.contains_key(entity)) {
+                    let entity = EntityRef::new(Name::literal("Tool"), entity);
+                    out.push(Candidate { server: server.clone(), kind, name: name.to_owned(), entity });
+                }
+            };
+            match kind {
+                DefinitionKind::Tool => {
+                    let tools = route.pins.keys().filter(|pin| !pin.starts_with(PROMPT_PREFIX));
+                    tools.for_each(|pin| add(pin, pin));
+                }
+                DefinitionKind::Prompt => {
+                    let prompts =
+                        route.pins.keys().filter_map(|pin| Some((pin, pin.strip_prefix(PROMPT_PREFIX)?)));
+                    prompts.for_each(|(pin, name)| add(pin, name));
+                }
+                // Addresses are those of one server; they could not be told apart at the endpoint of all.
+                DefinitionKind::Resource | DefinitionKind::Template => {
+                    if self.endpoint != Endpoint::All {
+                        add(READ_RESOURCES, READ_RESOURCES);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    pub(super) fn facts(&self, arguments: Option<serde_json::Map<String, Value>>) -> AskFacts {
+        AskFacts {
+            arguments,
+            bytes: self.message.bytes().len() as u64,
+            dialect: "mcp".to_owned(),
+            ..AskFacts::default()
+        }
+    }
+
+    pub(super) fn ask<O: bartizan_model::Operation>(
+        &self,
+        action: Action,
+        entity: &EntityRef,
+        facts: AskFacts,
+    ) -> Ask<O> {
+        Ask::new(self.gate.new_id(), action, entity.clone(), facts, Digest::of(self.message.bytes()))
+    }
+
+    /// Which of them this caller may know of: each is decided by itself. Where nothing is left, that is a refusal, not an empty
+    /// answer (litellm 39234).
+    pub(super) async fn sieve(&self, candidates: &[Candidate]) -> Result<Vec<Candidate>, Stop> {
+        let (mut known, mut refused) = (Vec::new(), None);
+        let policy = self.part().map(|part| part.policy_for(&self.caller));
+        for one in candidates {
+            let Some(policy) = policy else { continue };
+            let ask = self.ask::<ReadState>(Action::ToolList, &one.entity, self.facts(None));
+            match policy.decide(&self.caller, ask, &self.situation, self.gate.door(Action::ToolList)).verdict
+            {
+                Verdict::Permit(_) => known.push(one.clone()),
+                Verdict::StepUp(r) | Verdict::Justify(r) | Verdict::Hold(r) | Verdict::Deny(r) => {
+                    refused = Some(r);
+                }
+            }
+        }
+        match refused {
+            _ if !known.is_empty() => Ok(known),
+            // At an endpoint of one server, whoever may know nothing of it is told what somebody is told who made it up.
+            Some(refused) => {
+                let discoverable = refused.discoverable || self.endpoint == Endpoint::All;
+                Err(self.gate.refuse(Refused { discoverable, ..refused }).await)
+            }
+            None => {
+                let reason = match self.endpoint {
+                    Endpoint::All => ReasonCode::NoMatchingPermit,
+                    Endpoint::One(_) => ReasonCode::ToolNotFound,
+                };
+                Err(self.gate.refuse_early(&self.caller, None, Problem::new(reason)).await)
+            }
+        }
+    }
+
+    /// Records what was learned of `known`, as the last of them.
+    pub(super) async fn recorded(&self, known: &[Candidate]) -> Result<(DecisionId, Receipt), Stop> {
+        let last = known.last().ok_or(ReasonCode::Internal)?;
+        let ask = self.ask::<ReadState>(Action::ToolList, &last.entity, self.facts(None));
+        let door = self.gate.door(Action::ToolList);
+        let (permit, _) = self.gate.decide(&self.world, &self.caller, ask, &self.situation, door).await?;
+        let decision = permit.id();
+        self.gate.counted(&Tracks::of(&self.caller.who()), &permit);
+        let intent = self.gate.intend(permit, Target::House, None).await?;
+        let receipt = intent.receipt().clone();
+        intent.begin().finish(Ended::new(End::Done));
+        Ok((decision, receipt))
+    }
+
+    /// What goes to `server` for `action` on `entity`.
+    pub(super) fn errand<'v>(
+        &'v self,
+        server: &'v Name,
+        action: Action,
+        entity: &'v EntityRef,
+        facts: &'v AskFacts,
+    ) -> VisitErrand<'v> {
+        VisitErrand {
+            visit: self,
+            server,
+            action,
+            entity,
+            facts,
+            permit: Mutex::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// The way to `server`.
+    pub(super) fn line<'v>(&'v self, server: &'v Name, errand: &'v dyn Errand) -> Option<Line<'v>> {
+        Line::to(&self.gate, self.caller.tenant(), self.part()?, server, self.session, errand)
+    }
+
+    /// A whole answer.
+    pub(super) fn result(&self, result: &str, recorded: Option<(DecisionId, &Receipt)>) -> Reply {
+        let mut reply = reply::json(200, result_words(self.message.id().unwrap_or("null"), result));
+        let decision = recorded.as_ref().map_or_else(|| self.gate.new_id(), |(decision, _)| *decision);
+        reply::mark(reply.headers_mut(), decision, recorded.map(|(_, receipt)| receipt));
+        reply
+    }
+}
+
+/// What a caller's message sends to a server. Each message that leaves is decided anew.
+pub(super) struct VisitErrand<'v> {
+    visit: &'v Visit,
+    server: &'v Name,
+    action: Action,
+    entity: &'v EntityRef,
+    facts: &'v AskFacts,
+    /// A permit that is not spent yet.
+    permit: Mutex<Option<Permit<ToolCall>>>,
+    last: Mutex<Option<(DecisionId, Receipt)>>,
+}
+
+impl std::fmt::Debug for VisitErrand<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VisitErrand").field("entity", self.entity).finish_non_exhaustive()
+    }
+}
+
+impl VisitErrand<'_> {
+    /// Decides, counts, and keeps the permit for the next message. A refusal is recorded.
+    pub(super) async fn decide(&self) -> Result<DecisionId, Stop> {
+        let permit = self.decided().await?;
+        self.visit.gate.counted(&Tracks::of(&self.visit.caller.who()), &permit);
+        let id = permit.id();
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        Ok(id)
+    }
+
+    async fn decided(&self) -> Result<Permit<ToolCall>, Stop> {
+        let visit = self.visit;
+        let ask = visit.ask::<ToolCall>(self.action, self.entity, self.facts.clone());
+        let door = visit.gate.door(self.action);
+        let (permit, _) = visit.gate.decide(&visit.world, &visit.caller, ask, &visit.situation, door).await?;
+        Ok(permit)
+    }
+
+    async fn intended(&self, target: Target) -> Result<IntentRecorded<ToolCall>, ToolStop> {
+        let kept = self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let permit = match kept {
+            Some(permit) => permit,
+            None => self.decided().await?,
+        };
+        let intent = self.visit.gate.intend(permit, target, None).await?;
+        let recorded = (intent.decision(), intent.receipt().clone());
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
+        self.visit.gate.parts.metrics.asked(Some(self.action), VerdictKind::Permit, None);
+        Ok(intent)
+    }
+
+    async fn carried(&self) -> Result<Carries, ToolStop> {
+        self.visit.gate.tool_credential(&self.visit.world, &self.visit.caller, self.server).await
+    }
+
+    /// What was recorded last.
+    pub(super) fn last(&self) -> Option<(DecisionId, Receipt)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Errand for VisitErrand<'_> {
+    fn intend(&self, target: Target) -> BoxFuture<'_, Result<IntentRecorded<ToolCall>, ToolStop>> {
+        Box::pin(self.intended(target))
+    }
+
+    fn carries(&self) -> BoxFuture<'_, Result<Carries, ToolStop>> {
+        Box::pin(self.carried())
+    }
+}
+
+/// The session of a caller at servers: of everybody who acts, the credential, and what that rests on. Nothing in it comes from a
+/// message.
+fn session_of(caller: &Caller) -> Digest {
+    let who = caller.who();
+    let parts: (&Tenant, _, _, _, _, _) = (
+        caller.tenant(),
+        (who.subject, who.actors, who.credential, who.key, who.issuer),
+        caller.client(),
+        caller.session(),
+        caller.grant(),
+        "bartizan tool session",
+    );
+    Digest::of(&json::canonical(&parts).unwrap_or_default())
+}
+
+/// The name of a session for its own caller. It opens nothing for anybody, it only must be the right one.
+fn named_session(session: Digest, endpoint: &Endpoint) -> String {
+    let place = endpoint.one().map(Name::as_str).unwrap_or_default();
+    Digest::of_parts(&[b"bartizan client session\0", session.to_string().as_bytes(), place.as_bytes()])
+        .to_string()
+}
+
+/// The one value of a header.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let text = |value: &'h HeaderValue| value.to_str().ok();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) if text(value).is_some() => Ok(text(value)),
+        _ => Err(Problem::with_detail(ReasonCode::HeaderMismatch, format!("`{name}`"))),
+    }
+}
+
+fn malformed(error: MessageError) -> Problem {
+    use json::JsonError as E;
+    let reason = match &error {
+        MessageError::Json(E::DuplicateKey(_)) => ReasonCode::JsonDuplicateKey,
+        MessageError::Json(E::TooDeep(_) | E::TooMany(_)) => ReasonCode::JsonTooComplex,
+        MessageError::Json(E::TooLong(_)) => ReasonCode::BodyTooLarge,
+        _ => ReasonCode::BodyMalformed,
+    };
+    Problem::with_detail(reason, error.to_string())
+}
+
+fn nothing(status: u16) -> Reply {
+    let mut reply = reply::json(status, Bytes::new());
+    reply.headers_mut().remove(http::header::CONTENT_TYPE);
+    reply
+}
