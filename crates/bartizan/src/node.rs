@@ -12,6 +12,7 @@ use bartizan_api::{Api, Mount};
 use bartizan_authority::signals::Signals;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
+use bartizan_child::Children;
 use bartizan_control::{Archive, ByRight, Control, Prover};
 use bartizan_enforce::{Afterwards, Bounds, Gate, Keeper, Metrics, Parts, Policies, PublicUrl, Published};
 use bartizan_gateway::{Gateway, ServerLimits, serve};
@@ -32,6 +33,7 @@ use tokio::sync::Notify;
 
 use crate::archived::Archived;
 use crate::authority;
+use crate::children;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::ground::{DataFolder, NodeError, StateDb, part};
@@ -81,6 +83,8 @@ pub struct Node {
     keeper: Arc<Keeper>,
     traces: Option<Telemetry>,
     witnesses: Option<Arc<Witnesses>>,
+    /// They end with the tasks.
+    _children: Option<Arc<Children>>,
     _folder: DataFolder,
 }
 
@@ -112,6 +116,8 @@ impl Node {
             authority,
             signals,
             mounts,
+            tasks,
+            children,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -119,7 +125,6 @@ impl Node {
             told(&recorder, Some(witnesses)).await.map_err(part("the ledger"))?;
         }
         let known_keeper = keeper.clone();
-        let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
         let mark = Watermark::of(&folder.path);
         not_put_back(&mark, keeper.revision())?;
@@ -159,6 +164,7 @@ impl Node {
             keeper: known_keeper,
             traces,
             witnesses,
+            _children: children,
             _folder: folder,
         })
     }
@@ -203,6 +209,8 @@ pub(crate) struct Assembled {
     authority: Option<Authority>,
     signals: Option<Arc<Signals>>,
     mounts: Vec<Arc<dyn Mount>>,
+    tasks: Tasks,
+    children: Option<Arc<Children>>,
 }
 
 impl Assembled {
@@ -237,6 +245,9 @@ impl Assembled {
         let known = Arc::new(OnceLock::from(keeper.clone()));
         let upstreams =
             Arc::new(upstreams(config, Opener { keeper: known.clone(), sealer: sealer.clone() }, &clock)?);
+        let tasks = Tasks::new();
+        let opener = Arc::new(Opener { keeper: known.clone(), sealer: sealer.clone() });
+        let children = children::children(config, opener, clock.clone(), tasks.clone()).await?;
         let mut registry = Registry::default();
         let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
         let metrics = Metrics::register(&mut registry);
@@ -325,6 +336,8 @@ impl Assembled {
             authority,
             signals,
             mounts,
+            tasks,
+            children,
         })
     }
 

@@ -226,6 +226,10 @@ reasons! {
     ShuttingDown "shutting_down" 503 "Try again; another node answers.",
     /// Something of ours is broken.
     Internal "internal" 500 "Report it with the decision id.",
+    /// Children cannot be isolated on this machine, so the tool server was not started.
+    IsolationUnavailable "isolation_unavailable" 503 "Operators: `bartizan doctor` says what is missing.",
+    /// The tool server is declared as a command that this node has not.
+    CommandUnknown "command_unknown" 503 "Operators: add `[commands.NAME]` to the configuration of every node.",
 
     // What the other side did.
     /// The receiver of a delivery did not take it.
