@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::backoff::Backoff;
 use crate::command::{CommandSpec, Unfit};
-use crate::isolation::{Isolation, Unavailable, descriptors};
+use crate::isolation::{Isolation, Unavailable};
 use crate::link::Manner;
 use crate::message::{Kind, Message, limits};
 use crate::messages::{Broken, Conversation, Messages};
@@ -323,10 +323,6 @@ impl Children {
             tracing::error!(command = %key.command, %why, "a tool server cannot be started");
             ReasonCode::UpstreamUnreachable
         })?;
-        descriptors().map_err(|why| {
-            tracing::error!(%why, "no child is started");
-            ReasonCode::IsolationUnavailable
-        })?;
         let birth = Birth {
             name: key.command.as_str(),
             spec,
@@ -364,12 +360,12 @@ impl Children {
             .map(|(_, slot)| slot.clone())
             .collect();
         let idle = slots.iter().filter_map(|slot| slot.try_lock().ok()?.server.clone());
-        let idle = idle.filter(|server| server.link.open() == 0).min_by_key(|server| server.used_us());
+        let idle = idle
+            .filter(|server| server.lives() && server.link.open() == 0)
+            .min_by_key(|server| server.used_us());
         let idle = idle.ok_or(ReasonCode::Busy)?;
         idle.dismiss();
-        // Its place is let go a moment after it is gone.
         let _ = tokio::time::timeout(ROOM_PATIENCE, idle.gone()).await;
-        tokio::task::yield_now().await;
         self.free(tenant).ok_or(ReasonCode::Busy)
     }
 

@@ -28,6 +28,10 @@ const OF_ETC_FOR_NETWORK: [&str; 7] = [
     "/etc/pki/tls/certs",
 ];
 
+/// Closes every descriptor but the first three, then becomes what it is told.
+const CLOSING: &str =
+    r#"for d in /proc/self/fd/*; do n=${d##*/}; if ((n > 2)); then eval "exec $n>&-"; fi; done; exec "$@""#;
+
 /// A way to keep children apart that was seen to work on this machine.
 #[derive(Clone, Debug)]
 pub struct Isolation {
@@ -62,7 +66,7 @@ pub enum Unavailable {
     Tried(String),
     /// A descriptor of ours would stay open in every child.
     #[error(
-        "descriptor {0} was inherited from whoever started this process and would stay open in children: start it without"
+        "descriptor {0} was inherited by this process and would stay open in children: start it without, or install `bash`"
     )]
     Descriptor(u32),
 }
@@ -82,7 +86,6 @@ impl Isolation {
         if outside == 0 {
             return Err(Unavailable::Tried("children must not run as root".to_owned()));
         }
-        descriptors()?;
         let outside = root.then_some(outside);
         let namespace = |closed| Way::Namespace { outside, closed };
         let ways = [Some(namespace(true)), Some(namespace(false)), outside.map(Way::Identity)];
@@ -119,7 +122,7 @@ impl Isolation {
             network: false,
             bounds: Bounds::default(),
         };
-        let wrapped = self.wrap(&spec);
+        let wrapped = self.wrap(&spec).map_err(|why| why.to_string())?;
         let (program, arguments) = wrapped.split_first().ok_or("nothing to run")?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());
@@ -133,8 +136,12 @@ impl Isolation {
     }
 
     /// The program and arguments that run a command kept apart.
-    pub(crate) fn wrap(&self, spec: &CommandSpec) -> Vec<OsString> {
+    pub(crate) fn wrap(&self, spec: &CommandSpec) -> Result<Vec<OsString>, Unavailable> {
         let mut out = Arguments::default();
+        if let Some(stray) = stray()? {
+            let bash = program("bash").ok_or(Unavailable::Descriptor(stray))?;
+            out.one(bash).all(["-c", CLOSING, "bash"]);
+        }
         if let (Way::Namespace { outside: Some(uid), .. }, Some(setpriv)) = (self.way, &self.setpriv) {
             out.one(setpriv)
                 .all([&format!("--reuid={uid}"), &format!("--regid={uid}")])
@@ -168,7 +175,7 @@ impl Isolation {
         }
         bounded(&mut out, &self.prlimit, spec.bounds);
         out.one(&spec.program).all(&spec.arguments);
-        out.0
+        Ok(out.0)
     }
 }
 
@@ -188,8 +195,10 @@ fn view(out: &mut Arguments, spec: &CommandSpec) {
     out.all(["--proc", "/proc", "--dev", "/dev"]);
     let bytes = spec.bounds.memory_megabytes.saturating_mul(1 << 20).to_string();
     for scratch in ["/tmp", "/dev/shm"] {
-        out.all(["--size", &bytes, "--tmpfs", scratch]);
+        out.all(["--perms", "1777", "--size", &bytes, "--tmpfs", scratch]);
     }
+    // Otherwise a scratch folder without bounds.
+    out.all(["--remount-ro", "/dev"]);
     for path in &spec.readable {
         out.one("--ro-bind").one(path).one(path);
     }
@@ -239,9 +248,9 @@ fn kept_apart(said: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// No descriptor beyond the first three may be open in children: ours are closed when another program begins, and inherited ones
-/// are not ours.
-pub(crate) fn descriptors() -> Result<(), Unavailable> {
+/// A descriptor beyond the first three that would stay open in children. Ours are closed when another program begins; what was
+/// inherited may not be.
+fn stray() -> Result<Option<u32>, Unavailable> {
     const CLOSE_ON_EXEC: u32 = 0o2_000_000;
     let Ok(open) = std::fs::read_dir("/proc/self/fdinfo") else {
         return Err(Unavailable::Tried("/proc is not mounted".to_owned()));
@@ -253,10 +262,10 @@ pub(crate) fn descriptors() -> Result<(), Unavailable> {
         let flags = told.lines().find_map(|l| l.strip_prefix("flags:"));
         let flags = flags.and_then(|f| u32::from_str_radix(f.trim(), 8).ok()).unwrap_or_default();
         if number > 2 && flags & CLOSE_ON_EXEC == 0 {
-            return Err(Unavailable::Descriptor(number));
+            return Ok(Some(number));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn program(name: &str) -> Option<PathBuf> {
@@ -304,7 +313,32 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_would_stay_open_in_children_is_told() {
-        assert_eq!(descriptors(), Ok(()), "what we open ourselves closes");
+    fn a_descriptor_that_would_stay_open_in_children_is_closed() {
+        let held = std::fs::File::open("/dev/null").unwrap();
+        rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty()).unwrap();
+        assert!(stray().unwrap().is_some());
+        let listed = Command::new("/bin/bash")
+            .args(["-c", CLOSING, "bash", "/bin/ls", "/proc/self/fd"])
+            .output()
+            .unwrap();
+        // The fourth is the folder that is being listed.
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "0\n1\n2\n3\n");
+    }
+
+    #[test]
+    fn both_ways_are_kept_apart_where_we_are_root() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let found = Isolation::find(65_534).unwrap();
+        for way in [Way::Namespace { outside: Some(65_534), closed: true }, Way::Identity(65_534)] {
+            assert_eq!(Isolation { way, ..found.clone() }.attempt(), Ok(()), "{way:?}");
+        }
+        // And what is not, is seen.
+        assert_eq!(
+            Isolation { way: Way::Identity(0), ..found.clone() }.attempt(),
+            Err("the child runs as root".to_owned())
+        );
+        assert!(Isolation::find(0).is_err());
     }
 }

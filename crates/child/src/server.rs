@@ -78,7 +78,10 @@ impl Server {
         place: P,
     ) -> Result<Arc<Self>, ReasonCode> {
         let Birth { name, spec, values, isolation, spawner, tasks, clock, manner, start_patience } = birth;
-        let wrapped = isolation.wrap(spec);
+        let wrapped = isolation.wrap(spec).map_err(|why| {
+            tracing::error!(%why, "no child is started");
+            ReasonCode::IsolationUnavailable
+        })?;
         let (program, arguments) = wrapped.split_first().ok_or(ReasonCode::Internal)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().current_dir("/").process_group(0).kill_on_drop(true);
@@ -107,10 +110,12 @@ impl Server {
         tasks.spawn("child-says", scribe.follow(said, name.to_owned()));
         tasks.spawn("child-writes", write(input, outbox, link.clone(), end.clone()));
         tasks.spawn("child-reads", read(Lines::bounded(output, manner.bytes_max), link.clone()));
-        let tended = (link.clone(), end.clone(), gone.clone(), name.to_owned());
+        let (tended, told) = ((link.clone(), end.clone()), (gone.clone(), name.to_owned()));
         tasks.spawn("child", async move {
-            tend(child, tended).await;
+            let (gone, name) = told;
+            tend(child, tended, name).await;
             drop(place);
+            gone.request();
         });
         let own = Bytes::from_static(GREETING.as_bytes());
         let read = Message::read(greeting.unwrap_or(&own).clone(), limits(manner.bytes_max));
@@ -223,7 +228,7 @@ async fn read(mut lines: Lines<impl AsyncRead + Unpin>, link: Arc<Link>) {
 }
 
 /// Waits for the end of a child, or brings it about; the process and everything it started are gone afterwards.
-async fn tend(mut child: Child, (link, end, gone, name): (Arc<Link>, Shutdown, Shutdown, String)) {
+async fn tend(mut child: Child, (link, end): (Arc<Link>, Shutdown), name: String) {
     let status = tokio::select! {
         status = child.wait() => Some(status),
         () = end.requested() => None,
@@ -237,7 +242,6 @@ async fn tend(mut child: Child, (link, end, gone, name): (Arc<Link>, Shutdown, S
         Err(error) => tracing::warn!(command = name, %error, "a tool server that has ended cannot be reaped"),
     }
     link.end(Broken::Ended);
-    gone.request();
 }
 
 async fn stop(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {

@@ -160,7 +160,7 @@ async fn notes_that_a_caller_does_not_take_are_left_out_and_its_answer_still_com
     hear(&link, &json!({"jsonrpc": "2.0", "id": line["id"], "result": {}})).unwrap();
     let mut got = 0;
     let last = loop {
-        let next = now(&mut a).unwrap().unwrap().unwrap();
+        let next = read(&a.next().await.unwrap().unwrap());
         if next.get("id").is_some() {
             break next;
         }
