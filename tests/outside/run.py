@@ -75,6 +75,7 @@ def foreign_log(log):
 def main():
     python = install()
     exports = subprocess.run([str(python), str(HERE / "ocsf.py")]).returncode == 0
+    exports &= subprocess.run([str(python), str(HERE / "children.py")]).returncode == 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         process, variables = start(folder)

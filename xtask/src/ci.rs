@@ -81,6 +81,7 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("npm", &["nodejs", "npm"]),
     ("initdb", &["postgresql"]),
     ("strace", &["strace"]),
+    ("bwrap", &["bubblewrap"]),
     ("rsyslogd", &["rsyslog"]),
     ("cvc5", &["cvc5"]),
     ("nats-server", &["nats-server"]),

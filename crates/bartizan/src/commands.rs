@@ -367,6 +367,7 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
     if let (true, Ok(_)) = (config.vault.enabled, &held) {
         checks.push(("vault", vault_check(&config.folder)));
     }
+    checks.push(("tool servers", crate::children::check(&config)));
     let probe = config.folder.join("doctor.probe");
     let synced = fs::File::create(&probe)
         .and_then(|mut f| f.write_all(&[0; 4_096]).and_then(|()| f.sync_all()))

@@ -5,6 +5,7 @@ mod authoring;
 mod authority;
 mod authority_commands;
 mod certificate_commands;
+mod children;
 mod commands;
 pub mod config;
 mod connection_commands;

@@ -12,6 +12,7 @@ use bartizan_api::{Api, Mount};
 use bartizan_authority::signals::Signals;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
+use bartizan_child::Children;
 use bartizan_control::{Archive, ByRight, Control, Prover};
 use bartizan_enforce::{
     Accounts, Afterwards, Bounds, Gate, Keeper, Limiter, Metrics, Parts, Policies, PublicUrl, Published,
@@ -34,6 +35,7 @@ use tokio::sync::Notify;
 
 use crate::archived::Archived;
 use crate::authority;
+use crate::children;
 use crate::config::Config;
 use crate::deliveries::{self, Deliveries};
 use crate::ground::{DataFolder, NodeError, StateDb, part};
@@ -85,6 +87,8 @@ pub struct Node {
     witnesses: Option<Arc<Witnesses>>,
     /// The gate does not hold them.
     _accounts: Option<Arc<dyn Accounts>>,
+    /// They end with the tasks.
+    _children: Option<Arc<Children>>,
     _folder: DataFolder,
 }
 
@@ -118,6 +122,8 @@ impl Node {
             mounts,
             accounts,
             limiter,
+            tasks,
+            children,
         } = Assembled::new(config, machine).await?;
         if let Some(witnesses) = &witnesses {
             // A house that was put back to an earlier state must not serve, also one whose operator's log is gone whole:
@@ -125,7 +131,6 @@ impl Node {
             told(&recorder, Some(witnesses)).await.map_err(part("the ledger"))?;
         }
         let known_keeper = keeper.clone();
-        let tasks = Tasks::new();
         note_uses(&tasks, keeper.clone());
         let mark = Watermark::of(&folder.path);
         not_put_back(&mark, keeper.revision())?;
@@ -168,6 +173,7 @@ impl Node {
             traces,
             witnesses,
             _accounts: accounts,
+            _children: children,
             _folder: folder,
         })
     }
@@ -214,6 +220,8 @@ pub(crate) struct Assembled {
     mounts: Vec<Arc<dyn Mount>>,
     accounts: Option<Arc<dyn Accounts>>,
     limiter: Arc<Limiter>,
+    tasks: Tasks,
+    children: Option<Arc<Children>>,
 }
 
 impl Assembled {
@@ -248,6 +256,9 @@ impl Assembled {
         let known = Arc::new(OnceLock::from(keeper.clone()));
         let upstreams =
             Arc::new(upstreams(config, Opener { keeper: known.clone(), sealer: sealer.clone() }, &clock)?);
+        let tasks = Tasks::new();
+        let opener = Arc::new(Opener { keeper: known.clone(), sealer: sealer.clone() });
+        let children = children::children(config, opener, clock.clone(), tasks.clone()).await?;
         let mut registry = Registry::default();
         let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
         let metrics = Metrics::register(&mut registry);
@@ -345,6 +356,8 @@ impl Assembled {
             mounts,
             accounts,
             limiter,
+            tasks,
+            children,
         })
     }
 

@@ -270,6 +270,10 @@ reasons! {
     Internal "internal" 500 "Report it with the decision id.",
     /// What has entered the session cannot be known or written down now, so nothing is sent.
     LabelUnavailable "label_unavailable" 503 "Try again; operators: check the state database.",
+    /// Children cannot be isolated on this machine, so the tool server was not started.
+    IsolationUnavailable "isolation_unavailable" 503 "Operators: `bartizan doctor` says what is missing.",
+    /// The tool server is declared as a command that this node has not.
+    CommandUnknown "command_unknown" 503 "Operators: add `[commands.NAME]` to the configuration of every node.",
 
     // What the other side did.
     /// The receiver of a delivery did not take it.

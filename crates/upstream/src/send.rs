@@ -14,7 +14,9 @@ use bartizan_secret::Secret;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
@@ -116,7 +118,7 @@ pub struct Upstreams {
     /// For what is not HTTP, hence offers no protocol by ALPN.
     pub(crate) dialer: Connector,
     credentials: Arc<dyn Credentials>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Addresses that were read already.
     bases: Mutex<HashMap<String, Option<Uri>>>,
 }
@@ -268,6 +270,17 @@ impl Upstreams {
     ) -> Result<(u16, HeaderMap, AnswerBody), ReasonCode> {
         let passed_on = outbound.passed_on;
         let request = self.request(tenant, spec, outbound)?;
+        let (status, headers, body) = self.ask(spec, request, passed_on).await?;
+        Ok((status, headers, AnswerBody::new(body, Duration::from_millis(spec.idle_timeout_ms))))
+    }
+
+    /// Asks, and gives what came with the headers that are passed on.
+    pub(crate) async fn ask(
+        &self,
+        spec: &UpstreamSpec,
+        request: Request<Full<Bytes>>,
+        passed_on: &[&'static str],
+    ) -> Result<(u16, HeaderMap, Incoming), ReasonCode> {
         let pool = self.pool(spec.allow_private);
         let answer = tokio::time::timeout(Duration::from_millis(spec.head_timeout_ms), pool.request(request));
         let answer = answer.await.map_err(|_| ReasonCode::UpstreamTimeout)?.map_err(|error| {
@@ -290,11 +303,7 @@ impl Upstreams {
                 headers.insert(HeaderName::from_static(name), value.clone());
             }
         }
-        Ok((
-            head.status.as_u16(),
-            headers,
-            AnswerBody::new(body, Duration::from_millis(spec.idle_timeout_ms)),
-        ))
+        Ok((head.status.as_u16(), headers, body))
     }
 
     fn request(
@@ -304,18 +313,28 @@ impl Upstreams {
         outbound: Outbound,
     ) -> Result<Request<Full<Bytes>>, ReasonCode> {
         let uri = self.address(&spec.base_url, &outbound.path).ok_or(ReasonCode::EgressForbidden)?;
-        if let Carries::Connected(released) = &outbound.carries {
+        let Outbound { method, body, headers, carries, .. } = outbound;
+        let mut request = Request::new(Full::new(body));
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        self.dressed(tenant, spec, request, &carries)
+    }
+
+    /// The request with the headers that are ours to set, and a credential of ours alone.
+    pub(crate) fn dressed(
+        &self,
+        tenant: &Tenant,
+        spec: &UpstreamSpec,
+        mut request: Request<Full<Bytes>>,
+        carries: &Carries,
+    ) -> Result<Request<Full<Bytes>>, ReasonCode> {
+        if let Carries::Connected(released) = carries {
             let allowed = spec.allow_private || !released.allow_private;
-            if !allowed || !released.covers(&uri) {
+            if !allowed || !released.covers(request.uri()) {
                 return Err(ReasonCode::EgressForbidden);
             }
         }
-        let has_body = !outbound.body.is_empty();
-        let mut request = Request::new(Full::new(outbound.body));
-        *request.method_mut() = outbound.method;
-        *request.uri_mut() = uri;
+        let has_body = !request.body().is_end_stream();
         let headers = request.headers_mut();
-        *headers = outbound.headers;
         if has_body {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
@@ -326,7 +345,7 @@ impl Upstreams {
             headers.remove(name);
         }
         let bearer = |text: &Secret<String>| Secret::new(format!("Bearer {}", text.expose()));
-        let carried = match (&outbound.carries, &spec.credential) {
+        let carried = match (carries, &spec.credential) {
             (Carries::Connected(released), _) => Some((AUTHORIZATION, bearer(&released.token))),
             (Carries::Own, None) => None,
             (Carries::Own, Some(name)) => {
@@ -347,7 +366,7 @@ impl Upstreams {
     }
 
     /// The address of `path` below `base`. A base that names a user, query or fragment is refused.
-    fn address(&self, base: &str, path: &str) -> Option<Uri> {
+    pub(crate) fn address(&self, base: &str, path: &str) -> Option<Uri> {
         let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
         if bases.len() > 1_000 {
             bases.clear();

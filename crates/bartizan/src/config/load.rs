@@ -5,6 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use bartizan_base::Name;
+use bartizan_child::CommandSpec;
+use serde::Deserialize as _;
+
 use super::settings::{SETTINGS, Setting};
 
 /// The environment as a parameter, so that tests never touch the process's own.
@@ -47,6 +51,8 @@ impl fmt::Display for Origin {
 #[derive(Clone)]
 pub struct Raw {
     values: BTreeMap<&'static str, (String, Origin)>,
+    /// The section `commands` of the file, each entry as it stands there.
+    commands: BTreeMap<String, (toml::Value, Origin)>,
 }
 
 impl fmt::Debug for Raw {
@@ -104,6 +110,7 @@ impl Raw {
     ) -> Result<Self, ConfigError> {
         let mut raw = Self {
             values: SETTINGS.iter().map(|s| (s.path, (s.default.to_owned(), Origin::Default))).collect(),
+            commands: BTreeMap::new(),
         };
         if let Some((path, text)) = file {
             raw.read_file(path, text)?;
@@ -128,6 +135,12 @@ impl Raw {
             let toml::Value::Table(entries) = entries else {
                 return Err(unknown(&section, &Origin::File(path.to_owned())));
             };
+            if section == "commands" {
+                let origin = Origin::File(path.to_owned());
+                self.commands
+                    .extend(entries.into_iter().map(|(name, value)| (name, (value, origin.clone()))));
+                continue;
+            }
             for (key, value) in entries {
                 let name = format!("{section}.{key}");
                 let value = match value {
@@ -158,6 +171,22 @@ impl Raw {
             let hidden = setting.secret && !value.is_empty() && !value.starts_with("file:");
             Some((setting, if hidden { "(not shown)".to_owned() } else { value.clone() }, origin))
         })
+    }
+
+    /// What may be run: from the file alone, so that nothing that comes from elsewhere names a program.
+    pub(super) fn commands(&self) -> Result<BTreeMap<Name, CommandSpec>, ConfigError> {
+        let read = |(name, (value, origin)): (&String, &(toml::Value, Origin))| {
+            let wrong = |expected: String| ConfigError::Wrong {
+                name: format!("commands.{name}"),
+                origin: origin.to_string(),
+                expected,
+            };
+            let known = name.parse::<Name>().map_err(|error| wrong(error.to_string()))?;
+            // The message alone: what stands around it may show a value.
+            let spec = CommandSpec::deserialize(value.clone()).map_err(|e| wrong(e.message().to_owned()))?;
+            Ok((known, spec))
+        };
+        self.commands.iter().map(read).collect()
     }
 
     pub(super) fn text(&self, path: &str) -> &str {
@@ -258,6 +287,34 @@ mod tests {
         assert_eq!(error, "unknown setting `listeners.datta` in file b.toml; did you mean `listeners.data`?");
         assert!(load("", &[("BARTIZAN_LISTENERS__DATTA", "x")], &[]).is_err());
         assert!(load("role = 1", &[], &[]).is_err());
+    }
+
+    #[test]
+    fn lesson_litellm_cve_2026_42271_commands_come_from_the_file_alone() {
+        let file = "[commands.files]\nprogram = \"/usr/bin/node\"\narguments = [\"a\"]\nnetwork = true\nprocesses = 8\n\
+            [commands.files.environment]\nTOKEN = \"credential:files\"";
+        let config = Config::resolve(&load(file, &[], &[]).unwrap()).unwrap();
+        let spec = config.commands.get("files").unwrap();
+        assert_eq!(
+            (spec.program.to_str(), spec.network, spec.bounds.processes),
+            (Some("/usr/bin/node"), true, 8)
+        );
+        assert_eq!(spec.environment.get("TOKEN").map(String::as_str), Some("credential:files"));
+        assert_eq!(spec.bounds.open_files, 256, "what is not said has its default");
+        assert!(Config::resolve(&load("", &[], &[]).unwrap()).unwrap().commands.is_empty());
+        for variable in ["BARTIZAN_COMMANDS__FILES", "BARTIZAN_COMMANDS__FILES__PROGRAM"] {
+            assert!(load("", &[(variable, "/bin/sh")], &[]).is_err(), "{variable}");
+        }
+        for bad in [
+            "arguments = []",
+            "program = \"/bin/sh\"\nnetwrok = true",
+            "program = \"/bin/sh\"\nprocesses = \"many\"",
+            "program = 7",
+        ] {
+            let raw = load(&format!("[commands.files]\n{bad}"), &[], &[]).unwrap();
+            let told = Config::resolve(&raw).unwrap_err().to_string();
+            assert!(told.starts_with("setting `commands.files` from file b.toml: "), "{bad}: {told}");
+        }
     }
 
     #[test]

@@ -5,12 +5,14 @@
 mod load;
 mod settings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_authority::oauth::{self, MetadataClients};
+use bartizan_base::Name;
+use bartizan_child::{CommandSpec, Totals};
 use bartizan_gateway::TrustedProxies;
 use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
@@ -58,6 +60,19 @@ pub struct Config {
     pub mutual: Option<MutualFiles>,
     /// The file that names the logs which a witness cosigns.
     pub witnessed: Option<PathBuf>,
+    /// What may be run as a tool server, by name. It stands in the file and nowhere else.
+    pub commands: BTreeMap<Name, CommandSpec>,
+    /// Tool servers that run as children.
+    pub children: ChildrenConfig,
+}
+
+/// Tool servers that run as children.
+#[derive(Clone, Copy, Debug)]
+pub struct ChildrenConfig {
+    /// Bounds on all of them.
+    pub totals: Totals,
+    /// The user and group that they run as, where we are root.
+    pub user: u32,
 }
 
 /// Which parts a process runs.
@@ -425,6 +440,16 @@ impl Config {
             },
             upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
             witnessed: raw.optional("witness.logs").map(PathBuf::from),
+            commands: raw.commands()?,
+            children: ChildrenConfig {
+                totals: Totals {
+                    children_max: raw.number("children.max", 1, 10_000)?,
+                    of_tenant_max: raw.number("children.per_tenant_max", 1, 10_000)?,
+                    idle: Duration::from_secs(raw.number("children.idle_s", 1, 86_400)?),
+                    ..Totals::default()
+                },
+                user: raw.number("children.user", 1, u64::from(u32::MAX) - 1)?,
+            },
         })
     }
 }

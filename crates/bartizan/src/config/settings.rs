@@ -72,6 +72,18 @@ pub const SETTINGS: &[Setting] = &[
          Without, those of all doors, and the data plane is meant.",
     ),
     setting(
+        "children.idle_s",
+        "300",
+        "Seconds after which a tool server that runs as a child is ended when nobody asks it.",
+    ),
+    setting("children.max", "64", "Tool servers that run as children at once."),
+    setting("children.per_tenant_max", "16", "Of these, the ones of one tenant."),
+    setting(
+        "children.user",
+        "65534",
+        "The number of the user and group that children run as where this process runs as root; never 0.",
+    ),
+    setting(
         "data.folder",
         "bartizan-data",
         "The folder of state, keys and ledger. One running process a folder.",
