@@ -18,6 +18,7 @@ use bartizan_model::{
     Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
+use bartizan_sql::Databases;
 use bartizan_store::Rows;
 use bartizan_upstream::{Outbound, Upstreams};
 use bartizan_vault::Vault;
@@ -69,6 +70,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
+    /// The way out to databases; none for a house without.
+    pub databases: Option<Arc<Databases>>,
     /// What follows decisions.
     pub afterwards: Arc<Afterwards>,
     /// Where content is kept that policy wants kept; without, a permit that demands it is denied.
@@ -580,7 +583,7 @@ impl Gate {
     }
 
     /// Records a refusal and words it for the caller.
-    async fn refuse(&self, refused: Refused) -> Stop {
+    pub(crate) async fn refuse(&self, refused: Refused) -> Stop {
         self.refuse_once(refused).await.0
     }
 
@@ -642,6 +645,11 @@ impl Gate {
     }
 
     // --- answer --------------------------------------------------------------------------------------------------
+
+    /// A problem as the data plane tells it where no dialect is spoken.
+    pub(crate) fn problem_reply(&self, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
+        self.answer_problem(Dialect::OpenAiChat, path, action, stop)
+    }
 
     fn answer_problem(&self, dialect: Dialect, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
         let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);

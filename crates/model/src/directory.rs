@@ -11,6 +11,7 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
+use crate::database_route::DatabaseRouteSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
@@ -126,6 +127,8 @@ pub enum Spec {
     Table(AssetSpec),
     /// A column of a table.
     Column(AssetSpec),
+    /// How a database is reached: the one of the same name.
+    DatabaseRoute(DatabaseRouteSpec),
     /// An external API.
     Api(AssetSpec),
     /// Something deployed: an application with its model, prompts, tools and sources.
@@ -500,6 +503,7 @@ impl Spec {
             Self::Database(_) => "database",
             Self::Table(_) => "table",
             Self::Column(_) => "column",
+            Self::DatabaseRoute(_) => "database_route",
             Self::Api(_) => "api",
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
@@ -543,6 +547,7 @@ impl Spec {
             Self::Database(_) => "Database",
             Self::Table(_) => "Table",
             Self::Column(_) => "Column",
+            Self::DatabaseRoute(_) => "DatabaseRoute",
             Self::Api(_) => "Api",
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
