@@ -24,6 +24,7 @@ use bartizan_keys::{KeyFolder, MutualTls, PolicySigner, Sealer, ServerTls};
 use bartizan_model::NodeId;
 use bartizan_record::{Copy, Disk, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
+use bartizan_sql::{Databases, Settings as DatabaseSettings};
 use bartizan_upstream::{Settings, SystemResolver, Upstreams};
 use bartizan_vault::Vault;
 use http::Request;
@@ -269,6 +270,12 @@ impl Assembled {
             recorder: recorder.clone(),
             limiter: limiter.clone(),
             upstreams: upstreams.clone(),
+            databases: Some(Arc::new(Databases::new(DatabaseSettings {
+                upstreams: upstreams.clone(),
+                credentials: Arc::new(Opener { keeper: known.clone(), sealer: sealer.clone() }),
+                sqlite_folder: config.sqlite_folder.clone(),
+                clock: clock.clone(),
+            }))),
             afterwards: afterwards.clone(),
             vault: vault.clone(),
             metrics,

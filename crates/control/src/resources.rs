@@ -221,6 +221,7 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
             Some("only groups give roles".into())
         }
         Spec::IdentityProvider(provider) => provider.mistake().map(Cow::Borrowed),
+        Spec::DatabaseRoute(route) => bartizan_sql_guard::check_route(route).err().map(Cow::Owned),
         Spec::Agent(a) | Spec::Workload(a) => {
             bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
         }
@@ -515,6 +516,13 @@ fn check_address(document: &Document) -> Result<(), Problem> {
         Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),
         Spec::ConnectionProvider(p) => check_url(&document.name, &p.resource),
         Spec::ApiRoute(route) => check_operations(&document.name, route),
+        Spec::DatabaseRoute(route) => match route.mistake(&document.name) {
+            None => Ok(()),
+            Some(why) => Err(Problem::with_detail(
+                ReasonCode::Invalid,
+                format!("database_route `{}`: {why}", document.name),
+            )),
+        },
         _ => Ok(()),
     }
 }

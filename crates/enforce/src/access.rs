@@ -104,7 +104,7 @@ impl Gate {
         let echoed = request.headers().get(REQUEST_ID).filter(|value| value.len() <= 256).cloned();
         let mut reply = match self.try_access(access, request, peer).await {
             Ok(reply) => reply,
-            Err(stop) => self.door_problem(access.path(), access.action(), &stop),
+            Err(stop) => self.access_problem(access, &stop),
         };
         if let Some(echoed) = echoed {
             reply.headers_mut().insert(REQUEST_ID, echoed);
@@ -283,6 +283,17 @@ impl Gate {
         });
         let detail = "`page.token` is not one of this search; begin again without it";
         after.ok_or_else(|| Problem::with_detail(ReasonCode::BodyMalformed, detail))
+    }
+}
+
+impl Gate {
+    fn access_problem(&self, access: Access, stop: &Stop) -> Reply {
+        let (status, body) = authzen::problem_body(&stop.problem);
+        let mut answer = reply::json(status, body);
+        let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
+        reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
+        self.challenge(answer.headers_mut(), &stop.problem, access.path(), Some(access.action()));
+        answer
     }
 }
 

@@ -79,7 +79,7 @@ impl Gate {
     {
         match self.try_call_api(name, rest, request, peer).await {
             Ok(reply) => reply,
-            Err(stop) => self.door_problem("/apis/", Action::ApiCall, &stop),
+            Err(stop) => self.problem_reply("/apis/", Some(Action::ApiCall), &stop),
         }
     }
 

@@ -27,6 +27,7 @@ mod reply;
 mod retired;
 mod routing;
 mod session;
+mod sql;
 mod tally;
 mod tools;
 mod trace;
@@ -47,5 +48,6 @@ pub use reply::{Messages, Reply, ReplyBody};
 pub use tools::{
     Conversation, Definition, DefinitionKind, Errand, Outgoing, ToolServers, ToolStop,
 };
+pub use sql::{PREFIX as QUERY_PREFIX, QueryArguments, QueryResult, QueryTool};
 pub use trace::Traces;
 pub use world::{Staged, TenantWorld, World};

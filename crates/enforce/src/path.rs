@@ -19,6 +19,7 @@ use bartizan_model::{
     RunName, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
+use bartizan_sql::Databases;
 use bartizan_store::{Marks, Rows};
 use bartizan_upstream::{Outbound, Upstreams};
 use bartizan_vault::Vault;
@@ -84,6 +85,8 @@ pub struct Parts {
     pub limiter: Arc<Limiter>,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
+    /// The way out to databases; none for a house without.
+    pub databases: Option<Arc<Databases>>,
     /// What follows decisions.
     pub afterwards: Arc<Afterwards>,
     /// Where content is kept that policy wants kept; without, a permit that demands it is denied.
@@ -914,14 +917,9 @@ impl Gate {
 
     // --- answer --------------------------------------------------------------------------------------------------
 
-    /// A problem as doors tell it that have no dialect of their own.
-    pub(crate) fn door_problem(&self, path: &str, action: Action, stop: &Stop) -> Reply {
-        let (status, body) = bartizan_wire::authzen::problem_body(&stop.problem);
-        let mut answer = reply::json(status, body);
-        let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
-        reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
-        self.challenge(answer.headers_mut(), &stop.problem, path, Some(action));
-        answer
+    /// A problem as the data plane tells it where no dialect is spoken.
+    pub(crate) fn problem_reply(&self, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
+        self.answer_problem(Dialect::OpenAiChat, path, action, stop)
     }
 
     fn answer_problem(&self, dialect: Dialect, path: &str, action: Option<Action>, stop: &Stop) -> Reply {

@@ -10,7 +10,9 @@ use bartizan_keys::Stage;
 use bartizan_mask::Custom;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
-use bartizan_model::{EnforcementPointSpec, LimitSpec, PriceSpec, Tenant, ToolRouteSpec};
+use bartizan_model::{
+    DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, PriceSpec, Tenant, ToolRouteSpec,
+};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
@@ -59,6 +61,8 @@ pub struct TenantWorld {
     pub tool_servers: Arc<BTreeMap<Name, AssetSpec>>,
     /// Tools by name: `server/tool`.
     pub tools: Arc<BTreeMap<Name, AssetSpec>>,
+    /// How databases are reached, by their names.
+    pub databases: Arc<BTreeMap<Name, DatabaseRouteSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -192,6 +196,12 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "database_route" => {
+                self.databases = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::DatabaseRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -213,6 +223,7 @@ impl TenantWorld {
             tool_routes: Arc::default(),
             tool_servers: Arc::default(),
             tools: Arc::default(),
+            databases: Arc::default(),
             waits: false,
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bartizan_enforce::{Access, Gate, Reply, is_proven};
+use bartizan_enforce::{Access, Gate, QUERY_PREFIX, Reply, is_proven};
 use bartizan_model::ReasonCode;
 use bartizan_model::directory::Dialect;
 use bytes::Bytes;
@@ -60,6 +60,12 @@ impl Gateway {
         }
         if path == "/mcp" || path.starts_with("/mcp/") {
             return self.gate.answer_mcp(request, peer).await;
+        }
+        if let Some(database) = path.strip_prefix(QUERY_PREFIX) {
+            if request.method() != Method::POST {
+                return self.nothing(request, ReasonCode::MethodNotAllowed).await;
+            }
+            return self.gate.answer_query(database, request, peer).await;
         }
         if path == METADATA && request.method() == Method::GET {
             return self.gate.access_metadata(request.headers());

@@ -12,6 +12,7 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
+use crate::database_route::DatabaseRouteSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::detector_spec::DetectorSpec;
 use crate::fact::Facts;
@@ -131,6 +132,8 @@ pub enum Spec {
     Table(AssetSpec),
     /// A column of a table.
     Column(AssetSpec),
+    /// How a database is reached: the one of the same name.
+    DatabaseRoute(DatabaseRouteSpec),
     /// An external API.
     Api(AssetSpec),
     /// How an external API is reached.
@@ -541,6 +544,7 @@ impl Spec {
             Self::Database(_) => "database",
             Self::Table(_) => "table",
             Self::Column(_) => "column",
+            Self::DatabaseRoute(_) => "database_route",
             Self::Api(_) => "api",
             Self::ApiRoute(_) => "api_route",
             Self::Deployment(_) => "deployment",
@@ -590,6 +594,7 @@ impl Spec {
             Self::Database(_) => "Database",
             Self::Table(_) => "Table",
             Self::Column(_) => "Column",
+            Self::DatabaseRoute(_) => "DatabaseRoute",
             Self::Api(_) => "Api",
             Self::ApiRoute(_) => "ApiRoute",
             Self::Deployment(_) => "Deployment",

@@ -236,6 +236,9 @@ reasons! {
     /// The period is not removed: the witnesses of this house have not cosigned its last checkpoint yet.
     PeriodUnwitnessed "period_unwitnessed" 409 "Ask again in some minutes; operators: see which witnesses do not answer, and set `record.witness_policy` right.",
 
+    /// The statement is not one that is run here.
+    StatementRefused "statement_refused" 422 "See the message for what is wrong and where, or use a template of the database.",
+
     // Bundles that may not come into force.
     /// The bundle carries no signature of this house.
     PolicyUnsigned "policy_unsigned" 422 "Put bundles in force with `bartizan policy apply`, never beside it.",
@@ -300,6 +303,10 @@ reasons! {
     ToolSessionLost "tool_session_lost" 502 "Try again.",
     /// The answer is longer than may be held.
     AnswerTooLong "answer_too_long" 502 "Ask for less; operators: see `limits.answer_bytes_max`.",
+    /// The database did not run the statement. What it said stands in the log alone.
+    StatementFailed "statement_failed" 422 "Check types and values; operators: see the log of the decision.",
+    /// The database, its role or its tables are not such that what is promised would hold.
+    DatabaseUnfit "database_unfit" 502 "Operators: see the log for what is wrong with the role, a table or the file.",
     /// The stream was ended because what permitted it was revoked or ran out.
     StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
 }

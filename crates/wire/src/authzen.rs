@@ -268,14 +268,9 @@ pub fn problem_body(problem: &Problem) -> (u16, Bytes) {
         ReasonCode::MediaTypeUnsupported => 400,
         _ => problem.reason.status(),
     };
-    let mut value = serde_json::json!({
+    let value = serde_json::json!({
         "error": {"code": problem.reason.code(), "message": problem.message(), "decision": problem.decision}
     });
-    if !problem.offers.is_empty()
-        && let Some(error) = value.get_mut("error")
-    {
-        error["remedies"] = serde_json::json!(problem.offers);
-    }
     (status, body(&value))
 }
 

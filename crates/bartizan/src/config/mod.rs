@@ -54,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// Where traces go.
     pub traces: Option<TracesTo>,
+    /// The folder of SQLite files that can be asked for.
+    pub sqlite_folder: Option<PathBuf>,
     /// A PEM file with further roots for upstream TLS.
     pub upstream_ca: Option<PathBuf>,
     /// What this process shows, and whom it believes, between processes of the house.
@@ -438,6 +440,7 @@ impl Config {
                         .wrong("telemetry.otlp_endpoint", "expected a URL such as `http://127.0.0.1:4318`"));
                 }
             },
+            sqlite_folder: raw.optional("query.sqlite_folder").map(PathBuf::from),
             upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
             witnessed: raw.optional("witness.logs").map(PathBuf::from),
             commands: raw.commands()?,

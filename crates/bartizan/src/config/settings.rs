@@ -176,6 +176,11 @@ pub const SETTINGS: &[Setting] = &[
          needs the signature of one of them. Without, the right to apply policy is enough.",
     ),
     setting(
+        "query.sqlite_folder",
+        "",
+        "The folder of the SQLite files that database routes may name. No route can lead to an SQLite file without.",
+    ),
+    setting(
         "record.archive_folder",
         "",
         "Where archives of past periods lie as this node sees them, `TENANT/PERIOD` below it, on another disk: `log remove` \

@@ -15,6 +15,7 @@ mod radix;
 mod tests;
 mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bartizan_base::{Digest, Name};
@@ -205,6 +206,16 @@ impl Entities {
         let found = uid(&who.kind, &who.name).zip(uid(&container.kind, &container.name));
         let found = found.and_then(|(who, group)| Some((view.declared(&who)?.1, view.find(&group)?)));
         found.is_some_and(|(node, group)| node.is_in(group))
+    }
+
+    /// The groups that somebody is in, directly or not, in the order of their names.
+    #[must_use]
+    pub fn groups_of(&self, who: &EntityRef) -> BTreeSet<String> {
+        let view = View::of(self);
+        let node = uid(&who.kind, &who.name).and_then(|who| Some(view.declared(&who)?.1));
+        let above = node.map(|node| view.uids(&node.above)).unwrap_or_default();
+        let groups = above.iter().filter(|above| above.type_name().to_string() == "Group");
+        groups.map(|group| group.id().unescaped().to_owned()).collect()
     }
 
     /// The declared things of a type after `after`, in the order of their ids.

@@ -1,0 +1,94 @@
+//! The door to databases: `POST /query/{database}`, and the same as a tool.
+//!
+//! A statement is resolved before it is decided on, so that policy is asked for the database, for every table and for every
+//! column that it reads; and it is written anew before it is run, so that nothing else is run than was decided on.
+
+mod answer;
+mod ask;
+mod explain;
+mod tools;
+
+use std::net::IpAddr;
+
+use bartizan_base::{Digest, Name, json};
+use bartizan_decide::Door;
+use bartizan_model::{Action, ObligationKind, Problem, ReasonCode};
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderMap, Request};
+use http_body::Body;
+
+use crate::path::{Entering, Gate, Stop};
+use crate::reply::{self, Reply};
+
+pub use ask::QueryArguments;
+pub(crate) use ask::{Statement, Told};
+pub use tools::{QueryResult, QueryTool};
+
+/// What the label of an answer is told in.
+const LABEL: &str = "x-bartizan-label";
+/// What paths of this door begin with.
+pub const PREFIX: &str = "/query/";
+
+impl Gate {
+    /// A statement for `database`, from the bytes of the request to its rows.
+    pub async fn answer_query<B>(&self, database: &str, request: Request<B>, peer: Option<IpAddr>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let path = request.uri().path().to_owned();
+        match self.try_query(database, request, peer).await {
+            Ok(reply) => reply,
+            Err(stop) => self.problem_reply(&path, Some(Action::DatabaseQuery), &stop),
+        }
+    }
+
+    async fn try_query<B>(
+        &self,
+        database: &str,
+        request: Request<B>,
+        peer: Option<IpAddr>,
+    ) -> Result<Reply, Stop>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let Entering { world, caller, head, body } = self.enter(request).await?;
+        let body = self.take(&caller, &head, body).await?;
+        let arguments = arguments(&body, self.parts.bounds.body);
+        let arguments = self.or_refuse(&caller, None, arguments).await?;
+        let database: Result<Name, Problem> =
+            database.parse().map_err(|_| Problem::new(ReasonCode::NotFound));
+        let database = self.or_refuse(&caller, None, database).await?;
+        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let statement = Statement { database, arguments, bytes: body.len() as u64, body: Digest::of(&body) };
+        let told = self.run_statement(&world, &caller, &situation, statement).await?;
+        let mut answer = reply::json(200, told.body());
+        reply::mark(answer.headers_mut(), told.decision, Some(&told.receipt));
+        label(answer.headers_mut(), &told);
+        Ok(answer)
+    }
+
+    /// What this door can do with rows: redact them. It keeps nothing of them.
+    pub(crate) fn query_door() -> Door {
+        Door::new([ObligationKind::DoNotKeep, ObligationKind::Redact, ObligationKind::Watch].into())
+    }
+}
+
+fn label(headers: &mut HeaderMap, told: &Told) {
+    let text = json::canonical(&told.label).unwrap_or_default();
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
+        headers.insert(LABEL, value);
+    }
+}
+
+fn arguments(body: &[u8], limits: json::Limits) -> Result<QueryArguments, Problem> {
+    json::parse_as(body, limits).map_err(|error| {
+        let reason = match error {
+            json::JsonError::DuplicateKey(_) => ReasonCode::JsonDuplicateKey,
+            json::JsonError::TooDeep(_) | json::JsonError::TooMany(_) => ReasonCode::JsonTooComplex,
+            json::JsonError::TooLong(_) => ReasonCode::BodyTooLarge,
+            _ => ReasonCode::BodyMalformed,
+        };
+        Problem::with_detail(reason, error.to_string())
+    })
+}
