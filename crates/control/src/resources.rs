@@ -215,12 +215,27 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
             bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
         }
         Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
+        Spec::CorpusRoute(route) => route.check().err().map(Cow::Borrowed),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
+            Some((asset, container))
+                if container != Some("Collection")
+                    && !(asset.readers.is_empty() && asset.reader_groups.is_empty()) =>
+            {
+                Some("only documents have access lists".into())
+            }
+            Some((asset, _))
+                if asset.readers.len() > READERS_MAX || asset.reader_groups.len() > READERS_MAX =>
+            {
+                Some("an access list has at most 500 people and 500 groups".into())
+            }
             _ => None,
         },
     }
 }
+
+/// People, and groups, on the access list of a document.
+const READERS_MAX: usize = 500;
 
 /// Why the word of a maker of authenticators could never be taken.
 fn unusable(spec: &AttestationSpec) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
+use crate::corpus_route::CorpusRouteSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
@@ -134,6 +135,8 @@ pub enum Spec {
     Artifact(AssetSpec),
     /// What is deployed, by digest.
     Manifest(AssetSpec),
+    /// How the corpus of the same name is reached.
+    CorpusRoute(CorpusRouteSpec),
 }
 
 /// A person.
@@ -504,6 +507,7 @@ impl Spec {
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
+            Self::CorpusRoute(_) => "corpus_route",
         }
     }
 
@@ -547,6 +551,7 @@ impl Spec {
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
+            Self::CorpusRoute(_) => "CorpusRoute",
         }
     }
 

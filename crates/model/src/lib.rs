@@ -10,6 +10,7 @@ pub mod caller;
 pub mod client;
 pub mod commit;
 pub mod connection;
+pub mod corpus_route;
 pub mod delivery;
 pub mod directory;
 mod extras;
@@ -41,6 +42,7 @@ pub use caller::{
 pub use client::{COMMAND_LINE, ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
+pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, PostgresServer};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};

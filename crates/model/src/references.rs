@@ -45,6 +45,9 @@ impl Spec {
             Spec::ModelFamily(f) => vec![all("model_family", &f.parents), all("provider", &f.provider)],
             Spec::Device(d) => vec![all("group", &d.groups), all("user", &d.owner)],
             Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
+            Spec::CorpusRoute(route) => {
+                vec![all("upstream", route.store.upstream()), all("model", &route.model)]
+            }
             spec => match spec.asset() {
                 None => Vec::new(),
                 Some((asset, container)) => vec![
@@ -53,6 +56,8 @@ impl Spec {
                     all("environment", &asset.environment),
                     all("user", &asset.owner),
                     all("connection_provider", &asset.connection),
+                    all("user", &asset.readers),
+                    all("group", &asset.reader_groups),
                 ],
             },
         };

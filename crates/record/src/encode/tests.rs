@@ -161,6 +161,7 @@ fn body() -> impl Strategy<Value = Body> {
                 redacted,
                 took_us,
                 kept,
+                given: None,
             })
         },
     );
