@@ -3,7 +3,7 @@
 //! A row exists for one ask alone. What is declared is decided on as it is declared; only what is not takes the store's word,
 //! and what lies above its collection is the directory's, whatever the store says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bartizan_base::Name;
 use bartizan_filter::Entity as StoreEntity;
@@ -18,6 +18,7 @@ use crate::describe::{describe, uid};
 use crate::engine::{Case, Door, Snapshot};
 use crate::entities::View;
 use crate::filtering::RowsQuestion;
+use crate::remedy::facts as facts_of;
 use crate::verdict::Decision;
 
 /// A document that lies in a declared collection and is not declared itself, as policies will see it.
@@ -104,7 +105,9 @@ impl Snapshot {
         let standing = &Standing::default();
         let case = Case { caller, action, resource, facts, situation, standing, all: false, row };
         let judged = self.judge(&case, door);
-        let met = judged.obligations.iter().all(|owed| applied.contains(owed.kind()));
+        let applied: BTreeSet<String> =
+            applied.iter().filter(|o| door.applies(o.kind())).flat_map(facts_of).collect();
+        let met = judged.obligations.iter().flat_map(facts_of).all(|owed| applied.contains(&owed));
         judged.verdict == VerdictKind::Permit && met && !caller.is_supposed()
     }
 

@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::retrieve::Retrievals;
 use crate::trace::{CallTrace, Traces};
 use crate::world::{TenantWorld, World};
 
@@ -46,9 +47,10 @@ pub struct Gate {
     pub(crate) parts: Parts,
     door: Door,
     /// A list has neither prompt nor answer that the vault could take, so nothing is listed where that is demanded.
-    list_door: Door,
+    pub(crate) list_door: Door,
     /// What was done lately, as policies see it.
     activities: Activities,
+    pub(crate) retrieval: Retrievals,
     pub(crate) fetches: Fetches,
 }
 
@@ -152,7 +154,8 @@ impl Gate {
         let door = if parts.vault.is_some() { door } else { door.without(ObligationKind::Keep) };
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
-        Self { parts, door, list_door, activities, fetches: Fetches::default() }
+        let retrieval = Retrievals::new(&parts);
+        Self { parts, door, list_door, activities, retrieval, fetches: Fetches::default() }
     }
 
     /// What this enforcement point can do to an ask for `action`.
@@ -432,7 +435,7 @@ impl Gate {
         DecisionId::new(self.parts.clock.now(), &*self.parts.random)
     }
 
-    fn model_ask(&self, dialect: Dialect, request: &ModelRequest) -> Ask<ModelCall> {
+    pub(crate) fn model_ask(&self, dialect: Dialect, request: &ModelRequest) -> Ask<ModelCall> {
         let resource = EntityRef::new(Name::literal("Model"), request.model().clone());
         Ask::new(self.new_id(), action_of(dialect), resource, request.facts().clone(), request.digest())
     }
@@ -524,7 +527,7 @@ impl Gate {
         })
     }
 
-    async fn route(
+    pub(crate) async fn route(
         &self,
         tenant: &TenantWorld,
         request: &ModelRequest,
@@ -580,7 +583,7 @@ impl Gate {
     }
 
     /// Records a refusal and words it for the caller.
-    async fn refuse(&self, refused: Refused) -> Stop {
+    pub(crate) async fn refuse(&self, refused: Refused) -> Stop {
         self.refuse_once(refused).await.0
     }
 
@@ -643,7 +646,13 @@ impl Gate {
 
     // --- answer --------------------------------------------------------------------------------------------------
 
-    fn answer_problem(&self, dialect: Dialect, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
+    pub(crate) fn answer_problem(
+        &self,
+        dialect: Dialect,
+        path: &str,
+        action: Option<Action>,
+        stop: &Stop,
+    ) -> Reply {
         let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);
         let mut answer = reply::json(status, body);
         let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
@@ -688,7 +697,7 @@ fn reach(request: &ModelRequest, model: &ModelSpec, upstream: &UpstreamSpec) -> 
 }
 
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
-fn oblige(
+pub(crate) fn oblige(
     request: &ModelRequest,
     route: &ModelSpec,
     obligations: &Obligations,

@@ -226,6 +226,8 @@ reasons! {
     ShuttingDown "shutting_down" 503 "Try again; another node answers.",
     /// Something of ours is broken.
     Internal "internal" 500 "Report it with the decision id.",
+    /// A corpus was searched too often within the last minute.
+    SearchesTooMany "searches_too_many" 429 "Wait a minute and search less often.",
 
     // What the other side did.
     /// The receiver of a delivery did not take it.

@@ -22,7 +22,7 @@ mod stores;
 
 pub use grammar::{Grammar, Search, at, grammar, place};
 pub use language::{NotAFilter, metadata_filter};
-pub use row::{Access, Entry, Passage, Row};
+pub use row::{Access, Entry, Passage, Row, fits_metadata};
 pub use seal::Seals;
 pub use step::{Statement, Step};
 pub use stores::{Failed, Reached, Stores};

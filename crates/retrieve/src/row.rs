@@ -272,3 +272,11 @@ impl Fits for MetadataKind {
         }
     }
 }
+
+/// Whether metadata is as the route declares it: no other fields, each of its kind.
+#[must_use]
+pub fn fits_metadata(told: &Map<String, Value>, route: &CorpusRouteSpec) -> bool {
+    told.iter().all(|(name, value)| {
+        route.metadata.iter().any(|(field, kind)| field.as_str() == name && kind.fits(value))
+    })
+}
