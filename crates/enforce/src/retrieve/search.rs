@@ -194,7 +194,7 @@ impl Gate {
     fn plan(
         &self,
         scene: &Scene<'_>,
-        words: &dyn Grammar,
+        words: &(dyn Grammar + Send + Sync),
         collection: &Name,
         applied: &Obligations,
         asked: &Asked<'_>,

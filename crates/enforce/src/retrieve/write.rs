@@ -45,7 +45,7 @@ pub enum Written {
 /// A document in its place.
 struct Place<'a> {
     scene: &'a Scene<'a>,
-    words: &'a dyn Grammar,
+    words: &'a (dyn Grammar + Send + Sync),
     seals: &'a Seals<'a>,
     id: &'a Name,
     collection: &'a Name,
