@@ -50,6 +50,7 @@ const STEPS: &[Step] = &[
         command: &["cargo", "test", "-p", "bartizan-deliver", "--all-features", "--locked"],
     },
     Step { name: "filters in foreign vector stores", command: &["python3", "tests/outside/filters.py"] },
+    Step { name: "corpora on real stores", command: &["python3", "tests/outside/retrieve.py"] },
     Step {
         name: "tests of proofs from the command line",
         command: &["cargo", "test", "-p", "bartizan", "--features", "proofs", "--test", "proofs", "--locked"],

@@ -40,6 +40,8 @@ mod policy_life;
 mod reading;
 #[path = "house/recover.rs"]
 mod recover;
+#[path = "house/retrieve.rs"]
+mod retrieve;
 #[path = "house/sign_in.rs"]
 mod sign_in;
 #[path = "house/signals.rs"]

@@ -233,12 +233,27 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
         Spec::Model(model) => (!model.routes.is_empty()
             && !model.routes.iter().any(|route| route.upstream == model.upstream))
         .then_some(Cow::Borrowed("`upstream` is one of `routes`, where there are any")),
+        Spec::CorpusRoute(route) => route.check().err().map(Cow::Borrowed),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
+            Some((asset, container))
+                if container != Some("Collection")
+                    && !(asset.readers.is_empty() && asset.reader_groups.is_empty()) =>
+            {
+                Some("only documents have access lists".into())
+            }
+            Some((asset, _))
+                if asset.readers.len() > READERS_MAX || asset.reader_groups.len() > READERS_MAX =>
+            {
+                Some("an access list has at most 500 people and 500 groups".into())
+            }
             _ => None,
         },
     }
 }
+
+/// People, and groups, on the access list of a document.
+const READERS_MAX: usize = 500;
 
 /// Why the word of a maker of authenticators could never be taken.
 fn unusable(spec: &AttestationSpec) -> Option<&'static str> {

@@ -34,12 +34,12 @@ pub(crate) enum Attribute {
     Flag(bool),
     Texts(BTreeSet<String>),
     Entity(EntityUid),
+    Entities(BTreeSet<EntityUid>),
     /// As a bundle's schema reads it.
     Read(RestrictedExpression),
 }
 
 impl Attribute {
-    #[cfg(test)]
     pub(crate) fn expression(&self) -> RestrictedExpression {
         match self {
             Self::Text(text) => RestrictedExpression::new_string(text.clone()),
@@ -48,6 +48,9 @@ impl Attribute {
                 texts.iter().map(|text| RestrictedExpression::new_string(text.clone())),
             ),
             Self::Entity(uid) => RestrictedExpression::new_entity_uid(uid.clone()),
+            Self::Entities(uids) => RestrictedExpression::new_set(
+                uids.iter().map(|uid| RestrictedExpression::new_entity_uid(uid.clone())),
+            ),
             Self::Read(expression) => expression.clone(),
         }
     }
@@ -59,6 +62,7 @@ impl Attribute {
             Self::Flag(flag) => Fact::flag(*flag),
             Self::Texts(texts) => Fact::texts(texts),
             Self::Entity(uid) => Fact::entity(uid.clone()),
+            Self::Entities(uids) => Fact::entities(uids.iter().cloned()),
             Self::Read(expression) => return Fact::read(expression),
         })
     }
@@ -148,6 +152,17 @@ impl Thing {
         Some(())
     }
 
+    /// An access list; none where nobody stands on it.
+    fn named(&mut self, name: &str, kind: &str, names: &BTreeSet<Name>) -> Option<()> {
+        if !names.is_empty() {
+            let uids: BTreeSet<EntityUid> =
+                names.iter().map(|name| uid(kind, name)).collect::<Option<_>>()?;
+            self.points_to.extend(uids.iter().cloned());
+            self.attributes.insert(name.to_owned(), Attribute::Entities(uids));
+        }
+        Some(())
+    }
+
     fn within<'a>(&mut self, kind: &str, names: impl IntoIterator<Item = &'a Name>) -> &mut Self {
         self.parents.extend(names.into_iter().filter_map(|name| uid(kind, name)));
         self
@@ -170,6 +185,10 @@ impl Thing {
         self.within("Environment", &spec.environment).within("Project", &spec.project);
         if let Some(container) = container {
             self.within(container, &spec.within);
+        }
+        if container == Some("Collection") {
+            self.named("readers", "User", &spec.readers)?;
+            self.named("reader_groups", "Group", &spec.reader_groups)?;
         }
         Some(())
     }

@@ -25,6 +25,7 @@ use crate::explain::{Change, Explanation};
 use crate::generic::Misfit;
 use crate::judged::{Judged, broken};
 use crate::lift::{Applied, Facts, try_remedies};
+use crate::rows::Laid;
 use crate::shadow::Shadow;
 use crate::sponsor;
 use crate::story::{MemberStory, Reader};
@@ -127,7 +128,7 @@ impl Snapshot {
         situation: &Situation,
         door: &Door,
     ) -> Decision<O> {
-        self.decide_by(caller, ask, situation, door, (&Standing::default(), false))
+        self.decide_by(caller, ask, situation, door, (&Standing::default(), false, None))
     }
 
     /// Decides an ask of a chain of which approvals or holds are known. A fulfilled remedy is not a ticket: everything is
@@ -140,7 +141,7 @@ impl Snapshot {
         door: &Door,
         standing: &Standing,
     ) -> Decision<O> {
-        self.decide_by(caller, ask, situation, door, (standing, false))
+        self.decide_by(caller, ask, situation, door, (standing, false, None))
     }
 
     /// The same, evaluating every rule instead of those the index picks: the reference for tests.
@@ -151,17 +152,17 @@ impl Snapshot {
         situation: &Situation,
         door: &Door,
     ) -> Decision<O> {
-        self.decide_by(caller, ask, situation, door, (&Standing::default(), true))
+        self.decide_by(caller, ask, situation, door, (&Standing::default(), true, None))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "an ask is answered once")]
-    fn decide_by<O: Operation>(
+    pub(crate) fn decide_by<O: Operation>(
         &self,
         caller: &Caller,
         ask: Ask<O>,
         situation: &Situation,
         door: &Door,
-        (standing, all): (&Standing, bool),
+        (standing, all, row): (&Standing, bool, Option<&Laid>),
     ) -> Decision<O> {
         let what = What {
             action: ask.action,
@@ -171,7 +172,7 @@ impl Snapshot {
             body: ask.body,
         };
         let (action, resource, facts) = (ask.action, &ask.resource, &ask.facts);
-        let case = Case { caller, action, resource, facts, situation, standing, all };
+        let case = Case { caller, action, resource, facts, situation, standing, all, row };
         let mut judged = self.judge(&case, door);
         self.sample(ask.id, &case);
         if caller.is_supposed() {
@@ -243,7 +244,9 @@ impl Snapshot {
     /// Puts the evaluations of a sampled decision aside, before any remedy.
     fn sample(&self, id: DecisionId, case: &Case<'_>) {
         let Some(evaluator) = &self.evaluator else { return };
-        if !case.all && evaluator.shadow.as_ref().is_some_and(|shadow| shadow.takes(id)) {
+        // A row exists for this ask alone; the shadow knows the declared entities.
+        if !case.all && case.row.is_none() && evaluator.shadow.as_ref().is_some_and(|shadow| shadow.takes(id))
+        {
             let standing = Applied::standing(case.standing);
             // What cannot be asked for was not evaluated.
             let Ok(called) = evaluator.bundle.called(case.action, case.resource, case.facts) else { return };
@@ -275,7 +278,7 @@ impl Snapshot {
         reader: Reader,
     ) -> Explanation {
         let Question { caller, action, resource, facts, situation } = *question;
-        let case = Case { caller, action, resource, facts, situation, standing, all: false };
+        let case = Case { caller, action, resource, facts, situation, standing, all: false, row: None };
         let judged = self.judge(&case, door);
         let evaluated = judged.evaluated;
         let bundle = self.bundle().filter(|_| reader.rules).map(|bundle| &**bundle);
@@ -300,7 +303,7 @@ impl Snapshot {
             let may = |triple| evaluator.may_permit(&triple);
             case.caller.members().all(|member| triple(case, called.as_ref(), member).is_some_and(may))
         };
-        let possible = case.all || self.evaluator.as_ref().is_some_and(may);
+        let possible = case.all || case.row.is_some() || self.evaluator.as_ref().is_some_and(may);
         possible && self.judge(case, door).verdict == VerdictKind::Permit
     }
 
@@ -368,6 +371,7 @@ impl Snapshot {
                 situation: &situation,
                 standing: &Standing::default(),
                 all: false,
+                row: None,
             };
             self.judge(&case, &Door::none()).verdict == VerdictKind::Permit
         })
@@ -399,6 +403,8 @@ pub(crate) struct Case<'a> {
     pub(crate) situation: &'a Situation,
     pub(crate) standing: &'a Standing,
     pub(crate) all: bool,
+    /// What is known of the resource for this ask alone, where it is a row of a store and not declared.
+    pub(crate) row: Option<&'a Laid>,
 }
 
 /// The action that lets a caller know that a thing exists; none where everybody may know.
@@ -442,10 +448,16 @@ fn evaluate_chain(
     let evaluate = |(place, member): (usize, &Member)| {
         let conditions = conditions(evaluator, case, called, (place, member), applied);
         let triple = triple(case, called, member)?;
-        let found = evaluator.evaluate(&triple, &conditions, case.all, noted)?;
+        let found = match case.row {
+            None => evaluator.evaluate(&triple, &conditions, case.all, noted)?,
+            Some(row) => evaluator.evaluate_with(&triple, &conditions, &row.overlay)?,
+        };
         Some(match member.principal.kind {
             PrincipalKind::Agent | PrincipalKind::Workload => {
-                sponsor::bounded(evaluator.entities(), &triple, &sponsor::Asked::of(case, place), found)
+                // Where it lies is what is declared of its collection, never what a store says.
+                let placed = case.row.map(|row| Triple { resource: row.container.clone(), ..triple.clone() });
+                let asked = sponsor::Asked::of(case, place);
+                sponsor::bounded(evaluator.entities(), placed.as_ref().unwrap_or(&triple), &asked, found)
             }
             // Nobody answers for a person but themselves.
             PrincipalKind::User | PrincipalKind::Anonymous => found,

@@ -260,6 +260,24 @@ const ASSET: &[PolicyFact] = &[
     ),
     fact("owner", "User", "", Declared, "The person who answers for it.").optional(),
 ];
+const READERS: &[PolicyFact] = &[
+    fact(
+        "reader_groups",
+        "Set<Group>",
+        "at most 500",
+        Declared,
+        "The groups on its access list, where it has one; of documents in a store, as the source last told it.",
+    )
+    .optional(),
+    fact(
+        "readers",
+        "Set<User>",
+        "at most 500",
+        Declared,
+        "The people on its access list, where it has one; of documents in a store, as the source last told it.",
+    )
+    .optional(),
+];
 const IS_ASSET: &[&[PolicyFact]] = &[ASSET, SENSITIVITY, STATUS];
 
 const fn kind(
@@ -320,7 +338,12 @@ pub const TYPES: &[EntityType] = &[
         IS_ASSET,
         "A part of a corpus that is searched as one.",
     ),
-    kind("Document", &["Collection", "Environment", "Project"], IS_ASSET, "A document."),
+    kind(
+        "Document",
+        &["Collection", "Environment", "Project"],
+        &[ASSET, READERS, SENSITIVITY, STATUS],
+        "A document.",
+    ),
     kind("Database", &["Environment", "Project"], IS_ASSET, "A database."),
     kind("Table", &["Database", "Environment", "Project"], IS_ASSET, "A table."),
     kind("Column", &["Environment", "Project", "Table"], IS_ASSET, "A column."),

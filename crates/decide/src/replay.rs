@@ -193,6 +193,7 @@ impl Snapshot {
             // Nobody approves anything yet, so nothing that stood then is to be kept.
             standing: &Standing::default(),
             all,
+            row: None,
         };
         let judged = self.judge(&case, &kept.door);
         let permitted = judged.verdict == VerdictKind::Permit;

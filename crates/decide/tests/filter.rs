@@ -170,3 +170,93 @@ fn whoever_may_only_be_asked_about_and_whoever_has_no_policy_gets_nothing() {
     assert!(ask(&with_rules, &real(None), "Model").is_err());
     assert!(ask(&with_rules, &real(None), "no such type").is_err());
 }
+
+#[test]
+fn a_row_is_decided_on_like_the_same_document_declared_and_lies_where_the_directory_says() {
+    let here = |spec: &AssetSpec| AssetSpec {
+        within: names(&["shelf"]),
+        project: Some(name("support")),
+        ..spec.clone()
+    };
+    let corpus =
+        Document { name: name("library"), principal: None, spec: Spec::Corpus(AssetSpec::default()) };
+    let shelf = AssetSpec { within: names(&["library"]), ..AssetSpec::default() };
+    let shelf = Document { name: name("shelf"), principal: None, spec: Spec::Collection(shelf) };
+    let rows: Vec<Document> = rows()
+        .into_iter()
+        .map(|row| {
+            let Spec::Document(spec) = &row.spec else { panic!("a document") };
+            Document { spec: Spec::Document(here(spec)), ..row }
+        })
+        .collect();
+    let around = [corpus, shelf];
+    let all: Vec<Document> = rows.iter().chain(&around).cloned().collect();
+    let rules = r#"
+        @id("listed") permit (principal, action == Action::"document:read", resource in Corpus::"library")
+        when { resource.confidentiality == "restricted" && resource has owner };
+    "#;
+    let rules = format!("{RULES}{rules}");
+    let (declared, bare) = (snapshot(&rules, &all), snapshot(&rules, &around));
+    let (caller, facts, situation) = (real(None), AskFacts::default(), situation());
+    let pii = Obligation::Redact { detectors: Detector::ALL.iter().copied().collect() };
+    let one = Obligation::Redact { detectors: Detector::ALL.iter().copied().take(1).collect() };
+    let redacting = Door::new([ObligationKind::Redact].into());
+    let (masks, none): (Obligations, _) = ([pii].into_iter().collect(), Obligations::none());
+    let mut seen = BTreeSet::new();
+    for applied in [&masks, &none] {
+        for row in &rows {
+            let Spec::Document(spec) = &row.spec else { panic!("a document") };
+            let (action, resource) = (Action::DocumentRead, row.entity());
+            let question = RowsQuestion {
+                caller: &caller,
+                action,
+                rows: "Document",
+                facts: &facts,
+                situation: &situation,
+                applied,
+            };
+            let laid = bare.lay(&row.name, spec).unwrap();
+            let may = bare.permits_row(&question, &laid, &redacting);
+            assert_eq!(may, declared.permits_declared(&question, &resource, &redacting), "{spec:?}");
+            assert!(!bare.permits_declared(&question, &resource, &redacting), "it is not declared");
+            seen.insert((may, applied.is_empty()));
+            let above = ["Collection::\"shelf\"", "Corpus::\"library\"", "Project::\"support\""];
+            assert_eq!(laid.above(), above.map(str::to_owned));
+        }
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    // Masking less than what is owed is not masking.
+    let health = rows.iter().find(|row| matches!(&row.spec, Spec::Document(s) if s.categories.contains("health") && s.confidentiality == Confidentiality::Public && s.status == Default::default())).unwrap();
+    let Spec::Document(spec) = &health.spec else { panic!("a document") };
+    let laid = bare.lay(&health.name, spec).unwrap();
+    let with = |applied: &Obligations| {
+        let action = Action::DocumentRead;
+        let question = RowsQuestion {
+            caller: &caller,
+            action,
+            rows: "Document",
+            facts: &facts,
+            situation: &situation,
+            applied,
+        };
+        bare.permits_row(&question, &laid, &redacting)
+    };
+    assert!(with(&masks) && !with(&[one].into_iter().collect()));
+    // No row: what is declared, what lies nowhere, what lies in two, what lies in something unknown.
+    assert!(declared.lay(&health.name, spec).is_none());
+    for within in [names(&[]), names(&["shelf", "other"]), names(&["other"])] {
+        assert!(bare.lay(&health.name, &AssetSpec { within, ..spec.clone() }).is_none());
+    }
+    // And nothing but a key for reading reads.
+    let action = Action::DocumentRead;
+    let writer = real_alice();
+    let question = RowsQuestion {
+        caller: &writer,
+        action,
+        rows: "Document",
+        facts: &facts,
+        situation: &situation,
+        applied: &masks,
+    };
+    assert!(!bare.permits_row(&question, &laid, &redacting));
+}

@@ -25,6 +25,7 @@ mod receive;
 mod release;
 mod reply;
 mod retired;
+mod retrieve;
 mod routing;
 mod session;
 mod sql;
@@ -49,5 +50,6 @@ pub use tools::{
     Conversation, Definition, DefinitionKind, Errand, Outgoing, ToolServers, ToolStop,
 };
 pub use sql::{PREFIX as QUERY_PREFIX, QueryArguments, QueryResult, QueryTool};
+pub use retrieve::{SearchAsked, Written, search_tool};
 pub use trace::Traces;
 pub use world::{Staged, TenantWorld, World};

@@ -42,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::{self, Reply};
+use crate::retrieve::Retrievals;
 use crate::routing::{self, Health, Judged, Route};
 use crate::session::Session;
 use crate::tools::Tools;
@@ -54,11 +55,12 @@ pub struct Gate {
     pub(crate) parts: Parts,
     door: Door,
     /// A list has neither prompt nor answer that the vault could take, so nothing is listed where that is demanded.
-    list_door: Door,
+    pub(crate) list_door: Door,
     /// What was done lately, as policies see it.
     activities: Activities,
     locks: Locks,
     health: Health,
+    pub(crate) retrieval: Retrievals,
     pub(crate) fetches: Fetches,
     /// Accounts that people have connected. Whoever keeps them holds this gate, so this does not hold them.
     accounts: OnceLock<Weak<dyn Accounts>>,
@@ -189,6 +191,7 @@ impl Gate {
         let list_door = door.clone().without(ObligationKind::Keep);
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
         let (locks, tools) = (Locks::default(), Tools::new(&parts));
+        let retrieval = Retrievals::new(&parts);
         Self {
             parts,
             door,
@@ -199,6 +202,7 @@ impl Gate {
             fetches: Fetches::default(),
             accounts: OnceLock::new(),
             tools,
+            retrieval,
         }
     }
 
@@ -597,7 +601,7 @@ impl Gate {
         DecisionId::new(self.parts.clock.now(), &*self.parts.random)
     }
 
-    fn model_ask(&self, dialect: Dialect, request: &ModelRequest) -> Ask<ModelCall> {
+    pub(crate) fn model_ask(&self, dialect: Dialect, request: &ModelRequest) -> Ask<ModelCall> {
         let resource = EntityRef::new(Name::literal("Model"), request.model().clone());
         Ask::new(self.new_id(), action_of(dialect), resource, request.facts().clone(), request.digest())
     }
@@ -771,7 +775,7 @@ impl Gate {
     }
 
     /// The ways a call can go, the one to try first at the front.
-    async fn routes(
+    pub(crate) async fn routes(
         &self,
         tenant: &TenantWorld,
         request: &ModelRequest,
@@ -922,7 +926,13 @@ impl Gate {
         self.answer_problem(Dialect::OpenAiChat, path, action, stop)
     }
 
-    fn answer_problem(&self, dialect: Dialect, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
+    pub(crate) fn answer_problem(
+        &self,
+        dialect: Dialect,
+        path: &str,
+        action: Option<Action>,
+        stop: &Stop,
+    ) -> Reply {
         let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);
         let mut answer = reply::json(status, body);
         let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
@@ -970,7 +980,7 @@ fn reach(request: &ModelRequest, model: &ModelSpec, upstream: &UpstreamSpec) -> 
 const OUTPUT_UNSAID: u64 = 16_384;
 
 /// The most tokens that a call can take: no token is shorter than a byte, and the answer is held to its cap.
-fn estimate(
+pub(crate) fn estimate(
     dialect: Dialect,
     request: &ModelRequest,
     obligations: &Obligations,
@@ -991,7 +1001,7 @@ fn estimate(
 }
 
 /// Applies the obligations of a permit to the request and names the model as the upstream knows it.
-fn oblige(
+pub(crate) fn oblige(
     request: &ModelRequest,
     upstream_model: Option<&Name>,
     obligations: &Obligations,

@@ -88,6 +88,7 @@ impl Tally {
             output_tokens: tokens.1,
             redacted: self.redacted,
             kept: self.kept.take(),
+            given: None,
         });
     }
 

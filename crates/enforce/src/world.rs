@@ -11,7 +11,7 @@ use bartizan_mask::Custom;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::{
-    DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, PriceSpec, Tenant, ToolRouteSpec,
+    CorpusRouteSpec, DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, PriceSpec, Tenant, ToolRouteSpec,
 };
 use bartizan_store::State;
 
@@ -63,6 +63,8 @@ pub struct TenantWorld {
     pub tools: Arc<BTreeMap<Name, AssetSpec>>,
     /// How databases are reached, by their names.
     pub databases: Arc<BTreeMap<Name, DatabaseRouteSpec>>,
+    /// How corpora are reached, by the corpus.
+    pub corpora: Arc<BTreeMap<Name, CorpusRouteSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -202,6 +204,12 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "corpus_route" => {
+                self.corpora = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::CorpusRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -224,6 +232,7 @@ impl TenantWorld {
             tool_servers: Arc::default(),
             tools: Arc::default(),
             databases: Arc::default(),
+            corpora: Arc::default(),
             waits: false,
         }
     }

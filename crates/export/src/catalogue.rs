@@ -330,5 +330,6 @@ fn outcome(end: End) -> Body {
         redacted: ended.into(),
         took_us: 1_500_250,
         kept: Some(payload()),
+        given: None,
     })
 }

@@ -1,9 +1,9 @@
 //! Which path goes where.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bartizan_enforce::{Access, Gate, QUERY_PREFIX, Reply, is_proven};
+use bartizan_enforce::{Access, Gate, QUERY_PREFIX, Reply, Written, is_proven};
 use bartizan_model::ReasonCode;
 use bartizan_model::directory::Dialect;
 use bytes::Bytes;
@@ -12,6 +12,9 @@ use http_body::Body;
 
 /// What the decision point can do (AuthZEN 1.0, section 9).
 const METADATA: &str = "/.well-known/authzen-configuration";
+
+/// Where corpora are searched and written.
+const RETRIEVE: &str = "/retrieve/";
 
 /// The routes of the data plane. There is no path without authentication but metadata, of the decision API and of the doors as
 /// protected resources, which say nothing about anybody.
@@ -67,6 +70,9 @@ impl Gateway {
             }
             return self.gate.answer_query(database, request, peer).await;
         }
+        if let Some(rest) = path.strip_prefix(RETRIEVE) {
+            return self.documents(rest, request, peer).await;
+        }
         if path == METADATA && request.method() == Method::GET {
             return self.gate.access_metadata(request.headers());
         }
@@ -87,6 +93,29 @@ impl Gateway {
         self.gate.list_models(&request.into_parts().0, model, peer).await
     }
 
+    /// `/{corpus}` is searched; below it, `documents/{id}` and `documents/{id}/access` are written. Names can have slashes, which are
+    /// then percent-encoded here.
+    async fn documents<B>(&self, rest: &str, request: Request<B>, peer: Option<IpAddr>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let parts: Vec<Option<String>> = rest.split('/').map(decoded).collect();
+        match (request.method(), parts.as_slice()) {
+            (&Method::POST, [Some(corpus)]) => self.gate.retrieve(corpus, request, peer).await,
+            (&Method::PUT | &Method::DELETE, [Some(corpus), Some(word), Some(id)]) if word == "documents" => {
+                let what = if request.method() == Method::PUT { Written::Document } else { Written::Gone };
+                self.gate.write_document(what, (corpus, id), request, peer).await
+            }
+            (&Method::PUT, [Some(corpus), Some(word), Some(id), Some(last)])
+                if word == "documents" && last == "access" =>
+            {
+                self.gate.write_document(Written::Access, (corpus, id), request, peer).await
+            }
+            (_, [Some(_)]) => self.nothing(request, ReasonCode::MethodNotAllowed).await,
+            _ => self.nothing(request, ReasonCode::NotFound).await,
+        }
+    }
+
     async fn nothing<B>(&self, request: Request<B>, reason: ReasonCode) -> Reply {
         self.gate.no_such_path(&request.into_parts().0, reason).await
     }
@@ -95,4 +124,9 @@ impl Gateway {
 /// The first segment of a path, and what follows it with its slash.
 fn split(path: &str) -> (&str, &str) {
     path.find('/').map_or((path, ""), |at| path.split_at(at))
+}
+
+/// A part of a path without its percent signs; none where that is no text.
+fn decoded(part: &str) -> Option<String> {
+    percent_encoding::percent_decode_str(part).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }

@@ -39,6 +39,12 @@ pub struct AssetSpec {
     /// Where people connect the accounts that it is used with, of a tool server or API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<Name>,
+    /// Of a document: the people on its access list.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub readers: BTreeSet<Name>,
+    /// Of a document: the groups on its access list.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub reader_groups: BTreeSet<Name>,
     /// SHA-256 of it, where it is fixed by its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
@@ -72,8 +78,22 @@ impl Default for AssetSpec {
             integrity: Integrity::default(),
             categories: BTreeSet::new(),
             connection: None,
+            readers: BTreeSet::new(),
+            reader_groups: BTreeSet::new(),
             digest: None,
             description: None,
+        }
+    }
+}
+
+impl AssetSpec {
+    /// The label of what it holds or gives.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        Label {
+            confidentiality: self.confidentiality,
+            categories: self.categories.clone(),
+            integrity: self.integrity,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::database_route::DatabaseRouteSpec;
+use crate::corpus_route::CorpusRouteSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::detector_spec::DetectorSpec;
 use crate::fact::Facts;
@@ -154,6 +155,8 @@ pub enum Spec {
     Detector(DetectorSpec),
     /// How a server of tools is reached.
     ToolRoute(ToolRouteSpec),
+    /// How the corpus of the same name is reached.
+    CorpusRoute(CorpusRouteSpec),
 }
 
 /// A person.
@@ -555,6 +558,7 @@ impl Spec {
             Self::Price(_) => "price",
             Self::Detector(_) => "detector",
             Self::ToolRoute(_) => "tool_route",
+            Self::CorpusRoute(_) => "corpus_route",
         }
     }
 
@@ -605,6 +609,7 @@ impl Spec {
             Self::Price(_) => "Price",
             Self::Detector(_) => "Detector",
             Self::ToolRoute(_) => "ToolRoute",
+            Self::CorpusRoute(_) => "CorpusRoute",
         }
     }
 

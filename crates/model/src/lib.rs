@@ -12,6 +12,7 @@ pub mod client;
 pub mod commit;
 pub mod connection;
 pub mod database_route;
+pub mod corpus_route;
 pub mod delivery;
 pub mod detector;
 pub mod detector_spec;
@@ -53,6 +54,7 @@ pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClien
 pub use detector::{Detector, Group, MaskBy};
 pub use detector_spec::DetectorSpec;
 pub use database_route::{DatabaseRouteSpec, SqlType};
+pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, PostgresServer};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};

@@ -277,6 +277,8 @@ reasons! {
     IsolationUnavailable "isolation_unavailable" 503 "Operators: `bartizan doctor` says what is missing.",
     /// The tool server is declared as a command that this node has not.
     CommandUnknown "command_unknown" 503 "Operators: add `[commands.NAME]` to the configuration of every node.",
+    /// A corpus was searched too often within the last minute.
+    SearchesTooMany "searches_too_many" 429 "Wait a minute and search less often.",
 
     // What the other side did.
     /// The receiver of a delivery did not take it.

@@ -3,7 +3,7 @@
 //! No secrets and no direct personal data: principals appear as random pseudonyms, credentials by id. Unknown
 //! fields are refused when written and tolerated when read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::{Digest, Name, Timestamp};
 use schemars::JsonSchema;
@@ -221,6 +221,37 @@ pub struct Outcome {
     /// What was released, kept in the vault, where policy demanded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<PayloadRef>,
+    /// The documents that were given to the caller, of a search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
+}
+
+/// Which documents a search gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Given {
+    /// SHA-256 over the ids of all of them, sorted, each ended by a line feed.
+    pub digest: Digest,
+    /// The first of them, at most [`Given::IDS_MAX`], sorted.
+    pub ids: Vec<Name>,
+    /// Passages that the store found and that were not given: not permitted, too old, not ours. Never told to the caller.
+    pub dropped: u64,
+}
+
+impl Given {
+    /// The most ids that are written out.
+    pub const IDS_MAX: usize = 20;
+
+    /// What a search gave, and how many passages it found beside that.
+    #[must_use]
+    pub fn of<'a>(ids: impl IntoIterator<Item = &'a Name>, dropped: u64) -> Self {
+        let sorted: BTreeSet<&Name> = ids.into_iter().collect();
+        let lines: Vec<u8> = sorted.iter().flat_map(|id| id.bytes().chain([b'\n'])).collect();
+        Self {
+            digest: Digest::of(&lines),
+            ids: sorted.into_iter().take(Self::IDS_MAX).cloned().collect(),
+            dropped,
+        }
+    }
 }
 
 /// How a permitted thing ended.

@@ -59,6 +59,9 @@ impl Spec {
             Spec::Price(price) => vec![all("model", [&price.model]), all("upstream", &price.upstream)],
             Spec::ToolRoute(route) => vec![all("upstream", [&route.upstream])],
             Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
+            Spec::CorpusRoute(route) => {
+                vec![all("upstream", route.store.upstream()), all("model", &route.model)]
+            }
             spec => match spec.asset() {
                 None => Vec::new(),
                 Some((asset, container)) => vec![
@@ -67,6 +70,8 @@ impl Spec {
                     all("environment", &asset.environment),
                     all("user", &asset.owner),
                     all("connection_provider", &asset.connection),
+                    all("user", &asset.readers),
+                    all("group", &asset.reader_groups),
                 ],
             },
         };

@@ -167,6 +167,7 @@ fn outcome() -> impl Strategy<Value = Body> {
                 redacted,
                 took_us,
                 kept: None,
+                given: None,
             })
         })
 }

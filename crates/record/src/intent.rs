@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bartizan_base::{Digest, Timestamp};
 use bartizan_ledger::{NoteSigner, Promise, SignedBatch};
 use bartizan_model::action::ChangeState;
-use bartizan_model::record::{End, Outcome};
+use bartizan_model::record::{End, Given, Outcome};
 use bartizan_model::{DecisionId, NodeId, Obligations, Operation, PayloadRef, ReasonCode, Target, Tenant};
 
 use crate::core::OutcomeSlot;
@@ -199,6 +199,7 @@ impl Running {
             output_tokens: ended.output_tokens.map(bounded),
             redacted: bounded(ended.redacted),
             kept: ended.kept,
+            given: ended.given,
             took_us: bounded(core.clock.monotonic_us().saturating_sub(self.began_us)),
         };
         core.submit_outcome(&self.receipt.tenant, outcome, slot);
@@ -228,13 +229,24 @@ pub struct Ended {
     pub redacted: u64,
     /// What was released, where it was kept in the vault.
     pub kept: Option<PayloadRef>,
+    /// The documents that were given to the caller, of a search.
+    pub given: Option<Given>,
 }
 
 impl Ended {
     /// Ended like this, at no cost.
     #[must_use]
     pub const fn new(end: End) -> Self {
-        Self { end, status: None, bytes: 0, input_tokens: None, output_tokens: None, redacted: 0, kept: None }
+        Self {
+            end,
+            status: None,
+            bytes: 0,
+            input_tokens: None,
+            output_tokens: None,
+            redacted: 0,
+            kept: None,
+            given: None,
+        }
     }
 }
 

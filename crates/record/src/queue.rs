@@ -276,6 +276,7 @@ mod tests {
             redacted: 0,
             took_us: 0,
             kept: None,
+            given: None,
         };
         core.submit_outcome(&Tenant::default_tenant(), outcome, core.reserve_always());
     }

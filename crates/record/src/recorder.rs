@@ -222,6 +222,7 @@ impl Recorder {
                 redacted: 0,
                 took_us: 0,
                 kept: None,
+                given: None,
             };
             self.inner.core.submit_outcome(&tenant, outcome, self.inner.core.reserve_always());
         }

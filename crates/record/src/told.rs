@@ -8,7 +8,7 @@
 use bartizan_base::Timestamp;
 use bartizan_decide::{PermitParts, Refused};
 use bartizan_model::record::{
-    Body, End, Grounds, Intent, Kept, Outcome, Refusal, System, VERSION, VerdictKind, What, Who,
+    Body, End, Given, Grounds, Intent, Kept, Outcome, Refusal, System, VERSION, VerdictKind, What, Who,
 };
 use bartizan_model::{DecisionId, NodeId, Obligations, Offer, PayloadRef, ReasonCode, Target, Tenant};
 use serde::Serialize;
@@ -72,6 +72,8 @@ pub(crate) struct ToldRefusal<'a> {
 struct ToldOutcome<'a> {
     bytes: u64,
     end: &'a End,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given: Option<&'a Given>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,11 +228,22 @@ pub(crate) fn encode(head: Head<'_>, body: &Body) -> Result<Encoded, RecordError
             })
         }
         Body::Outcome(outcome) => {
-            let Outcome { of, end, status, bytes, input_tokens, output_tokens, redacted, took_us, kept } =
-                outcome;
+            let Outcome {
+                of,
+                end,
+                status,
+                bytes,
+                input_tokens,
+                output_tokens,
+                redacted,
+                took_us,
+                kept,
+                given,
+            } = outcome;
             Encoded::of(&ToldOutcome {
                 bytes: *bytes,
                 end,
+                given: given.as_ref(),
                 input_tokens: *input_tokens,
                 kept: kept.as_ref(),
                 kind: "outcome",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bartizan_base::{Clock, Digest, Name};
 use bartizan_model::action::Outward;
 use bartizan_model::directory::{UpstreamAuth, UpstreamSpec};
-use bartizan_model::{ReasonCode, Target, Tenant};
+use bartizan_model::{Operation, ReasonCode, Target, Tenant};
 use bartizan_record::{IntentRecorded, Running};
 use bartizan_secret::Secret;
 use bytes::Bytes;
@@ -260,6 +260,14 @@ impl Upstreams {
             Ok((status, headers, body)) => Ok(Answer { status, headers, body, running }),
             Err(reason) => Err(SendError { reason, running }),
         }
+    }
+
+    /// The sealed credential `name`, for what is reached otherwise than over HTTP and must log in by itself: only for an effect
+    /// that was recorded and is not sent by this crate. None if there is none or it does not open.
+    #[must_use]
+    pub fn password<O: Operation>(&self, intent: &IntentRecorded<O>, name: &Name) -> Option<Secret<String>> {
+        let direct = matches!(intent.target(), Target::Direct { .. });
+        self.credentials.credential(intent.tenant(), name).filter(|_| direct)
     }
 
     async fn attempt(

@@ -163,7 +163,12 @@ fn specs() -> Vec<(Value, Value)> {
         asset("tool", &["s"]),
         asset("corpus", &[]),
         asset("collection", &["c"]),
-        asset("document", &["c"]),
+        {
+            let (mut full, least) = asset("document", &["c"]);
+            full["readers"] = json!(["alice", "bob"]);
+            full["reader_groups"] = json!(["g"]);
+            (full, least)
+        },
         asset("database", &[]),
         asset("table", &["d"]),
         asset("column", &["t"]),

@@ -37,6 +37,10 @@ impl Fact {
         Self(Value::from(ast::EntityUID::from(uid)))
     }
 
+    pub(crate) fn entities(uids: impl IntoIterator<Item = EntityUid>) -> Self {
+        Self(Value::set(uids.into_iter().map(|uid| Value::from(ast::EntityUID::from(uid))), None))
+    }
+
     /// What an expression without variables says; none where that is an error.
     pub(crate) fn read(expression: &RestrictedExpression) -> Option<Self> {
         let evaluator = RestrictedEvaluator::new(Extensions::all_available());

@@ -160,6 +160,7 @@ fn body() -> impl Strategy<Value = Body> {
                 redacted,
                 took_us,
                 kept,
+                given: None,
             })
         },
     );
