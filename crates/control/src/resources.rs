@@ -215,6 +215,7 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
             bartizan_decide::check_conditions(&a.conditions).err().map(Cow::Owned)
         }
         Spec::Attestation(a) => unusable(a).map(Cow::Borrowed),
+        Spec::MeshRoute(route) => route.mistake().map(Cow::Borrowed),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             _ => None,

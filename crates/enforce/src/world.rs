@@ -8,7 +8,7 @@ use bartizan_decide::{Entities, Shadow, Snapshot};
 use bartizan_identify::{Caller, Directory};
 use bartizan_keys::Stage;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
-use bartizan_model::{EnforcementPointSpec, Tenant};
+use bartizan_model::{EnforcementPointSpec, MeshRouteSpec, Tenant};
 use bartizan_store::State;
 
 use crate::afterwards::chosen;
@@ -42,6 +42,8 @@ pub struct TenantWorld {
     pub issuers: Arc<BTreeMap<Name, IssuerSpec>>,
     /// Applications that ask for decisions, by their workload.
     pub points: Arc<BTreeMap<Name, EnforcementPointSpec>>,
+    /// What proxies ask about, by name.
+    pub mesh_routes: Arc<BTreeMap<Name, MeshRouteSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -127,6 +129,12 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "mesh_route" => {
+                self.mesh_routes = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::MeshRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -141,6 +149,7 @@ impl TenantWorld {
             upstreams: Arc::default(),
             issuers: Arc::default(),
             points: Arc::default(),
+            mesh_routes: Arc::default(),
             waits: false,
         }
     }

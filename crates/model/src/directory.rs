@@ -15,6 +15,7 @@ use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::fact::Facts;
 use crate::federation::FederationSpec;
 use crate::identity_provider::IdentityProviderSpec;
+use crate::mesh_route::MeshRouteSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
@@ -134,6 +135,8 @@ pub enum Spec {
     Artifact(AssetSpec),
     /// What is deployed, by digest.
     Manifest(AssetSpec),
+    /// Requests that a proxy asks about, in the words of policy.
+    MeshRoute(MeshRouteSpec),
 }
 
 /// A person.
@@ -504,6 +507,7 @@ impl Spec {
             Self::Deployment(_) => "deployment",
             Self::Artifact(_) => "artifact",
             Self::Manifest(_) => "manifest",
+            Self::MeshRoute(_) => "mesh_route",
         }
     }
 
@@ -547,6 +551,7 @@ impl Spec {
             Self::Deployment(_) => "Deployment",
             Self::Artifact(_) => "Artifact",
             Self::Manifest(_) => "Manifest",
+            Self::MeshRoute(_) => "MeshRoute",
         }
     }
 
