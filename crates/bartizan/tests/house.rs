@@ -21,6 +21,8 @@ mod faults;
 mod keep;
 #[path = "house/lessons.rs"]
 mod lessons;
+#[path = "house/mesh.rs"]
+mod mesh;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;

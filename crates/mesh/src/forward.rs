@@ -25,6 +25,9 @@ struct Proxy {
     host: &'static str,
     target: &'static str,
     scheme: &'static str,
+    /// Where it says by which host it routes, if it may route by another than the client's header names: with a whole address in
+    /// the line of the request, nginx takes the host of that one.
+    routed: Option<&'static str>,
     /// Whether it can tell its client nothing but 401 and 403.
     coarse: bool,
 }
@@ -36,6 +39,7 @@ const PROXIES: [Proxy; 3] = [
         host: "x-original-host",
         target: "x-original-uri",
         scheme: "x-original-proto",
+        routed: Some("x-original-server"),
         coarse: true,
     },
     Proxy { name: "traefik", ..FORWARDED },
@@ -48,6 +52,7 @@ const FORWARDED: Proxy = Proxy {
     host: "x-forwarded-host",
     target: "x-forwarded-uri",
     scheme: "x-forwarded-proto",
+    routed: None,
     coarse: false,
 };
 
@@ -97,6 +102,13 @@ fn asked(proxy: &Proxy, mut headers: HeaderMap) -> Result<Asked, &'static str> {
     let authority = take(proxy.host).ok_or("the proxy does not say the host, or twice")?;
     let target = take(proxy.target).ok_or("the proxy does not say the path, or twice")?;
     let scheme = take(proxy.scheme);
+    if let Some(name) = proxy.routed {
+        let routed = take(name).ok_or("the proxy does not say by which host it routes, or twice")?;
+        let named = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+        if !named.eq_ignore_ascii_case(&routed) {
+            return Err("the proxy routes by another host than the client names");
+        }
+    }
     // The host of the question is ours, not the service's.
     headers.remove(HOST);
     Ok(Asked {
@@ -124,10 +136,11 @@ mod tests {
         asked(PROXIES.iter().find(|known| known.name == proxy).unwrap(), map)
     }
 
-    const NGINX: [(&str, &str); 4] = [
+    const NGINX: [(&str, &str); 5] = [
         ("x-original-method", "GET"),
         ("x-original-host", "shop.example"),
         ("x-original-uri", "/orders?a=1"),
+        ("x-original-server", "shop.example"),
         ("host", "127.0.0.1:8083"),
     ];
 
@@ -152,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_header_that_could_be_the_clients_is_refused() {
-        for (name, value) in NGINX.iter().take(3) {
+        for (name, value) in NGINX.iter().take(4) {
             let mut twice = NGINX.to_vec();
             twice.push((name, value));
             assert!(read("nginx", &twice).is_err(), "{name} twice");
@@ -164,6 +177,10 @@ mod tests {
             spoofed.push((name, "root"));
             assert!(read("nginx", &spoofed).is_err(), "{name}");
         }
+        let mut absolute = NGINX.to_vec();
+        absolute.retain(|(name, _)| *name != "x-original-server");
+        absolute.push(("x-original-server", "other.example"));
+        assert!(read("nginx", &absolute).is_err(), "`GET http://other.example/orders` with another `host`");
         let mut stated = NGINX.to_vec();
         stated.push(("x-bartizan-purpose", "support"));
         assert!(read("nginx", &stated).is_ok());

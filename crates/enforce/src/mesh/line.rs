@@ -107,21 +107,30 @@ fn plain(path: &str) -> Result<(), Unclear> {
         if matches!(segment, "." | "..") {
             return Err("the path has a segment `.` or `..`");
         }
+        let mut decoded = Vec::new();
         let mut bytes = segment.bytes();
         while let Some(byte) = bytes.next() {
             match byte {
-                b'%' => escape(bytes.next(), bytes.next())?,
+                b'%' => decoded.push(escape(bytes.next(), bytes.next())?),
                 // The plain characters of a segment (RFC 3986) but `;`, at which some cut.
-                byte if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte) => {}
+                byte if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte) => {
+                    decoded.push(byte);
+                }
                 _ => return Err("the path has a character that is not plain"),
             }
+        }
+        // `%C0%AE` is a dot to lax readers, and so are a wide one and its likes to those that look for the best fit.
+        let text = std::str::from_utf8(&decoded).map_err(|_| "the path has an escape that is no UTF-8")?;
+        let fits = |c| matches!(c, '\u{80}'..='\u{9f}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{ff00}'..='\u{ffef}');
+        if text.contains(fits) {
+            return Err("the path has an escape that some take for a separator");
         }
     }
     Ok(())
 }
 
 /// An escape that everybody leaves or decodes to the same: of a byte that must be escaped, and that parts nothing.
-fn escape(high: Option<u8>, low: Option<u8>) -> Result<(), Unclear> {
+fn escape(high: Option<u8>, low: Option<u8>) -> Result<u8, Unclear> {
     let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
     let (Some(high), Some(low)) = (digit(high), digit(low)) else {
         return Err("the path has a broken escape");
@@ -131,7 +140,7 @@ fn escape(high: Option<u8>, low: Option<u8>) -> Result<(), Unclear> {
     if parts || byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
         return Err("the path has an escape that others decode first");
     }
-    Ok(())
+    Ok(byte)
 }
 
 #[cfg(test)]
@@ -186,6 +195,13 @@ mod tests {
             "/a%u0041",
             "/é",
             "/a b",
+            "/a/%c0%ae",
+            "/a/%e0%80%ae",
+            "/%ef%bc%8e%ef%bc%8e/a",
+            "/a%ef%bc%8fb",
+            "/%e2%80%a5/a",
+            "/a%ff",
+            "/a%c2%85",
             "/a\tb",
             "/a\u{0}",
             "/a\"b",
