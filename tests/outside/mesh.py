@@ -5,6 +5,7 @@ Starts a house of its own with an authority. Envoy comes from the Python package
 configured here is what `docs/mesh.md` shows.
 """
 
+import atexit
 import http.client
 import http.server
 import json
@@ -103,6 +104,7 @@ class House:
 
     def serve(self):
         self.process = subprocess.Popen([str(BINARY), "serve"], env=self.environment, stdout=self.log, stderr=self.log)
+        atexit.register(self.process.kill)
 
     def call(self, method, path, body=None):
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self.key}"} if self.key else {})

@@ -78,7 +78,10 @@ impl Answer {
 
     /// A question that cannot be answered, since the proxy does not ask as it must.
     pub(crate) fn misconfigured(detail: &str) -> Self {
-        tracing::error!(detail, "a proxy is not configured as `docs/mesh.md` says; it is told no");
+        tracing::warn!(
+            detail,
+            "a question of a proxy is refused: its client, or a configuration that is not as `docs/mesh.md` says"
+        );
         let body = json!({"error": {"code": ReasonCode::HeaderInvalid.code(), "message": detail}});
         Self::refusal(ReasonCode::HeaderInvalid, &body)
     }

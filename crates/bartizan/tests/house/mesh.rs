@@ -120,8 +120,6 @@ async fn a_client_behind_a_proxy_comes_by_its_certificate_where_the_proxy_is_bel
             std::fs::read_to_string(folder.join("cert.pem")).unwrap()
         })
         .await;
-        let der = rustls::pki_types::pem::PemObject::from_pem_slice(pem.as_bytes()).unwrap();
-        let der: rustls::pki_types::CertificateDer<'static> = der;
         let escaped = pem.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B");
         let told = format!("Cert=\"{escaped}\"");
         let by_certificate = [("x-forwarded-client-cert", told.as_str())];
@@ -143,11 +141,10 @@ async fn a_client_behind_a_proxy_comes_by_its_certificate_where_the_proxy_is_bel
             400,
             "a name is no certificate"
         );
-        let thumbprint = bartizan_base::Digest::of(&der);
         let admin = house.admin.clone();
-        blocking(move || admin.call("DELETE", &format!("/api/v1/certificates/{thumbprint}"), None).unwrap())
+        blocking(move || admin.call("POST", "/api/v1/directory/workload/payments/disable", None).unwrap())
             .await;
-        refuses(&asked(node, None, "/ext_authz/orders/7", &by_certificate).await, 401, "credential_revoked");
+        refuses(&asked(node, None, "/ext_authz/orders/7", &by_certificate).await, 401, "principal_disabled");
         house.stop().await;
     }
 }
