@@ -1,5 +1,5 @@
 """Foreign programs against a running house: official client libraries, and foreign verifiers on the ledger they left behind.
-Foreign judges on the exports need no house and come first.
+Foreign judges on the exports, and proxies with a house of their own, come first.
 
 Installs what is missing: Python packages into target/venv, npm packages into tests/outside/js; the verifiers install theirs.
 """
@@ -76,6 +76,7 @@ def main():
     python = install()
     exports = subprocess.run([str(python), str(HERE / "ocsf.py")]).returncode == 0
     exports &= subprocess.run([str(python), str(HERE / "children.py")]).returncode == 0
+    exports &= subprocess.run([str(python), str(HERE / "mesh.py")]).returncode == 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         process, variables = start(folder)

@@ -87,6 +87,7 @@ const SYSTEM: &[(&str, &[&str])] = &[
     ("cvc5", &["cvc5"]),
     ("nats-server", &["nats-server"]),
     ("chromium", &["chromium"]),
+    ("nginx", &["nginx-light"]),
 ];
 
 #[expect(clippy::disallowed_methods, reason = "a developer's tool that tells how long its steps take")]
@@ -129,7 +130,7 @@ fn install() -> Result<(), Failure> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let kept: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
     let present = |program: &str| match program {
-        "rsyslogd" => Command::new(program).arg("-v").output().is_ok_and(|o| o.status.success()),
+        "rsyslogd" | "nginx" => Command::new(program).arg("-v").output().is_ok_and(|o| o.status.success()),
         "initdb" => kept.iter().any(|folder| folder.join(program).exists()),
         program => runs(program),
     };

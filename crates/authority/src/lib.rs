@@ -29,6 +29,7 @@ pub mod scim;
 pub mod signals;
 mod stripes;
 mod userinfo;
+mod vouch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use bartizan_control::Control;
 use bartizan_store::{Rows, StoreError};
 
 pub use bonds::Bonds;
+pub use vouch::Vouching;
 
 /// The use cases of identity.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ use bartizan_gateway::{Gateway, ServerLimits, serve};
 use bartizan_identify::Identifier;
 use bartizan_jose::Nonces;
 use bartizan_keys::{KeyFolder, MutualTls, PolicySigner, Sealer, ServerTls};
+use bartizan_mesh::Mesh;
 use bartizan_model::NodeId;
 use bartizan_record::{Copy, Disk, RealDisk, Recorder};
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
@@ -37,7 +38,7 @@ use tokio::sync::Notify;
 use crate::archived::Archived;
 use crate::authority;
 use crate::children;
-use crate::config::Config;
+use crate::config::{Config, MeshTls};
 use crate::deliveries::{self, Deliveries};
 use crate::ground::{DataFolder, NodeError, StateDb, part};
 use crate::house::{Opener, Running};
@@ -81,6 +82,8 @@ pub struct Node {
     pub control: SocketAddr,
     /// Where health and metrics are served.
     pub operations: SocketAddr,
+    /// Where proxies ask, if anywhere.
+    pub mesh: Option<SocketAddr>,
     tasks: Tasks,
     recorder: Recorder,
     keeper: Arc<Keeper>,
@@ -147,6 +150,8 @@ impl Node {
         let replay_differing = Arc::default();
         policy_life::follow(&tasks, config, &control, &keeper, &afterwards, &replay_differing);
         authority::follow(&tasks, authority.as_ref()).await;
+        let machine_clock = control.clock.clone();
+        let mesh = listen_to_proxies(config, &tasks, gate.clone(), authority, machine_clock).await?;
         signals::follow(&tasks, signals);
         let (data, control, operations) = listen(
             config,
@@ -168,6 +173,7 @@ impl Node {
             data,
             control,
             operations,
+            mesh,
             tasks,
             recorder,
             keeper: known_keeper,
@@ -608,6 +614,48 @@ pub(crate) fn server_tls(config: &Config) -> Result<Option<ServerTls>, NodeError
     ServerTls::with_clients(certificates, key, clients, workloads).map(Some).map_err(part("inbound TLS"))
 }
 
+/// Opens the listener for proxies, where there is to be one.
+async fn listen_to_proxies(
+    config: &Config,
+    tasks: &Tasks,
+    gate: Arc<Gate>,
+    authority: Option<Authority>,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<SocketAddr>, NodeError> {
+    let Some(listener) = &config.listeners.mesh else { return Ok(None) };
+    let tls = match listener.tls {
+        MeshTls::Plain => None,
+        MeshTls::Server => server_tls(config)?,
+        MeshTls::Mutual => {
+            let mutual = mutual_tls(config, clock)?;
+            mutual.map(|mutual| mutual.server()).transpose().map_err(part("mutual TLS"))?
+        }
+    };
+    let (peers, body_bytes_max) = (listener.peers.clone(), config.limits.body_bytes_max);
+    let mesh = Mesh::new(bartizan_mesh::Parts { gate, authority, peers, body_bytes_max });
+    let served = serve(
+        "mesh",
+        listener.address,
+        tls,
+        limits(config),
+        tasks,
+        move |request: Request<Incoming>, peer| {
+            let mesh = mesh.clone();
+            async move { mesh.answer(request, peer).await }
+        },
+    );
+    Ok(Some(served.await.map_err(part("the listener for proxies"))?.address))
+}
+
+fn limits(config: &Config) -> ServerLimits {
+    ServerLimits {
+        head_bytes_max: config.limits.head_bytes_max,
+        connections_max: config.limits.connections_max,
+        write_timeout: config.limits.write_timeout,
+        ..ServerLimits::default()
+    }
+}
+
 async fn listen(
     config: &Config,
     tasks: &Tasks,
@@ -615,12 +663,7 @@ async fn listen(
     (control, mounts): (Control, Vec<Arc<dyn Mount>>),
     operations: Operations,
 ) -> Result<(SocketAddr, SocketAddr, SocketAddr), NodeError> {
-    let limits = ServerLimits {
-        head_bytes_max: config.limits.head_bytes_max,
-        connections_max: config.limits.connections_max,
-        write_timeout: config.limits.write_timeout,
-        ..ServerLimits::default()
-    };
+    let limits = limits(config);
     let tls = server_tls(config)?;
     let listeners = &config.listeners;
     let gateway = Gateway::new(gate);

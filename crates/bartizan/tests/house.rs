@@ -25,6 +25,8 @@ mod keep;
 mod lessons;
 #[path = "house/limits.rs"]
 mod limits;
+#[path = "house/mesh.rs"]
+mod mesh;
 #[cfg(feature = "s3")]
 #[path = "house/mirror.rs"]
 mod mirror;

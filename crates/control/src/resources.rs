@@ -234,6 +234,7 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
             && !model.routes.iter().any(|route| route.upstream == model.upstream))
         .then_some(Cow::Borrowed("`upstream` is one of `routes`, where there are any")),
         Spec::CorpusRoute(route) => route.check().err().map(Cow::Borrowed),
+        Spec::MeshRoute(route) => route.mistake().map(Cow::Borrowed),
         spec => match spec.asset() {
             Some((asset, None)) if !asset.within.is_empty() => Some("it cannot be within anything".into()),
             Some((asset, container))

@@ -11,7 +11,7 @@ use bartizan_mask::Custom;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::{
-    CorpusRouteSpec, DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, PriceSpec, Tenant, ToolRouteSpec,
+    CorpusRouteSpec, DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, MeshRouteSpec, PriceSpec, Tenant, ToolRouteSpec,
 };
 use bartizan_store::State;
 
@@ -65,6 +65,8 @@ pub struct TenantWorld {
     pub databases: Arc<BTreeMap<Name, DatabaseRouteSpec>>,
     /// How corpora are reached, by the corpus.
     pub corpora: Arc<BTreeMap<Name, CorpusRouteSpec>>,
+    /// What proxies ask about, by name.
+    pub mesh_routes: Arc<BTreeMap<Name, MeshRouteSpec>>,
     /// Its policy is not yet what the state says, since that is not compiled.
     pub(crate) waits: bool,
 }
@@ -210,6 +212,12 @@ impl TenantWorld {
                     _ => None,
                 });
             }
+            "mesh_route" => {
+                self.mesh_routes = declared(state, tenant, kind, |name, spec| match spec {
+                    Spec::MeshRoute(spec) => Some((name, spec.status, spec)),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -233,6 +241,7 @@ impl TenantWorld {
             tools: Arc::default(),
             databases: Arc::default(),
             corpora: Arc::default(),
+            mesh_routes: Arc::default(),
             waits: false,
         }
     }

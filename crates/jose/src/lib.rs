@@ -15,6 +15,7 @@
 //! | [`WorkloadClaims`] | none | RFC 7523 as a grant: Kubernetes, CI, SPIFFE |
 //! | [`EventClaims`] | `secevent+jwt` | RFC 8417 |
 //! | [`DpopProof`] | `dpop+jwt` | RFC 9449 |
+//! | [`VouchedClaims`] | `bartizan-identity+jwt` | RFC 7519, 8693 (`act`): who was let through by a proxy |
 //!
 //! A token is read in three steps: [`Jws::parse`] bounds it, [`Jws::claimed_issuer`] says whose keys to try, and [`verify`]
 //! makes a [`Verified`], which nothing else makes.
@@ -41,6 +42,7 @@ pub mod testing;
 mod thumbprint;
 mod token;
 mod uri;
+mod vouched;
 mod workload;
 
 pub use access::{AccessClaims, AccessRules};
@@ -63,4 +65,5 @@ pub use rotation::{DemandError, KeyPlan, KeyState, NewKey, Plan, Rotation, Sched
 pub use thumbprint::{Jkt, ThumbprintError, X5t};
 pub use token::{Profile, Replay, TokenError, Verified, verify};
 pub use uri::normal_uri;
+pub use vouched::{VouchedClaims, VouchedRules};
 pub use workload::{WorkloadClaims, WorkloadRules};

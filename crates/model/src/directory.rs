@@ -20,6 +20,7 @@ use crate::fact::Facts;
 use crate::federation::FederationSpec;
 use crate::identity_provider::IdentityProviderSpec;
 use crate::limit::{LimitSpec, PriceSpec};
+use crate::mesh_route::MeshRouteSpec;
 use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
@@ -157,6 +158,8 @@ pub enum Spec {
     ToolRoute(ToolRouteSpec),
     /// How the corpus of the same name is reached.
     CorpusRoute(CorpusRouteSpec),
+    /// Requests that a proxy asks about, in the words of policy.
+    MeshRoute(MeshRouteSpec),
 }
 
 /// A person.
@@ -559,6 +562,7 @@ impl Spec {
             Self::Detector(_) => "detector",
             Self::ToolRoute(_) => "tool_route",
             Self::CorpusRoute(_) => "corpus_route",
+            Self::MeshRoute(_) => "mesh_route",
         }
     }
 
@@ -610,6 +614,7 @@ impl Spec {
             Self::Detector(_) => "Detector",
             Self::ToolRoute(_) => "ToolRoute",
             Self::CorpusRoute(_) => "CorpusRoute",
+            Self::MeshRoute(_) => "MeshRoute",
         }
     }
 

@@ -235,6 +235,10 @@ reasons! {
     Invalid "invalid" 422 "See the message for the place.",
     /// The period is not removed: the witnesses of this house have not cosigned its last checkpoint yet.
     PeriodUnwitnessed "period_unwitnessed" 409 "Ask again in some minutes; operators: see which witnesses do not answer, and set `record.witness_policy` right.",
+    /// The line or a header of the request is written in a way that others may read otherwise than we do.
+    RequestLineRefused "request_line_refused" 400 "Write host and path plainly: no `..`, `//`, `;`, `\\`, no needless escapes, no header that overrides them.",
+    /// No declared route covers this request, or several do and say different things.
+    MeshRouteUnknown "mesh_route_unknown" 403 "Administrators: declare a `mesh_route` for it; see the message.",
 
     /// The statement is not one that is run here.
     StatementRefused "statement_refused" 422 "See the message for what is wrong and where, or use a template of the database.",

@@ -16,6 +16,7 @@ use bartizan_child::{CommandSpec, Totals};
 use bartizan_gateway::TrustedProxies;
 use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
+use bartizan_mesh::Peers;
 use bartizan_model::SubjectPattern;
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
@@ -105,6 +106,30 @@ pub struct Listeners {
     pub workloads: bool,
     /// The proxies in front whose word about callers' addresses is taken.
     pub trusted_proxies: TrustedProxies,
+    /// Where proxies ask; nowhere without.
+    pub mesh: Option<MeshListener>,
+}
+
+/// Where proxies ask whether a request may go on.
+#[derive(Clone, Debug)]
+pub struct MeshListener {
+    /// The address.
+    pub address: SocketAddr,
+    /// The proxies.
+    pub peers: Peers,
+    /// How they are spoken to.
+    pub tls: MeshTls,
+}
+
+/// How proxies are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeshTls {
+    /// As the other listeners are.
+    Server,
+    /// By mutual TLS of the house.
+    Mutual,
+    /// In clear.
+    Plain,
 }
 
 /// Bounds on what callers may send.
@@ -293,6 +318,31 @@ fn workloads(raw: &Raw, tls: bool) -> Result<bool, ConfigError> {
     }
 }
 
+/// Where proxies ask.
+fn mesh(raw: &Raw) -> Result<Option<MeshListener>, ConfigError> {
+    if raw.optional("listeners.mesh").is_none() {
+        return Ok(None);
+    }
+    let networks = "addresses and networks such as `10.0.0.0/8`";
+    let tls = match raw.text("listeners.mesh_tls") {
+        "server" => MeshTls::Server,
+        "mutual" if raw.optional("mutual.folder").is_none() => {
+            return Err(raw.wrong("listeners.mesh_tls", "expected with the settings of `mutual`"));
+        }
+        "mutual" => MeshTls::Mutual,
+        "plain" => MeshTls::Plain,
+        _ => return Err(raw.wrong("listeners.mesh_tls", "expected `server`, `mutual` or `plain`")),
+    };
+    Ok(Some(MeshListener {
+        address: raw.parse("listeners.mesh", "an address and port such as `127.0.0.1:8083`")?,
+        peers: Peers {
+            asking: raw.parse("listeners.mesh_peers", networks)?,
+            certificates: raw.parse("listeners.mesh_certificates", networks)?,
+        },
+        tls,
+    }))
+}
+
 /// Mutual TLS between processes of the house: all of it, or none.
 fn mutual(raw: &Raw) -> Result<Option<MutualFiles>, ConfigError> {
     const NEEDED: [&str; 3] = ["mutual.folder", "mutual.trust_domain", "mutual.peers"];
@@ -360,6 +410,7 @@ impl Config {
                 tls,
                 trusted_proxies: raw
                     .parse("listeners.trusted_proxies", "addresses and networks such as `10.0.0.0/8`")?,
+                mesh: mesh(raw)?,
             },
             issuer: origin(raw, "authority.issuer")?,
             authority: authority(raw)?,

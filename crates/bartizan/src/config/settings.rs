@@ -122,6 +122,29 @@ pub const SETTINGS: &[Setting] = &[
     setting("listeners.control", "127.0.0.1:8081", "Where the control API listens."),
     setting("listeners.data", "127.0.0.1:8080", "Where the data plane listens."),
     setting(
+        "listeners.mesh",
+        "",
+        "Where proxies ask whether a request may go on (Envoy `ext_authz` and `ext_proc`, nginx, Traefik, Caddy), such as \
+         `127.0.0.1:8083`. Nowhere without.",
+    ),
+    setting(
+        "listeners.mesh_certificates",
+        "",
+        "Addresses and networks of those proxies that are believed about the certificates of their clients, separated by commas. A \
+         proxy that leaves a client's own `x-forwarded-client-cert` in place must not be among them. Nobody is believed without.",
+    ),
+    setting(
+        "listeners.mesh_peers",
+        "127.0.0.0/8, ::1",
+        "Addresses and networks of the proxies that may ask, separated by commas.",
+    ),
+    setting(
+        "listeners.mesh_tls",
+        "server",
+        "How proxies ask: `server` for the certificate of the other listeners (plain where they have none), `mutual` for mutual TLS \
+         by the settings of `mutual`, whose peers the proxies then must be, `plain` for none.",
+    ),
+    setting(
         "listeners.operations",
         "127.0.0.1:9090",
         "Where health and metrics are served, without authentication: keep it on loopback or a private network.",

@@ -25,7 +25,7 @@ fn authority() -> [(&'static str, String); 1] {
 }
 
 /// A workload with a key of its own gets a certificate, and keeps it as `bartizan certificate issue` would.
-fn identity(control: &str, admin: &Client, name: &str, folder: &Path) {
+pub(super) fn identity(control: &str, admin: &Client, name: &str, folder: &Path) {
     let spec = json!({"kind": "workload", "owner": "ada", "purpose": "a process of the house"});
     admin.call("POST", "/api/v1/resources", Some(&json!([{"name": name, "spec": spec}]))).unwrap();
     let wish = json!({"principal_kind": "workload", "principal": name});
