@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp, json};
 use bartizan_control::{
-    Acknowledged, ApplyBundle, ApproveTools, Control, CreateKey, CreatedKey, Done, EpochToAdvance, ExportLedger, Exported, HoldToPlace, LockToSet, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef, TryPolicy,
+    Acknowledged, ApplyBundle, ApproveTools, Control, CreateKey, CreatedKey, Done, EpochToAdvance,
+    ExportLedger, Exported, HoldToPlace, LockToSet, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack,
+    SearchLedger, Stopped, SubjectRef, TryPolicy,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;

@@ -22,7 +22,8 @@ use crate::node::Node;
 use crate::offline::seconds;
 use crate::{
     WitnessNode, authoring, authority_commands, certificate_commands, connection_commands, demo,
-    directory_commands, init, lock_commands, log, personal, policy_commands, recover, replay_commands, sign_in_commands, tool_commands,
+    directory_commands, init, lock_commands, log, personal, policy_commands, recover, replay_commands,
+    sign_in_commands, tool_commands,
 };
 
 /// How a command failed.

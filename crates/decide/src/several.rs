@@ -39,7 +39,7 @@ impl Snapshot {
         let judge = |(action, resource): &(Action, EntityRef)| {
             let standing = &Standing::default();
             let case =
-                Case { caller, action: *action, resource, facts: &facts, situation, standing, all: false };
+                Case { caller, action: *action, resource, facts: &facts, situation, standing, all: false, row: None };
             self.judge(&case, door)
         };
         let judged: Vec<Judged> = parts.iter().map(judge).collect();

@@ -215,7 +215,11 @@ async fn passed(
 ) -> Result<Bytes, ReasonCode> {
     if status == 401 {
         // It was our credential, or that of the account, which did not please; the caller's own is good.
-        return Err(if connected { ReasonCode::ConnectionNeeded } else { ReasonCode::UpstreamCredentialRefused });
+        return Err(if connected {
+            ReasonCode::ConnectionNeeded
+        } else {
+            ReasonCode::UpstreamCredentialRefused
+        });
     }
     let most = usize::try_from(route.answer_bytes_max).unwrap_or(usize::MAX);
     let mut all = BytesMut::new();

@@ -48,10 +48,8 @@ pub use path::{Bounds, Gate, Parts, PublicUrl};
 pub use policies::{InForce, Policies};
 pub use release::Guarded;
 pub use reply::{Messages, Reply, ReplyBody};
-pub use tools::{
-    Conversation, Definition, DefinitionKind, Errand, Outgoing, ToolServers, ToolStop,
-};
-pub use sql::{PREFIX as QUERY_PREFIX, QueryArguments, QueryResult, QueryTool};
 pub use retrieve::{SearchAsked, Written, search_tool};
+pub use sql::{PREFIX as QUERY_PREFIX, QueryArguments, QueryResult, QueryTool};
+pub use tools::{Conversation, Definition, DefinitionKind, Errand, Outgoing, ToolServers, ToolStop};
 pub use trace::Traces;
 pub use world::{Staged, TenantWorld, World};

@@ -283,8 +283,19 @@ impl Gate {
             run: run.as_ref(),
         };
         let reserved = Some(self.reserve(tenant, &caller, &permit, &demand).await?);
-        let mut call =
-            Call { dialect, caller, request, head, situation, session, run, began_us, tracks, watch, reserved };
+        let mut call = Call {
+            dialect,
+            caller,
+            request,
+            head,
+            situation,
+            session,
+            run,
+            began_us,
+            tracks,
+            watch,
+            reserved,
+        };
         let mut ways = routes.len();
         let mut first = Some(permit);
         for mut route in routes {

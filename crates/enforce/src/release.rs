@@ -14,9 +14,7 @@ use bartizan_mask::Masker;
 use bartizan_model::action::ModelCall;
 use bartizan_model::directory::Dialect;
 use bartizan_model::record::End;
-use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Problem, ReasonCode, RunName, Situation,
-};
+use bartizan_model::{Action, Ask, AskFacts, DecisionId, EntityRef, Problem, ReasonCode, RunName, Situation};
 use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
 use bartizan_wire::{answer_texts, error_event, splice, usage_of};

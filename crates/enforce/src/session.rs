@@ -9,7 +9,8 @@ use bartizan_identify::Caller;
 use bartizan_limits::{Track, Tracks};
 use bartizan_model::record::{End, Kept};
 use bartizan_model::{
-    Confidentiality, Integrity, Label, Operation, PrincipalKind, Problem, ReasonCode, RunName, Situation, Target,
+    Confidentiality, Integrity, Label, Operation, PrincipalKind, Problem, ReasonCode, RunName, Situation,
+    Target,
 };
 use bartizan_record::{Ended, IntentRecorded};
 use bartizan_store::Marked;

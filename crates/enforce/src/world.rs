@@ -11,7 +11,8 @@ use bartizan_mask::Custom;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::{IssuerSpec, ModelSpec, Spec, Status, UpstreamSpec};
 use bartizan_model::{
-    CorpusRouteSpec, DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, MeshRouteSpec, PriceSpec, Tenant, ToolRouteSpec,
+    CorpusRouteSpec, DatabaseRouteSpec, EnforcementPointSpec, LimitSpec, MeshRouteSpec, PriceSpec, Tenant,
+    ToolRouteSpec,
 };
 use bartizan_store::State;
 

@@ -53,18 +53,6 @@ pub struct AssetSpec {
     pub description: Option<Text<500>>,
 }
 
-impl AssetSpec {
-    /// The label of what it holds or gives.
-    #[must_use]
-    pub fn label(&self) -> Label {
-        Label {
-            categories: self.categories.clone(),
-            confidentiality: self.confidentiality,
-            integrity: self.integrity,
-        }
-    }
-}
-
 impl Default for AssetSpec {
     fn default() -> Self {
         Self {

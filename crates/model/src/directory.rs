@@ -12,8 +12,8 @@ use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
-use crate::database_route::DatabaseRouteSpec;
 use crate::corpus_route::CorpusRouteSpec;
+use crate::database_route::DatabaseRouteSpec;
 use crate::delivery::{DeliverySpec, MirrorSpec};
 use crate::detector_spec::DetectorSpec;
 use crate::fact::Facts;
@@ -25,8 +25,8 @@ use crate::point::EnforcementPointSpec;
 use crate::resource::{EntityName, EntityPath, TypeName};
 use crate::signal::EventSource;
 use crate::sponsor::Conditions;
-use crate::tool_words::ToolWordsSpec;
 use crate::tool_route::ToolRouteSpec;
+use crate::tool_words::ToolWordsSpec;
 use crate::{AssuranceLevel, EntityRef, PrincipalId, PrincipalKind, RequestExtra};
 
 /// One declared thing, as it is kept.

@@ -11,8 +11,8 @@ pub mod caller;
 pub mod client;
 pub mod commit;
 pub mod connection;
-pub mod database_route;
 pub mod corpus_route;
+pub mod database_route;
 pub mod delivery;
 pub mod detector;
 pub mod detector_spec;
@@ -37,8 +37,8 @@ pub mod remedy;
 pub mod resource;
 pub mod signal;
 pub mod sponsor;
-mod tool_words;
 pub mod tool_route;
+mod tool_words;
 
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
@@ -52,10 +52,10 @@ pub use caller::{
 pub use client::{COMMAND_LINE, ClientAuthentication, ClientSpec, GrantType, PrincipalRef};
 pub use commit::{Commitment, PayloadRef};
 pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
+pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, PostgresServer};
+pub use database_route::{DatabaseRouteSpec, SqlType};
 pub use detector::{Detector, Group, MaskBy};
 pub use detector_spec::DetectorSpec;
-pub use database_route::{DatabaseRouteSpec, SqlType};
-pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, PostgresServer};
 pub use directory::{Dialect, Document, Spec, Status};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
@@ -64,8 +64,8 @@ pub use identity_provider::{Creation, GroupMapping, IdentityProviderSpec, Mapped
 pub use label::{Confidentiality, Integrity, Label};
 pub use limit::{Counted, LimitSpec, PriceSpec};
 pub use lock::{Lock, Locked, RunName};
-pub use obligation::{Obligation, ObligationKind, Obligations};
 pub use mesh_route::MeshRouteSpec;
+pub use obligation::{Obligation, ObligationKind, Obligations};
 pub use pattern::{PatternError, SubjectPattern};
 pub use point::EnforcementPointSpec;
 pub use problem::Problem;
@@ -75,8 +75,8 @@ pub use remedy::{Approval, BoundBy, Offer, Remedy};
 pub use resource::{EntityName, EntityPath, EntityRef, TypeName};
 pub use signal::{EventPoll, EventSource};
 pub use sponsor::Conditions;
-pub use tool_words::ToolWordsSpec;
 pub use tool_route::ToolRouteSpec;
+pub use tool_words::ToolWordsSpec;
 
 use bartizan_base::id::kinds;
 

@@ -90,6 +90,17 @@ impl<O: Operation> bartizan_store::Entrance for IntentRecorded<O> {
     }
 }
 
+/// What an effect brought is known only when it has come, and enters before it is released.
+impl bartizan_store::Entrance for Running {
+    fn tenant(&self) -> &Tenant {
+        &self.receipt.tenant
+    }
+
+    fn decision(&self) -> DecisionId {
+        self.decision
+    }
+}
+
 /// Where in the ledger a record is, or will be once it is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {

@@ -69,7 +69,10 @@ async fn a_budget_holds_over_a_restart_is_recorded_and_is_nobody_elses() {
     assert_eq!((status, reason(&body), house.reached().await), (402, "budget_exhausted", reached), "{body}");
     let decision = body.pointer("/error/bartizan/decision").and_then(Value::as_str).unwrap().to_owned();
     let (_, shown) = house.admin("GET", &format!("/api/v1/decisions/{decision}"), Value::Null).await;
-    assert!(shown.to_string().contains("budget_exhausted") && shown.to_string().contains("model:invoke"), "{shown}");
+    assert!(
+        shown.to_string().contains("budget_exhausted") && shown.to_string().contains("model:invoke"),
+        "{shown}"
+    );
     assert_eq!(house.chat(&house.carol, "assistant", "hello").await.0, 200);
     let alice = house.alice.1.clone();
     let folder = house.stop().await;
@@ -120,7 +123,11 @@ async fn a_place_is_taken_while_a_stream_runs_and_free_when_it_has_ended() {
     assert_eq!(house.admin("POST", &path, Value::Null).await.0, 200);
     stream.await.unwrap();
     for _ in 0..3 {
-        assert_eq!(house.chat(&house.carol, "assistant", "hello").await.0, 200, "one after the other is one at once");
+        assert_eq!(
+            house.chat(&house.carol, "assistant", "hello").await.0,
+            200,
+            "one after the other is one at once"
+        );
     }
     house.stop().await;
 }
@@ -129,7 +136,8 @@ async fn a_place_is_taken_while_a_stream_runs_and_free_when_it_has_ended() {
 async fn a_lock_ends_open_streams_refuses_what_comes_and_is_released_again() {
     let house = House::new().await;
     let stream = house.stream(&house.alice.1).await;
-    let lock = json!({"on": "group/engineers", "reason": "incident 17", "ask": "the duty desk", "for_s": 600});
+    let lock =
+        json!({"on": "group/engineers", "reason": "incident 17", "ask": "the duty desk", "for_s": 600});
     let (status, set) = house.admin("POST", "/api/v1/locks", lock).await;
     assert!(status == 200 && set["acknowledged"].is_object(), "{status} {set}");
     // Without the lock this stream would never end.
@@ -138,20 +146,29 @@ async fn a_lock_ends_open_streams_refuses_what_comes_and_is_released_again() {
     let reached = house.reached().await;
     let (status, body) = house.chat(&house.alice.1, "assistant", "hello").await;
     assert_eq!((status, reason(&body), house.reached().await), (403, "locked", reached));
-    assert!(body.to_string().contains("the duty desk") && !body.to_string().contains("incident 17"), "{body}");
+    assert!(
+        body.to_string().contains("the duty desk") && !body.to_string().contains("incident 17"),
+        "{body}"
+    );
     assert_eq!(house.chat(&house.carol, "assistant", "hello").await.0, 200);
     let (_, listed) = house.admin("GET", "/api/v1/locks", Value::Null).await;
     assert_eq!(listed.pointer("/0/on").and_then(Value::as_str), Some("group/engineers"), "{listed}");
     let path = format!("/api/v1/locks/{}", set["id"].as_str().unwrap());
     assert_eq!(house.admin("DELETE", &path, Value::Null).await.0, 200);
     assert_eq!(house.chat(&house.alice.1, "assistant", "hello").await.0, 200);
-    for (on, who) in [("model/assistant", true), ("upstream/simulated", true), ("tenant", true), ("model/private", false)] {
+    for (on, who) in
+        [("model/assistant", true), ("upstream/simulated", true), ("tenant", true), ("model/private", false)]
+    {
         let (status, set) = house.admin("POST", "/api/v1/locks", json!({"on": on, "reason": "r"})).await;
         assert_eq!(status, 200, "{on} {set}");
         let (status, body) = house.chat(&house.alice.1, "assistant", "hello").await;
         assert_eq!(status == 403 && reason(&body) == "locked", who, "{on} {status} {body}");
         let path = format!("/api/v1/locks/{}", set["id"].as_str().unwrap());
-        assert_eq!(house.admin("DELETE", &path, Value::Null).await.0, 200, "those who run the house still do");
+        assert_eq!(
+            house.admin("DELETE", &path, Value::Null).await.0,
+            200,
+            "those who run the house still do"
+        );
     }
     house.stop().await;
 }
@@ -166,9 +183,11 @@ async fn inv_recover_nobody_locks_themselves_out_and_whoever_is_locked_releases_
     let long = json!({"on": "user/alice", "reason": "r", "for_s": 100 * 86_400});
     assert_eq!(house.admin("POST", "/api/v1/locks", long).await.0, 422);
     // A second administrator, who is locked by the first one, cannot undo it or lock back.
-    let roles = house.declare(json!([{"name": "eve", "spec": {"kind": "user", "roles": ["administrator"]}}])).await;
+    let roles =
+        house.declare(json!([{"name": "eve", "spec": {"kind": "user", "roles": ["administrator"]}}])).await;
     assert_eq!(roles.0, 200, "{}", roles.1);
-    let (_, key) = house.admin("POST", "/api/v1/keys", json!({"principal_kind": "user", "principal": "eve"})).await;
+    let (_, key) =
+        house.admin("POST", "/api/v1/keys", json!({"principal_kind": "user", "principal": "eve"})).await;
     let eve = Client::new(
         &format!("http://{}", house.node.control),
         Some(Secret::new(key["text"].as_str().unwrap().to_owned())),
@@ -179,7 +198,8 @@ async fn inv_recover_nobody_locks_themselves_out_and_whoever_is_locked_releases_
     let tried = blocking(move || {
         [
             eve.raw("DELETE", &path, None, &[]).unwrap(),
-            eve.raw("POST", "/api/v1/locks", Some(&json!({"on": "user/ada", "reason": "back"})), &[]).unwrap(),
+            eve.raw("POST", "/api/v1/locks", Some(&json!({"on": "user/ada", "reason": "back"})), &[])
+                .unwrap(),
         ]
     })
     .await;
@@ -194,9 +214,16 @@ async fn a_call_goes_to_the_next_upstream_only_where_the_first_did_not_take_it()
     let house = House::new().await;
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let upstream = |name: &str, address: SocketAddr| json!({"name": name, "spec": {"kind": "upstream", "base_url": format!("http://{address}"), "allow_private": true, "credential": "simulated"}});
-    let model = |name: &str, first: &str, second: &str| json!({"name": name, "spec": {"kind": "model", "upstream": first, "dialects": ["openai.chat"], "environment": "development", "project": "support",
-        "routes": [{"upstream": first, "upstream_model": "one"}, {"upstream": second, "upstream_model": "two", "weight": 0}]}});
-    let documents = json!([upstream("gone", gone), upstream("other", house.model), model("far", "gone", "other"), model("near", "simulated", "other")]);
+    let model = |name: &str, first: &str, second: &str| {
+        json!({"name": name, "spec": {"kind": "model", "upstream": first, "dialects": ["openai.chat"], "environment": "development", "project": "support",
+        "routes": [{"upstream": first, "upstream_model": "one"}, {"upstream": second, "upstream_model": "two", "weight": 0}]}})
+    };
+    let documents = json!([
+        upstream("gone", gone),
+        upstream("other", house.model),
+        model("far", "gone", "other"),
+        model("near", "simulated", "other")
+    ]);
     let (status, body) = house.declare(documents).await;
     assert_eq!(status, 200, "{body}");
     let before = house.reached().await;
@@ -207,7 +234,10 @@ async fn a_call_goes_to_the_next_upstream_only_where_the_first_did_not_take_it()
     // Each attempt is a decision of its own, with its own target and its own end.
     let (_, listed) = house.admin("GET", "/api/v1/decisions", Value::Null).await;
     let listed = listed.to_string();
-    assert!(listed.matches("Model::\\\"far\\\"").count() >= 2 || listed.matches("\"far\"").count() >= 2, "{listed}");
+    assert!(
+        listed.matches("Model::\\\"far\\\"").count() >= 2 || listed.matches("\"far\"").count() >= 2,
+        "{listed}"
+    );
     // One that says that it takes no more is passed over; one that answers is asked once.
     let before = house.reached().await;
     assert_eq!(house.chat(&house.alice.1, "near", "fault: status-503").await.0, 503);

@@ -285,9 +285,10 @@ impl Gate {
         let mut redacted = vec![0; collected.len()];
         let mut told = Vec::new();
         for (place, row, _) in &passed {
-            let detectors = collected.get(*place).map(|one| one.obligations.detectors()).unwrap_or_default();
-            let (value, count) =
-                shown(row, scene.route, (!detectors.is_empty()).then(|| Masker::new(&detectors)));
+            let nothing = Obligations::none();
+            let obligations = collected.get(*place).map_or(&nothing, |one| &one.obligations);
+            let maskers = self.maskers(scene.tenant, caller.tenant(), obligations)?;
+            let (value, count) = shown(row, scene.route, maskers.map(|maskers| maskers.answer));
             if let Some(all) = redacted.get_mut(*place) {
                 *all += count;
             }

@@ -6,7 +6,7 @@ use bartizan_sql_guard::Column;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::sql::ask::{Redacted, Told};
+use crate::sql::ask::Told;
 
 /// An answer, redacted and written.
 #[derive(Debug)]
@@ -19,11 +19,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// `rows` under the names that whoever asked gave them.
-    pub(crate) fn new(columns: &[Column], rows: Rows, redacted: &Redacted) -> Self {
-        let maskers: Vec<Option<Masker>> = redacted
-            .iter()
-            .map(|detectors| (!detectors.is_empty()).then(|| Masker::new(detectors)))
-            .collect();
+    pub(crate) fn new(columns: &[Column], rows: Rows, maskers: &[Option<Masker>]) -> Self {
         let Rows { types, rows, truncated, bytes: _ } = rows;
         let mut count = 0;
         let row = |row: Vec<Value>| {

@@ -7,6 +7,7 @@ use bartizan_base::{Digest, Name};
 use bartizan_decide::{PartDecided, Permit, Verdict};
 use bartizan_identify::Caller;
 use bartizan_limits::Tracks;
+use bartizan_mask::Masker;
 use bartizan_model::action::DatabaseQuery;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
@@ -118,6 +119,7 @@ impl Gate {
             self.decide_statement(tenant, caller, situation, (&asked, id), &touched).await?;
         let redacted = redacted(route, &resolved, &touched, &parts);
         let redacted = self.or_refuse(caller, Some(id), redacted).await?;
+        let maskers = self.or_refuse(caller, Some(id), maskers(tenant, &redacted)).await?;
         let label = label(world, caller, &touched);
         let run = Run::new(&resolved, identity(tenant, caller), route.limits);
         self.counted(&Tracks::of(&caller.who()), &permit);
@@ -146,7 +148,7 @@ impl Gate {
                 Err(stopped(Problem::new(ReasonCode::StreamEnded)))
             }
             Ok(Answered { rows, running }) => {
-                let shown = Shown::new(&resolved.columns, rows, &redacted);
+                let shown = Shown::new(&resolved.columns, rows, &maskers);
                 running.finish(Ended {
                     bytes: shown.body.len() as u64,
                     redacted: shown.redacted,
@@ -335,9 +337,19 @@ fn redacted(
     }
     let of_output = |column: &Column| {
         let of = column.origins.iter().flat_map(|(table, column)| of_column(table, column));
-        whole.iter().copied().chain(of).collect()
+        whole.iter().cloned().chain(of).collect()
     };
     Ok(statement.columns.iter().map(of_output).collect())
+}
+
+/// What masks each output.
+fn maskers(tenant: &TenantWorld, redacted: &Redacted) -> Result<Vec<Option<Masker>>, Problem> {
+    let of = |detectors: &BTreeSet<Detector>| {
+        let wanted = (!detectors.is_empty()).then(|| Masker::new(detectors, &tenant.detectors));
+        wanted.transpose()
+    };
+    let all: Result<Vec<_>, _> = redacted.iter().map(of).collect();
+    all.map_err(|error| Problem::with_detail(ReasonCode::ObligationFailed, error.to_string()))
 }
 
 /// What the answer carries: the join of the columns that were read, and of the tables of which no column was.

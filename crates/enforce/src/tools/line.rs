@@ -195,8 +195,7 @@ impl<'a> Line<'a> {
         named: Option<&str>,
         message: Bytes,
     ) -> Result<Sent, ToolStop> {
-        let target =
-            Target::post(self.route.upstream.clone(), self.route.path.clone(), Digest::of(&message));
+        let target = Target::post(self.route.upstream.clone(), self.route.path.clone(), Digest::of(&message));
         let carries = self.errand.carries().await?;
         let intent = self.errand.intend(target).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
