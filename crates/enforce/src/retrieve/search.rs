@@ -184,7 +184,7 @@ impl Gate {
         let may = |name: &&Name| {
             let resource = EntityRef::new(Name::literal("Collection"), (*name).clone());
             scene.collection(name).is_some()
-                && policy.permits_declared(&question, &resource, &self.retrieval.door)
+                && policy.would_permit(&question, &resource, &self.retrieval.door)
         };
         Ok(all.map(|(_, document, _)| &document.name).filter(may).take(COLLECTIONS_MAX).cloned().collect())
     }
