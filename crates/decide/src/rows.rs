@@ -94,6 +94,15 @@ impl Snapshot {
         self.permits_of(question, resource, None, door)
     }
 
+    /// Whether the whole chain may act on something declared, under whatever obligations the door can apply.
+    #[must_use]
+    pub fn would_permit(&self, question: &RowsQuestion<'_>, resource: &EntityRef, door: &Door) -> bool {
+        let RowsQuestion { caller, action, rows: _, facts, situation, applied: _ } = *question;
+        let standing = &Standing::default();
+        let case = Case { caller, action, resource, facts, situation, standing, all: false, row: None };
+        self.judge(&case, door).verdict == VerdictKind::Permit && !caller.is_supposed()
+    }
+
     fn permits_of(
         &self,
         question: &RowsQuestion<'_>,

@@ -155,7 +155,7 @@ impl Gate {
             collected.push(Collected { collection, obligations, rows, broken, running, status });
         }
         let Some(marks) = marks else { return Err(self.refuse_early(caller, None, nothing()).await) };
-        self.give(&scene, collected, k as usize, marks)
+        self.give(&scene, collected, k as usize, marks).map_err(|stop| *stop)
     }
 
     /// The collections to be searched: those named, or all of the corpus that the caller may search. Whether a name is none, or none of
@@ -184,7 +184,7 @@ impl Gate {
         let may = |name: &&Name| {
             let resource = EntityRef::new(Name::literal("Collection"), (*name).clone());
             scene.collection(name).is_some()
-                && policy.permits_declared(&question, &resource, &self.retrieval.door)
+                && policy.would_permit(&question, &resource, &self.retrieval.door)
         };
         Ok(all.map(|(_, document, _)| &document.name).filter(may).take(COLLECTIONS_MAX).cloned().collect())
     }
@@ -244,12 +244,12 @@ impl Gate {
         collected: Vec<Collected>,
         k: usize,
         marks: Marks,
-    ) -> Result<Found, Stop> {
-        let ended = || Stop {
-            problem: Problem::new(ReasonCode::StreamEnded).of(marks.0),
-            receipt: Some(marks.1.clone()),
+    ) -> Result<Found, Box<Stop>> {
+        let ended = || {
+            let problem = Problem::new(ReasonCode::StreamEnded).of(marks.0);
+            Box::new(Stop { problem, receipt: Some(marks.1.clone()) })
         };
-        let world = self.parts.keeper.current()?;
+        let world = self.parts.keeper.current().map_err(|reason| Box::new(Stop::from(reason)))?;
         let caller = self.verify_again(&world, scene.caller).ok_or_else(ended)?;
         let policy = world.tenants.get(caller.tenant()).ok_or_else(ended)?.policy_for(&caller);
         let situation = bartizan_model::Situation { now: self.parts.clock.now(), ..scene.situation.clone() };
@@ -284,11 +284,13 @@ impl Gate {
         let label = passed.iter().fold(Label::bottom(), |all, (_, _, label)| all.join(label));
         let mut redacted = vec![0; collected.len()];
         let mut told = Vec::new();
+        let masker = |one: &Collected| {
+            let maskers = self.maskers(scene.tenant, caller.tenant(), &one.obligations)?;
+            Ok::<_, Problem>(maskers.map(|maskers| maskers.answer))
+        };
+        let maskers: Vec<Option<Masker>> = collected.iter().map(masker).collect::<Result<_, _>>()?;
         for (place, row, _) in &passed {
-            let nothing = Obligations::none();
-            let obligations = collected.get(*place).map_or(&nothing, |one| &one.obligations);
-            let maskers = self.maskers(scene.tenant, caller.tenant(), obligations)?;
-            let (value, count) = shown(row, scene.route, maskers.map(|maskers| maskers.answer));
+            let (value, count) = shown(row, scene.route, maskers.get(*place).and_then(Option::as_ref));
             if let Some(all) = redacted.get_mut(*place) {
                 *all += count;
             }
@@ -351,9 +353,9 @@ fn nearer(route: &CorpusRouteSpec, a: Option<f64>, b: Option<f64>) -> Ordering {
 }
 
 /// A passage as it is told, and how much of it was redacted.
-fn shown(row: &Row, route: &CorpusRouteSpec, masker: Option<Masker>) -> (Value, u64) {
+fn shown(row: &Row, route: &CorpusRouteSpec, masker: Option<&Masker>) -> (Value, u64) {
     let mut count = 0;
-    let mut mask = |text: &str| match &masker {
+    let mut mask = |text: &str| match masker {
         None => text.to_owned(),
         Some(masker) => {
             let masked = masker.mask(text);

@@ -60,7 +60,7 @@ impl Gate {
             world.state.of_kind(caller.tenant(), "collection").any(|(_, document, _)| {
                 let within = document.spec.asset().is_some_and(|(spec, _)| spec.within.contains(corpus));
                 let resource = EntityRef::new(Name::literal("Collection"), document.name.clone());
-                within && policy.permits_declared(&question, &resource, &self.retrieval.door)
+                within && policy.would_permit(&question, &resource, &self.retrieval.door)
             })
         };
         let corpora = tenant.corpora.iter().filter(|(corpus, _)| may(corpus));

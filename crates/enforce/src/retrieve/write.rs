@@ -379,13 +379,13 @@ impl Gate {
     }
 
     /// A step that names nothing but a place; it can always be asked.
-    fn compiled(asked: Result<Pushdown<Step>, bartizan_filter::Refused>) -> Result<Option<Step>, Stop> {
+    fn compiled(asked: Result<Pushdown<Step>, bartizan_filter::Refused>) -> Result<Option<Step>, ReasonCode> {
         match asked {
             Ok(Pushdown::Never) => Ok(None),
             Ok(Pushdown::Query { query, .. }) => Ok(Some(query)),
             Err(refused) => {
                 tracing::error!(because = ?refused.because, "a place in a store could not be named");
-                Err(ReasonCode::Internal.into())
+                Err(ReasonCode::Internal)
             }
         }
     }
