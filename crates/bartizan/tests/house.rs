@@ -40,6 +40,8 @@ mod recover;
 mod sign_in;
 #[path = "house/signals.rs"]
 mod signals;
+#[path = "house/sql.rs"]
+mod sql;
 #[path = "house/tls.rs"]
 mod tls;
 #[path = "house/tokens.rs"]

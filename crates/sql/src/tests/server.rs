@@ -230,7 +230,7 @@ const LONG: &str = "select count(*) from open a, open b, open c";
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_hold() {
     let shop = Shop::new("").await;
-    let pool = shop.pool(|v| v["limits"] = json!({"rows": 5, "statement_ms": 200}));
+    let pool = shop.pool(|v| v["limits"] = json!({"rows": 5}));
     let rows = shop.ask(&pool, "alice", "select n from open order by n").await.unwrap();
     assert_eq!((rows.rows.len(), rows.truncated), (5, true));
     let rows = shop.ask(&pool, "alice", "select n from open order by n limit 5").await.unwrap();
