@@ -48,6 +48,8 @@ mod retrieve;
 mod sign_in;
 #[path = "house/signals.rs"]
 mod signals;
+#[path = "house/sql.rs"]
+mod sql;
 #[path = "house/tls.rs"]
 mod tls;
 #[path = "house/tokens.rs"]

@@ -219,8 +219,7 @@ impl Printer {
     }
 
     fn parameter(&mut self, place: u32, kind: SqlType) {
-        #[cfg(test)]
-        if self.placeholders == Placeholders::Named {
+        if self.placeholders != Placeholders::Numbered {
             self.put(&format!(":p{place}"));
             return;
         }

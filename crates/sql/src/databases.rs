@@ -107,7 +107,7 @@ impl Databases {
                     return Err(ReasonCode::DatabaseUnfit.into());
                 };
                 let _place = pool.places.try_acquire().map_err(|_| ReasonCode::Busy)?;
-                sqlite::run(&folder.join(file.as_str()), run).await
+                sqlite::run(&folder.join(file.as_str()), &self.dialer.clock, run).await
             }
         }
     }

@@ -39,7 +39,8 @@ const OPTIONS: &str = "-c search_path=pg_catalog,pg_temp -c default_transaction_
 
 /// Set for the one transaction, by values that are bound.
 const SETTINGS: &str = "SELECT pg_catalog.set_config(s.name, s.value, true) \
-                        FROM pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) AS s(name, value)";
+                        FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), \
+                        pg_catalog.unnest($2::pg_catalog.text[])) AS s(name, value)";
 
 /// What connections are made with.
 #[derive(Clone)]
@@ -253,8 +254,9 @@ async fn read(client: &mut Client, run: &Run) -> Result<Rows, tokio_postgres::Er
     settings.extend(run.identity.settings());
     let (names, values): (Vec<&str>, Vec<String>) = settings.into_iter().unzip();
     transaction.query(SETTINGS, &[&names, &values]).await?;
-    let inner = transaction.prepare(&run.inner);
-    let (inner, statement) = tokio::try_join!(inner, transaction.prepare(&run.text))?;
+    // Both are sent at once; where the first fails, the second only says that the transaction is over.
+    let (inner, statement) = tokio::join!(transaction.prepare(&run.inner), transaction.prepare(&run.text));
+    let (inner, statement) = (inner?, statement?);
     let types = inner.columns().iter().map(|column| column.type_().name().to_owned()).collect();
     let values: Vec<Bound<'_>> = run.values.iter().map(Bound).collect();
     let values = values.iter().map(|value| value as &(dyn ToSql + Sync));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bartizan_base::Clock;
 use bartizan_model::ReasonCode;
 use bartizan_sql_guard::{Parameter, is_known_function};
 use rusqlite::config::DbConfig;
@@ -29,12 +30,12 @@ impl Drop for Left {
 }
 
 /// Runs a statement on the file at `path`.
-pub(crate) async fn run(path: &Path, run: &Run) -> Result<Rows, Failure> {
+pub(crate) async fn run(path: &Path, clock: &Arc<dyn Clock>, run: &Run) -> Result<Rows, Failure> {
     let left = Left(Arc::new(AtomicBool::new(false)));
-    let (path, run, gone) = (path.to_owned(), run.clone(), left.0.clone());
+    let (path, clock, run, gone) = (path.to_owned(), clock.clone(), run.clone(), left.0.clone());
     let work = tokio::task::spawn_blocking(move || {
         let slow = Arc::new(AtomicBool::new(false));
-        read(&path, &run, &gone, &slow).map_err(|error| {
+        read(&path, clock, &run, &gone, &slow).map_err(|error| {
             tracing::info!(
                 error = &error as &dyn std::error::Error,
                 "an SQLite database did not run a statement"
@@ -47,7 +48,13 @@ pub(crate) async fn run(path: &Path, run: &Run) -> Result<Rows, Failure> {
     done.map_err(|_| Failure::from(ReasonCode::ShuttingDown))?
 }
 
-fn read(path: &Path, run: &Run, gone: &Arc<AtomicBool>, slow: &Arc<AtomicBool>) -> rusqlite::Result<Rows> {
+fn read(
+    path: &Path,
+    clock: Arc<dyn Clock>,
+    run: &Run,
+    gone: &Arc<AtomicBool>,
+    slow: &Arc<AtomicBool>,
+) -> rusqlite::Result<Rows> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -56,13 +63,12 @@ fn read(path: &Path, run: &Run, gone: &Arc<AtomicBool>, slow: &Arc<AtomicBool>) 
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.pragma_update(None, "query_only", true)?;
-    // Asked within the engine, every thousand steps: the machine's own clock.
-    let (began, most) = (std::time::Instant::now(), Duration::from_millis(run.limits.statement_ms.into()));
+    let ends_us = clock.monotonic_us() + u64::from(run.limits.statement_ms) * 1_000;
     let (watch, late) = (gone.clone(), slow.clone());
     connection.progress_handler(
         STEPS,
         Some(move || {
-            let is_late = began.elapsed() >= most;
+            let is_late = clock.monotonic_us() >= ends_us;
             late.fetch_or(is_late, Ordering::Relaxed);
             is_late || watch.load(Ordering::Relaxed)
         }),

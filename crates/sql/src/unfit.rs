@@ -59,7 +59,7 @@ SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_cat
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE (n.nspname::pg_catalog.text, c.relname::pg_catalog.text)
-      IN (SELECT * FROM pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[]))";
+      IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])))";
 
 /// Looks at a new connection.
 pub(crate) async fn check(client: &Client, route: &DatabaseRouteSpec) -> Result<(), Unfit> {

@@ -27,7 +27,7 @@ fn run(route: &DatabaseRouteSpec, subject: &str, sql: &str) -> Run {
 
 #[test]
 fn the_digest_is_of_the_text_as_executed_the_values_and_the_identity() {
-    let route = lite::route(serde_json::json!({}));
+    let route = lite::route(&serde_json::json!({}));
     let one = run(&route, "alice", "select id from orders");
     assert_eq!(one.digest(), run(&route, "alice", "select id from orders -- again").digest());
     for other in [
