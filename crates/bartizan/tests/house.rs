@@ -3,6 +3,8 @@
 
 #[path = "house/authzen.rs"]
 mod authzen;
+#[path = "house/child.rs"]
+mod child;
 #[path = "house/command_line.rs"]
 mod command_line;
 #[path = "house/corpora.rs"]
