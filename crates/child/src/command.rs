@@ -174,13 +174,18 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Whether it names a variable that programs around the child do not listen to.
+/// Variables that the programs around the child listen to, or the loader of every program: they run before anything is kept apart.
+const AROUND: [&str; 9] =
+    ["LD_", "BASH", "GLIBC_", "MALLOC_", "GCONV", "LOCPATH", "NLSPATH", "SHELLOPTS", "PS4"];
+
+/// Whether it names a variable that only the child listens to.
 fn is_plain(name: &str) -> bool {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let begins = name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
     letters
-        && !name.is_empty()
-        && !name.as_bytes().first().is_some_and(u8::is_ascii_digit)
-        && !name.starts_with("LD_")
+        && begins
+        && !AROUND.iter().any(|around| name.starts_with(around))
+        && !matches!(name, "ENV" | "IFS")
 }
 
 /// Where a path leads, if it is one that is taken.
@@ -264,6 +269,9 @@ mod tests {
         }
         for (name, value) in [
             ("LD_PRELOAD", "text:x"),
+            ("BASH_ENV", "credential:x"),
+            ("GLIBC_TUNABLES", "text:x"),
+            ("ENV", "text:x"),
             ("1A", "text:x"),
             ("", "text:x"),
             ("A=B", "text:x"),
