@@ -285,6 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn a_section_is_read_with_its_defaults_and_what_nobody_knows_is_refused() {
+        let read = |text: &str| toml::from_str::<CommandSpec>(text);
+        let text = "program = \"/bin/sh\"\nnetwork = true\nprocesses = 8\n[environment]\nTOKEN = \"credential:files\"";
+        let expected = CommandSpec {
+            network: true,
+            bounds: Bounds { processes: 8, ..Bounds::default() },
+            environment: [("TOKEN".to_owned(), "credential:files".to_owned())].into(),
+            ..spec()
+        };
+        assert_eq!(read(text).unwrap(), expected);
+        for bad in [
+            "",
+            "program = 7",
+            "program = \"/bin/sh\"\nnetwrok = true",
+            "program = \"/bin/sh\"\nprocesses = \"8\"",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn bounds_of_zero_are_refused() {
         let bounds = Bounds { processes: 0, ..Bounds::default() };
         assert_eq!(CommandSpec { bounds, ..spec() }.check(&[]), Err(Unfit::Bound));
