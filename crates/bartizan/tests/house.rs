@@ -5,6 +5,8 @@
 mod apis;
 #[path = "house/authzen.rs"]
 mod authzen;
+#[path = "house/child.rs"]
+mod child;
 #[path = "house/command_line.rs"]
 mod command_line;
 #[path = "house/corpora.rs"]

@@ -174,13 +174,18 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Whether it names a variable that programs around the child do not listen to.
+/// Variables that the programs around the child listen to, or the loader of every program: they run before anything is kept apart.
+const AROUND: [&str; 9] =
+    ["LD_", "BASH", "GLIBC_", "MALLOC_", "GCONV", "LOCPATH", "NLSPATH", "SHELLOPTS", "PS4"];
+
+/// Whether it names a variable that only the child listens to.
 fn is_plain(name: &str) -> bool {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let begins = name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
     letters
-        && !name.is_empty()
-        && !name.as_bytes().first().is_some_and(u8::is_ascii_digit)
-        && !name.starts_with("LD_")
+        && begins
+        && !AROUND.iter().any(|around| name.starts_with(around))
+        && !matches!(name, "ENV" | "IFS")
 }
 
 /// Where a path leads, if it is one that is taken.
@@ -264,6 +269,9 @@ mod tests {
         }
         for (name, value) in [
             ("LD_PRELOAD", "text:x"),
+            ("BASH_ENV", "credential:x"),
+            ("GLIBC_TUNABLES", "text:x"),
+            ("ENV", "text:x"),
             ("1A", "text:x"),
             ("", "text:x"),
             ("A=B", "text:x"),
@@ -273,6 +281,27 @@ mod tests {
             ("A", "env:HOME"),
         ] {
             assert_eq!(with(name, value).check(&[]), Err(Unfit::Variable(name.to_owned())), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_section_is_read_with_its_defaults_and_what_nobody_knows_is_refused() {
+        let read = |text: &str| toml::from_str::<CommandSpec>(text);
+        let text = "program = \"/bin/sh\"\nnetwork = true\nprocesses = 8\n[environment]\nTOKEN = \"credential:files\"";
+        let expected = CommandSpec {
+            network: true,
+            bounds: Bounds { processes: 8, ..Bounds::default() },
+            environment: [("TOKEN".to_owned(), "credential:files".to_owned())].into(),
+            ..spec()
+        };
+        assert_eq!(read(text).unwrap(), expected);
+        for bad in [
+            "",
+            "program = 7",
+            "program = \"/bin/sh\"\nnetwrok = true",
+            "program = \"/bin/sh\"\nprocesses = \"8\"",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 

@@ -23,10 +23,12 @@ mod old;
 mod places;
 mod said;
 mod server;
+mod settings;
 mod spawner;
 
-pub use children::{Children, Served, Settings, SetupError, Totals};
+pub use children::Children;
 pub use command::{Bounds, CommandSpec, Unfit};
 pub use isolation::{Isolation, Unavailable};
 pub use messages::{Broken, Conversation, Messages};
 pub use old::OldServers;
+pub use settings::{Served, Settings, SetupError, Totals};

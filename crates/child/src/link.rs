@@ -186,6 +186,10 @@ impl Link {
             return Ok((None, Messages::known(refusal(id, &method))));
         }
         let token = request.param_id(&["_meta", "progressToken"]);
+        if token.is_none() && request.param(&["_meta", "progressToken"]).is_some() {
+            // What is not replaced could name the call of another: `7.0` is `7` to many.
+            return Err(Broken::Malformed);
+        }
         let (last, ending) = oneshot::channel();
         let (notes, noted) = mpsc::channel(NOTES_MAX);
         let held = Arc::<AtomicUsize>::default();

@@ -33,7 +33,8 @@ pub(crate) struct Message {
 /// Why something is no message.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unread {
-    #[error("no JSON that is taken: {0}")]
+    // Without what it quotes: this goes to the log.
+    #[error("no JSON that is taken")]
     Json(#[from] JsonError),
     #[error("{0}")]
     Shape(&'static str),
@@ -175,6 +176,12 @@ mod tests {
         assert!(read(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#).is_err());
         assert!(read(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1,"\u0061":2}}"#).is_err());
         assert!(read(r#"{"jsonrpc":"2.0","Id":1,"Method":"ping"}"#).is_err());
+    }
+
+    #[test]
+    fn inv_credential_why_something_is_no_message_does_not_quote_it() {
+        let told = read(r#"{"jsonrpc":"2.0","hunter2hunter2":1,"hunter2hunter2":2}"#).unwrap_err();
+        assert!(!told.to_string().contains("hunter2"), "{told}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::children::{SWEEP_EVERY, Totals};
+use crate::children::SWEEP_EVERY;
 use crate::ending::Ending;
 use crate::event::Event;
 use crate::link::{Link, Manner};
@@ -25,6 +25,7 @@ use crate::message::{Kind, Message, limits};
 use crate::messages::{Broken, Conversation, Messages};
 use crate::places::{Place, Places, held};
 use crate::server::{GREETED, GREETING, conversed};
+use crate::settings::Totals;
 
 /// Whose line it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

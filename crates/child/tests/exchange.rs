@@ -1,5 +1,5 @@
 //! Through the waist: what is recorded is what a server gets, and nothing else.
-#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 #[path = "exchange/ground.rs"]
 mod ground;

@@ -2,7 +2,7 @@
 //!
 //! `BARTIZAN_TEST_MCP` names the folder with `node_modules`. Without it these tests have nothing to run, so they are ignored and
 //! asked for by name.
-#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 #[path = "exchange/ground.rs"]
 mod ground;

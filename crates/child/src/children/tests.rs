@@ -1,19 +1,22 @@
 //! A hostile child, really run, really kept apart.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bartizan_rt::SystemClock;
+use bartizan_rt::{SystemClock, Tasks};
 use bartizan_secret::Secret;
+use bartizan_upstream::Credentials;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
 use super::*;
-use crate::command::Bounds;
+use crate::command::{Bounds, CommandSpec};
+use crate::isolation::{Isolation, Unavailable};
 
 const OUTSIDE: u32 = 65_534;
 const SEALED: &str = "the-sealed-credential";
@@ -121,23 +124,7 @@ impl World {
 
     /// Processes of this world that are on the machine, and zombies of ours.
     fn left(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let text = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-            let fields = text("stat");
-            let after = fields.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
-            let zombie = after.is_some_and(|f| {
-                f.first() == Some(&"Z") && f.get(1) == Some(&&*std::process::id().to_string())
-            });
-            if text("cmdline").contains(&self.mark) {
-                out.push(fields.clone());
-            }
-            // Other tests of this process may have one for a moment; only what stays counts.
-            if zombie && text("stat").contains("bwrap") {
-                out.push(fields);
-            }
-        }
-        out
+        left(&self.mark)
     }
 
     async fn nothing_left(&self) {
@@ -149,6 +136,26 @@ impl World {
         }
         panic!("still there: {:?}, counted: {}", self.left(), self.children.running());
     }
+}
+
+/// Processes with this in their arguments, and zombies of ours.
+fn left(mark: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let text = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let fields = text("stat");
+        let after = fields.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
+        let zombie = after
+            .is_some_and(|f| f.first() == Some(&"Z") && f.get(1) == Some(&&*std::process::id().to_string()));
+        if text("cmdline").contains(mark) {
+            out.push(fields.clone());
+        }
+        // Other tests of this process may have one for a moment; only what stays counts.
+        if zombie && text("stat").contains("bwrap") {
+            out.push(fields);
+        }
+    }
+    out
 }
 
 #[derive(Clone, Copy)]
@@ -465,4 +472,36 @@ async fn where_children_cannot_be_kept_apart_none_is_started() {
     let message = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string().into();
     let asked = children.converse(&Tenant::default_tenant(), served(true), Digest::of(b"s"), message).await;
     assert_eq!(asked.unwrap_err(), ReasonCode::IsolationUnavailable);
+}
+
+/// What is killed by the test below.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs in a process of its own, which is killed"]
+#[expect(clippy::disallowed_methods, reason = "the one that kills it says by which mark it knows the child")]
+async fn victim() {
+    let Ok(mark) = std::env::var("BARTIZAN_TEST_MARK") else { return };
+    let world = World::with(totals(), |spec, _| spec.arguments.push(mark));
+    world.ask(ALICE, "echo", json!(1)).await.unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_die_with_a_house_that_is_killed() {
+    let mark = format!("killed-{}", std::process::id());
+    let mut house = std::process::Command::new(std::env::current_exe().unwrap());
+    house.args(["children::tests::victim", "--exact", "--ignored"]).env("BARTIZAN_TEST_MARK", &mark);
+    let mut house = house.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let until = async |there: bool| {
+        for _ in 0..200 {
+            if left(&mark).is_empty() != there {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("children are there: {}", !there);
+    };
+    until(true).await;
+    house.kill().unwrap();
+    house.wait().unwrap();
+    until(false).await;
 }

@@ -65,6 +65,15 @@ async fn two_callers_with_the_same_id_and_token_each_get_their_own_answer_and_pr
 }
 
 #[tokio::test]
+async fn a_progress_token_that_cannot_be_replaced_is_refused() {
+    let (link, _said) = link(true);
+    for token in [json!(1.0), json!(true), json!([1]), json!({"a": 1}), json!(null), json!("x".repeat(300))] {
+        assert_eq!(begin(&link, 1, &call(&json!(1), &token)).unwrap_err(), Broken::Malformed, "{token}");
+    }
+    assert_eq!(link.open(), 0);
+}
+
+#[tokio::test]
 async fn an_answer_under_a_number_that_is_not_open_reaches_nobody() {
     let (link, _said) = link(true);
     let (_, mut a) = begin(&link, 1, &call(&json!(7), &json!(7))).unwrap();
