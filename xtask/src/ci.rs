@@ -71,7 +71,10 @@ const STEPS: &[Step] = &[
         name: "as a client of foreign authorization servers",
         command: &["python3", "tests/outside/connections.py"],
     },
-    Step { name: "foreign MCP clients and a real server of tools", command: &["python3", "tests/outside/mcp.py"] },
+    Step {
+        name: "foreign MCP clients and a real server of tools",
+        command: &["python3", "tests/outside/tools.py"],
+    },
 ];
 
 /// Packages of the system that the steps need, by the program each one brings.

@@ -243,7 +243,14 @@ impl Talk {
                 Some(_) => return Err(ReasonCode::UpstreamInvalid),
             }
         }
-        Ok(message.answer_to(theirs, LABEL, &self.label))
+        let more: &[(&str, &str)] = match (self.visit.revision.is_stateless(), self.visit.message.method()) {
+            (false, _) => &[],
+            (true, "resources/read") => {
+                &[("resultType", "\"complete\""), ("ttlMs", "0"), ("cacheScope", "\"private\"")]
+            }
+            (true, _) => &[("resultType", "\"complete\"")],
+        };
+        Ok(message.answer_to(theirs, LABEL, &self.label, more))
     }
 
     /// What a server asks back must be what its route accepts, each single ask of it.

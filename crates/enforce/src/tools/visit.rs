@@ -244,6 +244,7 @@ impl Gate {
 impl Visit {
     async fn request(self: &Arc<Self>) -> Result<Reply, Stop> {
         match self.message.method() {
+            "ping" if self.revision.is_stateless() => Ok(self.result("{\"resultType\":\"complete\"}", None)),
             "ping" => Ok(self.result("{}", None)),
             "initialize" if !self.revision.is_stateless() => self.introduce().await,
             "server/discover" if self.revision.is_stateless() => self.introduce().await,
