@@ -597,7 +597,7 @@ async fn whoever_has_to_prove_more_is_challenged_and_nobody_unknown_learns_anyth
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_two_readers_could_read_differently_go_nowhere() {
     let house = Tooled::new().await;
-    let modern = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    let modern = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
     let call =
         |params: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{{params}}}}}"#);
     let version = ("mcp-protocol-version", "2026-07-28");
@@ -605,9 +605,9 @@ async fn messages_that_two_readers_could_read_differently_go_nowhere() {
     let evil = ("origin", "https://evil.example");
     for (headers, body, status, reason) in [
         (vec![], call(r#""name":"echo","name":"wipe""#), 400, "json_duplicate_key"),
-        (vec![], call(r#""name":"echo","arguments":[]"#), 200, "body_malformed"),
-        (vec![], call(r#""name":"echo","Name":"wipe""#), 200, "body_malformed"),
-        (vec![], call(r#""name":"echo","task":{"ttl":1}"#), 200, "body_malformed"),
+        (vec![], call(r#""name":"echo","arguments":[]"#), 200, "params_invalid"),
+        (vec![], call(r#""name":"echo","Name":"wipe""#), 200, "params_invalid"),
+        (vec![], call(r#""name":"echo","task":{"ttl":1}"#), 200, "params_invalid"),
         (vec![], call(r#""name":"echo","inputResponses":{}"#), 200, "tool_server_asks"),
         (vec![], format!("[{}]", call(r#""name":"echo""#)), 400, "body_malformed"),
         (vec![("mcp-protocol-version", "1900-01-01")], call(r#""name":"echo""#), 400, "protocol_unsupported"),
@@ -618,7 +618,7 @@ async fn messages_that_two_readers_could_read_differently_go_nowhere() {
             "header_mismatch",
         ),
         (vec![version, method], call(&format!(r#""name":"echo",{modern}"#)), 400, "header_mismatch"),
-        (vec![version, method, named], call(r#""name":"echo""#), 400, "header_mismatch"),
+        (vec![version, method, named], call(r#""name":"echo""#), 400, "params_invalid"),
         (vec![evil], call(r#""name":"echo""#), 403, "request_forged"),
     ] {
         let got = house.http(Some(house.alice()), "POST", "/mcp/files", &headers, &body).await;
@@ -634,7 +634,7 @@ async fn messages_that_two_readers_could_read_differently_go_nowhere() {
         "complete",
         "what the newest revision demands of every result"
     );
-    let unknown = json!({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}}).to_string();
+    let unknown = json!({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}}).to_string();
     let got = house
         .http(
             Some(house.alice()),

@@ -201,6 +201,7 @@ impl Gate {
                 asked.more = Some(json!({"supported": supported, "requested": requested}));
                 Problem::new(ReasonCode::ProtocolUnsupported)
             }
+            HeaderError::Meta(_) => Problem::with_detail(ReasonCode::ParamsInvalid, error.to_string()),
             HeaderError::Mismatch(header) => {
                 Problem::with_detail(ReasonCode::HeaderMismatch, format!("`{header}`"))
             }
@@ -244,8 +245,7 @@ impl Gate {
 impl Visit {
     async fn request(self: &Arc<Self>) -> Result<Reply, Stop> {
         match self.message.method() {
-            "ping" if self.revision.is_stateless() => Ok(self.result("{\"resultType\":\"complete\"}", None)),
-            "ping" => Ok(self.result("{}", None)),
+            "ping" if !self.revision.is_stateless() => Ok(self.result("{}", None)),
             "initialize" if !self.revision.is_stateless() => self.introduce().await,
             "server/discover" if self.revision.is_stateless() => self.introduce().await,
             "tools/list" => self.list(DefinitionKind::Tool).await,
