@@ -74,7 +74,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "foreign MCP clients and a real server of tools",
-        command: &["python3", "tests/outside/mcp.py"],
+        command: &["python3", "tests/outside/tools.py"],
     },
 ];
 

@@ -223,6 +223,8 @@ reasons! {
     ProtocolUnsupported "protocol_unsupported" 400 "Use a revision that the answer names.",
     /// The method is none that is spoken here.
     MethodUnknown "method_unknown" 404 "See docs/tools.md for the methods that are.",
+    /// A parameter of the message is missing, unknown, or of the wrong kind.
+    ParamsInvalid "params_invalid" 400 "See the message for the parameter.",
     /// Headers and body of the message say different things.
     HeaderMismatch "header_mismatch" 400 "Send `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` as the body says.",
     /// What is to be changed has changed since it was read.

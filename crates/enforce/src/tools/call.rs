@@ -119,7 +119,7 @@ impl Visit {
     /// What a message wants. Members that nobody here knows are refused: they could do anything.
     fn wanted(&self) -> Result<Wanted, Problem> {
         let message = &self.message;
-        let malformed = |detail: &str| Problem::with_detail(ReasonCode::BodyMalformed, detail);
+        let malformed = |detail: &str| Problem::with_detail(ReasonCode::ParamsInvalid, detail);
         let arguments = || message.arguments().map_err(|error| malformed(&error.to_string()));
         let raw = |name| message.param(name).map(|node| message.raw(node).to_owned());
         let mut known = vec!["_meta"];
@@ -175,7 +175,7 @@ impl Visit {
             Some(name) => {
                 let shown: String = name.chars().take(40).collect();
                 let detail = format!("`params.{shown}` is not known here");
-                Err(Problem::with_detail(ReasonCode::BodyMalformed, detail))
+                Err(Problem::with_detail(ReasonCode::ParamsInvalid, detail))
             }
         }
     }
@@ -200,7 +200,7 @@ impl Visit {
     /// What an argument is to be completed of: a prompt, or an address; with what the server is told of it.
     fn reference(&self) -> Result<(DefinitionKind, Name, String, String), Problem> {
         let wrong =
-            || Problem::with_detail(ReasonCode::BodyMalformed, "`params.ref` names a prompt or an address");
+            || Problem::with_detail(ReasonCode::ParamsInvalid, "`params.ref` names a prompt or an address");
         let reference = self.message.param("ref").ok_or_else(wrong)?;
         let text = |name| reference.member(name).and_then(|node| self.message.text(node));
         match text("type").as_deref() {

@@ -86,7 +86,7 @@ impl HttpServers {
             ..Outbound::post(route.path, outgoing.message, headers)
         };
         let Answer { status, headers, body, running } = self.upstreams.send(intent, &spec, outbound).await?;
-        let failed = |reason, running: Running| Err(SendError { reason, running });
+        let failed = |reason, running: Running| SendError { reason, running };
         if begins && (200..300).contains(&status) {
             self.hold(&key, headers.get(SESSION));
         }
@@ -94,15 +94,15 @@ impl HttpServers {
         let is = |kind: &[u8]| media.get(..kind.len()).is_some_and(|m| m.eq_ignore_ascii_case(kind));
         let messages = match status {
             202 | 204 => empty().boxed(),
-            401 | 403 => return failed(ReasonCode::UpstreamCredentialRefused, running),
+            401 | 403 => return Err(failed(ReasonCode::UpstreamCredentialRefused, running)),
             404 if session.is_some() => {
                 self.hold(&key, None);
-                return failed(ReasonCode::ToolSessionLost, running);
+                return Err(failed(ReasonCode::ToolSessionLost, running));
             }
             // An error can be told by a message of its own, which then is the answer.
             200 | 400..=499 if is(b"application/json") => once(whole(body, self.bytes_max)).boxed(),
             200 if is(b"text/event-stream") => events(body, self.bytes_max),
-            _ => return failed(ReasonCode::UpstreamInvalid, running),
+            _ => return Err(failed(ReasonCode::UpstreamInvalid, running)),
         };
         Ok(Conversation { messages, status: Some(status), running })
     }

@@ -101,13 +101,16 @@ impl Definition {
     }
 }
 
+/// How things are defined, by their names.
+type Digests = Arc<BTreeMap<String, Digest>>;
+
 /// What was agreed on with a server, and seen of it since.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) revision: Revision,
     /// What it says that it offers; of a server without sessions, nothing is known.
     offers: Option<Value>,
-    seen: Mutex<BTreeMap<DefinitionKind, (u64, Arc<BTreeMap<String, Digest>>)>>,
+    seen: Mutex<BTreeMap<DefinitionKind, (u64, Digests)>>,
 }
 
 /// The way to one server for one session.
@@ -343,7 +346,7 @@ impl Opened {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, (now_us, Arc::new(digests)));
     }
 
-    fn seen(&self, kind: DefinitionKind, now_us: u64) -> Option<Arc<BTreeMap<String, Digest>>> {
+    fn seen(&self, kind: DefinitionKind, now_us: u64) -> Option<Digests> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, digests) = seen.get(&kind)?;
         (now_us.saturating_sub(*at) < SEEN_US).then(|| digests.clone())

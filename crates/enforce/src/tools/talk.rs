@@ -12,7 +12,7 @@ use bartizan_model::tool_route::ServerAsk;
 use bartizan_model::{Action, AskFacts, DecisionId, EntityRef, Label, Problem, ReasonCode};
 use bartizan_record::{Ended, Receipt, Running};
 use bartizan_wire::Node;
-use bartizan_wire::mcp::{Kind, LABEL, Message, error_words, event_of};
+use bartizan_wire::mcp::{Kind, LABEL, META_LOG_LEVEL, Message, error_words, event_of};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
@@ -33,6 +33,9 @@ use crate::reply::{self, Messages, Reply, ReplyBody};
 const WATCH_EVERY: Duration = Duration::from_millis(400);
 /// Messages that one call may bring along.
 const MESSAGES_MAX: u64 = 10_000;
+
+/// Levels of what servers log, the least important first (RFC 5424).
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// What is passed on next.
 enum Next {
@@ -215,7 +218,7 @@ impl Talk {
                 let token = message.param_text("progressToken")?;
                 (token == ours.as_str()).then(|| message.with_param("progressToken", theirs))
             }
-            "notifications/message" => Some(message.bytes().clone()),
+            "notifications/message" => self.wants_log(message).then(|| message.bytes().clone()),
             "notifications/tools/list_changed" | "notifications/prompts/list_changed" => {
                 if let Some(opened) = &self.opened {
                     opened.changed();
@@ -224,6 +227,18 @@ impl Talk {
             }
             _ => None,
         }
+    }
+
+    /// Whether whoever asked wants to know what is logged at that level. In the revisions with sessions a server knows it.
+    fn wants_log(&self, message: &Message) -> bool {
+        let visit = &self.visit;
+        if !visit.revision.is_stateless() {
+            return true;
+        }
+        let rank = |level: &str| LEVELS.iter().position(|known| *known == level);
+        let wanted = visit.message.meta(META_LOG_LEVEL).and_then(|level| rank(&visit.message.text(level)?));
+        let level = message.param_text("level").and_then(|level| rank(&level));
+        wanted.is_some_and(|wanted| level >= Some(wanted))
     }
 
     fn answered(&self, message: &Message) -> Result<Bytes, ReasonCode> {
@@ -243,7 +258,14 @@ impl Talk {
                 Some(_) => return Err(ReasonCode::UpstreamInvalid),
             }
         }
-        Ok(message.answer_to(theirs, LABEL, &self.label))
+        let more: &[(&str, &str)] = match (self.visit.revision.is_stateless(), self.visit.message.method()) {
+            (false, _) => &[],
+            (true, "resources/read") => {
+                &[("resultType", "\"complete\""), ("ttlMs", "0"), ("cacheScope", "\"private\"")]
+            }
+            (true, _) => &[("resultType", "\"complete\"")],
+        };
+        Ok(message.answer_to(theirs, LABEL, &self.label, more))
     }
 
     /// What a server asks back must be what its route accepts, each single ask of it.

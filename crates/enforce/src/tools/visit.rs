@@ -136,7 +136,7 @@ impl Gate {
             return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::MethodNotAllowed)).await);
         }
         let body = self.take(&caller, &head, body).await?;
-        let message = Message::read(body, self.parts.bounds.body).map_err(malformed);
+        let message = Message::read(body, self.parts.bounds.body).map_err(|error| malformed(&error));
         let message = self.or_refuse(&caller, None, message).await?;
         asked.id = message.id().map(str::to_owned);
         let revision = self.revision(&head, &message, asked);
@@ -201,6 +201,7 @@ impl Gate {
                 asked.more = Some(json!({"supported": supported, "requested": requested}));
                 Problem::new(ReasonCode::ProtocolUnsupported)
             }
+            HeaderError::Meta(_) => Problem::with_detail(ReasonCode::ParamsInvalid, error.to_string()),
             HeaderError::Mismatch(header) => {
                 Problem::with_detail(ReasonCode::HeaderMismatch, format!("`{header}`"))
             }
@@ -244,7 +245,7 @@ impl Gate {
 impl Visit {
     async fn request(self: &Arc<Self>) -> Result<Reply, Stop> {
         match self.message.method() {
-            "ping" => Ok(self.result("{}", None)),
+            "ping" if !self.revision.is_stateless() => Ok(self.result("{}", None)),
             "initialize" if !self.revision.is_stateless() => self.introduce().await,
             "server/discover" if self.revision.is_stateless() => self.introduce().await,
             "tools/list" => self.list(DefinitionKind::Tool).await,
@@ -534,9 +535,9 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Proble
     }
 }
 
-fn malformed(error: MessageError) -> Problem {
+fn malformed(error: &MessageError) -> Problem {
     use json::JsonError as E;
-    let reason = match &error {
+    let reason = match error {
         MessageError::Json(E::DuplicateKey(_)) => ReasonCode::JsonDuplicateKey,
         MessageError::Json(E::TooDeep(_) | E::TooMany(_)) => ReasonCode::JsonTooComplex,
         MessageError::Json(E::TooLong(_)) => ReasonCode::BodyTooLarge,

@@ -193,15 +193,20 @@ impl Message {
     }
 
     /// The answer under the asker's own id, its result marked: `mark` (a JSON value) stands under `name` in `_meta`, and whatever
-    /// the other side has put under names that begin like ours is gone.
+    /// the other side has put under names that begin like ours is gone. Where the result lacks one of the members `more` (each a
+    /// JSON value), it gets it: an older server does not know what a newer revision demands.
     #[must_use]
-    pub fn answer_to(&self, id: &str, name: &str, mark: &str) -> Bytes {
+    pub fn answer_to(&self, id: &str, name: &str, mark: &str, more: &[(&str, &str)]) -> Bytes {
         let mut edits = Vec::new();
         if let Some(own) = self.node.member("id") {
             edits.push((own.span(), id.to_owned()));
         }
         if let Some(Node::Object(members, (start, _))) = self.result() {
             let ours = format!("{}:{mark}", quoted(name));
+            let absent = |name: &str| !members.iter().any(|(there, _)| there == name);
+            let lacks = more.iter().filter(|(name, _)| absent(name));
+            let mut added: Vec<String> =
+                lacks.map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
             let meta = self.result().and_then(|result| result.member("_meta"));
             match meta {
                 Some(meta @ Node::Object(theirs, _)) => {
@@ -213,10 +218,11 @@ impl Message {
                 }
                 // A mark that is no object marks nothing.
                 Some(meta) => edits.push((meta.span(), format!("{{{ours}}}"))),
-                None => {
-                    let comma = if members.is_empty() { "" } else { "," };
-                    edits.push(((start + 1, start + 1), format!("\"_meta\":{{{ours}}}{comma}")));
-                }
+                None => added.push(format!("\"_meta\":{{{ours}}}")),
+            }
+            if !added.is_empty() {
+                let comma = if members.is_empty() { "" } else { "," };
+                edits.push(((start + 1, start + 1), format!("{}{comma}", added.join(","))));
             }
         }
         splice(&self.bytes, edits)
@@ -303,7 +309,8 @@ mod tests {
     fn an_answer_gets_the_askers_id_and_our_mark_in_front_of_any_forged_one() {
         let label = r#"{"integrity":"untrusted"}"#;
         let answer = |text: &str| {
-            let bytes = read(text).unwrap().answer_to("7", "bartizan/label", label);
+            let more = [("resultType", "\"complete\"")];
+            let bytes = read(text).unwrap().answer_to("7", "bartizan/label", label, &more);
             serde_json::from_slice::<Value>(&bytes).unwrap()
         };
         let forged = answer(
@@ -311,16 +318,17 @@ mod tests {
         );
         assert_eq!(
             forged,
-            serde_json::json!({"jsonrpc": "2.0", "id": 7, "result": {"content": [], "_meta": {"bartizan/label": {"integrity": "untrusted"}, "a/b": 1}}})
+            serde_json::json!({"jsonrpc": "2.0", "id": 7, "result": {"resultType": "complete", "content": [], "_meta": {"bartizan/label": {"integrity": "untrusted"}, "a/b": 1}}})
         );
         for text in [
             r#"{"jsonrpc":"2.0","id":"dec_1","result":{}}"#,
             r#"{"jsonrpc":"2.0","id":"dec_1","result":{"x":1}}"#,
             r#"{"jsonrpc":"2.0","id":"dec_1","result":{"_meta":null}}"#,
+            r#"{"jsonrpc":"2.0","id":"dec_1","result":{"resultType":"complete"}}"#,
         ] {
             let marked = answer(text);
             assert_eq!(marked.pointer("/result/_meta/bartizan~1label/integrity"), Some(&"untrusted".into()));
-            assert_eq!(marked["id"], 7);
+            assert_eq!((&marked["id"], &marked["result"]["resultType"]), (&7.into(), &"complete".into()));
         }
     }
 }

@@ -10,6 +10,8 @@ mod sse;
 mod words;
 
 pub use message::{Kind, Message, MessageError};
-pub use revision::{HeaderError, Heads, META_CAPABILITIES, META_CLIENT, META_VERSION, Revision, encode_name};
+pub use revision::{
+    HeaderError, Heads, META_CAPABILITIES, META_CLIENT, META_LOG_LEVEL, META_VERSION, Revision, encode_name,
+};
 pub use sse::{Event, EventReader, EventTooLong, event_of};
 pub use words::{LABEL, code_of, error_words, notification_words, request_words, result_words};

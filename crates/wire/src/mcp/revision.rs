@@ -4,9 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::message::Message;
+use crate::scan::Node;
 
 /// Where a request of revision 2026-07-28 names its revision.
 pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// From which level on it wants to be told what is logged.
+pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// Where it says what its client can do.
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// Where it says what its client is.
@@ -42,6 +45,9 @@ pub enum HeaderError {
     /// The revision is none of ours.
     #[error("revision `{0}` is not spoken here")]
     Version(String),
+    /// What each request of the revision says of itself is missing.
+    #[error("`params._meta` lacks `{0}`")]
+    Meta(&'static str),
     /// A header is missing, or says something else than the body.
     #[error("`{0}` is missing or does not match the body")]
     Mismatch(&'static str),
@@ -93,10 +99,14 @@ impl Revision {
         match (stated.as_deref(), header) {
             (None, _) if !revision.is_stateless() => return Ok(revision),
             (Some(stated), Some(header)) if stated == header => {}
+            (None, _) => return Err(HeaderError::Meta(META_VERSION)),
             _ => return Err(HeaderError::Mismatch("MCP-Protocol-Version")),
         }
         if !revision.is_stateless() {
             return Ok(revision);
+        }
+        if !matches!(message.meta(META_CAPABILITIES), Some(Node::Object(..))) {
+            return Err(HeaderError::Meta(META_CAPABILITIES));
         }
         if heads.method != Some(message.method()) {
             return Err(HeaderError::Mismatch("Mcp-Method"));
@@ -144,7 +154,7 @@ mod tests {
 
     fn message(method: &str, mut params: Value, version: Option<&str>) -> Message {
         if let Some(version) = version {
-            params["_meta"] = json!({META_VERSION: version});
+            params["_meta"] = json!({META_VERSION: version, META_CAPABILITIES: {}});
         }
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         Message::read(Bytes::from(body.to_string()), Limits::default()).unwrap()
@@ -181,7 +191,10 @@ mod tests {
             assert_eq!(Revision::of(bad, &call(modern)), Err(HeaderError::Mismatch(header)), "{bad:?}");
         }
         // The header alone does not make it so.
-        assert_eq!(Revision::of(good, &call(None)), Err(HeaderError::Mismatch("MCP-Protocol-Version")));
+        assert_eq!(Revision::of(good, &call(None)), Err(HeaderError::Meta(META_VERSION)));
+        let bare = json!({"name": "wipe", "_meta": {META_VERSION: "2026-07-28"}});
+        let lacking = Revision::of(good, &message("tools/call", bare, None));
+        assert_eq!(lacking, Err(HeaderError::Meta(META_CAPABILITIES)));
         let read = message("resources/read", json!({"uri": "file:///ä"}), modern);
         let encoded = encode_name("file:///ä");
         assert_eq!(

@@ -16,7 +16,7 @@ pub fn code_of(reason: &ReasonCode) -> i64 {
     match reason {
         ReasonCode::BodyMalformed | ReasonCode::JsonTooComplex | ReasonCode::JsonDuplicateKey => -32600,
         ReasonCode::MethodUnknown => -32601,
-        ReasonCode::ToolNotFound => -32602,
+        ReasonCode::ToolNotFound | ReasonCode::ParamsInvalid => -32602,
         ReasonCode::Internal => -32603,
         ReasonCode::HeaderMismatch => -32020,
         ReasonCode::ProtocolUnsupported => -32022,

@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BINARY = pathlib.Path(os.environ.get("BARTIZAN_BINARY", ROOT / "target" / "debug" / "bartizan"))
 JS = pathlib.Path(os.environ.get("BARTIZAN_JS_MCP", HERE / "js-mcp"))
-NODE = JS / "node_modules" / "node" / "bin" / "node"
+NODE = pathlib.Path(os.environ.get("BARTIZAN_NODE", JS / "node_modules" / "node" / "bin" / "node"))
 
 POLICY = """
 @id("administrators-run-the-house")
@@ -30,7 +30,9 @@ permit (principal, action in Action::"self:use", resource);
 @id("users-use-tools")
 permit (principal in Role::"tool-user", action in [Action::"tool:use", Action::"tool:list"], resource in ToolServer::"everything");
 @id("the-servers-environment-is-nobodys-business")
-forbid (principal, action, resource == Tool::"everything/get-env") unless { action in Action::"house:change" };
+forbid (principal, action in [Action::"tool:use", Action::"tool:list"], resource == Tool::"everything/get-env");
+@id("nobody-needs-pictures")
+forbid (principal, action in Action::"tool:use", resource == Tool::"everything/get-tiny-image");
 """
 
 
@@ -43,8 +45,8 @@ def install():
     python = venv / "bin" / "python"
     if not python.exists():
         run(sys.executable, "-m", "venv", venv)
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "mcp==2.3.0", "httpx")
-    if not NODE.exists():
+        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "mcp==2.3.0")
+    if not (JS / "node_modules" / "@modelcontextprotocol" / "server-everything").exists():
         run("npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", cwd=JS)
     return python
 
@@ -131,12 +133,12 @@ def main():
             environment = {
                 **os.environ, "BARTIZAN_MCP": house.data, "BARTIZAN_KEY": house.key("ann"), "BARTIZAN_KEY_NOBODY": house.key("bob"),
             }
-            ok = steady and subprocess.run([str(NODE), "mcp.mjs"], cwd=JS, env=environment).returncode == 0
-            ok &= subprocess.run([str(python), str(HERE / "mcp_client.py")], env=environment).returncode == 0
+            ok = steady and subprocess.run([str(NODE), "tools.mjs"], cwd=HERE / "js-mcp", env=environment).returncode == 0
+            ok &= subprocess.run([str(python), str(HERE / "tools_client.py")], env=environment).returncode == 0
         finally:
-            server.terminate()
-            if house:
-                house.process.terminate()
+            for process in [server] + ([house.process] if house else []):
+                process.terminate()
+                process.wait()
         if not ok:
             print((folder / "house.log").read_text()[-4000:])
     sys.exit(0 if ok else 1)
