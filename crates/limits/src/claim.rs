@@ -284,7 +284,7 @@ mod tests {
         assert!(ask(&[new("one"), age.clone()], 1) && ask(&[new("one")], 2) && ask(&[new("two")], 3));
         assert!(!ask(&[new("three")], 4), "two were begun in this minute");
         assert!(ask(&[new("one")], 5), "one that goes on is not new");
-        assert!(ask(&[age.clone()], 11) && !ask(&[age], 12));
+        assert!(ask(std::slice::from_ref(&age), 11) && !ask(&[age], 12));
     }
 
     /// What callers do, in any order.

@@ -3,7 +3,7 @@
 use super::*;
 
 impl House {
-    async fn admin(&self, method: &'static str, path: &str, body: Value) -> (u16, Value) {
+    async fn run_house(&self, method: &'static str, path: &str, body: Value) -> (u16, Value) {
         let (client, path) = (
             Client::new(&format!("http://{}", self.node.control), Some(self.admin_key.clone())),
             path.to_owned(),
@@ -12,8 +12,8 @@ impl House {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    async fn declare(&self, documents: Value) -> (u16, Value) {
-        self.admin("POST", "/api/v1/resources", documents).await
+    async fn put(&self, documents: Value) -> (u16, Value) {
+        self.run_house("POST", "/api/v1/resources", documents).await
     }
 
     async fn reached(&self) -> u64 {
@@ -46,11 +46,11 @@ async fn lesson_envoy_a_limit_on_something_that_does_not_exist_is_refused_when_i
     let house = House::new().await;
     for only in [json!({"model": "asistant"}), json!({"user": "nobody"}), json!({"group": "enginers"})] {
         let spec = json!({"what": "requests", "most": 1, "window": "day", "only": only});
-        let (status, body) = house.declare(json!([limit("typo", spec)])).await;
-        assert!(status == 422 && reason(&body) == "invalid", "{status} {body}");
+        let (status, body) = house.put(json!([limit("typo", spec)])).await;
+        assert!(status == 422 && body["reason"] == "invalid", "{status} {body}");
     }
     let spec = json!({"what": "requests", "most": 1, "window": "day", "zone": "Europe/Berlim"});
-    let (status, body) = house.declare(json!([limit("zone", spec)])).await;
+    let (status, body) = house.put(json!([limit("zone", spec)])).await;
     assert!(status == 422 && body.to_string().contains("Europe/Berlim"), "{status} {body}");
     house.stop().await;
 }
@@ -59,7 +59,7 @@ async fn lesson_envoy_a_limit_on_something_that_does_not_exist_is_refused_when_i
 async fn a_budget_holds_over_a_restart_is_recorded_and_is_nobody_elses() {
     let house = House::new().await;
     let spec = json!({"what": "requests", "most": 2, "window": "month", "only": {"user": "alice"}});
-    let (status, body) = house.declare(json!([limit("alice", spec)])).await;
+    let (status, body) = house.put(json!([limit("alice", spec)])).await;
     assert_eq!(status, 200, "{body}");
     for _ in 0..2 {
         assert_eq!(house.chat(&house.alice.1, "assistant", "hello").await.0, 200);
@@ -68,7 +68,7 @@ async fn a_budget_holds_over_a_restart_is_recorded_and_is_nobody_elses() {
     let (status, body) = house.chat(&house.alice.1, "assistant", "hello").await;
     assert_eq!((status, reason(&body), house.reached().await), (402, "budget_exhausted", reached), "{body}");
     let decision = body.pointer("/error/bartizan/decision").and_then(Value::as_str).unwrap().to_owned();
-    let (_, shown) = house.admin("GET", &format!("/api/v1/decisions/{decision}"), Value::Null).await;
+    let (_, shown) = house.run_house("GET", &format!("/api/v1/decisions/{decision}"), Value::Null).await;
     assert!(
         shown.to_string().contains("budget_exhausted") && shown.to_string().contains("model:invoke"),
         "{shown}"
@@ -91,7 +91,7 @@ async fn a_budget_holds_over_a_restart_is_recorded_and_is_nobody_elses() {
 async fn tokens_are_reserved_at_the_most_and_settled_at_what_the_upstream_counted() {
     let house = House::new().await;
     let spec = json!({"what": "tokens", "most": 2_000, "window": "day", "per": ["caller"]});
-    assert_eq!(house.declare(json!([limit("words", spec)])).await.0, 200);
+    assert_eq!(house.put(json!([limit("words", spec)])).await.0, 200);
     let ask = |most: u64| json!({"model": "assistant", "max_tokens": most, "messages": [{"role": "user", "content": "say: hi"}]});
     // Each may take well over a thousand; each takes a few. So many fit that without settling would not.
     for _ in 0..6 {
@@ -103,7 +103,7 @@ async fn tokens_are_reserved_at_the_most_and_settled_at_what_the_upstream_counte
     let (status, body) = house.post(&house.alice.1, "/v1/chat/completions", ask(5_000)).await;
     assert_eq!((status, reason(&body)), (402, "budget_exhausted"), "{body}");
     // Who names no number is held to what was reserved for them.
-    assert_eq!(house.declare(json!([{"name": "assistant", "spec": {"kind": "model", "upstream": "simulated", "dialects": ["openai.chat"], "environment": "development", "project": "support", "output_tokens_max": 300}}])).await.0, 200);
+    assert_eq!(house.put(json!([{"name": "assistant", "spec": {"kind": "model", "upstream": "simulated", "dialects": ["openai.chat"], "environment": "development", "project": "support", "output_tokens_max": 300}}])).await.0, 200);
     assert_eq!(house.chat(&house.alice.1, "assistant", "hello").await.0, 200);
     let sent = house.last().await;
     assert!(sent["body"].to_string().contains("300"), "{sent}");
@@ -114,13 +114,13 @@ async fn tokens_are_reserved_at_the_most_and_settled_at_what_the_upstream_counte
 async fn a_place_is_taken_while_a_stream_runs_and_free_when_it_has_ended() {
     let house = House::new().await;
     let spec = json!({"what": "concurrency", "most": 1, "per": ["caller"]});
-    assert_eq!(house.declare(json!([limit("lanes", spec)])).await.0, 200);
+    assert_eq!(house.put(json!([limit("lanes", spec)])).await.0, 200);
     let stream = house.stream(&house.alice.1).await;
     let (status, body) = house.chat(&house.alice.1, "assistant", "hello").await;
     assert_eq!((status, reason(&body)), (429, "too_many_at_once"), "{body}");
     assert_eq!(house.chat(&house.carol, "assistant", "hello").await.0, 200);
     let path = format!("/api/v1/keys/{}/revoke", house.alice.0);
-    assert_eq!(house.admin("POST", &path, Value::Null).await.0, 200);
+    assert_eq!(house.run_house("POST", &path, Value::Null).await.0, 200);
     stream.await.unwrap();
     for _ in 0..3 {
         assert_eq!(
@@ -138,7 +138,7 @@ async fn a_lock_ends_open_streams_refuses_what_comes_and_is_released_again() {
     let stream = house.stream(&house.alice.1).await;
     let lock =
         json!({"on": "group/engineers", "reason": "incident 17", "ask": "the duty desk", "for_s": 600});
-    let (status, set) = house.admin("POST", "/api/v1/locks", lock).await;
+    let (status, set) = house.run_house("POST", "/api/v1/locks", lock).await;
     assert!(status == 200 && set["acknowledged"].is_object(), "{status} {set}");
     // Without the lock this stream would never end.
     let (_, text) = tokio::time::timeout(Duration::from_secs(20), stream).await.unwrap().unwrap();
@@ -151,21 +151,21 @@ async fn a_lock_ends_open_streams_refuses_what_comes_and_is_released_again() {
         "{body}"
     );
     assert_eq!(house.chat(&house.carol, "assistant", "hello").await.0, 200);
-    let (_, listed) = house.admin("GET", "/api/v1/locks", Value::Null).await;
+    let (_, listed) = house.run_house("GET", "/api/v1/locks", Value::Null).await;
     assert_eq!(listed.pointer("/0/on").and_then(Value::as_str), Some("group/engineers"), "{listed}");
     let path = format!("/api/v1/locks/{}", set["id"].as_str().unwrap());
-    assert_eq!(house.admin("DELETE", &path, Value::Null).await.0, 200);
+    assert_eq!(house.run_house("DELETE", &path, Value::Null).await.0, 200);
     assert_eq!(house.chat(&house.alice.1, "assistant", "hello").await.0, 200);
     for (on, who) in
         [("model/assistant", true), ("upstream/simulated", true), ("tenant", true), ("model/private", false)]
     {
-        let (status, set) = house.admin("POST", "/api/v1/locks", json!({"on": on, "reason": "r"})).await;
+        let (status, set) = house.run_house("POST", "/api/v1/locks", json!({"on": on, "reason": "r"})).await;
         assert_eq!(status, 200, "{on} {set}");
         let (status, body) = house.chat(&house.alice.1, "assistant", "hello").await;
         assert_eq!(status == 403 && reason(&body) == "locked", who, "{on} {status} {body}");
         let path = format!("/api/v1/locks/{}", set["id"].as_str().unwrap());
         assert_eq!(
-            house.admin("DELETE", &path, Value::Null).await.0,
+            house.run_house("DELETE", &path, Value::Null).await.0,
             200,
             "those who run the house still do"
         );
@@ -176,23 +176,26 @@ async fn a_lock_ends_open_streams_refuses_what_comes_and_is_released_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inv_recover_nobody_locks_themselves_out_and_whoever_is_locked_releases_nothing() {
     let house = House::new().await;
-    let (status, body) = house.admin("POST", "/api/v1/locks", json!({"on": "user/ada", "reason": "r"})).await;
-    assert_eq!((status, reason(&body)), (403, "constitution"), "{body}");
-    let (status, body) = house.admin("POST", "/api/v1/locks", json!({"on": "tool/rn", "reason": "r"})).await;
-    assert_eq!((status, reason(&body)), (404, "not_found"), "{body}");
+    let (status, body) =
+        house.run_house("POST", "/api/v1/locks", json!({"on": "user/ada", "reason": "r"})).await;
+    assert!(status == 403 && body["reason"] == "constitution", "{status} {body}");
+    let (status, body) =
+        house.run_house("POST", "/api/v1/locks", json!({"on": "tool/rn", "reason": "r"})).await;
+    assert!(status == 404 && body["reason"] == "not_found", "{status} {body}");
     let long = json!({"on": "user/alice", "reason": "r", "for_s": 100 * 86_400});
-    assert_eq!(house.admin("POST", "/api/v1/locks", long).await.0, 422);
+    assert_eq!(house.run_house("POST", "/api/v1/locks", long).await.0, 422);
     // A second administrator, who is locked by the first one, cannot undo it or lock back.
     let roles =
-        house.declare(json!([{"name": "eve", "spec": {"kind": "user", "roles": ["administrator"]}}])).await;
+        house.put(json!([{"name": "eve", "spec": {"kind": "user", "roles": ["administrator"]}}])).await;
     assert_eq!(roles.0, 200, "{}", roles.1);
     let (_, key) =
-        house.admin("POST", "/api/v1/keys", json!({"principal_kind": "user", "principal": "eve"})).await;
+        house.run_house("POST", "/api/v1/keys", json!({"principal_kind": "user", "principal": "eve"})).await;
     let eve = Client::new(
         &format!("http://{}", house.node.control),
         Some(Secret::new(key["text"].as_str().unwrap().to_owned())),
     );
-    let (status, set) = house.admin("POST", "/api/v1/locks", json!({"on": "user/eve", "reason": "r"})).await;
+    let (status, set) =
+        house.run_house("POST", "/api/v1/locks", json!({"on": "user/eve", "reason": "r"})).await;
     assert_eq!(status, 200, "{set}");
     let path = format!("/api/v1/locks/{}", set["id"].as_str().unwrap());
     let tried = blocking(move || {
@@ -224,7 +227,7 @@ async fn a_call_goes_to_the_next_upstream_only_where_the_first_did_not_take_it()
         model("far", "gone", "other"),
         model("near", "simulated", "other")
     ]);
-    let (status, body) = house.declare(documents).await;
+    let (status, body) = house.put(documents).await;
     assert_eq!(status, 200, "{body}");
     let before = house.reached().await;
     let (status, body) = house.chat(&house.alice.1, "far", "hello").await;
@@ -232,7 +235,7 @@ async fn a_call_goes_to_the_next_upstream_only_where_the_first_did_not_take_it()
     assert!(house.last().await["body"].to_string().contains("two"), "it was sent as the second calls it");
     assert_eq!(house.reached().await, before + 1);
     // Each attempt is a decision of its own, with its own target and its own end.
-    let (_, listed) = house.admin("GET", "/api/v1/decisions", Value::Null).await;
+    let (_, listed) = house.run_house("GET", "/api/v1/decisions", Value::Null).await;
     let listed = listed.to_string();
     assert!(
         listed.matches("Model::\\\"far\\\"").count() >= 2 || listed.matches("\"far\"").count() >= 2,

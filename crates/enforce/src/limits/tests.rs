@@ -310,6 +310,7 @@ async fn a_hard_limit_whose_count_cannot_be_had_refuses_and_a_soft_one_does_not(
 }
 
 /// litellm#34732, through the whole of it: many at once, on two nodes with one count.
+#[expect(clippy::disallowed_methods, reason = "on threads of their own, which is the point")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lesson_litellm_34732_many_at_once_never_take_more_than_there_is() {
     let shared: Arc<dyn Counters> = Arc::new(MemoryCounters::default());

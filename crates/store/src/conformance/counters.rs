@@ -36,7 +36,7 @@ pub async fn lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step(
     let tasks = (0..40).map(|n| {
         let counters = if n % 2 == 0 { one.clone() } else { other.clone() };
         let keys = keys.clone();
-        tokio::spawn(async move {
+        async move {
             let (tell, told) = tokio::sync::oneshot::channel();
             let work = Box::new(move |rows: &mut BTreeMap<String, CounterRow>| {
                 let (a, b) = (number(rows, "a"), number(rows, "b"));
@@ -50,12 +50,9 @@ pub async fn lesson_litellm_34732_counts_are_looked_at_and_taken_in_one_step(
             });
             counters.work(keys, work).await.unwrap();
             told.await.unwrap()
-        })
+        }
     });
-    let mut let_in = 0;
-    for task in tasks.collect::<Vec<_>>() {
-        let_in += u64::from(task.await.unwrap());
-    }
+    let let_in: u64 = futures_util::future::join_all(tasks).await.into_iter().map(u64::from).sum();
     assert_eq!((let_in, read(&*one, "a").await, read(&*other, "b").await), (MOST, MOST, 2 * MOST));
 }
 
