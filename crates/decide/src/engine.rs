@@ -56,6 +56,7 @@ impl Door {
                 ObligationKind::Keep,
                 ObligationKind::Redact,
                 ObligationKind::StripTools,
+                ObligationKind::StripLinks,
                 ObligationKind::Watch,
             ]
             .into(),

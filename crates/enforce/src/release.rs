@@ -27,7 +27,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::keep::{Answered, Keeping, Shelf};
-use crate::masking::Masking;
+use crate::masking::{Masking, links, stripped};
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
 use crate::tally::{Stored, Tally};
@@ -124,7 +124,7 @@ pub(crate) async fn answer(
     };
     tally.running = Some(answer.running);
     tally.status = Some(answer.status);
-    let redact = !plan.obligations.detectors().is_empty();
+    let redact = !plan.obligations.detectors().is_empty() || plan.obligations.hosts().is_some();
     let event_stream =
         answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -192,16 +192,18 @@ async fn collect(mut body: AnswerBody, most: usize) -> Result<Bytes, Problem> {
 
 fn redact(all: &Bytes, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
     let detectors = plan.obligations.detectors();
-    if detectors.is_empty() {
+    let links = links(&plan.obligations);
+    if detectors.is_empty() && links.is_none() {
         return Ok(all.clone());
     }
     let masker = Masker::new(&detectors);
     let mut edits = Vec::new();
     for (place, text) in answer_texts(all)? {
         let masked = masker.mask(&text);
-        if masked.count > 0 {
-            tally.redacted += masked.count;
-            edits.push((place, serde_json::Value::from(masked.text.as_ref()).to_string()));
+        let (text, taken) = stripped(links.as_ref(), masked.text.into_owned());
+        if masked.count + taken > 0 {
+            tally.redacted += masked.count + taken;
+            edits.push((place, serde_json::Value::from(text).to_string()));
         }
     }
     Ok(splice(all, edits))

@@ -8,6 +8,7 @@ pub mod authzen;
 mod challenge;
 mod error;
 mod extras;
+pub mod links;
 mod list;
 mod request;
 mod scan;
