@@ -151,3 +151,60 @@ async fn pitfall_links_and_images_of_a_hostile_model_lead_nowhere_whole_or_in_a_
     }
     flow.house.stop().await;
 }
+
+/// Rules on what a tool is called with.
+const TOOLS: &str = r#"
+@id("engineers-call-tools")
+permit (principal in Group::"engineers", action in Action::"tool:use", resource);
+
+@id("nothing-under-etc")
+forbid (principal, action == Tools::files::Action::"write", resource)
+when { context.arguments.path like "/etc/*" };
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_agentgateway_3092_arguments_are_known_from_what_is_declared_and_a_changed_tool_stops() {
+    let flow = Flow::new().await;
+    let admin = flow.house.admin_key.clone();
+    let words = |kind: &str| {
+        let schema = json!({"type": "object", "required": ["path"], "properties": {"path": {"type": kind}}});
+        json!([{"name": "files", "spec": {"kind": "tool_words", "tools": [{"name": "write", "inputSchema": schema}]}}])
+    };
+    let policy = |rules: &str, expect: u64| {
+        let files = json!({"policy.cedar": POLICY, "flow.cedar": RULES, "tools.cedar": rules});
+        Some(json!({"files": files, "expect": expect}))
+    };
+    let tools = json!([
+        {"name": "files", "spec": {"kind": "tool_server"}}, {"name": "files/write", "spec": {"kind": "tool", "within": ["files"]}},
+    ]);
+    assert_eq!(flow.control(&admin, "POST", "/api/v1/resources", Some(tools)).await.0, 200);
+    // Before anybody said what the tool takes, the rule could never match.
+    assert_eq!(flow.control(&admin, "PUT", "/api/v1/policy", policy(TOOLS, 3)).await.0, 422);
+    let unreadable = json!([{"name": "files", "spec": {"kind": "tool_words", "tools": [{"name": ""}]}}]);
+    assert_eq!(flow.control(&admin, "POST", "/api/v1/resources", Some(unreadable)).await.0, 422);
+    let (status, body) = flow.control(&admin, "POST", "/api/v1/resources", Some(words("string"))).await;
+    assert_eq!(status, 200, "{body}");
+    let misspelt = TOOLS.replace("arguments.path", "arguments.paht");
+    assert_eq!(flow.control(&admin, "PUT", "/api/v1/policy", policy(&misspelt, 3)).await.0, 422);
+    let (status, body) = flow.control(&admin, "PUT", "/api/v1/policy", policy(TOOLS, 3)).await;
+    assert_eq!(status, 200, "{body}");
+    let told = async |path: Value| {
+        let ask = json!({"principal": "user/alice", "action": "tool:call", "resource": "files/write", "request": {"arguments": {"path": path}}});
+        let (status, told) = flow.control(&admin, "POST", "/api/v1/policy/explain", Some(ask)).await;
+        assert_eq!(status, 200, "{told}");
+        (told["verdict"].clone(), told["reasons"].get(0).cloned().unwrap_or_default())
+    };
+    assert_eq!(told(json!("/home/x")).await, (json!("permit"), Value::Null));
+    assert_eq!(told(json!("/etc/passwd")).await, (json!("deny"), json!("forbidden")));
+    assert_eq!(told(json!(7)).await, (json!("deny"), json!("tool_arguments_invalid")));
+    // The tool becomes another one under the rule: nobody calls it, and everything else goes on.
+    assert_eq!(flow.control(&admin, "POST", "/api/v1/resources", Some(words("integer"))).await.0, 200);
+    let stopped = async { while told(json!(7)).await.1 != json!("tool_unusable") {} };
+    tokio::time::timeout(Duration::from_secs(60), stopped).await.unwrap();
+    assert_eq!(flow.house.chat(&flow.house.alice.1, "assistant", "say: hi").await.0, 200);
+    // And back.
+    assert_eq!(flow.control(&admin, "POST", "/api/v1/resources", Some(words("string"))).await.0, 200);
+    let back = async { while told(json!("/home/x")).await.0 != json!("permit") {} };
+    tokio::time::timeout(Duration::from_secs(60), back).await.unwrap();
+    flow.house.stop().await;
+}
