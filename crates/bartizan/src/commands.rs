@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bartizan_cli::{
     Chosen, Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand,
-    ExitCode, Global, KeyCommand, Output, PolicyCommand, ResourceCommand, Table, UpstreamCommand,
+    ExitCode, Global, KeyCommand, Output, PolicyCommand, ResourceCommand, SessionCommand, Table,
+    UpstreamCommand,
 };
 use bartizan_model::ReasonCode;
 use bartizan_secret::Secret;
@@ -145,6 +146,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Connection(command) => connection_commands::run(&global, command),
         Command::Delivery(command) => delivery(&global, &command),
         Command::Tool(command) => tool_commands::run(&global, command),
+        Command::Session(command) => session(&global, command),
         Command::Policy(command) => policy(&global, command),
         Command::Decision(command) => decision(&global, &command),
         Command::Subject(command) => personal::subject(&global, &command),
@@ -609,6 +611,40 @@ fn upstream_command(global: &Global, command: UpstreamCommand) -> Result<ExitCod
                     v.pointer("/took_us").unwrap_or(&Value::Null)
                 )
             })
+        }
+    }
+}
+
+fn session(global: &Global, command: SessionCommand) -> Result<ExitCode, Failure> {
+    const PATH: &str = "/api/v1/session-labels";
+    let fields = [
+        ("session", "/session"),
+        ("of", "/of"),
+        ("confidentiality", "/label/confidentiality"),
+        ("integrity", "/label/integrity"),
+        ("categories", "/label/categories"),
+        ("version", "/version"),
+    ];
+    match command {
+        SessionCommand::List => show(global, "GET", PATH, None, |v| Table::of(v, &fields).to_string()),
+        SessionCommand::Endorse { id, version, integrity, confidentiality, categories, reason } => {
+            let all = client(global)?.call("GET", PATH, None)?;
+            let is = |one: &&Value| one.get("session").and_then(Value::as_str) == Some(id.as_str());
+            let known = all.as_array().into_iter().flatten().find(is).and_then(|one| one.get("label"));
+            let Some(mut label) = known.cloned() else {
+                return Err(Failure::usage(format!(
+                    "nothing is known of session `{id}`; see `bartizan session list`"
+                )));
+            };
+            if let Some(label) = label.as_object_mut() {
+                label.extend(integrity.map(|to| ("integrity".to_owned(), to.into())));
+                label.extend(confidentiality.map(|to| ("confidentiality".to_owned(), to.into())));
+                if !categories.is_empty() {
+                    label.insert("categories".to_owned(), categories.into());
+                }
+            }
+            let body = json!({"session": id, "version": version, "label": label, "reason": reason});
+            show(global, "POST", &format!("{PATH}/endorse"), Some(&body), |_| format!("endorsed {id}"))
         }
     }
 }

@@ -21,6 +21,8 @@ mod directory;
 mod epochs;
 #[path = "house/faults.rs"]
 mod faults;
+#[path = "house/flow.rs"]
+mod flow;
 #[path = "house/keep.rs"]
 mod keep;
 #[path = "house/lessons.rs"]

@@ -161,6 +161,9 @@ pub enum Command {
     /// What servers of tools offer, and what of it is approved.
     #[command(subcommand)]
     Tool(ToolCommand),
+    /// What has entered sessions, and lowering it.
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Policy bundles.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -370,6 +373,36 @@ pub enum ToolCommand {
         /// Everything that the server offers now.
         #[arg(long, conflicts_with = "names")]
         all: bool,
+    },
+}
+
+/// Labels of sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Sessions that something has entered, with the join of its labels.
+    List,
+    /// Lower a session's label, as a person who has looked at what entered it. It is recorded.
+    #[command(
+        after_help = "Examples:\n  bartizan session list\n  bartizan session endorse ID --version 3 --integrity trusted --reason \"read every page myself\""
+    )]
+    Endorse {
+        /// The session's id.
+        id: String,
+        /// The version that was looked at, as `session list` shows it.
+        #[arg(long)]
+        version: u64,
+        /// The integrity from now on: `trusted` or `untrusted`; as it is if absent.
+        #[arg(long)]
+        integrity: Option<String>,
+        /// The confidentiality from now on: `public`, `internal`, `confidential` or `restricted`; as it is if absent.
+        #[arg(long)]
+        confidentiality: Option<String>,
+        /// A category that stays; all that there are if none is named.
+        #[arg(long = "category", value_name = "NAME")]
+        categories: Vec<String>,
+        /// What was looked at, and why it may be so.
+        #[arg(long)]
+        reason: String,
     },
 }
 

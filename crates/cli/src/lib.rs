@@ -20,7 +20,7 @@ pub use clap::Command as ClapCommand;
 
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
-    LockCommand, LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SubjectCommand, ToolCommand,
+    LockCommand, LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SessionCommand, SubjectCommand, ToolCommand,
     UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};

@@ -33,6 +33,8 @@ pub const TEMPLATES: &[Template] = &[
     template!("agents-never-alone-in-production"),
     template!("bound-credentials-for-agents"),
     template!("budget-per-day"),
+    template!("consequential-acts-need-trust"),
+    template!("flows-fit-the-sink"),
     template!("kept-for-audit"),
     template!("lethal-trifecta"),
     template!("managed-devices-only"),

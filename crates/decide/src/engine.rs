@@ -57,6 +57,7 @@ impl Door {
                 ObligationKind::Keep,
                 ObligationKind::Redact,
                 ObligationKind::StripTools,
+                ObligationKind::StripLinks,
                 ObligationKind::Watch,
             ]
             .into(),

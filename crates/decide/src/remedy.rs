@@ -3,7 +3,7 @@
 //! ```text
 //! remedies = remedy *( ";" remedy )               ; all of them are needed together
 //! remedy   = "redact(" detectors ")" | "cap(output_tokens: " number ")" | "strip_tools" | "do_not_keep"
-//!          | "keep(content)" | "watch" | "step_up(level: " 1..4 [ ", max_age: " duration ] ")"
+//!          | "keep(content)" | "watch" | "strip_links" [ "(" quoted *( "," quoted ) ")" ] | "step_up(level: " 1..4 [ ", max_age: " duration ] ")"
 //!          | "bind_device" [ "(" "dpop" | "mtls" ")" ]
 //!          | "justify" [ "(purposes: [" quoted *( "," quoted ) "])" ]
 //!          | "approve(" quorum [ ", role: " quoted ] ", use_within: " duration ")"
@@ -28,14 +28,17 @@ use crate::near::did_you_mean;
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// The purposes a remedy may list. Each is tried, so they are few.
 const PURPOSES_MAX: usize = 16;
+/// The hosts whose links a remedy may let stay.
+const HOSTS_MAX: usize = 64;
 /// Every remedy's name.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "redact",
     "cap",
     "strip_tools",
     "do_not_keep",
     "keep",
     "watch",
+    "strip_links",
     "step_up",
     "bind_device",
     "justify",
@@ -107,6 +110,8 @@ fn one(text: &str) -> Result<Remedy, String> {
         ("cap", _) => form("cap(output_tokens: 1000)"),
         ("strip_tools", None) => Ok(Remedy::Oblige(Obligation::StripTools)),
         ("do_not_keep", None) => Ok(Remedy::Oblige(Obligation::DoNotKeep)),
+        ("strip_links", None) => Ok(Remedy::Oblige(Obligation::StripLinks { hosts: BTreeSet::new() })),
+        ("strip_links", Some(names)) => Ok(Remedy::Oblige(Obligation::StripLinks { hosts: hosts(names)? })),
         ("watch", None) => Ok(Remedy::Oblige(Obligation::Watch)),
         ("keep", Some(["content"])) => Ok(Remedy::Oblige(Obligation::Keep)),
         ("keep", _) => form("keep(content)"),
@@ -197,6 +202,16 @@ fn detectors(name: &str) -> Result<BTreeSet<Detector>, String> {
     Err(format!("`{name}` is not a detector; {near}; one of your own is `detector: \"NAME\"`"))
 }
 
+fn hosts(names: &[&str]) -> Result<BTreeSet<Name>, String> {
+    let wrong = "`strip_links` lists the hosts that may stay: strip_links(\"docs.example.com\")";
+    let plain = |host: &&str| {
+        host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'))
+    };
+    let host = |quoted: &&str| unquoted(quoted).filter(plain)?.parse().ok();
+    let all: Option<BTreeSet<Name>> = names.iter().map(host).collect();
+    all.filter(|all| (1..=HOSTS_MAX).contains(&all.len())).ok_or_else(|| wrong.to_owned())
+}
+
 fn bindings(names: &[&str]) -> Result<BTreeSet<BoundBy>, String> {
     let known = |name: &&str| BoundBy::ALL.iter().find(|b| b.name() == *name).copied();
     let all: Option<BTreeSet<BoundBy>> = names.iter().map(known).collect();
@@ -246,6 +261,7 @@ pub(crate) fn facts(obligation: &Obligation) -> Vec<String> {
         Obligation::Keep => vec!["keep:content".to_owned()],
         Obligation::StripTools => vec!["strip_tools".to_owned()],
         Obligation::Watch => vec!["watch".to_owned()],
+        Obligation::StripLinks { .. } => vec!["strip_links".to_owned()],
         Obligation::Redact { detectors, .. } => {
             let whole = |group: &&Group| detectors.is_superset(&group.members());
             let groups = Group::ALL.iter().filter(whole).map(|group| format!("redact:{}", group.name()));
@@ -363,6 +379,10 @@ mod tests {
             Just(Remedy::Oblige(Obligation::Keep)),
             Just(Remedy::Oblige(Obligation::DoNotKeep)),
             Just(Remedy::Oblige(Obligation::Watch)),
+            proptest::collection::btree_set("[a-z0-9][a-z0-9.-]{0,9}", 0..4).prop_map(|all| {
+                let hosts = all.iter().map(|h| h.parse().unwrap()).collect();
+                Remedy::Oblige(Obligation::StripLinks { hosts })
+            }),
             (1..5_u8, proptest::option::of(1..2_678_400_u64)).prop_map(|(level, age)| Remedy::StepUp {
                 level: AssuranceLevel::from_number(level).unwrap(),
                 max_age: age.map(Duration::from_secs),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bartizan_mask::{Masker, TextMasker};
-use bartizan_model::Problem;
+use bartizan_model::{Obligations, Problem};
+use bartizan_wire::links::{LinkStream, Links};
 use bartizan_wire::{FrameSplitter, PieceMasker, StreamRewriter};
 use bytes::{Bytes, BytesMut};
 
@@ -12,14 +13,16 @@ use crate::release::Plan;
 
 /// Masks one text of a stream and counts into what all of them share.
 struct Piece {
-    masker: TextMasker,
+    masker: Option<TextMasker>,
+    links: Option<LinkStream>,
     counted: u64,
     total: Arc<AtomicU64>,
 }
 
 impl Piece {
     fn count(&mut self) {
-        let now = self.masker.count();
+        let masked = self.masker.as_ref().map_or(0, TextMasker::count);
+        let now = masked + self.links.as_ref().map_or(0, LinkStream::count);
         self.total.fetch_add(now - self.counted, Ordering::Relaxed);
         self.counted = now;
     }
@@ -27,23 +30,54 @@ impl Piece {
 
 impl PieceMasker for Piece {
     fn feed(&mut self, piece: &str) -> String {
-        let released = self.masker.feed(piece);
+        let mut released = match &mut self.masker {
+            Some(masker) => masker.feed(piece),
+            None => piece.to_owned(),
+        };
+        if let Some(links) = &mut self.links {
+            released = links.feed(&released);
+        }
         self.count();
         released
     }
 
     fn finish(&mut self) -> String {
-        let rest = self.masker.finish();
+        let mut rest = self.masker.as_mut().map(TextMasker::finish).unwrap_or_default();
+        if let Some(links) = &mut self.links {
+            rest = links.feed(&rest);
+            rest.push_str(&links.finish());
+        }
         self.count();
         rest
     }
+}
+
+/// What takes addresses out of an answer, if anything does.
+pub(crate) fn links(obligations: &Obligations) -> Option<Links> {
+    obligations.hosts().map(|hosts| Links::allowing(hosts.iter().map(|host| host.as_str())))
+}
+
+/// A text as it may be released; how many matches and addresses were taken out of it, and whether it is another one.
+pub(crate) fn released(masker: Option<&Masker>, links: Option<&Links>, text: &str) -> (String, u64, bool) {
+    let (mut out, mut count, mut changed) = (text.to_owned(), 0, false);
+    if let Some(masker) = masker {
+        let masked = masker.mask(text);
+        (count, changed) = (masked.count, matches!(masked.text, std::borrow::Cow::Owned(_)));
+        out = masked.text.into_owned();
+    }
+    if let Some(links) = links {
+        let (text, taken) = links.strip(&out);
+        (out, count, changed) = (text, count + taken, changed || taken > 0);
+    }
+    (out, count, changed)
 }
 
 /// Redaction of a stream in progress.
 pub(crate) struct Masking {
     splitter: FrameSplitter,
     rewriter: StreamRewriter<Piece>,
-    masker: Masker,
+    masker: Option<Masker>,
+    links: Option<Links>,
     redacted: Arc<AtomicU64>,
 }
 
@@ -54,11 +88,12 @@ impl std::fmt::Debug for Masking {
 }
 
 impl Masking {
-    pub(crate) fn new(plan: &Plan, masker: Masker) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             splitter: FrameSplitter::default(),
             rewriter: StreamRewriter::new(plan.dialect),
-            masker,
+            masker: plan.masker.clone(),
+            links: plan.links.clone(),
             redacted: Arc::new(AtomicU64::new(plan.redacted)),
         }
     }
@@ -68,13 +103,17 @@ impl Masking {
         self.splitter.feed(data);
         let mut out = BytesMut::new();
         while let Some(frame) = self.splitter.whole_frame()? {
-            let (masker, redacted) = (&self.masker, &self.redacted);
-            let piece =
-                || Piece { masker: TextMasker::new(masker.clone()), counted: 0, total: redacted.clone() };
+            let (masker, links, redacted) = (&self.masker, &self.links, &self.redacted);
+            let piece = || Piece {
+                masker: masker.clone().map(TextMasker::new),
+                links: links.clone().map(LinkStream::new),
+                counted: 0,
+                total: redacted.clone(),
+            };
             let whole = |text: &str| {
-                let masked = masker.mask(text);
-                redacted.fetch_add(masked.count, Ordering::Relaxed);
-                masked.text.into_owned()
+                let (text, taken, _) = released(masker.as_ref(), links.as_ref(), text);
+                redacted.fetch_add(taken, Ordering::Relaxed);
+                text
             };
             let frames = self.rewriter.frame(&frame, piece, whole)?;
             frames.iter().for_each(|f| out.extend_from_slice(f));

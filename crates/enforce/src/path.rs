@@ -38,6 +38,7 @@ use crate::keep::{Shelf, circumstances};
 use crate::keeper::Keeper;
 use crate::limits::{Demand, Limiter, Reservation};
 use crate::locks::Locks;
+use crate::masking::links;
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
@@ -402,6 +403,7 @@ impl Gate {
         let plan = release::Plan {
             dialect,
             masker: maskers.map(|maskers| maskers.answer),
+            links: links(&obligations),
             redacted,
             began_us,
             decision: id,

@@ -17,6 +17,7 @@ use bartizan_model::record::End;
 use bartizan_model::{Action, Ask, AskFacts, DecisionId, EntityRef, Problem, ReasonCode, RunName, Situation};
 use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
+use bartizan_wire::links::Links;
 use bartizan_wire::{answer_texts, error_event, splice, usage_of};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -26,7 +27,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::keep::{Answered, Keeping, Shelf};
 use crate::limits::{Fields, Reservation};
-use crate::masking::Masking;
+use crate::masking::{Masking, released};
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
 use crate::tally::{Stored, Tally};
@@ -44,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
     /// What masks the answer, if anything is to be masked.
     pub(crate) masker: Option<Masker>,
+    /// What takes addresses out of it, if any may not stay.
+    pub(crate) links: Option<Links>,
     /// Matches redacted in the request.
     pub(crate) redacted: u64,
     pub(crate) began_us: u64,
@@ -141,7 +144,7 @@ pub(crate) async fn answer(
     };
     tally.running = Some(answer.running);
     tally.status = Some(answer.status);
-    let redact = plan.masker.is_some();
+    let redact = plan.masker.is_some() || plan.links.is_some();
     let event_stream =
         answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -156,7 +159,7 @@ pub(crate) async fn answer(
     } else {
         let most = gate.parts.bounds.answer_bytes_max;
         tally.keeping = plan.keep.clone().map(|answered| Keeping::stream(answered, most));
-        let masking = plan.masker.clone().map(|masker| Masking::new(&plan, masker));
+        let masking = redact.then(|| Masking::new(&plan));
         http::Response::new(ReplyBody::Guarded(Box::new(Guarded::new(
             answer.body,
             watch,
@@ -209,13 +212,15 @@ async fn collect(mut body: AnswerBody, most: usize) -> Result<Bytes, Problem> {
 }
 
 fn redact(all: &Bytes, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem> {
-    let Some(masker) = &plan.masker else { return Ok(all.clone()) };
+    if plan.masker.is_none() && plan.links.is_none() {
+        return Ok(all.clone());
+    }
     let mut edits = Vec::new();
     for (place, text) in answer_texts(all)? {
-        let masked = masker.mask(&text);
-        if matches!(masked.text, std::borrow::Cow::Owned(_)) {
-            tally.redacted += masked.count;
-            edits.push((place, serde_json::Value::from(masked.text.as_ref()).to_string()));
+        let (text, taken, changed) = released(plan.masker.as_ref(), plan.links.as_ref(), &text);
+        if changed {
+            tally.redacted += taken;
+            edits.push((place, serde_json::Value::from(text).to_string()));
         }
     }
     Ok(splice(all, edits))

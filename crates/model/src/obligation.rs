@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use bartizan_base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ pub enum ObligationKind {
     StripTools,
     /// [`Obligation::Watch`].
     Watch,
+    /// [`Obligation::StripLinks`].
+    StripLinks,
 }
 
 /// One duty of enforcement.
@@ -51,6 +54,12 @@ pub enum Obligation {
     StripTools,
     /// The act and what comes of it are marked for detection.
     Watch,
+    /// Addresses in the answer that lead elsewhere than to these hosts are taken out, those of images too, also across the
+    /// chunks of a stream.
+    StripLinks {
+        /// The hosts whose addresses may stay.
+        hosts: BTreeSet<Name>,
+    },
 }
 
 impl Obligation {
@@ -70,6 +79,7 @@ impl Obligation {
             Self::Redact { .. } => ObligationKind::Redact,
             Self::StripTools => ObligationKind::StripTools,
             Self::Watch => ObligationKind::Watch,
+            Self::StripLinks { .. } => ObligationKind::StripLinks,
         }
     }
 
@@ -81,6 +91,7 @@ impl Obligation {
             (Self::Redact { detectors: a, by: by_a }, Self::Redact { detectors: b, by: by_b }) => {
                 a.is_superset(b) && by_a >= by_b
             }
+            (Self::StripLinks { hosts: a }, Self::StripLinks { hosts: b }) => a.is_subset(b),
             (a, b) => a == b,
         }
     }
@@ -101,11 +112,19 @@ impl fmt::Display for Obligation {
             }
             Self::StripTools => f.write_str("strip_tools"),
             Self::Watch => f.write_str("watch"),
+            Self::StripLinks { hosts } => {
+                f.write_str("strip_links")?;
+                for (i, host) in hosts.iter().enumerate() {
+                    write!(f, "{}{host}", if i == 0 { ":" } else { "," })?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
-/// A set of obligations in which equal kinds have been united: detectors joined, caps at their minimum.
+/// A set of obligations in which equal kinds have been united: detectors joined, caps at their minimum, hosts only where all
+/// let them stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Obligations(BTreeSet<Obligation>);
@@ -127,6 +146,9 @@ impl Obligations {
                 Some(Obligation::Redact { detectors: a, by: by_a }),
                 Obligation::Redact { detectors: b, by: by_b },
             ) => Obligation::Redact { detectors: &a | &b, by: by_a.max(by_b) },
+            (Some(Obligation::StripLinks { hosts: a }), Obligation::StripLinks { hosts: b }) => {
+                Obligation::StripLinks { hosts: a.intersection(&b).cloned().collect() }
+            }
             (_, new) => new,
         };
         self.0.retain(|o| o.kind() != united.kind());
@@ -159,6 +181,15 @@ impl Obligations {
     pub fn mask_by(&self) -> MaskBy {
         let by = |o: &Obligation| if let Obligation::Redact { by, .. } = o { Some(*by) } else { None };
         self.0.iter().find_map(by).unwrap_or_default()
+    }
+
+    /// The hosts whose addresses may stay in an answer; none where all may.
+    #[must_use]
+    pub fn hosts(&self) -> Option<&BTreeSet<Name>> {
+        self.0.iter().find_map(|o| match o {
+            Obligation::StripLinks { hosts } => Some(hosts),
+            _ => None,
+        })
     }
 
     /// Whether an obligation of this kind is among them.
@@ -213,6 +244,15 @@ mod tests {
         assert_eq!(
             all.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["cap:output_tokens:50", "redact:email,card"]
+        );
+        let hosts = |names: &[&str]| Obligation::StripLinks {
+            hosts: names.iter().map(|n| n.parse().unwrap()).collect(),
+        };
+        let united: Obligations =
+            [hosts(&["a.example", "b.example"]), hosts(&["b.example"])].into_iter().collect();
+        assert_eq!(united.iter().next().map(ToString::to_string).as_deref(), Some("strip_links:b.example"));
+        assert!(
+            hosts(&[]).is_at_least(&hosts(&["a.example"])) && !hosts(&["a.example"]).is_at_least(&hosts(&[]))
         );
     }
 

@@ -107,6 +107,10 @@ impl fmt::Display for Remedy {
             Self::Oblige(Obligation::Keep) => f.write_str("keep(content)"),
             Self::Oblige(Obligation::StripTools) => f.write_str("strip_tools"),
             Self::Oblige(Obligation::Watch) => f.write_str("watch"),
+            Self::Oblige(Obligation::StripLinks { hosts }) if hosts.is_empty() => f.write_str("strip_links"),
+            Self::Oblige(Obligation::StripLinks { hosts }) => {
+                write!(f, "strip_links({})", list(&mut hosts.iter().map(|h| format!("\"{h}\""))))
+            }
             Self::Oblige(Obligation::Redact { detectors, by }) => {
                 let one = |detector: &Detector| match detector {
                     Detector::Custom(name) => format!("detector: \"{name}\""),

@@ -1,7 +1,8 @@
 //! A simulated model: speaks the OpenAI and Anthropic APIs byte-faithfully and knows nothing.
 //!
 //! A development tool. Its answers follow from the prompt: `say: TEXT` answers TEXT, `call the tool NAME` calls it where it is
-//! offered, anything else is echoed. `fault: WORD` misbehaves: `die-mid-stream`, `endless`, `flood`,
+//! offered, `call the tool NAME with JSON` calls it with those arguments, offered or not, as a model does that was talked into
+//! it; anything else is echoed. `fault: WORD` misbehaves: `die-mid-stream`, `endless`, `flood`,
 //! `garbage`, `redirect`, `status-503`, `hang`.
 
 use std::convert::Infallible;
@@ -175,8 +176,11 @@ fn prompt(request: &Value) -> String {
 /// What the simulation says: a text, or the name of a tool to call.
 enum Said {
     Text(String),
-    Tool(String),
+    Tool(String, String),
 }
+
+/// What a tool is called with if nobody says.
+const ARGUMENTS: &str = "{\"city\": \"Paris\"}";
 
 fn said(request: &Value, prompt: &str) -> Said {
     let offered = |name: &str| {
@@ -186,7 +190,13 @@ fn said(request: &Value, prompt: &str) -> Said {
         })
     };
     match (prompt.split_once("call the tool "), prompt.strip_prefix("say: ")) {
-        (Some((_, name)), _) if offered(name.trim()) => Said::Tool(name.trim().to_owned()),
+        (Some((_, order)), _) if order.contains(" with {") => {
+            let (name, arguments) = order.split_once(" with ").unwrap_or((order, ARGUMENTS));
+            Said::Tool(name.trim().to_owned(), arguments.trim().to_owned())
+        }
+        (Some((_, name)), _) if offered(name.trim()) => {
+            Said::Tool(name.trim().to_owned(), ARGUMENTS.to_owned())
+        }
         (_, Some(text)) => Said::Text(text.to_owned()),
         _ => Said::Text(format!("You said: {prompt}")),
     }
@@ -196,7 +206,7 @@ impl Said {
     fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Tool(_) => "",
+            Self::Tool(..) => "",
         }
     }
 }
@@ -243,15 +253,16 @@ fn chat_usage(request: &Value, said: &Said) -> Value {
     json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
 }
 
-fn tool_calls(name: &str) -> Value {
-    json!([{"index": 0, "id": "call_simulated", "type": "function", "function": {"name": name, "arguments": "{\"city\": \"Paris\"}"}}])
+fn tool_calls(name: &str, arguments: &str) -> Value {
+    json!([{"index": 0, "id": "call_simulated", "type": "function", "function": {"name": name, "arguments": arguments}}])
 }
 
 fn chat(request: &Value, said: &Said) -> Value {
     let (message, finish) = match said {
         Said::Text(text) => (json!({"role": "assistant", "content": text, "refusal": null}), "stop"),
-        Said::Tool(name) => {
-            (json!({"role": "assistant", "content": null, "tool_calls": tool_calls(name)}), "tool_calls")
+        Said::Tool(name, arguments) => {
+            let calls = tool_calls(name, arguments);
+            (json!({"role": "assistant", "content": null, "tool_calls": calls}), "tool_calls")
         }
     };
     json!({
@@ -274,8 +285,8 @@ fn chat_stream(request: &Value, said: &Said, piece: usize) -> Vec<String> {
             out.extend(pieces(text, piece).into_iter().map(|p| chunk(json!({"content": p}), Value::Null)));
             "stop"
         }
-        Said::Tool(name) => {
-            out.push(chunk(json!({"tool_calls": tool_calls(name)}), Value::Null));
+        Said::Tool(name, arguments) => {
+            out.push(chunk(json!({"tool_calls": tool_calls(name, arguments)}), Value::Null));
             "tool_calls"
         }
     };
@@ -299,8 +310,8 @@ fn response_item(said: &Said, status: &str) -> Value {
             "type": "message", "id": "msg_simulated", "status": status, "role": "assistant",
             "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
         }),
-        Said::Tool(name) => json!({
-            "type": "function_call", "id": "fc_simulated", "call_id": "call_simulated", "status": status, "name": name, "arguments": "{\"city\": \"Paris\"}"
+        Said::Tool(name, arguments) => json!({
+            "type": "function_call", "id": "fc_simulated", "call_id": "call_simulated", "status": status, "name": name, "arguments": arguments
         }),
     }
 }
@@ -375,10 +386,10 @@ fn embeddings(request: &Value) -> Value {
 fn block(said: &Said) -> (Value, &'static str) {
     match said {
         Said::Text(text) => (json!({"type": "text", "text": text}), "end_turn"),
-        Said::Tool(name) => (
-            json!({"type": "tool_use", "id": "toolu_simulated", "name": name, "input": {"city": "Paris"}}),
-            "tool_use",
-        ),
+        Said::Tool(name, arguments) => {
+            let input: Value = serde_json::from_str(arguments).unwrap_or_default();
+            (json!({"type": "tool_use", "id": "toolu_simulated", "name": name, "input": input}), "tool_use")
+        }
     }
 }
 
@@ -407,10 +418,10 @@ fn message_stream(request: &Value, said: &Said, piece: usize) -> Vec<String> {
             let delta = |p: String| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": p}});
             events.extend(pieces(text, piece).into_iter().map(delta));
         }
-        Said::Tool(name) => {
+        Said::Tool(name, arguments) => {
             let block = json!({"type": "tool_use", "id": "toolu_simulated", "name": name, "input": {}});
             events.push(json!({"type": "content_block_start", "index": 0, "content_block": block}));
-            let delta = json!({"type": "input_json_delta", "partial_json": "{\"city\": \"Paris\"}"});
+            let delta = json!({"type": "input_json_delta", "partial_json": arguments});
             events.push(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
         }
     }

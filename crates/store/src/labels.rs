@@ -163,7 +163,7 @@ where
                     .as_ref()
                     .and_then(|row| row.expires)
                     .is_some_and(|end| end.saturating_since(now) < MARK_LIFE / 2);
-                if !is_new && !(before.is_some() && soon_over) {
+                if !(is_new || before.is_some() && soon_over) {
                     return Ok(label);
                 }
                 let opened = before.map_or(now, |mark| mark.opened);

@@ -9,6 +9,7 @@ pub mod authzen;
 mod challenge;
 mod error;
 mod extras;
+pub mod links;
 mod list;
 pub mod mcp;
 mod request;

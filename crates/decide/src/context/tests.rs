@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bartizan_base::json;
 use bartizan_model::{
-    Assurance, AssuranceLevel, Binding, Confidentiality, Integrity, Principal, PrincipalId, Tenant,
+    Assurance, AssuranceLevel, Binding, Confidentiality, Integrity, Label, Principal, PrincipalId, Tenant,
 };
 use cedar_policy::{EntityUid, EvalResult, Expression, Request, Schema};
 use proptest::prelude::*;

@@ -332,7 +332,8 @@ fn security_control(event: &mut Event, facts: &Facts<'_>) -> bool {
 }
 
 fn changes_content(facts: &Facts<'_>) -> bool {
-    let changing = [ObligationKind::Cap, ObligationKind::Redact, ObligationKind::StripTools];
+    let changing =
+        [ObligationKind::Cap, ObligationKind::Redact, ObligationKind::StripTools, ObligationKind::StripLinks];
     facts.obligations.is_some_and(|o| changing.iter().any(|kind| o.contains(*kind)))
 }
 
