@@ -4,7 +4,7 @@ use bartizan_control::{
     Acknowledged, ApplyBundle, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView,
     DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace,
     HoldView, KeyView, LetterView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder,
-    ReplayView, RollBack, SearchLedger, TrialView, TryPolicy,
+    ReplayView, RevealTokens, RevealedToken, RollBack, SearchLedger, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -272,6 +272,7 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::LogSearch => (Some(of::<SearchLedger>(schemas)), of::<FoundEntries>(schemas)),
         Call::LogExport => (Some(of::<ExportLedger>(schemas)), text),
         Call::DecisionContent => (None, of::<ContentView>(schemas)),
+        Call::ContentReveal => (Some(of::<RevealTokens>(schemas)), of::<Vec<RevealedToken>>(schemas)),
         Call::SubjectErase => (Some(of::<Erase>(schemas)), of::<ErasedView>(schemas)),
         Call::HoldList => (None, of::<Vec<HoldView>>(schemas)),
         Call::Erasures => {
