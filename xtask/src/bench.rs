@@ -1,4 +1,4 @@
-//! `cargo xtask bench gateway | ledger | decide | identity | revoke`: builds what is measured, installs what it is measured beside, and
+//! `cargo xtask bench gateway | ledger | decide | identity | revoke | doors`: builds what is measured, installs what it is measured beside, and
 //! measures.
 
 use std::path::{Path, PathBuf};
@@ -8,6 +8,11 @@ use crate::{Failure, root};
 
 /// The server that decisions are measured beside.
 const CERBOS: &str = "cerbos@0.51.0";
+/// What masking is measured beside, in Python, without the language models that it would load.
+const PRESIDIO: &[&str] = &["presidio-analyzer==2.2.360"];
+/// What the recognisers of it need.
+const PRESIDIO_NEEDS: &[&str] = &["regex", "pyyaml", "tldextract", "phonenumbers", "pydantic"];
+
 /// The provider that the token endpoint is measured beside.
 const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
 /// The cases of the token endpoint.
@@ -132,6 +137,35 @@ pub(crate) fn revoke(flags: &[&str]) -> Result<(), Failure> {
         .arg("--results")
         .arg(results.join("revoke.json"))
         .args(flags))
+}
+
+/// Measures what stands at the doors: masking beside regular expressions and Presidio's pattern recognisers; `flags` as for
+/// [`gateway`]. A run of all cases writes `bench/results/mask.json`.
+pub(crate) fn doors(flags: &[&str]) -> Result<(), Failure> {
+    let root = root();
+    let target = root.join("target/bench");
+    let results = results(&root, &target, flags)?;
+    build(&root, &target, "bartizan-bench-mask")?;
+    let mut mask = Command::new(target.join("release/mask"));
+    mask.arg("--results").arg(results.join("mask.json")).args(flags);
+    run(mask.arg("--python").arg(presidio(&root)?))
+}
+
+/// The virtual environment with Presidio's analyser, without spaCy.
+fn presidio(root: &Path) -> Result<PathBuf, Failure> {
+    let folder = root.join("target/bench/presidio");
+    let python = folder.join("bin/python");
+    if !python.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        let pip = || {
+            let mut pip = Command::new(&python);
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+            pip
+        };
+        run(pip().arg("--no-deps").args(PRESIDIO))?;
+        run(pip().args(PRESIDIO_NEEDS))?;
+    }
+    Ok(python)
 }
 
 /// The Cerbos server out of its npm package, without the script that would start it as a child of its own.

@@ -1,5 +1,5 @@
 //! Tasks of the repository: `cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] |
-//! faults | bench gateway | bench ledger | bench decide | bench identity | bench revoke`.
+//! faults | bench gateway | bench ledger | bench decide | bench identity | bench revoke | bench doors`.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool that talks to a terminal")]
 
@@ -38,9 +38,10 @@ fn main() -> ExitCode {
         ["bench", "decide", flags @ ..] => bench::decide(flags),
         ["bench", "identity", flags @ ..] => bench::identity(flags),
         ["bench", "revoke", flags @ ..] => bench::revoke(flags),
+        ["bench", "doors", flags @ ..] => bench::doors(flags),
         _ => {
             Err("usage: cargo xtask ci | check-floors | check-supply | check-emitters | tidy | generate [--check] | faults | \
-                  bench gateway | ledger | decide | identity | revoke [--quick] [--only CASE,CASE]"
+                  bench gateway | ledger | decide | identity | revoke | doors [--quick] [--only CASE,CASE]"
                 .to_owned())
         }
     };

@@ -1,10 +1,7 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    Acknowledged, ApplyBundle, ApproveTools, Bundled, ContentView, CreateKey, DecisionLine, DecisionView,
-    DeliveryView, DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries,
-    HoldToPlace, HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview,
-    Reach, RemovedView, ReplayUnder, ReplayView, RollBack, SearchLedger, ToolView, TrialView, TryPolicy,
+    Acknowledged, ApplyBundle, ApproveTools, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RevealTokens, RevealedToken, RollBack, SearchLedger, ToolView, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};
@@ -281,6 +278,7 @@ fn bodies(call: Call, schemas: &mut SchemaGenerator) -> (Option<Value>, Value) {
         Call::LogSearch => (Some(of::<SearchLedger>(schemas)), of::<FoundEntries>(schemas)),
         Call::LogExport => (Some(of::<ExportLedger>(schemas)), text),
         Call::DecisionContent => (None, of::<ContentView>(schemas)),
+        Call::ContentReveal => (Some(of::<RevealTokens>(schemas)), of::<Vec<RevealedToken>>(schemas)),
         Call::SubjectErase => (Some(of::<Erase>(schemas)), of::<ErasedView>(schemas)),
         Call::HoldList => (None, of::<Vec<HoldView>>(schemas)),
         Call::Erasures => {

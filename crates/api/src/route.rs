@@ -94,6 +94,7 @@ pub(crate) enum Call {
     DirectoryDisable,
     DirectoryEnable,
     DecisionContent,
+    ContentReveal,
     SubjectErase,
     HoldList,
     HoldPlace,
@@ -298,6 +299,13 @@ pub const ROUTES: &[Route] = &[
         "content:read",
         "What was kept of it in the vault, checked against the ledger.",
         Call::DecisionContent,
+    ),
+    route(
+        "POST",
+        "/api/v1/content/reveal",
+        "content:read",
+        "What tokens stand for that were put in the place of masked values.",
+        Call::ContentReveal,
     ),
     route(
         "POST",
@@ -601,6 +609,7 @@ impl Api {
                 file(control.log_file(caller, part(0), part(1), &path).await?)
             }
             Call::DecisionContent => same(&control.read_content(caller, decision()?).await?),
+            Call::ContentReveal => same(&control.reveal_tokens(caller, &read(body)?).await?),
             Call::SubjectErase => {
                 let basis = read::<Erase>(body)?.basis;
                 same(&control.erase_subject(caller, &subject(part(0), part(1))?, basis).await?)

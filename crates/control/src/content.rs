@@ -12,7 +12,7 @@ use bartizan_model::{
 use bartizan_record::Found;
 use bartizan_vault::{Item, Place, Vault, VaultError};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::decisions::unreadable;
 use crate::turn::{Turn, finish};
@@ -94,6 +94,54 @@ impl Control {
         };
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         finish(intent.begin(), view, receipt, decision)
+    }
+}
+
+/// Tokens that stand for masked values.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevealTokens {
+    /// As they stand in the text, each `tok_…`: at most 100.
+    pub tokens: Vec<String>,
+}
+
+/// What a token stands for.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RevealedToken {
+    /// The token.
+    pub token: String,
+    /// Which detector found the value; absent if the token is none of this tenant's.
+    pub detector: Option<String>,
+    /// The value.
+    pub value: Option<String>,
+}
+
+/// Tokens of one request.
+const TOKENS_MAX: usize = 100;
+
+impl Control {
+    /// Gives back what tokens stand for. What is none of this tenant's tokens has no value; which is not said why.
+    ///
+    /// # Errors
+    /// When policy says no, or there are too many.
+    pub async fn reveal_tokens(
+        &self,
+        caller: &Caller,
+        request: &RevealTokens,
+    ) -> Result<Done<Vec<RevealedToken>>, Stopped> {
+        self.read(caller, Action::ContentRead, request, |_, tenant| {
+            if request.tokens.len() > TOKENS_MAX {
+                let detail = format!("at most {TOKENS_MAX} tokens at once");
+                return Err(Problem::with_detail(ReasonCode::Invalid, detail));
+            }
+            let names = self.sealer.pseudonyms(tenant);
+            let reveal = |token: &String| {
+                let (detector, value) = names.open(token).ok().unzip();
+                RevealedToken { token: token.clone(), detector, value: value.map(|v| v.expose().clone()) }
+            };
+            Ok(request.tokens.iter().map(reveal).collect())
+        })
+        .await
     }
 }
 

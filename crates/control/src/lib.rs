@@ -38,7 +38,7 @@ pub use bartizan_record::LogFile;
 pub use archive::Archive;
 pub use bartizan_store::Acknowledged;
 pub use claim::Claimed;
-pub use content::{ContentView, KeptField, KeptPayload, KeptState};
+pub use content::{ContentView, KeptField, KeptPayload, KeptState, RevealTokens, RevealedToken};
 pub use decisions::{DecisionLine, DecisionView};
 pub use deliveries::{Couriers, DeliveryState, DeliveryView, LetterView};
 pub use directory::{Bonds, PRINCIPAL_NAME_MAX, Redeclare, Redeclared, Severing, Work, Worked};

@@ -337,6 +337,13 @@ pub(crate) fn check_whole(
             let by = format!("{kind} `{name}` still refers to it");
             return Err(Problem::with_detail(ReasonCode::Conflict, by));
         }
+        if kind == "detector"
+            && let Some(bundle) = view.policy.bundle()
+            && let Some((_, rule)) = bundle.custom_detectors().find(|(detector, _)| *detector == name)
+        {
+            let by = format!("rule `{rule}` of the policy in force still names it");
+            return Err(Problem::with_detail(ReasonCode::Conflict, by));
+        }
         removed.push(document);
     }
     for document in given {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bartizan_base::{Digest, Name, json};
-use bartizan_model::{EntityRef, ReasonCode, Remedy};
+use bartizan_model::{Detector, EntityRef, Obligation, ReasonCode, Remedy};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 
 use crate::approval::ApprovalKey;
@@ -208,6 +208,20 @@ impl CompiledBundle {
     #[must_use]
     pub fn remedies(&self, rule: &Name) -> Option<&[Remedy]> {
         self.rules.iter().find(|r| r.id == *rule).map(|r| &r.remedies[..])
+    }
+
+    /// The tenant's own detectors that its remedies name, each with a rule that does.
+    pub fn custom_detectors(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.rules.iter().flat_map(|rule| {
+            let detectors = rule.remedies.iter().flat_map(|remedy| match remedy {
+                Remedy::Oblige(Obligation::Redact { detectors, .. }) => Some(detectors),
+                _ => None,
+            });
+            detectors.flatten().filter_map(move |detector| match detector {
+                Detector::Custom(name) => Some((name, &rule.id)),
+                _ => None,
+            })
+        })
     }
 
     /// What an approval of a rule is given for; none if it is not lifted by approval.

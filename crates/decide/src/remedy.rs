@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! remedies = remedy *( ";" remedy )               ; all of them are needed together
-//! remedy   = "redact(" detectors ")" | "cap(output_tokens: " number ")" | "strip_tools" | "do_not_keep"
+//! remedy   = "redact(" found *( "," found ) [ ", by: " quoted ] ")" | "cap(output_tokens: " number ")" | "strip_tools" | "do_not_keep"
 //!          | "keep(content)" | "watch" | "strip_links" [ "(" quoted *( "," quoted ) ")" ] | "step_up(level: " 1..4 [ ", max_age: " duration ] ")"
 //!          | "bind_device" [ "(" "dpop" | "mtls" ")" ]
 //!          | "justify" [ "(purposes: [" quoted *( "," quoted ) "])" ]
 //!          | "approve(" quorum [ ", role: " quoted ] ", use_within: " duration ")"
+//! found    = detector | group | "detector: " quoted   ; bartizan_model::detector has the names
 //! quorum   = all *( "or" all )                    ; bartizan_model::quorum says what it means
 //! all      = share *( "and" share )
 //! share    = number [ "of" "role" quoted ]

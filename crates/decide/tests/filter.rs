@@ -13,7 +13,7 @@ use bartizan_filter::{Column, Columns, Dialect, Filter, Kind, Pushdown, SqlValue
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::Spec;
 use bartizan_model::{
-    Action, AskFacts, Confidentiality, Detector, Document, EntityRef, Obligation, ObligationKind, Obligations,
+    Action, AskFacts, Confidentiality, Document, EntityRef, Group, Obligation, ObligationKind, Obligations,
 };
 use world::{NOW, documents, name, names, real, real_alice, situation};
 
@@ -120,7 +120,7 @@ fn inv_filter_what_the_store_finds_is_what_is_permitted_row_by_row() {
     let rows = rows();
     let snapshot = snapshot(RULES, &rows);
     let (caller, facts, situation) = (real(None), AskFacts::default(), situation());
-    let pii = Obligation::redact(bartizan_model::Group::Pii.members());
+    let pii = Obligation::redact(Group::Pii.members());
     let masks: Obligations = [pii].into_iter().collect();
     let redacting = Door::new([ObligationKind::Redact].into());
     for (door, applied) in [(&redacting, &masks), (&redacting, &Obligations::none()), (&Door::none(), &masks)]

@@ -42,7 +42,7 @@ impl Shape<'_> {
 type Rule = fn(&Shape<'_>) -> Option<bool>;
 
 /// Each with the lengths it can have.
-pub(crate) const IDS: [(Detector, usize, usize, Rule); 19] = [
+pub(crate) static IDS: [(Detector, usize, usize, Rule); 19] = [
     (Detector::FrNir, 15, 15, fr_nir),
     (Detector::CnRic, 18, 18, cn_ric),
     (Detector::ItCodiceFiscale, 16, 16, it_codice_fiscale),

@@ -17,6 +17,7 @@ mod ids;
 mod json;
 mod marks;
 mod masker;
+mod numbers;
 mod secrets;
 mod stream;
 

@@ -247,7 +247,6 @@ impl MaskBy {
 
     /// Whether it is the one that need not be written.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -7,7 +7,7 @@ use bartizan_base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::detector::{Detector, MaskBy};
+use crate::detector::{Detector, Group, MaskBy};
 
 /// The kinds of obligations, for what a door says it can apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -104,10 +104,18 @@ impl fmt::Display for Obligation {
             Self::DoNotKeep => f.write_str("do_not_keep"),
             Self::Keep => f.write_str("keep:content"),
             Self::Redact { detectors, by } => {
-                f.write_str("redact:")?;
-                for (i, detector) in detectors.iter().enumerate() {
-                    write!(f, "{}{detector}", if i == 0 { "" } else { "," })?;
+                // Groups by their names: what belongs to them stands in records.
+                let mut rest = detectors.clone();
+                let mut names = Vec::new();
+                for group in Group::ALL.iter().rev() {
+                    let members = group.members();
+                    if rest.is_superset(&members) {
+                        rest.retain(|detector| !members.contains(detector));
+                        names.push(group.name().to_owned());
+                    }
                 }
+                names.extend(rest.iter().map(ToString::to_string));
+                write!(f, "redact:{}", names.join(","))?;
                 if by.is_default() { Ok(()) } else { write!(f, ";by:{}", by.name()) }
             }
             Self::StripTools => f.write_str("strip_tools"),
@@ -254,6 +262,17 @@ mod tests {
         assert!(
             hosts(&[]).is_at_least(&hosts(&["a.example"])) && !hosts(&["a.example"]).is_at_least(&hosts(&[]))
         );
+    }
+
+    #[test]
+    fn what_makes_up_a_group_is_called_by_its_name() {
+        let written =
+            |all: &[&[Detector]]| Obligation::redact(all.iter().copied().flatten().cloned()).to_string();
+        let (ids, pii) = (Vec::from_iter(Group::NationalIds.members()), Vec::from_iter(Group::Pii.members()));
+        assert_eq!(written(&[&pii, &[Detector::Jwt]]), "redact:pii,jwt");
+        assert_eq!(written(&[&ids, &[Detector::Email]]), "redact:national_ids,email");
+        assert_eq!(written(&[&[Detector::Iban, Detector::Card]]), "redact:financial");
+        assert_eq!(written(&[&ids[1..]]).split(',').count(), ids.len() - 1);
     }
 
     #[test]

@@ -192,6 +192,22 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Problem::new(ReasonCode::ShuttingDown)))
 }
 
+/// A bundle may only have masked what can be looked for: a detector of the tenant's own has to be declared first.
+pub(crate) fn check_detectors(
+    view: &View,
+    tenant: &Tenant,
+    compiled: &CompiledBundle,
+) -> Result<(), Problem> {
+    let declared = |name: &Name| view.state.of_kind(tenant, "detector").any(|(_, d, _)| d.name == *name);
+    match compiled.custom_detectors().find(|(detector, _)| !declared(detector)) {
+        None => Ok(()),
+        Some((detector, rule)) => {
+            let detail = format!("rule `{rule}` names the detector `{detector}`, which is not declared");
+            Err(Problem::with_detail(ReasonCode::Invalid, detail))
+        }
+    }
+}
+
 /// Nobody may lock everybody out: under the new bundle somebody must be able to apply another.
 pub(crate) fn guard(
     view: &View,

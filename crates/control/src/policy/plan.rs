@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::proof::PolicyProof;
 use super::propose::{Proposal, failing_tests};
-use super::{blocking, guard};
+use super::{blocking, check_detectors, guard};
 use crate::replay::{Preview, ReplayUnder};
 use crate::{Control, Done, Stopped, View};
 
@@ -108,6 +108,9 @@ impl Control {
             let mut refused = Vec::new();
             if !failed.is_empty() {
                 refused.push(format!("{} of its tests fail", failed.len()));
+            }
+            if let Err(problem) = check_detectors(&view, &tenant, &compiled) {
+                refused.push(problem.message());
             }
             if let Err(problem) = guard(&view, &tenant, compiled.clone(), now) {
                 refused.push(problem.message());

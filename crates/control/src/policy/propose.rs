@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Bundled, Version, blocking, guard};
+use super::{Bundled, Version, blocking, check_detectors, guard};
 use crate::{Control, Done, Stopped, View};
 
 /// A bundle to be put in force.
@@ -202,6 +202,7 @@ impl Control {
     ) -> Result<(), Problem> {
         let (view, tenant, now) = (view.clone(), tenant.clone(), self.clock.now());
         blocking(move || {
+            check_detectors(&view, &tenant, &compiled)?;
             guard(&view, &tenant, compiled.clone(), now)?;
             crate::federated::check_bundle(&view, &tenant, &compiled, now)
         })
