@@ -138,6 +138,7 @@ fn alice() -> Principal {
 
 async fn house(folder: &Path) -> Result<(Authority, Arc<Keeper>), Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    std::fs::create_dir_all(folder)?;
     let path = folder.join("state.db");
     let store = Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await??);
     let client = json!({

@@ -139,7 +139,8 @@ fn start(
             text(&std::env::current_exe()?),
             "serve".to_owned(),
             address.to_string(),
-            text(folder),
+            // Apart from its log, which is a file: the house has a folder of that name.
+            text(&folder.join("house")),
             text(ready),
             logins,
             (if case == FLOODED { FLOOD } else { 0 }).to_string(),
@@ -181,7 +182,7 @@ fn main() -> Result<(), Error> {
 
 fn arguments(flags: &[&str]) -> Result<Arguments, Error> {
     let (mut work, mut provider, mut results, mut only) = (None, None, None, None);
-    let (mut window, mut rounds) = (Duration::from_secs(8), 5);
+    let (mut window, mut rounds) = (Duration::from_secs(4), 3);
     let mut given = flags.iter();
     while let Some(flag) = given.next() {
         let mut value = || given.next().copied().ok_or(USAGE);

@@ -106,6 +106,7 @@ impl World {
             owner: "alice".parse()?,
             purpose: "reports".parse()?,
             expires_us: None,
+            conditions: Default::default(),
             groups: Default::default(),
             roles: Default::default(),
         };
@@ -125,6 +126,7 @@ impl World {
                 subject_kind: PrincipalKind::User,
                 acr: BTreeMap::from([("phr".to_owned(), 3)]),
                 assurance_cap: 3,
+                events: None,
             };
             documents.push(Document { name: name.parse()?, principal: None, spec: Spec::Issuer(spec) });
         }
