@@ -165,11 +165,13 @@ http {{
       auth_request_set $actors $upstream_http_x_bartizan_actors;
       auth_request_set $identity $upstream_http_x_bartizan_identity;
       auth_request_set $receipt $upstream_http_x_bartizan_receipt;
+      auth_request_set $label $upstream_http_x_bartizan_label;
       proxy_set_header x-bartizan-decision $decision;
       proxy_set_header x-bartizan-subject $subject;
       proxy_set_header x-bartizan-actors $actors;
       proxy_set_header x-bartizan-identity $identity;
       proxy_set_header x-bartizan-receipt $receipt;
+      proxy_set_header x-bartizan-label $label;
       proxy_set_header authorization "";
       proxy_set_header x-api-key "";
       proxy_set_header host $http_host;
@@ -256,6 +258,7 @@ def through(way, house):
     check(f"{name}: permitted", status == 200 and got, (status, text))
     if got:
         check(f"{name}: the service knows who asks", values(got, "x-bartizan-subject") == ["user/alice"], got)
+        check(f"{name}: and the label of what it gives", [json.loads(one) for one in values(got, "x-bartizan-label")] == [{"confidentiality": "internal", "integrity": "untrusted"}], got)
         check(f"{name}: and never sees the credential", house.alice not in json.dumps(got))
         keys = KeySet.import_key_set(json.load(urllib.request.urlopen(house.issuer + "/oauth/jwks")))
         token = jwt.decode(values(got, "x-bartizan-identity")[0], keys, algorithms=["Ed25519", "EdDSA", "ES256"])
