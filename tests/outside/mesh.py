@@ -5,13 +5,10 @@ Starts a house of its own with an authority. Envoy comes from the Python package
 configured here is what `docs/mesh.md` shows.
 """
 
-import atexit
 import http.client
 import http.server
 import json
-import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -19,42 +16,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-BINARY = pathlib.Path(os.environ.get("BARTIZAN_BINARY", ROOT / "target" / "debug" / "bartizan"))
+from house import House, Tally, check, free_port, until
+
 ENVOY = pathlib.Path(sys.executable).parent / "envoy"
 BODY_MAX = 4096
-passed, failed = 0, 0
-
-
-def check(what, holds, told=""):
-    global passed, failed
-    passed, failed = passed + bool(holds), failed + (not holds)
-    print(("ok   " if holds else "FAIL ") + what + ("" if holds else f": {told}"), flush=True)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(work, process):
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return work()
-        except (urllib.error.URLError, ConnectionError, AssertionError):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 POLICY = """
@@ -73,50 +44,23 @@ unless { context.assurance.level >= 3 && context.assurance.age_s <= 900 };
 """
 
 
-class House:
+class Shop(House):
+    """A house that proxies of a shop ask."""
+
     def __init__(self, folder):
-        ports = [free_port() for _ in range(4)]
-        names = ("DATA", "CONTROL", "OPERATIONS", "MESH")
-        self.mesh = ports[3]
-        self.issuer = f"http://127.0.0.1:{ports[1]}"
-        settings = {f"BARTIZAN_LISTENERS__{name}": f"127.0.0.1:{port}" for name, port in zip(names, ports)}
-        settings |= {"BARTIZAN_DATA__FOLDER": str(folder / "data"), "BARTIZAN_AUTHORITY__ISSUER": self.issuer}
-        settings |= {"BARTIZAN_LIMITS__BODY_BYTES_MAX": str(BODY_MAX)}
-        self.environment = {**os.environ, **settings}
-        told = subprocess.run([str(BINARY), "init"], env=self.environment, check=True, capture_output=True, text=True).stdout
-        claim = re.search(r"^\s+(\S*clm\S*|bzn\S*|\S{40,})$", told.split("one use:")[1], re.M).group(1)
-        self.key = None
-        self.log = open(folder / "serve.log", "w")
-        self.serve()
-        self.key = until(lambda: self.call("POST", "/api/v1/claim", {"claim": claim, "name": "ada"}), self.process)["key"]["text"]
+        self.mesh = free_port()
+        super().__init__(folder, LISTENERS__MESH=f"127.0.0.1:{self.mesh}", LIMITS__BODY_BYTES_MAX=str(BODY_MAX))
         api = {"kind": "api", "confidentiality": "internal"}
 
-        def route(path, resource, methods=("GET", "POST"), host="shop.example"):
-            return {"kind": "mesh_route", "hosts": [host], "methods": list(methods), "path": path, "action": "api:call", "resource": resource}
+        def route(path, resource):
+            return {"kind": "mesh_route", "hosts": ["shop.example"], "methods": ["GET", "POST"], "path": path, "action": "api:call", "resource": resource}
 
         documents = [("clerk", {"kind": "role"}), ("alice", {"kind": "user", "roles": ["clerk"]}), ("mallory", {"kind": "user"})]
         documents += [("orders", api), ("admin", api), ("menu", api)]
         documents += [("orders", route("/orders/**", "orders")), ("admin", route("/admin", "admin")), ("admins", route("/admin/**", "admin"))]
-        documents += [("menu", route("/**", "menu"))]
-        self.call("POST", "/api/v1/resources", [{"name": name, "spec": spec} for name, spec in documents])
+        self.declare([*documents, ("menu", route("/**", "menu"))])
         self.call("PUT", "/api/v1/policy", {"files": {"policy.cedar": POLICY}, "expect": 1})
         self.alice, self.mallory = self.new_key("alice")["text"], self.new_key("mallory")["text"]
-
-    def serve(self):
-        self.process = subprocess.Popen([str(BINARY), "serve"], env=self.environment, stdout=self.log, stderr=self.log)
-        atexit.register(self.process.kill)
-
-    def call(self, method, path, body=None):
-        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self.key}"} if self.key else {})
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.issuer + path, data, headers, method=method)) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise SystemExit(f"{method} {path}: {error.read().decode()}") from error
-
-    def new_key(self, name):
-        return self.call("POST", "/api/v1/keys", {"principal_kind": "user", "principal": name})
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -221,11 +165,13 @@ http {{
       auth_request_set $actors $upstream_http_x_bartizan_actors;
       auth_request_set $identity $upstream_http_x_bartizan_identity;
       auth_request_set $receipt $upstream_http_x_bartizan_receipt;
+      auth_request_set $label $upstream_http_x_bartizan_label;
       proxy_set_header x-bartizan-decision $decision;
       proxy_set_header x-bartizan-subject $subject;
       proxy_set_header x-bartizan-actors $actors;
       proxy_set_header x-bartizan-identity $identity;
       proxy_set_header x-bartizan-receipt $receipt;
+      proxy_set_header x-bartizan-label $label;
       proxy_set_header authorization "";
       proxy_set_header x-api-key "";
       proxy_set_header host $http_host;
@@ -312,6 +258,7 @@ def through(way, house):
     check(f"{name}: permitted", status == 200 and got, (status, text))
     if got:
         check(f"{name}: the service knows who asks", values(got, "x-bartizan-subject") == ["user/alice"], got)
+        check(f"{name}: and the label of what it gives", [json.loads(one) for one in values(got, "x-bartizan-label")] == [{"confidentiality": "internal", "integrity": "untrusted"}], got)
         check(f"{name}: and never sees the credential", house.alice not in json.dumps(got))
         keys = KeySet.import_key_set(json.load(urllib.request.urlopen(house.issuer + "/oauth/jwks")))
         token = jwt.decode(values(got, "x-bartizan-identity")[0], keys, algorithms=["Ed25519", "EdDSA", "ES256"])
@@ -375,7 +322,7 @@ def main():
     threading.Thread(target=service.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        house = House(folder)
+        house = Shop(folder)
         processes = []
         try:
             process, ports = envoy(folder, house, service.server_port)
@@ -408,11 +355,11 @@ def main():
         finally:
             for process in [*processes, house.process]:
                 process.kill()
-            if failed:
+            if Tally.failed:
                 for log in ("serve.log", "envoy.log", "nginx.log"):
                     print(f"--- {log}\n" + (folder / log).read_text()[-3000:])
-    print(f"mesh: {passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+    print(f"mesh: {Tally.passed} passed, {Tally.failed} failed")
+    sys.exit(1 if Tally.failed or not Tally.passed else 0)
 
 
 if shutil.which("nginx") is None:

@@ -1,5 +1,5 @@
 """Foreign programs against a running house: official client libraries, and foreign verifiers on the ledger they left behind.
-Foreign judges on the exports, and proxies with a house of their own, come first.
+Foreign judges on the exports, and what has a house of its own, come first.
 
 Installs what is missing: Python packages into target/venv, npm packages into tests/outside/js; the verifiers install theirs.
 """
@@ -75,8 +75,8 @@ def foreign_log(log):
 def main():
     python = install()
     exports = subprocess.run([str(python), str(HERE / "ocsf.py")]).returncode == 0
-    exports &= subprocess.run([str(python), str(HERE / "children.py")]).returncode == 0
-    exports &= subprocess.run([str(python), str(HERE / "mesh.py")]).returncode == 0
+    for script in ("children.py", "mesh.py", "applications.py"):
+        exports &= subprocess.run([str(python), str(HERE / script)]).returncode == 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         process, variables = start(folder)

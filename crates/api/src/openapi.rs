@@ -1,7 +1,11 @@
 //! The control API described as OpenAPI 3.1, from the route table and the types that are read and given.
 
 use bartizan_control::{
-    Acknowledged, ApplyBundle, ApproveTools, Bundled, ContentView, CreateKey, DecisionLine, DecisionView, DeliveryView, DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries, HoldToPlace, HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview, Reach, RemovedView, ReplayUnder, ReplayView, RevealTokens, RevealedToken, RollBack, SearchLedger, ToolView, TrialView, TryPolicy,
+    Acknowledged, ApplyBundle, ApproveTools, Bundled, ContentView, CreateKey, DecisionLine, DecisionView,
+    DeliveryView, DocumentView, EpochToAdvance, ErasedView, ExplainedDecision, ExportLedger, FoundEntries,
+    HoldToPlace, HoldView, KeyView, LetterView, LockToSet, LockView, Material, Plan, PlanPolicy, Preview,
+    Reach, RemovedView, ReplayUnder, ReplayView, RevealTokens, RevealedToken, RollBack, SearchLedger,
+    ToolView, TrialView, TryPolicy,
 };
 use bartizan_decide::{Explanation, Found, Supposed};
 use bartizan_model::{Document, Offer, ReasonCode};

@@ -20,8 +20,8 @@ pub use clap::Command as ClapCommand;
 
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
-    LockCommand, LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SessionCommand, SubjectCommand, ToolCommand,
-    UpstreamCommand, VaultCommand, command,
+    LockCommand, LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SessionCommand, SubjectCommand,
+    ToolCommand, UpstreamCommand, VaultCommand, command,
 };
 pub use client::{Client, ClientError};
 pub use contexts::{Context, ContextName, Contexts, NotAContext};

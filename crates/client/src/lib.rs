@@ -16,6 +16,9 @@
 //! The calls block; each is one HTTP request. There is no retry: what is not answered is not permitted, and whether to
 //! ask again is the application's to know.
 
+#[cfg(feature = "tower")]
+mod guard;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +26,9 @@ use bartizan_secret::Secret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+#[cfg(feature = "tower")]
+pub use guard::{Guard, GuardLayer};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -38,8 +38,16 @@ impl Snapshot {
         let itself = PartDecided::of(&decision.verdict);
         let judge = |(action, resource): &(Action, EntityRef)| {
             let standing = &Standing::default();
-            let case =
-                Case { caller, action: *action, resource, facts: &facts, situation, standing, all: false, row: None };
+            let case = Case {
+                caller,
+                action: *action,
+                resource,
+                facts: &facts,
+                situation,
+                standing,
+                all: false,
+                row: None,
+            };
             self.judge(&case, door)
         };
         let judged: Vec<Judged> = parts.iter().map(judge).collect();

@@ -18,8 +18,10 @@ const RECEIPT: &str = "x-bartizan-receipt";
 const SUBJECT: &str = "x-bartizan-subject";
 /// Who acts for them, the nearest first, separated by commas; empty for nobody.
 const ACTORS: &str = "x-bartizan-actors";
-/// The same as a signed token; empty where nobody vouches.
-pub(crate) const IDENTITY: &str = "x-bartizan-identity";
+/// Both as a signed token; empty where nobody vouches.
+const IDENTITY: &str = "x-bartizan-identity";
+/// The label of what the service gives, as JSON.
+const LABEL: &str = "x-bartizan-label";
 
 /// What a proxy is told.
 #[derive(Debug)]
@@ -61,6 +63,7 @@ impl Answer {
             (SUBJECT, text(&permitted.subject)),
             (ACTORS, actors.join(", ")),
             (IDENTITY, identity.unwrap_or_default()),
+            (LABEL, json!(permitted.label).to_string()),
         ];
         let is_set = |name: &String| set.iter().any(|(known, _)| known == name);
         let remove = permitted.remove.iter().filter(|name| !is_set(name)).cloned().collect();

@@ -234,6 +234,7 @@ fn unknown(name: &str, origin: &Origin) -> ConfigError {
 mod tests {
     use super::super::Config;
     use super::*;
+    use bartizan_gateway::TrustedProxies;
 
     fn load(
         file: &str,
@@ -340,5 +341,18 @@ mod tests {
         let kept = Config::resolve(&raw).unwrap().vault.retention;
         assert_eq!(kept.values().map(|d| d.as_secs() / 86_400).collect::<Vec<_>>(), [1, 30]);
         assert!(wrong("[listeners]\ntls_key = \"k.pem\"").contains("listeners.tls_certificate"));
+        let mesh = |more: &str| format!("[listeners]\nmesh = \"127.0.0.1:1\"\n{more}");
+        for bad in [
+            "mesh_tls = \"mutual\"",
+            "mesh_tls = \"none\"",
+            "mesh_peers = \"proxy\"",
+            "mesh_certificates = \"*\"",
+        ] {
+            assert!(wrong(&mesh(bad)).contains("listeners.mesh_"), "{bad}");
+        }
+        let asked = Config::resolve(&load(&mesh(""), &[], &[]).unwrap()).unwrap().listeners.mesh.unwrap();
+        let trusts = |peers: &TrustedProxies, of: &str| peers.trusts(of.parse().unwrap());
+        assert!(trusts(&asked.peers.asking, "127.0.0.1") && !trusts(&asked.peers.asking, "10.0.0.1"));
+        assert!(!trusts(&asked.peers.certificates, "127.0.0.1"), "nobody is believed unless named");
     }
 }

@@ -1,7 +1,12 @@
 //! Proxies that ask, over real HTTP. Real Envoy and nginx are in `tests/outside/mesh.py`.
-#![expect(clippy::indexing_slicing, reason = "what the tests share may fail like a test")]
 
-use super::workloads::identity;
+use std::io::Read as _;
+use std::net::TcpStream;
+
+use bartizan_keys::{MutualFiles, MutualTls};
+use bartizan_rt::SystemClock;
+
+use super::workloads::{identity, mutual};
 use super::*;
 
 const RULES: &str = r#"
@@ -147,4 +152,60 @@ async fn a_client_behind_a_proxy_comes_by_its_certificate_where_the_proxy_is_bel
         refuses(&asked(node, None, "/ext_authz/orders/7", &by_certificate).await, 401, "principal_disabled");
         house.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_mutual_tls_only_the_workloads_that_are_named_can_ask() {
+    let house = House::with(&mesh("127.0.0.1", "")).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folders = ["gate", "proxy", "other"].map(|name| elsewhere.path().join(name));
+    let (admin, control, key) =
+        (house.admin.clone(), format!("http://{}", house.node.control), house.admin_key.clone());
+    let [gate, proxy, other] = folders.clone();
+    blocking(move || {
+        declare(&admin);
+        let admin = Client::new(&control, Some(key));
+        for folder in &folders {
+            identity(&control, &admin, folder.file_name().unwrap().to_str().unwrap(), folder);
+        }
+    })
+    .await;
+    let alice = house.alice.1.clone();
+    let folder = house.stop().await;
+    let mut settings = mesh("127.0.0.1", "");
+    settings.push(("listeners.mesh_tls", "mutual".to_owned()));
+    settings.extend(mutual(&gate, "proxy"));
+    let node = Node::start(&config(folder.path(), &settings)).await.unwrap();
+    let address = node.mesh.unwrap();
+    blocking(move || {
+        let request = format!(
+            "GET /ext_authz/orders/7 HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+            alice.expose()
+        );
+        let told = |stream: &mut (dyn std::io::Write + '_)| stream.write_all(request.as_bytes());
+        for (folder, let_in) in [(&proxy, true), (&other, false)] {
+            let files = MutualFiles {
+                certificate: folder.join("cert.pem"),
+                key: folder.join("key.pem"),
+                trust: folder.join("trust.pem"),
+                domain: "127.0.0.1".parse().unwrap(),
+                peers: vec!["spiffe://127.0.0.1/workload/gate".parse().unwrap()],
+            };
+            let tls = MutualTls::open(files, Arc::new(SystemClock::new())).unwrap();
+            let mut tls = tls.client().unwrap();
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+            let connection = rustls::ClientConnection::new(Arc::new(tls), name).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+            let mut answer = String::new();
+            let sent = told(&mut stream).and_then(|()| stream.read_to_string(&mut answer));
+            assert_eq!(answer.starts_with("HTTP/1.1 200"), let_in, "{answer} {sent:?}");
+        }
+        let mut plain = TcpStream::connect(address).unwrap();
+        let mut answer = Vec::new();
+        told(&mut plain).and_then(|()| plain.read_to_end(&mut answer)).unwrap_or_default();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "in clear");
+    })
+    .await;
+    node.stop().await;
 }

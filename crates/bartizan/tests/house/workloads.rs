@@ -43,7 +43,7 @@ pub(super) fn identity(control: &str, admin: &Client, name: &str, folder: &Path)
     }
 }
 
-fn mutual(folder: &Path, peers: &str) -> Vec<(&'static str, String)> {
+pub(super) fn mutual(folder: &Path, peers: &str) -> Vec<(&'static str, String)> {
     vec![
         ("mutual.folder", folder.to_string_lossy().into_owned()),
         ("mutual.trust_domain", DOMAIN.to_owned()),

@@ -9,7 +9,7 @@ mod routes;
 
 use std::net::IpAddr;
 
-use bartizan_base::{Digest, json};
+use bartizan_base::{Digest, Name, json};
 use bartizan_decide::Door;
 use bartizan_identify::{Caller, Place, Presented, WorkloadCertificate};
 use bartizan_jose::X5t;
@@ -17,7 +17,8 @@ use bartizan_limits::Tracks;
 use bartizan_model::action::ReadState;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, ObligationKind, Principal, Problem, ReasonCode, Target, Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Label, ObligationKind, Principal, Problem, ReasonCode,
+    Target, Tenant,
 };
 use bartizan_record::{Ended, Receipt};
 use bytes::Bytes;
@@ -93,6 +94,8 @@ pub struct Permitted {
     pub actors: Vec<Principal>,
     /// The origin of the service: scheme, host and port.
     pub origin: String,
+    /// The label of what the service gives.
+    pub label: Label,
     /// Headers of the client that the service must not see.
     pub remove: Vec<String>,
 }
@@ -134,7 +137,7 @@ impl Gate {
         let found = self.or_refuse(&caller, None, found).await.map_err(early)?;
         let action = found.route.action;
         let decided = self.decide_mesh(&world, &caller, asked, &line, &found).await;
-        let (decision, receipt) = decided.map_err(|stop| (stop, Some(action)))?;
+        let (decision, receipt, label) = decided.map_err(|stop| (stop, Some(action)))?;
         Ok(Permitted {
             decision,
             receipt,
@@ -142,6 +145,7 @@ impl Gate {
             subject: caller.subject().principal.clone(),
             actors: caller.actors().iter().map(|member| member.principal.clone()).collect(),
             origin: origin(asked, &line.authority),
+            label,
             remove: removed(&asked.headers, found.route.pass_credentials),
         })
     }
@@ -153,7 +157,7 @@ impl Gate {
         asked: &Asked,
         line: &Line,
         found: &routes::Found<'_>,
-    ) -> Result<(DecisionId, Receipt), Stop> {
+    ) -> Result<(DecisionId, Receipt, Label), Stop> {
         let content = facts(asked, self.parts.bounds.body);
         let (facts, body) = self.or_refuse(caller, None, content).await?;
         let situation = self.assess(caller, asked.network, &asked.headers).await?;
@@ -172,11 +176,12 @@ impl Gate {
             body: Digest::of(&json::canonical(&answer).unwrap_or_default()),
             policy: tenant.policy.bundle().map_or(Digest::EMPTY, |bundle| bundle.digest()),
         };
+        let label = label_of(world, caller.tenant(), &found.resource);
         let intent = self.intend(permit, target, None).await?;
         let (receipt, running) = (intent.receipt().clone(), intent.begin());
         self.parts.metrics.asked(Some(found.route.action), VerdictKind::Permit, None);
         running.finish(Ended::new(End::Done));
-        Ok((id, receipt))
+        Ok((id, receipt, label))
     }
 
     /// What the client presents, at a place that is the service's own where a route names its host outright.
@@ -232,6 +237,32 @@ impl Gate {
 /// What a proxy can do to a request: nothing, and so it keeps nothing either.
 fn mesh_door() -> Door {
     Door::new([ObligationKind::DoNotKeep].into())
+}
+
+/// The label of what a service gives: that of the declared thing which requests to it are on. What nobody declared is restricted and
+/// untrusted.
+fn label_of(world: &World, tenant: &Tenant, resource: &EntityRef) -> Label {
+    let kind = kind_of(resource.kind.as_str());
+    let named = resource.name.parse::<Name>().ok();
+    let declared = named.as_ref().and_then(|name| world.state.document(tenant, &kind, name));
+    let asset = declared.and_then(|(_, document, _)| document.spec.asset());
+    asset.map_or_else(Label::default, |(asset, _)| Label {
+        confidentiality: asset.confidentiality,
+        categories: asset.categories.clone(),
+        integrity: asset.integrity,
+    })
+}
+
+/// The kind under which things of an entity type are declared: `ToolServer` as `tool_server`.
+fn kind_of(entity_type: &str) -> String {
+    let mut out = String::new();
+    for c in entity_type.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
 }
 
 /// Whether some route names this very host: then tokens may be for it.
@@ -344,6 +375,28 @@ mod tests {
         let (facts, digest) = reason(&json, r#"{"a":1}"#).unwrap();
         assert_eq!((facts.bytes, digest), (7, Digest::of(br#"{"a":1}"#)));
         assert_eq!(facts.arguments.unwrap().get("a"), Some(&json!(1)));
+    }
+
+    #[test]
+    fn labels_are_looked_up_under_the_kind_of_every_asset() {
+        use bartizan_model::Spec;
+        for spec in [
+            Spec::ToolServer,
+            Spec::Tool,
+            Spec::Corpus,
+            Spec::Collection,
+            Spec::Document,
+            Spec::Database,
+            Spec::Table,
+            Spec::Column,
+            Spec::Api,
+            Spec::Deployment,
+            Spec::Artifact,
+            Spec::Manifest,
+        ] {
+            let spec = spec(bartizan_model::asset::AssetSpec::default());
+            assert_eq!(kind_of(spec.entity_type()), spec.kind());
+        }
     }
 
     #[test]
