@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn check_digits_of_published_examples_hold_and_any_other_digit_breaks_them() {
-        let cases: [(fn(&[u8]) -> bool, &str); 4] = [
+        type Holds = fn(&[u8]) -> bool;
+        let cases: [(Holds, &str); 4] = [
             (luhn, "4539578763621486"),
             (mod11_10, "86095742719"),
             (verhoeff, "2363"),

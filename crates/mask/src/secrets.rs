@@ -19,6 +19,9 @@ const PEM_MAX: usize = 8_192;
 /// How far behind an access key a secret belongs to it.
 const BESIDE_MAX: usize = 64;
 
+/// What a secret is made of.
+type Characters = fn(u8) -> bool;
+
 /// How a secret is told from other text.
 #[derive(Clone, Copy, Debug)]
 enum Form {
@@ -133,7 +136,7 @@ static FIND: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
     /// From where on what kind of secret goes on, in which characters.
-    goes_on: Option<(usize, Detector, fn(u8) -> bool)>,
+    goes_on: Option<(usize, Detector, Characters)>,
 }
 
 /// What is at a mark.
