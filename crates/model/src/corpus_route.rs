@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn checked(store: Value, more: Value) -> Result<(), String> {
+    fn checked(store: &Value, more: &Value) -> Result<(), String> {
         let mut spec = json!({"store": store, "dimensions": 3});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let spec: CorpusRouteSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
@@ -256,14 +256,14 @@ mod tests {
     fn names_that_would_be_something_else_in_the_store_are_refused() {
         let table = |table: &str| {
             let server = json!({"host": "db.example", "database": "d", "user": "u"});
-            checked(json!({"type": "pgvector", "server": server, "table": table}), json!({}))
+            checked(&json!({"type": "pgvector", "server": server, "table": table}), &json!({}))
         };
         assert_eq!(table("rag.chunks"), Ok(()));
         for wrong in ["a.b.c", "chunks:x", "1st", "a..b", "a-b"] {
             assert!(table(wrong).is_err(), "{wrong}");
         }
         let index =
-            |name: &str| checked(json!({"type": "opensearch", "upstream": "u", "index": name}), json!({}));
+            |name: &str| checked(&json!({"type": "opensearch", "upstream": "u", "index": name}), &json!({}));
         assert_eq!(index("docs-2026"), Ok(()));
         for wrong in ["_all", "a/_delete_by_query", "docs:x", "../x", ".hidden", "a+b"] {
             assert!(index(wrong).is_err(), "{wrong}");
@@ -274,7 +274,7 @@ mod tests {
     fn a_server_without_tls_is_a_private_one() {
         let with = |tls: bool, allow_private: bool| {
             let server = json!({"host": "db", "database": "d", "user": "u", "tls": tls, "allow_private": allow_private});
-            checked(json!({"type": "pgvector", "server": server, "table": "t"}), json!({}))
+            checked(&json!({"type": "pgvector", "server": server, "table": "t"}), &json!({}))
         };
         assert!(with(true, false).is_ok() && with(false, true).is_ok());
         assert!(with(false, false).is_err());
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn bounds_that_bound_nothing_are_refused() {
         let store = json!({"type": "qdrant", "upstream": "q", "collection": "c"});
-        assert_eq!(checked(store.clone(), json!({})), Ok(()));
+        assert_eq!(checked(&store, &json!({})), Ok(()));
         for wrong in [
             json!({"dimensions": 0}),
             json!({"k_max": 0}),
@@ -295,7 +295,7 @@ mod tests {
             json!({"metadata": {"year": "date"}}),
             json!({"unknown": 1}),
         ] {
-            assert!(checked(store.clone(), wrong.clone()).is_err(), "{wrong}");
+            assert!(checked(&store, &wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The words of each store, and what is read of what comes back. Whether real stores understand them is seen in
 //! `tests/outside/retrieve.py`; Qdrant and OpenSearch are held against their documented grammar here.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use bartizan_base::Name;
 use bartizan_filter::{Filter, Pushdown, SqlValue, Tree};

@@ -2,9 +2,12 @@
 //!
 //! The store of most tests speaks Chroma's words and ignores every filter of a search: whatever it holds comes back, so only
 //! what the house does itself keeps it in. `tests/outside/retrieve.py` runs the rest against real stores.
-#![expect(
+#![allow(
     clippy::panic,
     clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
     reason = "a test fails by panicking, and says what it looked at"
 )]
 
