@@ -12,7 +12,7 @@ use bartizan_api::{Api, Mount};
 use bartizan_authority::signals::Signals;
 use bartizan_authority::{Authority, Bonds};
 use bartizan_base::{Clock, Random, json};
-use bartizan_child::Children;
+use bartizan_child::{Children, OldServers};
 use bartizan_control::{Archive, ByRight, Control, Prover};
 use bartizan_enforce::{
     Accounts, Afterwards, Bounds, Gate, Keeper, Limiter, Metrics, Parts, Policies, PublicUrl, Published,
@@ -276,6 +276,13 @@ impl Assembled {
             recorder: recorder.clone(),
             limiter: limiter.clone(),
             upstreams: upstreams.clone(),
+            children: children.clone(),
+            old_servers: Some(OldServers::new(
+                upstreams.clone(),
+                clock.clone(),
+                tasks.clone(),
+                config.children.totals,
+            )),
             databases: Some(Arc::new(Databases::new(DatabaseSettings {
                 upstreams: upstreams.clone(),
                 credentials: Arc::new(Opener { keeper: known.clone(), sealer: sealer.clone() }),

@@ -6,7 +6,6 @@ use std::sync::{Arc, LazyLock};
 use bartizan_base::{Digest, Name};
 use bartizan_decide::Door;
 use bartizan_identify::Caller;
-use bartizan_limits::Tracks;
 use bartizan_model::action::ApiCall as Calling;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::Spec;
@@ -19,13 +18,13 @@ use bartizan_upstream::{Answer, AnswerBody, Carries, Outbound, Released};
 use bartizan_wire::api::{ApiCall, ApiRequest, ReadyOperation, read_api_call};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use crate::path::{Entering, Gate, Stop};
-use crate::reply::{self, LABEL, Reply};
+use crate::reply::{self, Reply};
 use crate::world::World;
 
 /// What this door can do for a permit to stand.
@@ -96,7 +95,7 @@ impl Gate {
         let Entering { world, caller, head, body } = self.enter(request).await?;
         let name: Name = self.or_refuse(&caller, None, name.parse().map_err(|_| unknown())).await?;
         let body = self.take(&caller, &head, body).await?;
-        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let (situation, session) = self.assessed(&caller, peer, &head.headers).await?;
         let route = world.tenants.get(caller.tenant()).and_then(|tenant| tenant.apis.get(&name)).cloned();
         let asked = ApiRequest {
             method: head.method.as_str(),
@@ -132,10 +131,10 @@ impl Gate {
             path: outbound.path.clone(),
             body: Digest::of(&outbound.body),
         };
-        self.counted(&Tracks::of(&caller.who()), &permit);
+        self.counted(&session.tracks(&caller), &permit);
         // What comes from outside steers nothing, whatever its owner says of it.
         let gives = asset.label().untrusted();
-        let intent = self.intend(permit, target, None).await?;
+        let intent = self.intend_labelled(permit, target, None, &session, &gives).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(Action::ApiCall), VerdictKind::Permit, None);
         let stop = |reason: ReasonCode| Stop {
@@ -163,9 +162,7 @@ impl Gate {
                     None => reply.headers_mut().remove(CONTENT_TYPE),
                 };
                 reply::mark(reply.headers_mut(), id, Some(&receipt));
-                if let Ok(label) = HeaderValue::try_from(gives.to_string()) {
-                    reply.headers_mut().insert(LABEL, label);
-                }
+                reply::label(reply.headers_mut(), &gives);
                 Ok(reply)
             }
             Err(reason) => {

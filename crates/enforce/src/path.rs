@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bartizan_base::{Clock, Digest, Name, Random, json};
+use bartizan_child::{Children, OldServers};
 use bartizan_decide::lock::Lockable;
 use bartizan_decide::{Decided, Door, KeptAsk, Permit, Refused, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
@@ -88,6 +89,10 @@ pub struct Parts {
     pub limiter: Arc<Limiter>,
     /// The only way out.
     pub upstreams: Arc<Upstreams>,
+    /// Servers of tools that run as children; none where no commands are configured.
+    pub children: Option<Arc<Children>>,
+    /// Old servers of tools, which keep a line open; none for a house without.
+    pub old_servers: Option<Arc<OldServers>>,
     /// The way out to databases; none for a house without.
     pub databases: Option<Arc<Databases>>,
     /// What follows decisions.
@@ -627,9 +632,20 @@ impl Gate {
         peer: Option<IpAddr>,
         headers: &HeaderMap,
     ) -> Result<Situation, Stop> {
+        self.assessed(caller, peer, headers).await.map(|(situation, _)| situation)
+    }
+
+    /// The same, with the session: for doors from which something enters it.
+    pub(crate) async fn assessed(
+        &self,
+        caller: &Caller,
+        peer: Option<IpAddr>,
+        headers: &HeaderMap,
+    ) -> Result<(Situation, Session), Stop> {
         let run = self.or_refuse(caller, None, run(headers)).await?;
         let session = self.session(caller, run.as_ref()).await?;
-        self.assess_in(&session, caller, peer, headers).await
+        let situation = self.assess_in(&session, caller, peer, headers).await?;
+        Ok((situation, session))
     }
 
     /// The same in a session that is known already.

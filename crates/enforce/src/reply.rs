@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bartizan_model::DecisionId;
+use bartizan_model::{DecisionId, Label};
 use bartizan_record::Receipt;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
@@ -16,7 +16,14 @@ use http_body_util::Full;
 use crate::release::Guarded;
 
 /// The header that says the label of what an answer holds.
-pub(crate) const LABEL: &str = "bartizan-label";
+pub(crate) const LABEL: &str = "x-bartizan-label";
+
+/// Says the label of what an answer holds, as JSON.
+pub(crate) fn label(headers: &mut HeaderMap, label: &Label) {
+    if let Some(value) = serde_json::to_string(label).ok().and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(LABEL, value);
+    }
+}
 
 /// An answer of the data plane.
 pub type Reply = Response<ReplyBody>;

@@ -12,7 +12,7 @@ use bartizan_model::{
     Confidentiality, Integrity, Label, Operation, PrincipalKind, Problem, ReasonCode, RunName, Situation,
     Target,
 };
-use bartizan_record::{Ended, IntentRecorded};
+use bartizan_record::{Ended, IntentRecorded, Running};
 use bartizan_store::Marked;
 
 use bartizan_decide::Permit;
@@ -101,6 +101,24 @@ impl Gate {
             None => (marked.origin.clone(), None),
         };
         Ok(Session { marked, track, label, opened })
+    }
+
+    /// Joins what an effect has brought into the session, durably, before it is released: where that was not known when the intent was
+    /// recorded.
+    pub(crate) async fn entered(
+        &self,
+        running: &Running,
+        session: &Session,
+        gives: &Label,
+    ) -> Result<(), ReasonCode> {
+        let joined = self.parts.marks.join(running, &session.marked, gives, self.parts.clock.now()).await;
+        joined.map(drop).map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what enters a session could not be written down; nothing was released"
+            );
+            ReasonCode::LabelUnavailable
+        })
     }
 
     /// Records an intent, and joins what its effect gives into the session, durably, before anything of that can be released.

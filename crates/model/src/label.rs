@@ -101,19 +101,6 @@ impl Label {
     }
 }
 
-impl std::fmt::Display for Label {
-    /// As a dictionary of RFC 9651: `confidentiality=internal, integrity=untrusted, categories=("health" "pay")`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (confidentiality, integrity) = (self.confidentiality.name(), self.integrity.name());
-        write!(f, "confidentiality={confidentiality}, integrity={integrity}")?;
-        if !self.categories.is_empty() {
-            let quoted: Vec<String> = self.categories.iter().map(|name| format!("\"{name}\"")).collect();
-            write!(f, ", categories=({})", quoted.join(" "))?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ impl Spec {
                 all("tool_server", &limit.only.tool_server),
             ],
             Spec::Price(price) => vec![all("model", [&price.model]), all("upstream", &price.upstream)],
-            Spec::ToolRoute(route) => vec![all("upstream", [&route.upstream])],
+            Spec::ToolRoute(route) => vec![all("upstream", &route.upstream)],
             Spec::EnforcementPoint(point) => vec![all("workload", [&point.workload])],
             Spec::CorpusRoute(route) => {
                 vec![all("upstream", route.store.upstream()), all("model", &route.model)]

@@ -15,8 +15,15 @@ pub struct ToolRouteSpec {
     /// Whether it may be used.
     #[serde(default)]
     pub status: Status,
-    /// The upstream whose address, credential and bounds hold for it.
-    pub upstream: Name,
+    /// The upstream whose address, credential and bounds hold for it; none for one that runs as a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Name>,
+    /// The command of the configuration (`[commands.NAME]`) that it runs as, instead of an upstream. No command line stands here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Name>,
+    /// Of a child: whether it keeps nothing of those who call it, so that one serves all sessions of the tenant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// The path of its endpoint below the upstream's address, such as `/mcp`.
     #[serde(default = "default_path")]
     pub path: String,
@@ -48,6 +55,8 @@ pub enum ToolTransport {
     Http,
     /// Streamable HTTP without sessions: revision 2026-07-28.
     StatelessHttp,
+    /// HTTP+SSE of revision 2024-11-05, as old servers speak it; `path` is that of the stream of events.
+    Sse,
 }
 
 /// Whose credential a server of tools is called with. Never the caller's own token.
@@ -117,6 +126,16 @@ impl ToolRouteSpec {
                 "its name has letters, digits, `.`, `-` and single `_` alone, and no `_` at the end",
             );
         }
+        if self.upstream.is_some() == self.command.is_some() {
+            return Some("it is reached at one `upstream`, or is one `command` of the configuration");
+        }
+        let connected = self.credential == ToolCredential::Connection;
+        if self.command.is_some() && (connected || self.transport != ToolTransport::Http) {
+            return Some("a `command` has neither `transport` nor a connected account");
+        }
+        if self.shared && self.command.is_none() {
+            return Some("only a `command` is `shared`");
+        }
         let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'#' | b'?' | b'\\' | b'%');
         let dots = self.path.split('/').any(|part| matches!(part, "." | ".."));
         if !self.path.starts_with('/') || self.path.len() > 500 || !self.path.bytes().all(plain) || dots {
@@ -150,6 +169,22 @@ mod tests {
         assert_eq!(route("/mcp").mistake(&name), None);
         for bad in ["mcp", "", "/../admin", "/a/./b", "/x?y=1", "/x#y", "/%2e%2e/x", "/a b", "/a\\b", "/ä"] {
             assert!(route(bad).mistake(&name).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_reached_in_one_way() {
+        let name = Name::literal("files");
+        let route = |value| serde_json::from_value::<ToolRouteSpec>(value).unwrap().mistake(&name);
+        assert_eq!(route(serde_json::json!({"command": "files", "shared": true})), None);
+        for bad in [
+            serde_json::json!({}),
+            serde_json::json!({"upstream": "u", "command": "files"}),
+            serde_json::json!({"upstream": "u", "shared": true}),
+            serde_json::json!({"command": "files", "transport": "sse"}),
+            serde_json::json!({"command": "files", "credential": "connection"}),
+        ] {
+            assert!(route(bad.clone()).is_some(), "{bad}");
         }
     }
 

@@ -192,7 +192,7 @@ async fn an_answer_is_bounded_of_a_declared_type_and_labelled_untrusted() {
         answer
     })
     .await;
-    let label = "bartizan-label: confidentiality=internal, integrity=untrusted, categories=(\"support\")\r\n";
+    let label = r#"x-bartizan-label: {"categories":["support"],"confidentiality":"internal","integrity":"untrusted"}"#;
     assert!(head.contains(label), "{head}");
     assert!(!head.contains("set-cookie") && !head.contains("location"), "{head}");
     house.stop().await;

@@ -22,8 +22,6 @@ use bartizan_model::{
 };
 use bartizan_retrieve::Stores;
 use bartizan_secret::Secret;
-use http::HeaderMap;
-use http::header::HeaderValue;
 
 use crate::path::{Gate, Parts, Stop};
 use crate::reply::{self, Reply};
@@ -33,8 +31,6 @@ pub use body::SearchAsked;
 pub use tool::search_tool;
 pub use write::Written;
 
-/// The header in which the label of an answer stands.
-const LABEL: &str = "x-bartizan-label";
 /// How many callers are watched for searching too often, each in each corpus.
 const PROBES_MAX: usize = 100_000;
 
@@ -155,17 +151,10 @@ impl Gate {
     }
 }
 
-/// Puts the label of an answer into its head.
-fn labelled(headers: &mut HeaderMap, label: &Label) {
-    if let Some(value) = serde_json::to_string(label).ok().and_then(|text| HeaderValue::try_from(text).ok()) {
-        headers.insert(LABEL, value);
-    }
-}
-
 /// An answer with its decision, receipt and label.
 fn answered(body: &serde_json::Value, label: &Label, (id, receipt): &search::Marks) -> Reply {
     let mut answer = reply::json(200, body.to_string().into());
     reply::mark(answer.headers_mut(), *id, Some(receipt));
-    labelled(answer.headers_mut(), label);
+    reply::label(answer.headers_mut(), label);
     answer
 }

@@ -30,6 +30,7 @@ use super::recheck::Recheck;
 use super::{Scene, answered, hidden, nothing};
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::Reply;
+use crate::session::Session;
 use crate::world::World;
 
 /// The decision of an answer, and its receipt.
@@ -87,7 +88,7 @@ impl Gate {
         corpus: &str,
         (asked, body): (SearchAsked, &[u8]),
     ) -> Result<Found, Stop> {
-        let situation = self.assess(caller, peer, headers).await?;
+        let (situation, session) = self.assessed(caller, peer, headers).await?;
         let scene = self.scene((world, caller), corpus, (situation, body)).await?;
         self.probed(&scene).await?;
         let filter = match &asked.filter {
@@ -155,7 +156,7 @@ impl Gate {
             collected.push(Collected { collection, obligations, rows, broken, running, status });
         }
         let Some(marks) = marks else { return Err(self.refuse_early(caller, None, nothing()).await) };
-        self.give(&scene, collected, k as usize, marks).map_err(|stop| *stop)
+        self.give(&scene, &session, collected, k as usize, marks).await.map_err(|stop| *stop)
     }
 
     /// The collections to be searched: those named, or all of the corpus that the caller may search. Whether a name is none, or none of
@@ -238,9 +239,10 @@ impl Gate {
     }
 
     /// Looks at every row again, by what is in force now, and gives the nearest of those that pass.
-    fn give(
+    async fn give(
         &self,
         scene: &Scene<'_>,
+        session: &Session,
         collected: Vec<Collected>,
         k: usize,
         marks: Marks,
@@ -282,13 +284,24 @@ impl Gate {
         passed.sort_by(|(_, a, _), (_, b, _)| nearer(scene.route, a.score, b.score));
         passed.truncate(k);
         let label = passed.iter().fold(Label::bottom(), |all, (_, _, label)| all.join(label));
+        if let Some(one) = collected.first()
+            && let Err(reason) = self.entered(&one.running, session, &label).await
+        {
+            for one in collected {
+                let end = End::Failed { reason: reason.clone() };
+                one.running.finish(Ended { status: one.status, ..Ended::new(end) });
+            }
+            let problem = Problem::new(reason).of(marks.0);
+            return Err(Box::new(Stop { problem, receipt: Some(marks.1) }));
+        }
         let mut redacted = vec![0; collected.len()];
         let mut told = Vec::new();
         let masker = |one: &Collected| {
             let maskers = self.maskers(scene.tenant, caller.tenant(), &one.obligations)?;
-            Ok::<_, Problem>(maskers.map(|maskers| maskers.answer))
+            Ok::<_, Stop>(maskers.map(|maskers| maskers.answer))
         };
-        let maskers: Vec<Option<Masker>> = collected.iter().map(masker).collect::<Result<_, _>>()?;
+        let maskers: Vec<Option<Masker>> =
+            collected.iter().map(masker).collect::<Result<_, _>>().map_err(Box::new)?;
         for (place, row, _) in &passed {
             let (value, count) = shown(row, scene.route, maskers.get(*place).and_then(Option::as_ref));
             if let Some(all) = redacted.get_mut(*place) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bartizan_base::{Digest, Name};
 use bartizan_decide::{PartDecided, Permit, Verdict};
 use bartizan_identify::Caller;
-use bartizan_limits::Tracks;
 use bartizan_mask::Masker;
 use bartizan_model::action::DatabaseQuery;
 use bartizan_model::record::{End, VerdictKind};
@@ -21,6 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::path::{Gate, Stop};
+use crate::session::Session;
 use crate::sql::answer::Shown;
 use crate::sql::explain::explain;
 use crate::world::{TenantWorld, World};
@@ -98,7 +98,7 @@ impl Gate {
         &self,
         world: &World,
         caller: &Caller,
-        situation: &Situation,
+        (situation, session): (&Situation, &Session),
         asked: Statement,
     ) -> Result<Told, Stop> {
         let began_us = self.parts.clock.monotonic_us();
@@ -122,9 +122,9 @@ impl Gate {
         let maskers = self.or_refuse(caller, Some(id), maskers(tenant, &redacted)).await?;
         let label = label(world, caller, &touched);
         let run = Run::new(&resolved, identity(tenant, caller), route.limits);
-        self.counted(&Tracks::of(&caller.who()), &permit);
+        self.counted(&session.tracks(caller), &permit);
         let target = Target::Direct { name: asked.database.clone(), body: run.digest() };
-        let intent = self.intend(permit, target, None).await?;
+        let intent = self.intend_labelled(permit, target, None, session, &label).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(Action::DatabaseQuery), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(began_us));

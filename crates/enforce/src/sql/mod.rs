@@ -14,19 +14,16 @@ use bartizan_base::{Digest, Name, json};
 use bartizan_decide::Door;
 use bartizan_model::{Action, ObligationKind, Problem, ReasonCode};
 use bytes::Bytes;
-use http::header::HeaderValue;
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body::Body;
 
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
 
 pub use ask::QueryArguments;
-pub(crate) use ask::{Statement, Told};
+pub(crate) use ask::Statement;
 pub use tools::{QueryResult, QueryTool};
 
-/// What the label of an answer is told in.
-const LABEL: &str = "x-bartizan-label";
 /// What paths of this door begin with.
 pub const PREFIX: &str = "/query/";
 
@@ -59,25 +56,18 @@ impl Gate {
         let database: Result<Name, Problem> =
             database.parse().map_err(|_| Problem::new(ReasonCode::NotFound));
         let database = self.or_refuse(&caller, None, database).await?;
-        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let (situation, session) = self.assessed(&caller, peer, &head.headers).await?;
         let statement = Statement { database, arguments, bytes: body.len() as u64, body: Digest::of(&body) };
-        let told = self.run_statement(&world, &caller, &situation, statement).await?;
+        let told = self.run_statement(&world, &caller, (&situation, &session), statement).await?;
         let mut answer = reply::json(200, told.body());
         reply::mark(answer.headers_mut(), told.decision, Some(&told.receipt));
-        label(answer.headers_mut(), &told);
+        reply::label(answer.headers_mut(), &told.label);
         Ok(answer)
     }
 
     /// What this door can do with rows: redact them. It keeps nothing of them.
     pub(crate) fn query_door() -> Door {
         Door::new([ObligationKind::DoNotKeep, ObligationKind::Redact, ObligationKind::Watch].into())
-    }
-}
-
-fn label(headers: &mut HeaderMap, told: &Told) {
-    let text = json::canonical(&told.label).unwrap_or_default();
-    if let Ok(value) = HeaderValue::from_bytes(&text) {
-        headers.insert(LABEL, value);
     }
 }
 

@@ -16,6 +16,7 @@ use bartizan_record::Receipt;
 use serde_json::{Map, Value, json};
 
 use crate::path::{Gate, Stop};
+use crate::session::Session;
 use crate::sql::ask::{QueryArguments, Statement};
 use crate::world::World;
 
@@ -93,11 +94,11 @@ impl Gate {
         &self,
         world: &Arc<World>,
         caller: &Caller,
-        situation: &Situation,
+        (situation, session): (&Situation, &Session),
         name: &str,
         arguments: Map<String, Value>,
     ) -> Result<QueryResult, (Problem, Option<Receipt>)> {
-        self.call_query(world, caller, situation, name, arguments)
+        self.call_query(world, caller, (situation, session), name, arguments)
             .await
             .map_err(|stop| (stop.problem, stop.receipt))
     }
@@ -106,7 +107,7 @@ impl Gate {
         &self,
         world: &World,
         caller: &Caller,
-        situation: &Situation,
+        (situation, session): (&Situation, &Session),
         name: &str,
         arguments: Map<String, Value>,
     ) -> Result<QueryResult, Stop> {
@@ -124,7 +125,7 @@ impl Gate {
         };
         let database = self.or_refuse(caller, None, database).await?;
         let asked = Statement { database, arguments, bytes: sent.len() as u64, body: Digest::of(&sent) };
-        let told = self.run_statement(world, caller, situation, asked).await?;
+        let told = self.run_statement(world, caller, (situation, session), asked).await?;
         Ok(QueryResult {
             content: told.shown.value,
             label: told.label,

@@ -42,7 +42,8 @@ impl HttpServers {
         let world = self.keeper.current()?;
         let part = world.tenants.get(tenant).ok_or(ReasonCode::PolicyMissing)?;
         let route = part.tool_routes.get(server).ok_or(ReasonCode::ToolNotFound)?;
-        let upstream = part.upstreams.get(&route.upstream).ok_or(ReasonCode::UpstreamUnreachable)?;
+        let upstream = route.upstream.as_ref().and_then(|name| part.upstreams.get(name));
+        let upstream = upstream.ok_or(ReasonCode::UpstreamUnreachable)?;
         Ok((route.clone(), upstream.clone()))
     }
 

@@ -198,7 +198,11 @@ impl<'a> Line<'a> {
         named: Option<&str>,
         message: Bytes,
     ) -> Result<Sent, ToolStop> {
-        let target = Target::post(self.route.upstream.clone(), self.route.path.clone(), Digest::of(&message));
+        let body = Digest::of(&message);
+        let target = match &self.route.upstream {
+            Some(upstream) => Target::post(upstream.clone(), self.route.path.clone(), body),
+            None => Target::Direct { name: self.server.clone(), body },
+        };
         let carries = self.errand.carries().await?;
         let intent = self.errand.intend(target).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());

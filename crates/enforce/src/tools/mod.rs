@@ -10,6 +10,7 @@ mod flight;
 mod http;
 mod line;
 mod list;
+mod reach;
 mod talk;
 mod visit;
 
@@ -35,6 +36,7 @@ use flight::Flights;
 use http::HttpServers;
 use line::Opened;
 pub use line::{Definition, DefinitionKind};
+use reach::Reach;
 
 /// A way to reach servers of tools. One message goes out at a time, for an intent recorded for it.
 pub trait ToolServers: std::fmt::Debug + Send + Sync {
@@ -141,7 +143,12 @@ pub(crate) struct Tools {
 impl Tools {
     pub(crate) fn new(parts: &Parts) -> Self {
         let most = parts.bounds.answer_bytes_max;
-        let servers = Arc::new(HttpServers::new(parts.keeper.clone(), parts.upstreams.clone(), most));
+        let servers = Arc::new(Reach {
+            keeper: parts.keeper.clone(),
+            http: HttpServers::new(parts.keeper.clone(), parts.upstreams.clone(), most),
+            old: parts.old_servers.clone(),
+            children: parts.children.clone(),
+        });
         let (door, flights) = (Door::none(), Arc::default());
         Self { servers, door, sessions: Mutex::default(), flights }
     }

@@ -8,10 +8,11 @@ use bartizan_decide::{Permit, Refused, Verdict};
 use bartizan_identify::Caller;
 use bartizan_limits::Tracks;
 use bartizan_model::action::{ReadState, ToolCall};
+use bartizan_model::asset::AssetSpec;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::tool_route::{PROMPT_PREFIX, READ_RESOURCES};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Problem, ReasonCode, Situation, Target, Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Problem, ReasonCode, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt};
 use bartizan_upstream::Carries;
@@ -30,6 +31,7 @@ use super::line::{DefinitionKind, Line};
 use super::{Errand, ToolStop};
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
+use crate::session::Session;
 use crate::world::{TenantWorld, World};
 
 /// Where a message was sent.
@@ -79,6 +81,8 @@ pub(super) struct Visit {
     pub(super) message: Message,
     pub(super) revision: Revision,
     pub(super) session: Digest,
+    /// The session that what servers answer enters.
+    pub(super) entered: Session,
 }
 
 /// Something that may be listed, as it is asked for.
@@ -144,9 +148,10 @@ impl Gate {
         if !ours && !revision.is_stateless() && message.method() != "initialize" {
             return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NotFound)).await);
         }
-        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let (situation, entered) = self.assessed(&caller, peer, &head.headers).await?;
         let gate = self.clone();
-        let visit = Arc::new(Visit { gate, world, caller, situation, endpoint, message, revision, session });
+        let visit =
+            Arc::new(Visit { gate, world, caller, situation, endpoint, message, revision, session, entered });
         match visit.message.kind() {
             Kind::Request => {
                 asked.working = visit.message.method() != "initialize";
@@ -433,6 +438,16 @@ impl Visit {
     }
 }
 
+impl Visit {
+    /// The label of what comes of something of `server`: as it is declared itself, or else as the server is.
+    fn label_of(&self, server: &Name, entity: &EntityRef) -> Label {
+        let part = self.world.tenants.get(self.caller.tenant());
+        let asset = part
+            .and_then(|part| part.tools.get(entity.name.as_str()).or_else(|| part.tool_servers.get(server)));
+        asset.map_or_else(|| AssetSpec::default().label(), AssetSpec::label)
+    }
+}
+
 /// What a caller's message sends to a server. Each message that leaves is decided anew.
 pub(super) struct VisitErrand<'v> {
     visit: &'v Visit,
@@ -475,7 +490,14 @@ impl VisitErrand<'_> {
             Some(permit) => permit,
             None => self.decided().await?,
         };
-        let intent = self.visit.gate.intend(permit, target, None).await?;
+        let visit = self.visit;
+        let intent = if self.action == Action::ToolList {
+            // Of tools and prompts only such definitions are told as somebody has looked at.
+            visit.gate.intend(permit, target, None).await?
+        } else {
+            let gives = visit.label_of(self.server, self.entity);
+            visit.gate.intend_labelled(permit, target, None, &visit.entered, &gives).await?
+        };
         let recorded = (intent.decision(), intent.receipt().clone());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
         self.visit.gate.parts.metrics.asked(Some(self.action), VerdictKind::Permit, None);
