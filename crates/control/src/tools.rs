@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::{Digest, Name, Text};
+use bartizan_decide::ServerWords;
 use bartizan_identify::Caller;
 use bartizan_model::action::ToolCall;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::tool_route::{PROMPT_PREFIX, is_tool_name};
-use bartizan_model::{Action, Document, Problem, ReasonCode, Spec, Target, Tenant, ToolRouteSpec};
+use bartizan_model::{
+    Action, Document, Problem, ReasonCode, Spec, Target, Tenant, ToolRouteSpec, ToolWordsSpec,
+};
 use bartizan_record::IntentRecorded;
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
@@ -142,6 +145,7 @@ impl Control {
                     put.push(tool_of(view, tenant, server, declared));
                 }
             }
+            put.push(words(server, &next, &offered));
             let spec = Spec::ToolRoute(next);
             put.push(Document { name: server.clone(), principal: None, spec });
             Ok(Redeclare { put, ..Redeclare::default() })
@@ -154,6 +158,20 @@ impl Control {
         });
         Ok(done.map(|_| after.map(|route| standings(offered, &route)).unwrap_or_default()))
     }
+}
+
+/// What policies know of the arguments of a server's tools: those that are approved as they are defined now. One that makes no words
+/// is asked for without arguments.
+fn words(server: &Name, route: &ToolRouteSpec, offered: &[Offered]) -> Document {
+    let pinned = |one: &&Offered| route.pins.get(one.pin.as_str()) == Some(&one.digest);
+    let usable = |one: &&Offered| ServerWords::of(server, std::slice::from_ref(&one.definition)).is_ok();
+    let tools =
+        offered.iter().filter(|one| !one.pin.starts_with(PROMPT_PREFIX)).filter(pinned).filter(usable);
+    let tools: Vec<Value> = tools.map(|one| one.definition.clone()).collect();
+    // All of them can be too much together.
+    let all = ServerWords::of(server, &tools).is_ok();
+    let spec = ToolWordsSpec { tools: if all { tools } else { Vec::new() }, ..ToolWordsSpec::default() };
+    Document { name: server.clone(), principal: None, spec: Spec::ToolWords(spec) }
 }
 
 fn unusable(name: &str) -> Problem {

@@ -115,7 +115,7 @@ fn target() -> impl Strategy<Value = Target> {
             policy
         }),
         (name(), digest()).prop_map(|(name, body)| Target::Direct { name, body }),
-        (select(["POST", "GET"]), name(), select(TEXTS), digest()).prop_map(
+        (select(&["POST", "GET"][..]), name(), select(TEXTS), digest()).prop_map(
             |(method, upstream, path, body)| {
                 Target::Upstream { method: method.into(), upstream, path: path.to_owned(), body }
             }

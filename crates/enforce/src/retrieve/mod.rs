@@ -8,7 +8,6 @@ mod body;
 mod embed;
 mod recheck;
 mod search;
-mod tool;
 mod write;
 
 use bartizan_base::{Digest, Name};
@@ -28,7 +27,6 @@ use crate::reply::{self, Reply};
 use crate::world::{TenantWorld, World};
 
 pub use body::SearchAsked;
-pub use tool::search_tool;
 pub use write::Written;
 
 /// How many callers are watched for searching too often, each in each corpus.

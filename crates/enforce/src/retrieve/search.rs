@@ -297,11 +297,10 @@ impl Gate {
         let mut redacted = vec![0; collected.len()];
         let mut told = Vec::new();
         let masker = |one: &Collected| {
-            let maskers = self.maskers(scene.tenant, caller.tenant(), &one.obligations)?;
-            Ok::<_, Stop>(maskers.map(|maskers| maskers.answer))
+            let maskers = self.maskers(scene.tenant, caller.tenant(), &one.obligations);
+            maskers.map(|maskers| maskers.map(|maskers| maskers.answer)).map_err(|p| Box::new(Stop::from(p)))
         };
-        let maskers: Vec<Option<Masker>> =
-            collected.iter().map(masker).collect::<Result<_, _>>().map_err(Box::new)?;
+        let maskers: Vec<Option<Masker>> = collected.iter().map(masker).collect::<Result<_, _>>()?;
         for (place, row, _) in &passed {
             let (value, count) = shown(row, scene.route, maskers.get(*place).and_then(Option::as_ref));
             if let Some(all) = redacted.get_mut(*place) {

@@ -6,7 +6,6 @@
 mod answer;
 mod ask;
 mod explain;
-mod tools;
 
 use std::net::IpAddr;
 
@@ -20,9 +19,8 @@ use http_body::Body;
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
 
-pub use ask::QueryArguments;
+use ask::QueryArguments;
 pub(crate) use ask::Statement;
-pub use tools::{QueryResult, QueryTool};
 
 /// What paths of this door begin with.
 pub const PREFIX: &str = "/query/";
