@@ -87,13 +87,25 @@ impl<'b> Compiler<'b> {
             }
         }
         let validator = Validator::new(schema.clone());
-        for written in kept.iter().filter_map(|one| one.written.as_ref()) {
-            if !is_plainly_valid(typing, written) && !is_valid(&validator, written) {
-                unfit.extend(typing.unfit(written).into_iter().filter(is_tools));
-                // One that is possible nowhere speaks of tools as they are not.
-                unfit.extend(named(written).into_iter().filter(is_tools));
+        kept.retain(|one| {
+            let Some(written) = &one.written else { return true };
+            if is_plainly_valid(typing, written) {
+                return true;
             }
-        }
+            let result = PolicySet::from_policies([written.clone()])
+                .map(|set| validator.validate_with_level(&set, ValidationMode::Strict, LEVEL));
+            let Ok(result) = result else { return true };
+            if result.validation_passed_without_warnings() {
+                return true;
+            }
+            // One on tools that is possible nowhere speaks of them as they are not.
+            let of_tools: Vec<_> =
+                typing.unfit(written).into_iter().chain(named(written)).filter(is_tools).collect();
+            // One on whatever has something that nothing has any more never matches.
+            let never = of_tools.is_empty() && result.validation_passed();
+            unfit.extend(of_tools);
+            !never
+        });
         *placed = kept;
         self.unfit = Some(unfit);
         dead
@@ -141,11 +153,4 @@ fn narrowed(policy: &Policy, actions: &[EntityUid]) -> Option<Policy> {
     *written.get_mut("action")? =
         json!({"op": "in", "entities": actions.iter().map(entity).collect::<Vec<_>>()});
     Policy::from_json(Some(policy.id().clone()), written).ok()
-}
-
-fn is_valid(validator: &Validator, policy: &Policy) -> bool {
-    PolicySet::from_policies([policy.clone()]).is_ok_and(|set| {
-        let result = validator.validate_with_level(&set, ValidationMode::Strict, LEVEL);
-        result.validation_passed_without_warnings()
-    })
 }
