@@ -51,12 +51,11 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
     })
 }
 
+/// What is served on the control listener, and who keeps the accounts outside that people have connected.
+type Mounts = (Vec<Arc<dyn Mount>>, Option<Arc<dyn Accounts>>);
+
 /// What the authority serves on the control listener.
-pub(crate) fn mounts(
-    config: &Config,
-    authority: Option<&Authority>,
-    upstreams: &Arc<Upstreams>,
-) -> (Vec<Arc<dyn Mount>>, Option<Arc<dyn Accounts>>) {
+pub(crate) fn mounts(config: &Config, authority: Option<&Authority>, upstreams: &Arc<Upstreams>) -> Mounts {
     let Some(authority) = authority else { return (Vec::new(), None) };
     let fetch: Arc<dyn Fetch> = upstreams.clone();
     let registry = Arc::new(Registry::new(authority.clone(), fetch));

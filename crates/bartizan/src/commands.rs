@@ -562,7 +562,7 @@ fn from_openapi(file: &Path, (name, upstream): (&str, &str), only: &[String]) ->
     }
     operations.retain(|operation| only.is_empty() || only.iter().any(|name| *operation.name == **name));
     for left in left {
-        eprintln!("left out: {left}");
+        writeln!(io::stderr(), "left out: {left}")?;
     }
     let spec = json!({"kind": "api_route", "upstream": upstream, "operations": operations});
     let documents = json!([{"name": name, "spec": spec}]);

@@ -53,7 +53,7 @@ impl Gateway {
             if request.method() != Method::POST {
                 return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }
-            return self.gate.call_model(dialect, request, peer).await;
+            return Box::pin(self.gate.call_model(dialect, request, peer)).await;
         }
         if let Some((access, _)) = Access::ALL.iter().find(|(_, known)| *known == path) {
             if request.method() != Method::POST {
@@ -62,16 +62,16 @@ impl Gateway {
             return self.gate.answer_access(*access, request, peer).await;
         }
         if path == "/mcp" || path.starts_with("/mcp/") {
-            return self.gate.answer_mcp(request, peer).await;
+            return Box::pin(self.gate.answer_mcp(request, peer)).await;
         }
         if let Some(database) = path.strip_prefix(QUERY_PREFIX) {
             if request.method() != Method::POST {
                 return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }
-            return self.gate.answer_query(database, request, peer).await;
+            return Box::pin(self.gate.answer_query(database, request, peer)).await;
         }
         if let Some(rest) = path.strip_prefix(RETRIEVE) {
-            return self.documents(rest, request, peer).await;
+            return Box::pin(self.documents(rest, request, peer)).await;
         }
         if path == METADATA && request.method() == Method::GET {
             return self.gate.access_metadata(request.headers());
@@ -80,7 +80,7 @@ impl Gateway {
             return metadata;
         }
         if let Some((api, rest)) = path.strip_prefix("/apis/").map(split) {
-            return self.gate.call_api(api, rest, request, peer).await;
+            return Box::pin(self.gate.call_api(api, rest, request, peer)).await;
         }
         let model = match path.strip_prefix("/v1/models") {
             Some("") => None,

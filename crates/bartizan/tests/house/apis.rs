@@ -21,7 +21,7 @@ impl Outside {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let noted = noted.clone();
-                std::thread::spawn(move || serve(stream.unwrap(), &noted));
+                std::thread::spawn(move || serve(&stream.unwrap(), &noted));
             }
         });
         Self { address, seen }
@@ -32,7 +32,7 @@ impl Outside {
     }
 }
 
-fn serve(stream: std::net::TcpStream, noted: &Mutex<Vec<String>>) {
+fn serve(stream: &std::net::TcpStream, noted: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut head, mut line) = (String::new(), String::new());
     while reader.read_line(&mut line).unwrap_or_default() > 0 && line != "\r\n" {
@@ -55,7 +55,7 @@ fn serve(stream: std::net::TcpStream, noted: &Mutex<Vec<String>>) {
     };
     let location = "location: http://169.254.169.254/latest\r\nset-cookie: a=b\r\n";
     let length = body.len();
-    write!(&stream, "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{location}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    write!(&mut &*stream, "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{location}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
         .unwrap();
 }
 

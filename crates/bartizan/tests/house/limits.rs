@@ -36,7 +36,7 @@ impl House {
 
 fn limit(name: &str, spec: Value) -> Value {
     let mut spec = spec;
-    spec["kind"] = "limit".into();
+    spec.as_object_mut().unwrap().insert("kind".to_owned(), json!("limit"));
     json!({"name": name, "spec": spec})
 }
 

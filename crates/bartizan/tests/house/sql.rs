@@ -36,7 +36,7 @@ fn assets() -> Vec<Value> {
     ]
 }
 
-fn route(server: Value, rows: &str) -> Value {
+fn route(server: &Value, rows: &str) -> Value {
     json!({"name": "shop", "spec": {
         "kind": "database_route", "server": server, "free_statements": true, "functions": ["count", "lower"],
         "limits": {"rows": 100},
@@ -72,7 +72,7 @@ async fn shop() -> (House, tempfile::TempDir) {
     let folder = files.path().to_string_lossy().into_owned();
     let house = House::with(&[("query.sqlite_folder", folder)]).await;
     let mut documents = assets();
-    documents.push(route(json!({"engine": "sqlite", "file": "shop.db"}), "all"));
+    documents.push(route(&json!({"engine": "sqlite", "file": "shop.db"}), "all"));
     declare(&house, documents).await;
     (house, files)
 }
@@ -192,7 +192,7 @@ async fn pitfall_the_callers_own_rows_come_from_postgres_and_nobody_elses() {
     let house = House::new().await;
     let mut documents = assets();
     documents.push(route(
-        json!({"engine": "postgres", "host": "127.0.0.1", "port": server.port(), "database": name, "user": "reader",
+        &json!({"engine": "postgres", "host": "127.0.0.1", "port": server.port(), "database": name, "user": "reader",
             "tls": false, "allow_private": true}),
         "row_security",
     ));

@@ -20,7 +20,7 @@ const READERS_MAX: usize = 500;
 /// A search, as it is asked for. Who asks, and in whose house, is never part of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SearchAsked {
+pub(crate) struct SearchAsked {
     /// What is looked for, in words.
     #[serde(default)]
     pub query: Option<String>,
@@ -45,14 +45,6 @@ impl SearchAsked {
     /// When it is not one.
     pub(super) fn read(body: &[u8], limits: json::Limits) -> Result<Self, Problem> {
         read::<Self>(body, limits)?.checked()
-    }
-
-    /// The same of arguments of a tool call.
-    ///
-    /// # Errors
-    /// When they are not those of a search.
-    pub fn of_arguments(arguments: Value) -> Result<Self, Problem> {
-        serde_json::from_value::<Self>(arguments).map_err(|e| malformed(&e.to_string()))?.checked()
     }
 
     fn checked(self) -> Result<Self, Problem> {

@@ -26,7 +26,6 @@ use crate::path::{Gate, Parts, Stop};
 use crate::reply::{self, Reply};
 use crate::world::{TenantWorld, World};
 
-pub use body::SearchAsked;
 pub use write::Written;
 
 /// How many callers are watched for searching too often, each in each corpus.

@@ -11,7 +11,6 @@ use crate::sql::ask::Told;
 /// An answer, redacted and written.
 #[derive(Debug)]
 pub(crate) struct Shown {
-    pub(crate) value: Value,
     pub(crate) body: Bytes,
     /// How many matches were redacted.
     pub(crate) redacted: u64,
@@ -34,7 +33,7 @@ impl Shown {
         let columns: Vec<Value> = columns.iter().zip(&types).map(column).collect();
         let value = json!({"columns": columns, "rows": rows, "truncated": truncated});
         let body = serde_json::to_vec(&value).unwrap_or_default();
-        Self { value, body: body.into(), redacted: count }
+        Self { body: body.into(), redacted: count }
     }
 }
 

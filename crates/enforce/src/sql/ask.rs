@@ -33,7 +33,7 @@ const NAME_MAX: usize = 63;
 /// What is asked of a database: a template with its values, or a statement where the route allows that.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct QueryArguments {
+pub(crate) struct QueryArguments {
     /// Which template.
     #[serde(default)]
     pub template: Option<Name>,
