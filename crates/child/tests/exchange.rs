@@ -93,7 +93,7 @@ async fn inv_permit_a_child_gets_the_recorded_message_and_no_other() {
     for target in [
         to_child(&call("another")),
         Target::Direct { name: Name::literal("other"), body: Digest::of(&message) },
-        Target::Upstream { upstream: server.clone(), path: "/".to_owned(), body: Digest::of(&message) },
+        Target::post(server.clone(), "/".to_owned(), Digest::of(&message)),
         Target::House,
     ] {
         let intent = ground.intent(target).await;
@@ -129,7 +129,7 @@ impl Old {
 
     async fn intent(&self, message: &Bytes) -> IntentRecorded<ToolCall> {
         let (upstream, path) = (Name::literal("old"), "/sse".to_owned());
-        self.ground.intent(Target::Upstream { upstream, path, body: Digest::of(message) }).await
+        self.ground.intent(Target::post(upstream, path, Digest::of(message))).await
     }
 
     async fn say(&self, session: &[u8], message: Bytes) -> Result<Conversation, SendError> {
@@ -176,7 +176,7 @@ async fn inv_permit_what_was_not_recorded_is_not_posted() {
     assert_eq!(refused.reason, ReasonCode::Internal);
     // Another path is another target.
     let (upstream, path) = (name.clone(), "/other".to_owned());
-    let intent = old.ground.intent(Target::Upstream { upstream, path, body: Digest::of(&recorded) }).await;
+    let intent = old.ground.intent(Target::post(upstream, path, Digest::of(&recorded))).await;
     let refused = old.servers.exchange(intent, &old.spec, &name, about(), recorded).await.unwrap_err();
     assert_eq!(refused.reason, ReasonCode::Internal);
     assert_eq!(server.seen().len(), before);

@@ -198,8 +198,8 @@ fn a_row_is_decided_on_like_the_same_document_declared_and_lies_where_the_direct
     let rules = format!("{RULES}{rules}");
     let (declared, bare) = (snapshot(&rules, &all), snapshot(&rules, &around));
     let (caller, facts, situation) = (real(None), AskFacts::default(), situation());
-    let pii = Obligation::Redact { detectors: Detector::ALL.iter().copied().collect() };
-    let one = Obligation::Redact { detectors: Detector::ALL.iter().copied().take(1).collect() };
+    let pii = Obligation::redact(Group::Pii.members());
+    let one = Obligation::redact(Group::Pii.members().into_iter().take(1));
     let redacting = Door::new([ObligationKind::Redact].into());
     let (masks, none): (Obligations, _) = ([pii].into_iter().collect(), Obligations::none());
     let mut seen = BTreeSet::new();

@@ -1,5 +1,4 @@
 //! One ask with everything that it touches: decided together as the members of a chain are.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod world;
 

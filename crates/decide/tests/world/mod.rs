@@ -55,6 +55,8 @@ pub(crate) fn documents() -> Vec<Document> {
     };
     let model = |n: &str, environment: &str| {
         let spec = ModelSpec {
+            routes: Vec::new(),
+            output_tokens_max: None,
             accepts: Default::default(),
             status: Status::Active,
             upstream: name("up"),
