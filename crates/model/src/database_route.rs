@@ -318,7 +318,8 @@ mod tests {
 
     #[test]
     fn what_could_not_hold_is_refused_when_it_is_declared() {
-        let cases: [(&str, fn(&mut Value)); 11] = [
+        type Break = fn(&mut Value);
+        let cases: [(&str, Break); 11] = [
             ("catalogues", |v| v["tables"]["orders"]["schema"] = json!("pg_catalog")),
             ("without `tls`", |v| v["server"]["tls"] = json!(false)),
             ("a name or an address", |v| v["server"]["host"] = json!("postgres://db")),
