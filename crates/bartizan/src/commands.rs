@@ -627,7 +627,7 @@ fn session(global: &Global, command: SessionCommand) -> Result<ExitCode, Failure
     ];
     match command {
         SessionCommand::List => show(global, "GET", PATH, None, |v| Table::of(v, &fields).to_string()),
-        SessionCommand::Endorse { id, version, integrity, confidentiality, categories, reason } => {
+        SessionCommand::Endorse { id, seen, integrity, confidentiality, categories, reason } => {
             let all = client(global)?.call("GET", PATH, None)?;
             let is = |one: &&Value| one.get("session").and_then(Value::as_str) == Some(id.as_str());
             let known = all.as_array().into_iter().flatten().find(is).and_then(|one| one.get("label"));
@@ -643,7 +643,7 @@ fn session(global: &Global, command: SessionCommand) -> Result<ExitCode, Failure
                     label.insert("categories".to_owned(), categories.into());
                 }
             }
-            let body = json!({"session": id, "version": version, "label": label, "reason": reason});
+            let body = json!({"session": id, "version": seen, "label": label, "reason": reason});
             show(global, "POST", &format!("{PATH}/endorse"), Some(&body), |_| format!("endorsed {id}"))
         }
     }

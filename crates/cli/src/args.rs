@@ -383,14 +383,14 @@ pub enum SessionCommand {
     List,
     /// Lower a session's label, as a person who has looked at what entered it. It is recorded.
     #[command(
-        after_help = "Examples:\n  bartizan session list\n  bartizan session endorse ID --version 3 --integrity trusted --reason \"read every page myself\""
+        after_help = "Examples:\n  bartizan session list\n  bartizan session endorse ID --seen 3 --integrity trusted --reason \"read every page myself\""
     )]
     Endorse {
         /// The session's id.
         id: String,
         /// The version that was looked at, as `session list` shows it.
-        #[arg(long)]
-        version: u64,
+        #[arg(long, value_name = "VERSION")]
+        seen: u64,
         /// The integrity from now on: `trusted` or `untrusted`; as it is if absent.
         #[arg(long)]
         integrity: Option<String>,

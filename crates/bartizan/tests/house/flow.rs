@@ -30,7 +30,7 @@ impl Flow {
         let admin = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
         let (mill, eve) = blocking(move || {
             let documents = json!([
-                {"name": "eve", "spec": {"kind": "user", "roles": ["endorser"]}},
+                {"name": "endorser", "spec": {"kind": "role"}}, {"name": "eve", "spec": {"kind": "user", "roles": ["endorser"]}},
                 {"name": "mill", "spec": {"kind": "workload", "owner": "eve", "purpose": "reports", "roles": ["model-user", "endorser"]}},
             ]);
             admin.call("POST", "/api/v1/resources", Some(&documents)).unwrap();
@@ -191,6 +191,7 @@ async fn lesson_agentgateway_3092_arguments_are_known_from_what_is_declared_and_
         let ask = json!({"principal": "user/alice", "action": "tool:call", "resource": "files/write", "request": {"arguments": {"path": path}}});
         let (status, told) = flow.control(&admin, "POST", "/api/v1/policy/explain", Some(ask)).await;
         assert_eq!(status, 200, "{told}");
+        let told = &told["explanation"];
         (told["verdict"].clone(), told["reasons"].get(0).cloned().unwrap_or_default())
     };
     assert_eq!(told(json!("/home/x")).await, (json!("permit"), Value::Null));
