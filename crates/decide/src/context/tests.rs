@@ -114,7 +114,8 @@ fn word(conditions: &Conditions<'_>, path: &str) -> Option<String> {
 
 #[test]
 fn the_context_fits_the_schema_and_holds_every_fact_that_is_supplied() {
-    let facts = AskFacts { output_tokens_max: Some(9), ..AskFacts::default() };
+    let facts =
+        AskFacts { operation: Some("read".to_owned()), output_tokens_max: Some(9), ..AskFacts::default() };
     with(member(PrincipalKind::User), &full(), &facts, |conditions| {
         for fact in CONTEXT {
             // Sessions are counted as soon as there are some.
@@ -259,7 +260,8 @@ fn a_stated_purpose_is_text_whatever_stands_in_it() {
 
 #[test]
 fn what_is_told_alone_is_what_the_whole_context_holds() {
-    let facts = AskFacts { output_tokens_max: Some(9), ..AskFacts::default() };
+    let facts =
+        AskFacts { operation: Some("read".to_owned()), output_tokens_max: Some(9), ..AskFacts::default() };
     let same = |conditions: &Conditions<'_>| {
         let context = conditions.context(Needs::ALL).unwrap();
         let mut there = 0;
