@@ -9,7 +9,7 @@ use bartizan_model::{Action, EntityRef, ReasonCode};
 use world::{ask, door, name, real, situation, snapshot};
 
 const RULES: &str = r#"
-@id("all") permit (principal, action == Action::"model:invoke", resource);
+@id("all") permit (principal, action in [Action::"model:invoke", Action::"model:list"], resource);
 @id("mask-dev") @reason("personal_data") @remedy("redact(email)")
 forbid (principal, action == Action::"model:invoke", resource == Model::"dev")
 unless { context.obligations.contains("redact:email") };
