@@ -16,11 +16,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::answers::{given, plain, same, told};
 use crate::described::{By, Described, HTML, JSON, knows, of, permits, text};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
 use crate::oauth::Visitors;
-use crate::route::{given, plain, read, same, told};
+use crate::route::read;
 
 type Answer = Response<Full<Bytes>>;
 

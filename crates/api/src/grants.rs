@@ -13,9 +13,10 @@ use http::{Method, Response};
 use http_body_util::Full;
 use serde_json::json;
 
+use crate::answers::{given, same, told};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
-use crate::route::{given, read, same, told};
+use crate::route::read;
 
 type Answer = Response<Full<Bytes>>;
 

@@ -1,5 +1,6 @@
 //! The control API over HTTP: JSON in, JSON out, every call an ask.
 
+mod answers;
 mod body;
 mod connections;
 mod described;

@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp, json};
 use bartizan_control::{
-    Acknowledged, ApplyBundle, ApproveTools, Control, CreateKey, CreatedKey, Done, EpochToAdvance,
-    ExportLedger, Exported, HoldToPlace, LockToSet, LogFile, PlanPolicy, Reach, ReplayUnder, RollBack,
-    SearchLedger, Stopped, SubjectRef, TryPolicy,
+    ApplyBundle, ApproveTools, Control, CreateKey, EpochToAdvance, ExportLedger, HoldToPlace, LockToSet,
+    PlanPolicy, Reach, ReplayUnder, RollBack, SearchLedger, Stopped, SubjectRef, TryPolicy,
 };
 use bartizan_decide::Supposed;
 use bartizan_identify::Caller;
 use bartizan_model::{Document, Member, Problem, ReasonCode, Status};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::CONTENT_TYPE;
 use http::request::Parts as Head;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::answers::{acknowledged, created, exported, file, given, key, plain, same, told};
 use crate::body::{Claim, Credential, Erase, Rotate};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
@@ -410,7 +409,7 @@ pub const ROUTES: &[Route] = &[
     ),
 ];
 
-type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// The control API.
 #[derive(Clone, Debug)]
@@ -716,107 +715,6 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         };
         Problem::with_detail(reason, error.to_string())
     })
-}
-
-pub(crate) fn plain(status: u16, value: &Value) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(value.to_string())));
-    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
-pub(crate) fn given<T>(done: &Done<T>, value: &Value) -> Answer {
-    let mut answer = plain(200, value);
-    if let Some(Acknowledged { ms, ran_out, behind, .. }) = &done.acknowledged {
-        mark(answer.headers_mut(), "bartizan-acknowledged-ms", &ms.to_string());
-        for (name, nodes) in [("bartizan-lease-ran-out", ran_out), ("bartizan-behind", behind)] {
-            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-            if !nodes.is_empty() {
-                mark(answer.headers_mut(), name, &nodes.join(", "));
-            }
-        }
-    }
-    mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
-    mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
-    answer
-}
-
-/// Entries in another system's format. Where to go on stands in a header: the body is theirs alone.
-fn exported(done: Done<Exported>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(done.value.bytes)));
-    mark(answer.headers_mut(), "content-type", done.value.media_type);
-    mark(answer.headers_mut(), "cache-control", "no-store");
-    mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
-    mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
-    if let Some(next) = &done.value.next {
-        mark(answer.headers_mut(), "bartizan-next", next);
-    }
-    answer
-}
-
-/// A file of a log. Tiles never change, so they may be kept by whoever was allowed to have them.
-fn file(done: Done<LogFile>) -> Answer {
-    let (bytes, media, cache) = match done.value {
-        LogFile::Checkpoint(text) => {
-            (Bytes::from(text.to_string()), "text/plain; charset=utf-8", "private, max-age=1")
-        }
-        LogFile::Tile(bytes) => {
-            (Bytes::from(bytes), "application/octet-stream", "private, max-age=31536000, immutable")
-        }
-    };
-    let mut answer = Response::new(Full::new(bytes));
-    mark(answer.headers_mut(), "content-type", media);
-    mark(answer.headers_mut(), "cache-control", cache);
-    mark(answer.headers_mut(), "bartizan-decision", &done.decision.to_string());
-    mark(answer.headers_mut(), "bartizan-receipt", &done.receipt.to_string());
-    answer
-}
-
-pub(crate) fn same<T: Serialize>(done: &Done<T>) -> Answer {
-    given(done, &serde_json::to_value(&done.value).unwrap_or(Value::Null))
-}
-
-/// The same, and how it was acknowledged as a member beside the others.
-fn acknowledged<T: Serialize>(done: &Done<T>) -> Answer {
-    let value = serde_json::to_value(&done.value).unwrap_or(Value::Null);
-    let mut members = if let Value::Object(members) = value { members } else { Map::new() };
-    members.insert("acknowledged".to_owned(), json!(done.acknowledged));
-    given(done, &Value::Object(members))
-}
-
-fn key(created: &CreatedKey) -> Value {
-    let mut value = serde_json::to_value(&created.key).unwrap_or(Value::Null);
-    if let Some(members) = value.as_object_mut() {
-        // The one place where a key's text is given out, to the one who asked for it.
-        members.insert("text".to_owned(), created.text.expose().as_str().into());
-    }
-    value
-}
-
-fn created(done: &Done<CreatedKey>) -> Answer {
-    given(done, &key(&done.value))
-}
-
-pub(crate) fn told(stopped: &Stopped) -> Answer {
-    let problem = &stopped.problem;
-    let mut answer = plain(
-        problem.reason.status(),
-        &json!({"reason": problem.reason.code(), "message": problem.message(), "decision": problem.decision, "remedies": problem.offers}),
-    );
-    if let Some(decision) = problem.decision {
-        mark(answer.headers_mut(), "bartizan-decision", &decision.to_string());
-    }
-    if let Some(receipt) = &stopped.receipt {
-        mark(answer.headers_mut(), "bartizan-receipt", &receipt.to_string());
-    }
-    answer
-}
-
-pub(crate) fn mark(headers: &mut HeaderMap, name: &'static str, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(name, value);
-    }
 }
 
 #[cfg(test)]

@@ -20,10 +20,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::answers::{mark, told};
 use crate::described::{By, Described, JSON, knows, of, permits, text};
 use crate::door::{Published, presented};
 use crate::mount::{Arrived, Mount};
-use crate::route::{mark, told};
 
 const EVENTS: &str = "/ssf/events";
 const STREAMS: &str = "/ssf/streams";

@@ -12,10 +12,11 @@ use futures_util::future::BoxFuture;
 use http::{Method, Response};
 use http_body_util::Full;
 
+use crate::answers::{same, told};
 use crate::described::{By, Described, JSON, knows, of, permits};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
-use crate::route::{read, same, told};
+use crate::route::read;
 
 type Answer = Response<Full<Bytes>>;
 

@@ -15,10 +15,11 @@ use http_body_util::Full;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::answers::{given, plain, same, told};
 use crate::described::{By, Described, JSON, knows, of, permits};
 use crate::door::{self, Published};
 use crate::mount::{Arrived, Mount};
-use crate::route::{given, plain, read, same, told};
+use crate::route::read;
 
 type Answer = Response<Full<Bytes>>;
 

@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use bartizan_cli::{
     Chosen, Cli, Client, ClientError, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand,
-    ExitCode, Global, KeyCommand, Output, PolicyCommand, ResourceCommand, SessionCommand, Table,
-    UpstreamCommand,
+    ExitCode, Global, KeyCommand, Output, PolicyCommand, SessionCommand, Table,
 };
 use bartizan_model::ReasonCode;
 use bartizan_secret::Secret;
-use bartizan_wire::api::operations_of;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
@@ -24,7 +22,7 @@ use crate::offline::seconds;
 use crate::{
     WitnessNode, authoring, authority_commands, certificate_commands, connection_commands, demo,
     directory_commands, init, lock_commands, log, personal, policy_commands, recover, replay_commands,
-    sign_in_commands, tool_commands,
+    resource_commands, sign_in_commands, tool_commands,
 };
 
 /// How a command failed.
@@ -139,9 +137,9 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
             })
         }
         Command::Key(command) => key(&global, command),
-        Command::Resource(command) => resource(&global, command),
+        Command::Resource(command) => resource_commands::run(&global, command),
         Command::Directory(command) => directory_commands::run(&global, &command),
-        Command::Upstream(command) => upstream_command(&global, command),
+        Command::Upstream(command) => resource_commands::upstream(&global, command),
         Command::Certificate(command) => certificate_commands::run(&global, &command),
         Command::Connection(command) => connection_commands::run(&global, command),
         Command::Delivery(command) => delivery(&global, &command),
@@ -521,96 +519,6 @@ fn key(global: &Global, command: KeyCommand) -> Result<ExitCode, Failure> {
         KeyCommand::Rotate { id, overlap } => {
             let body = json!({"overlap_s": duration(&overlap)?});
             show(global, "POST", &format!("/api/v1/keys/{id}/rotate"), Some(&body), new_key)
-        }
-    }
-}
-
-const RESOURCE_FIELDS: &[(&str, &str)] =
-    &[("kind", "/spec/kind"), ("name", "/name"), ("revision", "/revision")];
-
-fn resource(global: &Global, command: ResourceCommand) -> Result<ExitCode, Failure> {
-    match command {
-        ResourceCommand::Apply { file } => {
-            let body = read_documents(&file)?;
-            show(global, "POST", "/api/v1/resources", Some(&body), |v| {
-                Table::of(v, RESOURCE_FIELDS).to_string()
-            })
-        }
-        ResourceCommand::FromOpenapi { file, name, upstream, only } => {
-            from_openapi(&file, (&name, &upstream), &only)
-        }
-        ResourceCommand::List { kind } => {
-            let path =
-                kind.map_or_else(|| "/api/v1/resources".to_owned(), |k| format!("/api/v1/resources/{k}"));
-            show(global, "GET", &path, None, |v| Table::of(v, RESOURCE_FIELDS).to_string())
-        }
-        ResourceCommand::Delete { kind, name } => {
-            show(global, "DELETE", &format!("/api/v1/resources/{kind}/{name}"), None, |_| {
-                format!("removed {kind} {name}")
-            })
-        }
-    }
-}
-
-/// The route of an external API, out of its description; what is not in it goes to standard error.
-fn from_openapi(file: &Path, (name, upstream): (&str, &str), only: &[String]) -> Result<ExitCode, Failure> {
-    let text = fs::read(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
-    let invalid = |text: String| Failure::new(ExitCode::Invalid, format!("{}: {text}", file.display()));
-    let (mut operations, left) = operations_of(&text).map_err(|error| invalid(error.to_string()))?;
-    if let Some(unknown) = only.iter().find(|name| !operations.iter().any(|o| *o.name == ***name)) {
-        return Err(invalid(format!("there is no operation `{unknown}` that can be brokered")));
-    }
-    operations.retain(|operation| only.is_empty() || only.iter().any(|name| *operation.name == **name));
-    for left in left {
-        writeln!(io::stderr(), "left out: {left}")?;
-    }
-    let spec = json!({"kind": "api_route", "upstream": upstream, "operations": operations});
-    let documents = json!([{"name": name, "spec": spec}]);
-    let pretty = serde_json::to_string_pretty(&documents).map_err(|error| invalid(error.to_string()))?;
-    io::stdout().write_all(pretty.as_bytes())?;
-    io::stdout().write_all(b"\n")?;
-    Ok(ExitCode::Ok)
-}
-
-/// The documents of a file: `[[resource]]` tables in TOML, or an array in JSON.
-fn read_documents(file: &Path) -> Result<Value, Failure> {
-    let text = fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
-    let invalid = |e: String| Failure::new(ExitCode::Invalid, format!("{}: {e}", file.display()));
-    if file.extension().is_some_and(|e| e == "json") {
-        return serde_json::from_str(&text).map_err(|e| invalid(e.to_string()));
-    }
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
-    let documents = table.get("resource").ok_or_else(|| invalid("no `[[resource]]` table".to_owned()))?;
-    serde_json::to_value(documents).map_err(|e| invalid(e.to_string()))
-}
-
-fn upstream_command(global: &Global, command: UpstreamCommand) -> Result<ExitCode, Failure> {
-    match command {
-        UpstreamCommand::Add { name, url, x_api_key, allow_private, credential_stdin } => {
-            if credential_stdin {
-                let mut credential = String::new();
-                io::stdin().read_to_string(&mut credential)?;
-                client(global)?.call(
-                    "PUT",
-                    &format!("/api/v1/credentials/{name}"),
-                    Some(&json!({"credential": credential.trim()})),
-                )?;
-            }
-            let credential = if credential_stdin { json!(name) } else { Value::Null };
-            let auth = if x_api_key { "x_api_key" } else { "bearer" };
-            let spec = json!({"kind": "upstream", "base_url": url, "allow_private": allow_private, "auth": auth, "credential": credential});
-            show(global, "POST", "/api/v1/resources", Some(&json!([{"name": name, "spec": spec}])), |v| {
-                Table::of(v, RESOURCE_FIELDS).to_string()
-            })
-        }
-        UpstreamCommand::Test { name } => {
-            show(global, "POST", &format!("/api/v1/upstreams/{name}/test"), None, |v| {
-                format!(
-                    "answered with status {} after {} µs",
-                    v.pointer("/status").unwrap_or(&Value::Null),
-                    v.pointer("/took_us").unwrap_or(&Value::Null)
-                )
-            })
         }
     }
 }

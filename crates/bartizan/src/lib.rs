@@ -30,6 +30,7 @@ mod policy_life;
 mod proofs;
 mod recover;
 mod replay_commands;
+mod resource_commands;
 mod retention;
 mod sign_in_commands;
 mod signals;

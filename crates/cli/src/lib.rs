@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod contexts;
 mod directory_args;
+mod door_args;
 mod exit;
 pub mod login;
 mod output;
@@ -20,12 +21,13 @@ pub use clap::Command as ClapCommand;
 
 pub use args::{
     Cli, Command, ConfigCommand, DecisionCommand, DeliveryCommand, EpochCommand, Global, KeyCommand,
-    LockCommand, LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SessionCommand, SubjectCommand,
-    ToolCommand, UpstreamCommand, VaultCommand, command,
+    LogCommand, OutputFormat, RecoverCommand, ResourceCommand, SubjectCommand, UpstreamCommand, VaultCommand,
+    command,
 };
 pub use client::{Client, ClientError};
 pub use contexts::{Context, ContextName, Contexts, NotAContext};
 pub use directory_args::DirectoryCommand;
+pub use door_args::{LockCommand, SessionCommand, ToolCommand};
 pub use exit::ExitCode;
 pub use output::{Output, Table};
 pub use outside_args::{CertificateCommand, ConnectionCommand, TryArgs};

@@ -7,17 +7,16 @@ use std::time::Duration;
 use bartizan_base::{Clock, Digest, Name, Random, json};
 use bartizan_child::{Children, OldServers};
 use bartizan_decide::lock::Lockable;
-use bartizan_decide::{Decided, Door, KeptAsk, Permit, Refused, Verdict};
+use bartizan_decide::{Decided, Door, KeptAsk, Permit, Verdict};
 use bartizan_identify::{Caller, Identified, Identifier, Presented};
 use bartizan_keys::Sealer;
-use bartizan_limits::{Activities, Noted, Tokens, Tracks};
-use bartizan_mask::Masker;
-use bartizan_model::action::{ModelCall, ReadState};
-use bartizan_model::directory::{Dialect, ModelSpec, UpstreamSpec};
-use bartizan_model::record::{End, Kept, VerdictKind, What};
+use bartizan_limits::{Activities, Noted, Tracks};
+use bartizan_model::action::ModelCall;
+use bartizan_model::directory::Dialect;
+use bartizan_model::record::{End, Kept, VerdictKind};
 use bartizan_model::{
-    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, RequestExtra,
-    RunName, Situation, Target, Tenant,
+    Action, Ask, DecisionId, EntityRef, ObligationKind, Obligations, Problem, ReasonCode, RunName, Situation,
+    Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_sql::Databases;
@@ -43,7 +42,8 @@ use crate::masking::links;
 use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
-use crate::reply::{self, Reply};
+use crate::reply::Reply;
+use crate::request::{action_of, estimate, forwarded_headers, oblige, reach};
 use crate::retrieve::Retrievals;
 use crate::routing::{self, Health, Judged, Route};
 use crate::session::Session;
@@ -59,7 +59,7 @@ pub struct Gate {
     /// A list has neither prompt nor answer that the vault could take, so nothing is listed where that is demanded.
     pub(crate) list_door: Door,
     /// What was done lately, as policies see it.
-    activities: Activities,
+    pub(crate) activities: Activities,
     locks: Locks,
     health: Health,
     pub(crate) retrieval: Retrievals,
@@ -421,131 +421,6 @@ impl Gate {
         release::answer(self, sent, plan, watch, receipt, trace).await.map(Some)
     }
 
-    /// The models a caller may know of.
-    pub async fn list_models(
-        self: &Arc<Self>,
-        head: &Head,
-        one: Option<&str>,
-        peer: Option<IpAddr>,
-    ) -> Reply {
-        let anthropic = head.headers.contains_key("anthropic-version");
-        let dialect = if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
-        match self.try_list(head, one, peer, anthropic).await {
-            Ok(reply) => reply,
-            Err(stop) => self.answer_problem(dialect, head.uri.path(), Some(Action::ModelList), &stop),
-        }
-    }
-
-    async fn try_list(
-        &self,
-        head: &Head,
-        one: Option<&str>,
-        peer: Option<IpAddr>,
-        anthropic: bool,
-    ) -> Result<Reply, Stop> {
-        let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, head).await?;
-        let caller = self.identify(&world, &presented).await?;
-        let situation = self.assess(&caller, peer, &head.headers).await?;
-        let tenant = world.tenants.get(caller.tenant());
-        let ask = |name: &Name| {
-            let facts = bartizan_model::AskFacts { dialect: "list".to_owned(), ..Default::default() };
-            let resource = EntityRef::new(Name::literal("Model"), name.clone());
-            Ask::<ReadState>::new(self.new_id(), Action::ModelList, resource, facts, Digest::of(b""))
-        };
-        if let Some(one) = one {
-            let name: Name = one.parse().map_err(|_| ReasonCode::ModelNotFound)?;
-            let (permit, tenant) =
-                self.decide(&world, &caller, ask(&name), &situation, &self.list_door).await?;
-            let id = permit.id();
-            self.counted(&Tracks::of(&caller.who()), &permit);
-            let intent = self.intend(permit, Target::House, None).await?;
-            let (receipt, running) = (intent.receipt().clone(), intent.begin());
-            if !tenant.models.contains_key(&name) {
-                running.finish(ended(End::Failed { reason: ReasonCode::ModelNotFound }));
-                return Err(Stop {
-                    problem: Problem::new(ReasonCode::ModelNotFound).of(id),
-                    receipt: Some(receipt),
-                });
-            }
-            running.finish(ended(End::Done));
-            let mut answer = reply::json(200, bartizan_wire::model_body(anthropic, &name));
-            reply::mark(answer.headers_mut(), id, Some(&receipt));
-            return Ok(answer);
-        }
-        // A lock on whoever asks; which of the models are locked is no secret.
-        if let Some(problem) = self.lock_on(&world, &caller, &EntityRef::system(), &situation, (&[], None)) {
-            return Err(self.refuse_early(&caller, None, problem).await);
-        }
-        // Each model is an ask of its own; what may not be known of is left out. The list as a whole is recorded once, as
-        // the last permitted ask, or as a refusal where nothing is permitted.
-        let mut names = Vec::new();
-        let mut recorded = None;
-        let mut refused = None;
-        let mut last = None;
-        for name in tenant.iter().flat_map(|t| t.models.keys()) {
-            let Some(tenant) = tenant else { continue };
-            let policy = tenant.policy_for(&caller);
-            let verdict = policy.decide(&caller, ask(name), &situation, &self.list_door).verdict;
-            // What replay needs of the one that will be recorded: the last of its kind.
-            let follows = || {
-                let ask = ask(name);
-                let door = &self.list_door;
-                let kept = KeptAsk::of(&caller, ask.action, &ask.resource, &ask.facts, &situation, door);
-                Decided::new(caller.tenant(), &verdict, kept, policy)
-            };
-            let is_permit = matches!(verdict, Verdict::Permit(_));
-            if self.parts.afterwards.wanted(tenant) && (is_permit || recorded.is_none()) {
-                last = follows();
-            }
-            match verdict {
-                Verdict::Permit(permit) => {
-                    names.push(name.clone());
-                    recorded = Some(permit);
-                }
-                Verdict::StepUp(r) | Verdict::Justify(r) | Verdict::Hold(r) | Verdict::Deny(r) => {
-                    refused = Some(r)
-                }
-            }
-        }
-        if let Some((decided, tenant)) = last.zip(tenant) {
-            self.parts.afterwards.decided(decided, tenant, &world.state);
-        }
-        let Some(permit) = recorded else {
-            return match refused {
-                Some(refused) => Err(self.refuse(Refused { discoverable: true, ..refused }).await),
-                None => {
-                    Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NoMatchingPermit)).await)
-                }
-            };
-        };
-        let id = permit.id();
-        self.counted(&Tracks::of(&caller.who()), &permit);
-        let intent = self.intend(permit, Target::House, None).await?;
-        let (receipt, running) = (intent.receipt().clone(), intent.begin());
-        running.finish(ended(End::Done));
-        let mut answer = reply::json(200, bartizan_wire::models_body(anthropic, &names));
-        reply::mark(answer.headers_mut(), id, Some(&receipt));
-        Ok(answer)
-    }
-
-    /// The answer to a path there is nothing at: only for those who are known, so that paths cannot be probed for.
-    pub async fn no_such_path(&self, head: &Head, reason: ReasonCode) -> Reply {
-        let stop = match self.try_nothing(head, reason).await {
-            Ok(stop) | Err(stop) => stop,
-        };
-        self.answer_problem(Dialect::OpenAiChat, head.uri.path(), None, &stop)
-    }
-
-    async fn try_nothing(&self, head: &Head, reason: ReasonCode) -> Result<Stop, Stop> {
-        let world = self.parts.keeper.current()?;
-        let presented = self.presented(&world, head).await?;
-        let caller = self.identify(&world, &presented).await?;
-        Ok(self.refuse_early(&caller, None, Problem::new(reason)).await)
-    }
-
-    // --- identify ------------------------------------------------------------------------------------------------
-
     pub(crate) async fn presented(&self, world: &World, head: &Head) -> Result<Presented, Stop> {
         match doors::presented(&self.parts.published, head) {
             Ok(presented) => Ok(presented),
@@ -766,7 +641,7 @@ impl Gate {
         }
     }
 
-    fn lock_on(
+    pub(crate) fn lock_on(
         &self,
         world: &World,
         caller: &Caller,
@@ -867,225 +742,11 @@ impl Gate {
         })
     }
 
-    /// Records a refusal and words it for the caller.
-    pub(crate) async fn refuse(&self, refused: Refused) -> Stop {
-        self.refuse_once(refused).await.0
-    }
-
-    /// The same, with whether it has a record of its own.
-    async fn refuse_once(&self, refused: Refused) -> (Stop, bool) {
-        let problem = refused.problem();
-        self.parts.metrics.asked(
-            refused.what.as_ref().map(|w| w.action),
-            refused.verdict,
-            refused.reasons.first(),
-        );
-        let resource = refused.what.as_ref().map(|what| &what.resource);
-        let noted = Noted { denials: 1, resource, ..Noted::default() };
-        self.activities.note(&Tracks::of(&refused.who), self.parts.clock.monotonic_us(), &noted);
-        match self.parts.recorder.refused_once(&refused).await {
-            Ok((receipt, own)) => (Stop { problem, receipt: Some(receipt) }, own),
-            Err(error) => {
-                tracing::error!(%error, "a refusal could not be recorded");
-                (Problem::new(error.reason()).of(refused.id).into(), false)
-            }
-        }
-    }
-
-    /// Refuses what policy permits: a lock is on it, or a limit does not let it through.
-    async fn refuse_permitted<O: bartizan_model::Operation>(
-        &self,
-        caller: &Caller,
-        permit: &Permit<O>,
-        problem: Problem,
-    ) -> Stop {
-        self.refuse_for(caller, permit.id(), Some(permit.what().clone()), problem).await
-    }
-
-    /// Refuses before or beside policy: an unknown credential, a malformed body, a route that leads nowhere.
-    pub(crate) async fn refuse_early(
-        &self,
-        caller: &Caller,
-        id: Option<DecisionId>,
-        problem: Problem,
-    ) -> Stop {
-        self.refuse_for(caller, id.unwrap_or_else(|| self.new_id()), None, problem).await
-    }
-
-    async fn refuse_for(
-        &self,
-        caller: &Caller,
-        id: DecisionId,
-        what: Option<What>,
-        problem: Problem,
-    ) -> Stop {
-        let refused = Refused {
-            id,
-            tenant: caller.tenant().clone(),
-            who: caller.who(),
-            what,
-            verdict: VerdictKind::Deny,
-            reasons: vec![problem.reason.clone()],
-            offers: Vec::new(),
-            holds: Vec::new(),
-            grounds: None,
-            discoverable: true,
-        };
-        let stop = self.refuse(refused).await;
-        // What could not be recorded is told as that; everything else as what it is.
-        if stop.problem.reason == problem.reason { Stop { problem: problem.of(id), ..stop } } else { stop }
-    }
-
-    pub(crate) async fn or_refuse<T>(
-        &self,
-        caller: &Caller,
-        id: Option<DecisionId>,
-        result: Result<T, Problem>,
-    ) -> Result<T, Stop> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(problem) => Err(self.refuse_early(caller, id, problem).await),
-        }
-    }
-
-    // --- answer --------------------------------------------------------------------------------------------------
-
-    /// A problem as the data plane tells it where no dialect is spoken.
-    pub(crate) fn problem_reply(&self, path: &str, action: Option<Action>, stop: &Stop) -> Reply {
-        self.answer_problem(Dialect::OpenAiChat, path, action, stop)
-    }
-
-    pub(crate) fn answer_problem(
-        &self,
-        dialect: Dialect,
-        path: &str,
-        action: Option<Action>,
-        stop: &Stop,
-    ) -> Reply {
-        let (status, body) = bartizan_wire::error_body(dialect, &stop.problem);
-        let mut answer = reply::json(status, body);
-        let decision = stop.problem.decision.unwrap_or_else(|| self.new_id());
-        reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
-        self.challenge(answer.headers_mut(), &stop.problem, path, action);
-        answer
-    }
-
     pub(crate) fn since(&self, began_us: u64) -> Duration {
         Duration::from_micros(self.parts.clock.monotonic_us().saturating_sub(began_us))
     }
 }
 
-const fn action_of(dialect: Dialect) -> Action {
-    match dialect {
-        Dialect::OpenAiEmbeddings => Action::ModelEmbed,
-        Dialect::OpenAiChat
-        | Dialect::OpenAiResponses
-        | Dialect::AnthropicMessages
-        | Dialect::AnthropicCountTokens => Action::ModelInvoke,
-    }
-}
-
-/// What a request reaches for must be accepted by the model, and what nobody knows must be inert at the upstream: a
-/// field of tomorrow could do anything.
-fn reach(request: &ModelRequest, model: &ModelSpec, upstream: &UpstreamSpec) -> Result<(), Problem> {
-    let accepted =
-        |extra: &RequestExtra| *extra != RequestExtra::ProviderState && model.accepts.contains(extra);
-    if let Some(extra) = request.facts().extras.iter().find(|extra| !accepted(extra)) {
-        let detail = format!("this model does not accept `{}`", extra.name());
-        return Err(Problem::with_detail(ReasonCode::RequestExtraRefused, detail));
-    }
-    let inert = |name: &String| upstream.inert_fields.contains(name.as_str());
-    match request.unknown_members().iter().find(|name| !inert(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let shown: String = name.chars().take(40).collect();
-            let detail = format!("`{shown}` is not known here");
-            Err(Problem::with_detail(ReasonCode::RequestFieldUnknown, detail))
-        }
-    }
-}
-
-/// Output tokens that are reserved for where neither the request nor the model says how many there may be.
-const OUTPUT_UNSAID: u64 = 16_384;
-
-/// The most tokens that a call can take: no token is shorter than a byte, and the answer is held to its cap.
-pub(crate) fn estimate(
-    dialect: Dialect,
-    request: &ModelRequest,
-    obligations: &Obligations,
-    route: Option<&Route>,
-) -> Tokens {
-    let (facts, most) = (request.facts(), route.and_then(|route| route.output_tokens_max));
-    let output = match dialect {
-        Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => 0,
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => {
-            let unsaid = most.unwrap_or(OUTPUT_UNSAID);
-            let each = facts.output_tokens_max.unwrap_or(unsaid).min(most.unwrap_or(u64::MAX));
-            let all = each.saturating_mul(request.choices());
-            all.min(obligations.output_tokens_max().unwrap_or(u64::MAX))
-        }
-    };
-    let input = if dialect == Dialect::AnthropicCountTokens { 0 } else { facts.bytes };
-    Tokens { input, cached: 0, output }
-}
-
-/// Applies the obligations of a permit to the request and names the model as the upstream knows it.
-pub(crate) fn oblige(
-    request: &ModelRequest,
-    upstream_model: Option<&Name>,
-    obligations: &Obligations,
-    (output_most, masker): (Option<u64>, Option<&Masker>),
-) -> Result<(Bytes, u64), Problem> {
-    let mut edits = request.edits();
-    if let Some(upstream_model) = upstream_model {
-        edits.set_model(upstream_model);
-    }
-    // What is reserved is an upper bound only if the upstream is held to it.
-    if let Some(most) = obligations.output_tokens_max().into_iter().chain(output_most).min() {
-        edits.cap_output(most);
-    }
-    if !request.facts().extras.contains(&RequestExtra::Storage) {
-        edits.forbid_storage();
-    }
-    if obligations.contains(ObligationKind::StripTools) {
-        edits.strip_tools();
-    }
-    let mut redacted = 0;
-    if let Some(masker) = masker {
-        if request.has_opaque_parts() {
-            let detail = "parts that are not text cannot be redacted";
-            return Err(Problem::with_detail(ReasonCode::ObligationFailed, detail));
-        }
-        for (place, text) in request.texts() {
-            let masked = masker.mask(&text);
-            if matches!(masked.text, std::borrow::Cow::Owned(_)) {
-                redacted += masked.count;
-                edits.replace_text(place, &masked.text);
-            }
-        }
-    }
-    Ok((edits.apply(), redacted))
-}
-
-/// The headers that pass on to an upstream: a closed list, and never a credential.
-fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> HeaderMap {
-    let names: &[&'static str] = match dialect {
-        Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
-            &["anthropic-version", "anthropic-beta", "accept"]
-        }
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => {
-            &["openai-beta", "accept"]
-        }
-    };
-    let mut out = HeaderMap::new();
-    for name in names {
-        if let Some(value) = headers.get(*name) {
-            out.insert(*name, value.clone());
-        }
-    }
-    out
-}
-
-fn ended(end: End) -> Ended {
+pub(crate) fn ended(end: End) -> Ended {
     Ended { end, ..Ended::default() }
 }

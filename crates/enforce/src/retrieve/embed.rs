@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::Scene;
 use crate::limits::{Demand, Spent};
-use crate::path::{Gate, Stop, estimate, oblige};
+use crate::path::{Gate, Stop};
+use crate::request::{estimate, oblige};
 use crate::routing::Route;
 
 /// The most bytes of the vectors of one call.
