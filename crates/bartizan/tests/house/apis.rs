@@ -86,6 +86,7 @@ async fn house() -> (House, Outside) {
             "client": {"by": "registered", "client_id": "bartizan"}}},
         {"name": "tickets", "spec": {"kind": "api", "confidentiality": "internal", "integrity": "trusted", "categories": ["support"]}},
         {"name": "own-tickets", "spec": {"kind": "api", "connection": "accounts"}},
+        {"name": "guarded", "spec": {"kind": "api"}},
         {"name": "tickets", "spec": route("desk")}, {"name": "own-tickets", "spec": route("desk")},
         {"name": "undeclared", "spec": route("desk")}, {"name": "guarded", "spec": route("guarded-desk")},
     ]);
