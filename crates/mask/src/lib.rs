@@ -1,8 +1,8 @@
 //! Detectors and masking over text, whole or in pieces.
 //!
 //! One law holds everything together: masking a text in pieces gives what masking it whole gives, however it is cut. It
-//! holds by construction. A text is read once, by *finders* ([`find`]); each says of every place whether a match begins
-//! there, by the [`BEFORE`] bytes before it and a bounded number of bytes after it, and up to which place it is sure. What all
+//! holds by construction. A text is read once, by *finders*; each says of every place whether a match begins
+//! there, by a bounded number of bytes before and after it, and up to which place it is sure. What all
 //! are sure of is released; nothing else is. A whole text is a text in one piece.
 //!
 //! Matches may overlap: the one that begins first counts, of those the longest; what a later one has beyond it is masked too,

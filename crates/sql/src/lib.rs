@@ -2,7 +2,7 @@
 //! identity it is run under.
 //!
 //! PostgreSQL: one read-only transaction a statement, with the caller's identity set for that transaction alone, on a
-//! connection whose role was [found](postgres) unable to pass by row security. SQLite: a file opened for reading, with the
+//! connection whose role was found unable to pass by row security. SQLite: a file opened for reading, with the
 //! engine's own authorizer beside ours.
 
 mod databases;
