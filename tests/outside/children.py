@@ -14,7 +14,7 @@ def main():
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"]
     if subprocess.run(install, cwd=HERE / "js-children").returncode != 0:
         return False
-    tests = ["cargo", "test", "--locked", "-p", "bartizan-child", "--test", "real", "--", "--ignored"]
+    tests = ["cargo", "test", "--locked", "--workspace", "--all-features", "--test", "exchange", "--", "--ignored"]
     return subprocess.run(tests, cwd=ROOT, env=environment).returncode == 0
 
 

@@ -67,13 +67,13 @@ def main():
         create_bucket(url, process)
         done = [
             subprocess.run(
-                ["cargo", "test", "-p", package, "--features", "s3", "--test", test, "foreign_store", "--", "--ignored"],
+                ["cargo", "test", "--locked", "--workspace", "--all-features", "--test", test, "foreign_store", "--", "--ignored"],
                 cwd=ROOT,
                 env={**os.environ, "BARTIZAN_TEST_S3": url},
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for package, test in [("bartizan-deliver", "delivery"), ("bartizan", "house")]
+            for test in ["delivery", "house"]
         ]
     finally:
         process.kill()

@@ -30,7 +30,7 @@ def install():
 def main():
     python = install()
     environment = {**os.environ, "BARTIZAN_TEST_PYTHON": str(python)}
-    tests = ["cargo", "test", "--locked", "-p", "bartizan-filter", "--test", "filter", "--", "--ignored"]
+    tests = ["cargo", "test", "--locked", "--workspace", "--all-features", "--test", "filter", "--", "--ignored"]
     done = subprocess.run(tests, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     print(done.stdout)
     # A test that was renamed or is no longer there must not pass.

@@ -90,7 +90,7 @@ def main():
                 "BARTIZAN_RETRIEVE_PORT": str(port),
                 "BARTIZAN_RETRIEVE_CHROMA": base,
             }
-            tests = ["cargo", "test", "--locked", "-p", "bartizan", "--test", "house", "retrieve::", "--", "--ignored", "--nocapture", "--test-threads", "1"]
+            tests = ["cargo", "test", "--locked", "--workspace", "--all-features", "--test", "house", "retrieve::", "--", "--ignored", "--nocapture", "--test-threads", "1"]
             done = subprocess.run(tests, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         finally:
             process.kill()

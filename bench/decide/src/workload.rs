@@ -249,6 +249,8 @@ impl World {
             status: if n % 20 == 0 { Status::Disabled } else { Status::Active },
             upstream: "up".parse()?,
             upstream_model: None,
+            routes: Vec::new(),
+            output_tokens_max: None,
             family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: Some(format!("project{}", self.project_of(n)).parse()?),

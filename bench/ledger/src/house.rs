@@ -120,6 +120,8 @@ fn documents(now: Timestamp) -> Result<Vec<Document>, Error> {
             status: Status::Active,
             upstream: "provider".parse()?,
             upstream_model: None,
+            routes: Vec::new(),
+            output_tokens_max: None,
             family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: None,

@@ -1,0 +1,14 @@
+//! The engine of decisions as its callers see it.
+
+mod asks;
+mod catalogue;
+mod chains;
+mod diagnostics;
+mod explain;
+mod filter;
+mod remedies;
+mod several;
+mod sponsor;
+mod tools;
+mod traces;
+mod world;
