@@ -1,18 +1,15 @@
 //! The door of external APIs: brokered calls of declared operations, under a credential that the caller never sees.
 
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use bartizan_base::{Digest, Name};
-use bartizan_decide::Door;
+use bartizan_base::{Digest, Name, json};
 use bartizan_identify::Caller;
 use bartizan_model::action::ApiCall as Calling;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::Spec;
 use bartizan_model::record::{End, VerdictKind};
-use bartizan_model::{
-    Action, ApiRouteSpec, Ask, AskFacts, EntityRef, ObligationKind, Problem, ReasonCode, Target,
-};
+use bartizan_model::{Action, ApiRouteSpec, Ask, AskFacts, EntityRef, Problem, ReasonCode, Target};
 use bartizan_record::Ended;
 use bartizan_upstream::{Answer, AnswerBody, Carries, Outbound, Released};
 use bartizan_wire::api::{ApiCall, ApiRequest, ReadyOperation, read_api_call};
@@ -23,13 +20,12 @@ use http::{HeaderMap, Method, Request};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
+use crate::admit::{Going, Step};
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
+use crate::scrub::{DOOR, Scrub, Way};
 use crate::world::World;
 
-/// What this door can do for a permit to stand.
-static DOOR: LazyLock<Door> =
-    LazyLock::new(|| Door::new([ObligationKind::DoNotKeep, ObligationKind::Watch].into()));
 /// What callers may say about the answer they want.
 const FORWARDED: [http::HeaderName; 2] = [ACCEPT, ACCEPT_LANGUAGE];
 
@@ -125,13 +121,31 @@ impl Gate {
         let asset = asset(&world, &caller, &name);
         let carries = self.carried(&caller, asset.connection.as_ref()).await;
         let carries = self.or_refuse(&caller, Some(id), carries).await?;
-        let outbound = outbound(&call, &head.headers, carries);
+        let scrub = self.scrub(tenant, caller.tenant(), permit.obligations());
+        let scrub = self.or_refuse(&caller, Some(id), scrub).await?;
+        let masked = masked(&scrub, &call, self.parts.bounds.body);
+        let (sent, redacted) = self.or_refuse(&caller, Some(id), masked).await?;
+        let outbound = outbound(&call, sent, &head.headers, carries);
         let target = Target::Upstream {
             method: call.operation.method.name().into(),
             upstream: route.spec.upstream.clone(),
             path: outbound.path.clone(),
             body: Digest::of(&outbound.body),
         };
+        let beside = [EntityRef::new(Name::literal("Upstream"), route.spec.upstream.clone())];
+        let same = Digest::of_parts(&[call.operation.name.as_bytes(), call.path.as_bytes(), &call.body]);
+        let (caller_of, run) = (&caller, session.run());
+        let step = Step {
+            world: &world,
+            caller: caller_of,
+            situation: &situation,
+            run,
+            beside: &beside,
+            same,
+            ends: true,
+        };
+        let reserved = self.admit(&permit, &step).await?;
+        let going = Going::new(&step, &permit.what().resource);
         self.counted(&session.tracks(&caller), &permit);
         // What comes from outside steers nothing, whatever its owner says of it.
         let gives = asset.label().untrusted();
@@ -152,9 +166,27 @@ impl Gate {
         };
         let Answer { status, headers, body, running } = answer;
         let connected = asset.connection.is_some();
-        match passed(&route.spec, connected, (status, &headers, body)).await {
-            Ok(body) => {
-                let ended = Ended { status: Some(status), bytes: body.len() as u64, ..Ended::new(End::Done) };
+        let bounds = self.parts.bounds;
+        let limits = json::Limits { bytes_max: bounds.answer_bytes_max, ..bounds.body };
+        let passing = async {
+            let body = passed(&route.spec, connected, (status, &headers, body)).await?;
+            scrubbed(&scrub, &body, media_type(&headers), limits)
+        };
+        let passed = tokio::select! {
+            passed = passing => passed,
+            () = going.until_over(self) => Err(ReasonCode::StreamEnded),
+        };
+        // What was locked or revoked meanwhile is not answered either.
+        match passed
+            .and_then(|passed| if going.holds(self) { Ok(passed) } else { Err(ReasonCode::StreamEnded) })
+        {
+            Ok((body, found)) => {
+                let ended = Ended {
+                    status: Some(status),
+                    bytes: body.len() as u64,
+                    redacted: redacted + found,
+                    ..Ended::new(End::Done)
+                };
                 running.finish(ended);
                 let mut reply = reply::json(status, body);
                 let kind = headers.get(CONTENT_TYPE).cloned();
@@ -164,6 +196,7 @@ impl Gate {
                 };
                 reply::mark(reply.headers_mut(), id, Some(&receipt));
                 reply::label(reply.headers_mut(), &gives);
+                reply::tell(reply.headers_mut(), &reserved.fields);
                 Ok(reply)
             }
             Err(reason) => {
@@ -194,7 +227,49 @@ fn asset(world: &World, caller: &Caller, name: &Name) -> AssetSpec {
     }
 }
 
-fn outbound(call: &ApiCall<'_>, given: &HeaderMap, carries: Carries) -> Outbound {
+/// The body of a call, masked, and how much of it. What has to be masked cannot be in a path: that would be another thing then.
+fn masked(scrub: &Scrub, call: &ApiCall<'_>, limits: json::Limits) -> Result<(Bytes, u64), Problem> {
+    if scrub.is_idle(Way::Out) {
+        return Ok((call.body.clone(), 0));
+    }
+    for (name, value) in call.arguments.iter().filter(|(name, _)| *name != "body") {
+        if scrub.value(value.clone(), Way::Out).1 > 0 {
+            let detail = format!("`{name}` stands in the path or the query, where nothing can be redacted");
+            return Err(Problem::with_detail(ReasonCode::PersonalData, detail));
+        }
+    }
+    scrub.document(&call.body, Way::Out, limits)
+}
+
+/// An answer without what has to be taken out of it. What is neither JSON nor text is not released then.
+fn scrubbed(
+    scrub: &Scrub,
+    body: &Bytes,
+    kind: &str,
+    limits: json::Limits,
+) -> Result<(Bytes, u64), ReasonCode> {
+    if scrub.is_idle(Way::Back) || body.is_empty() {
+        return Ok((body.clone(), 0));
+    }
+    let kind = kind.to_ascii_lowercase();
+    if kind == "application/json" || kind.ends_with("+json") {
+        return scrub.document(body, Way::Back, limits).map_err(|problem| problem.reason);
+    }
+    match std::str::from_utf8(body) {
+        Ok(text) if kind.starts_with("text/") => {
+            let (text, found) = scrub.text(text, Way::Back);
+            Ok((text.into(), found))
+        }
+        _ => Err(ReasonCode::ObligationFailed),
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+fn outbound(call: &ApiCall<'_>, body: Bytes, given: &HeaderMap, carries: Carries) -> Outbound {
     let mut headers = HeaderMap::new();
     for name in FORWARDED {
         if let Some(value) = given.get(&name) {
@@ -202,7 +277,7 @@ fn outbound(call: &ApiCall<'_>, given: &HeaderMap, carries: Carries) -> Outbound
         }
     }
     let method = Method::from_bytes(call.operation.method.name().as_bytes()).unwrap_or(Method::GET);
-    Outbound { method, carries, ..Outbound::post(call.path.clone(), call.body.clone(), headers) }
+    Outbound { method, carries, ..Outbound::post(call.path.clone(), body, headers) }
 }
 
 /// The body of an answer that may be passed on: in time, of a media type that is declared, and not longer than is declared.
@@ -228,8 +303,7 @@ async fn passed(
         }
         all.extend_from_slice(&data);
     }
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = media_type(headers);
     let fits = all.is_empty() || route.answer_types.iter().any(|known| known.eq_ignore_ascii_case(kind));
     if fits { Ok(all.freeze()) } else { Err(ReasonCode::AnswerRefused) }
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod acknowledge;
+mod admit;
 mod afterwards;
 mod apis;
 mod assess;
@@ -31,6 +32,7 @@ mod request;
 mod retired;
 mod retrieve;
 mod routing;
+mod scrub;
 mod session;
 mod sql;
 mod tally;

@@ -1,6 +1,6 @@
 //! What masks the texts of a call, by the obligations of its permit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_keys::Pseudonyms;
@@ -70,13 +70,22 @@ impl Gate {
         tenant: &Tenant,
         obligations: &Obligations,
     ) -> Result<Option<CallMaskers>, Problem> {
-        let detectors = obligations.detectors();
+        self.maskers_of(world, tenant, &obligations.detectors(), obligations.mask_by())
+    }
+
+    /// The same for these detectors.
+    pub(crate) fn maskers_of(
+        &self,
+        world: &TenantWorld,
+        tenant: &Tenant,
+        detectors: &BTreeSet<Detector>,
+        by: MaskBy,
+    ) -> Result<Option<CallMaskers>, Problem> {
         if detectors.is_empty() {
             return Ok(None);
         }
-        let masker = Masker::new(&detectors, &world.detectors)
+        let masker = Masker::new(detectors, &world.detectors)
             .map_err(|error| Problem::with_detail(ReasonCode::ObligationFailed, error.to_string()))?;
-        let by = obligations.mask_by();
         if by == MaskBy::Name {
             return Ok(Some(CallMaskers { request: masker.clone(), answer: masker }));
         }

@@ -46,6 +46,7 @@ use crate::reply::Reply;
 use crate::request::{action_of, estimate, forwarded_headers, oblige, reach};
 use crate::retrieve::Retrievals;
 use crate::routing::{self, Health, Judged, Route};
+use crate::scrub;
 use crate::session::Session;
 use crate::tools::Tools;
 use crate::trace::{CallTrace, Traces};
@@ -223,10 +224,12 @@ impl Gate {
 
     /// What this enforcement point can do to an ask for `action`.
     #[must_use]
-    pub const fn door(&self, action: Action) -> &Door {
+    pub fn door(&self, action: Action) -> &Door {
         match action {
             Action::ModelList => &self.list_door,
-            Action::ToolList | Action::ToolCall => &self.tools.door,
+            // Definitions are pinned: they are told as they were approved, or not at all.
+            Action::ToolList => &scrub::PASSING,
+            Action::ToolCall => &scrub::DOOR,
             _ => &self.door,
         }
     }
@@ -287,6 +290,7 @@ impl Gate {
             estimate: estimate(dialect, &request, permit.obligations(), routes.first()),
             digest: Digest::of_parts(&[resource.to_string().as_bytes(), request.digest().as_bytes()]),
             run: run.as_ref(),
+            ends: true,
         };
         let reserved = Some(self.reserve(tenant, &caller, &permit, &demand).await?);
         let mut call = Call {

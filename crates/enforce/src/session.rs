@@ -28,6 +28,8 @@ pub(crate) struct Session {
     /// The join of what has entered it.
     label: Label,
     opened: Option<Timestamp>,
+    /// The run that whoever entered names.
+    run: Option<RunName>,
 }
 
 impl Session {
@@ -35,6 +37,11 @@ impl Session {
     /// told.
     pub(crate) fn answered(&self) -> Label {
         self.label.join(&untrusted())
+    }
+
+    /// The run that whoever entered names.
+    pub(crate) const fn run(&self) -> Option<&RunName> {
+        self.run.as_ref()
     }
 
     /// Whom an ask in it counts for.
@@ -84,8 +91,8 @@ impl Gate {
         let id = identity(caller);
         let marked = Marked { id: id.to_string(), of: caller.subject().principal.id, origin: origin(caller) };
         let mut track = [0; 16];
-        let run = run.map_or(&b""[..], |run| run.as_bytes());
-        let counted = Digest::of_parts(&[id.as_bytes(), run]);
+        let named = run.map_or(&b""[..], |run| run.as_bytes());
+        let counted = Digest::of_parts(&[id.as_bytes(), named]);
         track.iter_mut().zip(counted.as_bytes()).for_each(|(to, from)| *to = *from);
         let mark = self.parts.marks.mark(caller.tenant(), &marked.id, self.parts.clock.now()).await;
         let mark = mark.map_err(|error| {
@@ -100,7 +107,7 @@ impl Gate {
             Some(mark) => (mark.label, Some(mark.opened)),
             None => (marked.origin.clone(), None),
         };
-        Ok(Session { marked, track, label, opened })
+        Ok(Session { marked, track, label, opened, run: run.cloned() })
     }
 
     /// Joins what an effect has brought into the session, durably, before it is released: where that was not known when the intent was

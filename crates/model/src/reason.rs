@@ -315,6 +315,8 @@ reasons! {
     StatementFailed "statement_failed" 422 "Check types and values; operators: see the log of the decision.",
     /// The database, its role or its tables are not such that what is promised would hold.
     DatabaseUnfit "database_unfit" 502 "Operators: see the log for what is wrong with the role, a table or the file.",
+    /// What the tool answered is not what its approved definition says that it answers.
+    ToolOutputInvalid "tool_output_invalid" 502 "Tell whoever runs the server; operators: see the log for what does not fit.",
     /// The stream was ended because what permitted it was revoked or ran out.
     StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
 }

@@ -36,6 +36,9 @@ pub struct ToolRouteSpec {
     /// What it may ask back of those who call it. Nothing unless declared: what else it asks ends the call.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub accepts: BTreeSet<ServerAsk>,
+    /// The most bytes that it may answer to one call, everything told on the way included; the bound of the configuration if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_bytes_max: Option<u64>,
     /// What was approved: SHA-256 of the canonical definition of each tool, and of each prompt under `prompt:NAME`. What is not
     /// among them, or is defined otherwise by now, is blocked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

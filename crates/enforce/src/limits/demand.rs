@@ -21,6 +21,8 @@ pub(crate) struct Demand<'a> {
     pub(crate) digest: Digest,
     /// The run that it names.
     pub(crate) run: Option<&'a RunName>,
+    /// Whether it will be known here when it has ended: only then it takes a place among what goes on at once.
+    pub(crate) ends: bool,
 }
 
 /// An hour: how long asks that name no run count as one.
@@ -35,8 +37,18 @@ pub(crate) fn claims(
 ) -> Result<Vec<(Claim, Counted)>, (Name, ReasonCode)> {
     let mut out = Vec::new();
     let run = run(caller, demand.run, now);
+    // Nothing else is made of tokens, and nothing else has a price.
+    let is_model = demand.resource.kind.as_str() == "Model";
     for (name, spec) in &*world.limits {
         if !concerns(&spec.only, world, caller, demand.resource) {
+            continue;
+        }
+        let counted = match spec.what {
+            Counted::TokensIn | Counted::TokensOut | Counted::Tokens | Counted::Cost => is_model,
+            Counted::Concurrency => demand.ends,
+            Counted::Requests | Counted::Runs | Counted::Duration | Counted::Depth | Counted::Repeats => true,
+        };
+        if !counted {
             continue;
         }
         let Some(key) = key(name, spec, caller, demand, run) else { continue };

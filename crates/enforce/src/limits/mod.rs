@@ -313,8 +313,15 @@ impl Limiter {
             let limits = Arc::new(BTreeMap::from([(Name::literal("start-up"), spec)]));
             let world = TenantWorld { limits, ..TenantWorld::empty() };
             let estimate = bartizan_limits::Tokens { input: 1, cached: 0, output: 1 };
-            let (resource, digest) = (EntityRef::system(), bartizan_base::Digest::EMPTY);
-            let demand = Demand { resource: &resource, upstreams: Vec::new(), estimate, digest, run: None };
+            let resource = EntityRef::new(Name::literal("Model"), Name::literal("start-up"));
+            let demand = Demand {
+                resource: &resource,
+                upstreams: Vec::new(),
+                estimate,
+                digest: bartizan_base::Digest::EMPTY,
+                run: None,
+                ends: true,
+            };
             if self.reserve(&world, &caller, id, &demand).await.is_ok() {
                 return Err(NotWired(what.name()));
             }

@@ -87,6 +87,7 @@ impl Bench {
             estimate: Tokens { input: 100, cached: 0, output: 50 },
             digest: Digest::of(asked.body.as_bytes()),
             run: run.as_ref(),
+            ends: true,
         };
         let id = DecisionId::new(self.clock.now(), &self.random);
         self.limiter.reserve(world, caller, id, &demand).await

@@ -10,15 +10,12 @@ mod routes;
 use std::net::IpAddr;
 
 use bartizan_base::{Digest, Name, json};
-use bartizan_decide::Door;
 use bartizan_identify::{Caller, Place, Presented, WorkloadCertificate};
 use bartizan_jose::X5t;
-use bartizan_limits::Tracks;
 use bartizan_model::action::ReadState;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Label, ObligationKind, Principal, Problem, ReasonCode,
-    Target, Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Principal, Problem, ReasonCode, Target, Tenant,
 };
 use bartizan_record::{Ended, Receipt};
 use bytes::Bytes;
@@ -27,8 +24,10 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE,
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
+use crate::admit::Step;
 use crate::path::{Gate, Stop};
 use crate::reply;
+use crate::scrub::PASSING;
 use crate::world::World;
 use line::{Line, Unclear};
 
@@ -160,11 +159,18 @@ impl Gate {
     ) -> Result<(DecisionId, Receipt, Label), Stop> {
         let content = facts(asked, self.parts.bounds.body);
         let (facts, body) = self.or_refuse(caller, None, content).await?;
-        let situation = self.assess(caller, asked.network, &asked.headers).await?;
+        let (situation, session) = self.assessed(caller, asked.network, &asked.headers).await?;
         let id = self.new_id();
         let ask = Ask::<ReadState>::new(id, found.route.action, found.resource.clone(), facts, body);
-        let (permit, tenant) = self.decide(world, caller, ask, &situation, &mesh_door()).await?;
-        self.counted(&Tracks::of(&caller.who()), &permit);
+        let (permit, tenant) = self.decide(world, caller, ask, &situation, &PASSING).await?;
+        let method = line.method.as_bytes();
+        let wanted = asked.target.as_bytes();
+        let same = Digest::of_parts(&[method, line.authority.as_bytes(), wanted, body.as_bytes()]);
+        let run = session.run();
+        // The proxy does not say when the request has ended.
+        let step = Step { world, caller, situation: &situation, run, beside: &[], same, ends: false };
+        self.admit(&permit, &step).await?.settle(None);
+        self.counted(&session.tracks(caller), &permit);
         // The permit is for this request and no other.
         let answer = json!({
             "decision": id, "route": found.name, "method": line.method, "authority": line.authority,
@@ -177,7 +183,8 @@ impl Gate {
             policy: tenant.policy.bundle().map_or(Digest::EMPTY, |bundle| bundle.digest()),
         };
         let label = label_of(world, caller.tenant(), &found.resource);
-        let intent = self.intend(permit, target, None).await?;
+        // What the service answers goes past us, so it counts as having entered before the request goes on.
+        let intent = self.intend_labelled(permit, target, None, &session, &label).await?;
         let (receipt, running) = (intent.receipt().clone(), intent.begin());
         self.parts.metrics.asked(Some(found.route.action), VerdictKind::Permit, None);
         running.finish(Ended::new(End::Done));
@@ -232,11 +239,6 @@ impl Gate {
             body: body.to_string().into(),
         }
     }
-}
-
-/// What a proxy can do to a request: nothing, and so it keeps nothing either.
-fn mesh_door() -> Door {
-    Door::new([ObligationKind::DoNotKeep].into())
 }
 
 /// The label of what a service gives: that of the declared thing which requests to it are on. What nobody declared is restricted and

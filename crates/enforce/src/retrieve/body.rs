@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bartizan_base::{Name, Timestamp, json};
+use bartizan_base::{Digest, Name, Timestamp, json};
 use bartizan_model::{Confidentiality, Integrity, Problem, ReasonCode, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,12 @@ impl SearchAsked {
     /// When it is not one.
     pub(super) fn read(body: &[u8], limits: json::Limits) -> Result<Self, Problem> {
         read::<Self>(body, limits)?.checked()
+    }
+
+    /// What is the same where the same is looked for again.
+    pub(super) fn same(&self) -> Digest {
+        let Self { query, vector, k, collections, filter } = self;
+        Digest::of(&json::canonical(&(query, vector, k, collections, filter)).unwrap_or_default())
     }
 
     fn checked(self) -> Result<Self, Problem> {

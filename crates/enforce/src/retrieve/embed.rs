@@ -51,7 +51,8 @@ impl Gate {
             upstreams: vec![upstream],
             estimate: estimate(dialect, &request, permit.obligations(), Some(&route)),
             digest: Digest::of_parts(&[resource.to_string().as_bytes(), request.digest().as_bytes()]),
-            run: None,
+            run: scene.session.run(),
+            ends: true,
         };
         let reserved = self.reserve(tenant, caller, &permit, &demand).await?;
         let maskers = self.maskers(tenant, caller.tenant(), permit.obligations());

@@ -10,20 +10,25 @@ mod recheck;
 mod search;
 mod write;
 
+use std::sync::{Mutex, PoisonError};
+
 use bartizan_base::{Digest, Name};
-use bartizan_decide::Door;
+use bartizan_decide::Permit;
 use bartizan_identify::Caller;
 use bartizan_limits::{Activities, Noted, Track, Tracks};
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::Spec;
 use bartizan_model::{
-    Action, AskFacts, CorpusRouteSpec, Label, ObligationKind, Problem, ReasonCode, Situation,
+    Action, AskFacts, CorpusRouteSpec, EntityRef, Label, Operation, Problem, ReasonCode, Situation,
 };
 use bartizan_retrieve::Stores;
 use bartizan_secret::Secret;
 
+use crate::admit::{Going, Step};
+use crate::limits::{Fields, Reservation};
 use crate::path::{Gate, Parts, Stop};
 use crate::reply::{self, Reply};
+use crate::session::Session;
 use crate::world::{TenantWorld, World};
 
 pub use write::Written;
@@ -39,7 +44,6 @@ pub(crate) struct Retrievals {
     probes: Activities,
     /// What rows are sealed under.
     key: Secret<[u8; 32]>,
-    door: Door,
 }
 
 impl Retrievals {
@@ -48,8 +52,6 @@ impl Retrievals {
             stores: Stores::new(parts.upstreams.clone(), parts.clock.clone()),
             probes: Activities::new(PROBES_MAX, &*parts.random),
             key: parts.sealer.derive("rows of documents"),
-            // Passages can be redacted; nothing of an answer is kept here.
-            door: Door::new([ObligationKind::Redact].into()),
         }
     }
 }
@@ -60,13 +62,30 @@ struct Scene<'a> {
     tenant: &'a TenantWorld,
     caller: &'a Caller,
     situation: Situation,
+    session: Session,
     corpus: Name,
     route: &'a CorpusRouteSpec,
     facts: AskFacts,
     body: Digest,
+    /// What is reserved for the request, until it is answered.
+    reserved: Mutex<Vec<Reservation>>,
 }
 
 impl Scene<'_> {
+    /// Whose corpus it is, and where that lies.
+    fn beside(&self) -> Vec<EntityRef> {
+        let corpus = EntityRef::new(Name::literal("Corpus"), self.corpus.clone());
+        let upstream = self.route.store.upstream();
+        let upstream = upstream.map(|name| EntityRef::new(Name::literal("Upstream"), name.clone()));
+        [corpus].into_iter().chain(upstream).collect()
+    }
+
+    /// How limits stand, for the answer.
+    fn fields(&self) -> Fields {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.first_mut().map(|first| std::mem::take(&mut first.fields)).unwrap_or_default()
+    }
+
     /// A declared collection of the corpus.
     fn collection(&self, name: &Name) -> Option<&AssetSpec> {
         let (_, document, _) = self.world.state.document(self.caller.tenant(), "collection", name)?;
@@ -102,12 +121,30 @@ fn hidden(mut stop: Stop) -> Stop {
 }
 
 impl Gate {
+    /// Lets a step of the request begin, under locks and limits. It takes one place, however many steps it has; `same` says what is the
+    /// same where the same is asked again.
+    async fn begun<O: Operation>(
+        &self,
+        scene: &Scene<'_>,
+        permit: &Permit<O>,
+        same: Digest,
+    ) -> Result<Going, Stop> {
+        let ends = scene.reserved.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let beside = scene.beside();
+        let (world, caller, situation, run) =
+            (scene.world, scene.caller, &scene.situation, scene.session.run());
+        let step = Step { world, caller, situation, run, beside: &beside, same, ends };
+        let reserved = self.admit(permit, &step).await?;
+        scene.reserved.lock().unwrap_or_else(PoisonError::into_inner).push(reserved);
+        Ok(Going::new(&step, &permit.what().resource))
+    }
+
     /// The request's scene; whoever names a corpus that is not reached is told that there is none.
     async fn scene<'a>(
         &self,
         (world, caller): (&'a World, &'a Caller),
         corpus: &str,
-        (situation, body): (Situation, &[u8]),
+        (situation, session, body): (Situation, Session, &[u8]),
     ) -> Result<Scene<'a>, Stop> {
         let tenant = world.tenants.get(caller.tenant());
         let found = corpus.parse::<Name>().ok().and_then(|corpus| {
@@ -119,7 +156,8 @@ impl Gate {
         };
         let facts =
             AskFacts { dialect: "retrieve".to_owned(), bytes: body.len() as u64, ..AskFacts::default() };
-        Ok(Scene { world, tenant, caller, situation, corpus, route, facts, body: Digest::of(body) })
+        let (body, reserved) = (Digest::of(body), Mutex::default());
+        Ok(Scene { world, tenant, caller, situation, session, corpus, route, facts, body, reserved })
     }
 
     /// Counts a search, and refuses one too many: whoever may ask at will finds out by nearness what a passage says.
@@ -149,9 +187,15 @@ impl Gate {
 }
 
 /// An answer with its decision, receipt and label.
-fn answered(body: &serde_json::Value, label: &Label, (id, receipt): &search::Marks) -> Reply {
+fn answered(
+    body: &serde_json::Value,
+    label: &Label,
+    (id, receipt): &search::Marks,
+    fields: &[(&'static str, String)],
+) -> Reply {
     let mut answer = reply::json(200, body.to_string().into());
     reply::mark(answer.headers_mut(), *id, Some(receipt));
     reply::label(answer.headers_mut(), label);
+    reply::tell(answer.headers_mut(), fields);
     answer
 }

@@ -9,8 +9,6 @@ use bartizan_base::Name;
 use bartizan_decide::RowsQuestion;
 use bartizan_filter::{Filter, Plan, Refused, Tree};
 use bartizan_identify::Caller;
-use bartizan_limits::Tracks;
-use bartizan_mask::Masker;
 use bartizan_model::action::Retrieval;
 use bartizan_model::record::{End, Given, VerdictKind};
 use bartizan_model::{
@@ -28,9 +26,11 @@ use super::body::{COLLECTIONS_MAX, SearchAsked, malformed};
 use super::embed::is_vector;
 use super::recheck::Recheck;
 use super::{Scene, answered, hidden, nothing};
+use crate::admit::Going;
+use crate::limits::Fields;
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::Reply;
-use crate::session::Session;
+use crate::scrub::{DOOR, Scrub, Way};
 use crate::world::World;
 
 /// The decision of an answer, and its receipt.
@@ -45,12 +45,16 @@ pub(crate) struct Found {
     pub(crate) label: Label,
     /// The decision to look up, and its receipt.
     pub(super) marks: Marks,
+    /// How limits stand.
+    pub(crate) fields: Fields,
 }
 
 /// What one collection gave.
 struct Collected {
     collection: Name,
     obligations: Obligations,
+    scrub: Scrub,
+    going: Going,
     rows: Vec<Row>,
     /// Rows of the store that were none.
     broken: u64,
@@ -73,7 +77,7 @@ impl Gate {
             self.search_corpus((&world, &caller), (&head.headers, peer), corpus, (asked, &body)).await
         };
         match tried.await {
-            Ok(found) => answered(&found.body, &found.label, &found.marks),
+            Ok(found) => answered(&found.body, &found.label, &found.marks, &found.fields),
             Err(stop) => self.retrieval_problem(&path, Action::CollectionRetrieve, &stop),
         }
     }
@@ -89,7 +93,8 @@ impl Gate {
         (asked, body): (SearchAsked, &[u8]),
     ) -> Result<Found, Stop> {
         let (situation, session) = self.assessed(caller, peer, headers).await?;
-        let scene = self.scene((world, caller), corpus, (situation, body)).await?;
+        let scene = self.scene((world, caller), corpus, (situation, session, body)).await?;
+        let same = asked.same();
         self.probed(&scene).await?;
         let filter = match &asked.filter {
             None => Ok(Tree::Always),
@@ -114,8 +119,11 @@ impl Gate {
             let action = Action::CollectionRetrieve;
             let ask = Ask::<Retrieval>::new(self.new_id(), action, resource, scene.facts.clone(), scene.body);
             let id = ask.id;
-            let decided = self.decide(world, caller, ask, &scene.situation, &self.retrieval.door).await;
+            let decided = self.decide(world, caller, ask, &scene.situation, &DOOR).await;
             let (permit, _) = decided.map_err(hidden)?;
+            let scrub = self.scrub(scene.tenant, caller.tenant(), permit.obligations());
+            let scrub = self.or_refuse(caller, Some(id), scrub).await?;
+            let going = self.begun(&scene, &permit, same).await?;
             // Only now, so that nobody has a model work on what they may not search.
             let near = match (&vector, &asked.query) {
                 (Some(near), _) => near.clone(),
@@ -132,7 +140,7 @@ impl Gate {
                 None => Target::House,
                 Some(step) => Stores::target(&scene.corpus, scene.route, step),
             };
-            self.counted(&Tracks::of(&caller.who()), &permit);
+            self.counted(&scene.session.tracks(caller), &permit);
             let obligations = permit.obligations().clone();
             let intent = self.intend(permit, target, None).await?;
             let receipt = intent.receipt().clone();
@@ -153,10 +161,19 @@ impl Gate {
                     (rows, broken, reached.running, reached.status)
                 }
             };
-            collected.push(Collected { collection, obligations, rows, broken, running, status });
+            collected.push(Collected {
+                collection,
+                obligations,
+                scrub,
+                going,
+                rows,
+                broken,
+                running,
+                status,
+            });
         }
         let Some(marks) = marks else { return Err(self.refuse_early(caller, None, nothing()).await) };
-        self.give(&scene, &session, collected, k as usize, marks).await.map_err(|stop| *stop)
+        self.give(&scene, collected, k as usize, marks).await.map_err(|stop| *stop)
     }
 
     /// The collections to be searched: those named, or all of the corpus that the caller may search. Whether a name is none, or none of
@@ -184,8 +201,7 @@ impl Gate {
         let all = scene.world.state.of_kind(scene.caller.tenant(), "collection");
         let may = |name: &&Name| {
             let resource = EntityRef::new(Name::literal("Collection"), (*name).clone());
-            scene.collection(name).is_some()
-                && policy.would_permit(&question, &resource, &self.retrieval.door)
+            scene.collection(name).is_some() && policy.would_permit(&question, &resource, &DOOR)
         };
         Ok(all.map(|(_, document, _)| &document.name).filter(may).take(COLLECTIONS_MAX).cloned().collect())
     }
@@ -216,7 +232,7 @@ impl Gate {
             |filter: &Filter, limit: u32| words.search(&Search { filter, vector: asked.vector, limit });
         // A few more than asked for, since a row can fail the second look.
         let limit = asked.k.saturating_add(asked.k.max(8));
-        let plan = match policy.filter(&question, &self.retrieval.door) {
+        let plan = match policy.filter(&question, &DOOR) {
             Ok(filter) => {
                 let all = Tree::all(around.iter().cloned().chain([filter]));
                 Plan::new(search(&all, limit), bound)
@@ -242,7 +258,6 @@ impl Gate {
     async fn give(
         &self,
         scene: &Scene<'_>,
-        session: &Session,
         collected: Vec<Collected>,
         k: usize,
         marks: Marks,
@@ -253,6 +268,9 @@ impl Gate {
         };
         let world = self.parts.keeper.current().map_err(|reason| Box::new(Stop::from(reason)))?;
         let caller = self.verify_again(&world, scene.caller).ok_or_else(ended)?;
+        if collected.iter().any(|one| one.going.is_locked(self, &world, &caller)) {
+            return Err(ended());
+        }
         let policy = world.tenants.get(caller.tenant()).ok_or_else(ended)?.policy_for(&caller);
         let situation = bartizan_model::Situation { now: self.parts.clock.now(), ..scene.situation.clone() };
         let seals = Seals::new(&self.retrieval.key, caller.tenant(), &scene.corpus);
@@ -266,7 +284,7 @@ impl Gate {
                 situation: &situation,
                 facts: &scene.facts,
                 applied: &one.obligations,
-                door: &self.retrieval.door,
+                door: &DOOR,
                 seals: scene.route.signed.then_some(&seals),
                 collection: &one.collection,
                 told_ms: (oldest_ms(situation.now, scene.route), now_ms),
@@ -285,7 +303,7 @@ impl Gate {
         passed.truncate(k);
         let label = passed.iter().fold(Label::bottom(), |all, (_, _, label)| all.join(label));
         if let Some(one) = collected.first()
-            && let Err(reason) = self.entered(&one.running, session, &label).await
+            && let Err(reason) = self.entered(&one.running, &scene.session, &label).await
         {
             for one in collected {
                 let end = End::Failed { reason: reason.clone() };
@@ -296,13 +314,9 @@ impl Gate {
         }
         let mut redacted = vec![0; collected.len()];
         let mut told = Vec::new();
-        let masker = |one: &Collected| {
-            let maskers = self.maskers(scene.tenant, caller.tenant(), &one.obligations);
-            maskers.map(|maskers| maskers.map(|maskers| maskers.answer)).map_err(|p| Box::new(Stop::from(p)))
-        };
-        let maskers: Vec<Option<Masker>> = collected.iter().map(masker).collect::<Result<_, _>>()?;
         for (place, row, _) in &passed {
-            let (value, count) = shown(row, scene.route, maskers.get(*place).and_then(Option::as_ref));
+            let Some(one) = collected.get(*place) else { continue };
+            let (value, count) = shown(row, scene.route, &one.scrub);
             if let Some(all) = redacted.get_mut(*place) {
                 *all += count;
             }
@@ -322,7 +336,7 @@ impl Gate {
             let ended = Ended { status: one.status, bytes, redacted, given: Some(given), ..Ended::default() };
             one.running.finish(ended);
         }
-        Ok(Found { body, label, marks })
+        Ok(Found { body, label, marks, fields: scene.fields() })
     }
 }
 
@@ -365,29 +379,20 @@ fn nearer(route: &CorpusRouteSpec, a: Option<f64>, b: Option<f64>) -> Ordering {
 }
 
 /// A passage as it is told, and how much of it was redacted.
-fn shown(row: &Row, route: &CorpusRouteSpec, masker: Option<&Masker>) -> (Value, u64) {
+fn shown(row: &Row, route: &CorpusRouteSpec, scrub: &Scrub) -> (Value, u64) {
     let mut count = 0;
-    let mut mask = |text: &str| match masker {
-        None => text.to_owned(),
-        Some(masker) => {
-            let masked = masker.mask(text);
-            count += masked.count;
-            masked.text.into_owned()
-        }
+    let mut clean = |value: Value| {
+        let (value, found) = scrub.value(value, Way::Back);
+        count += found;
+        value
     };
-    let metadata: Map<String, Value> = row
-        .passage
-        .metadata
-        .iter()
-        .map(|(name, value)| {
-            (name.clone(), value.as_str().map_or_else(|| value.clone(), |text| json!(mask(text))))
-        })
-        .collect();
+    let metadata = row.passage.metadata.iter().map(|(name, value)| (name.clone(), clean(value.clone())));
+    let metadata: Map<String, Value> = metadata.collect();
     let mut told = json!({
         "document": row.access.id,
         "collection": row.access.collection(),
         "chunk": row.passage.chunk,
-        "text": mask(&row.passage.text),
+        "text": clean(json!(row.passage.text)),
         "metadata": metadata,
     });
     if let Some((members, score)) = told.as_object_mut().zip(row.score).filter(|_| route.scores) {

@@ -5,11 +5,11 @@
 //! acknowledged as written or gone only once searches see it so.
 
 use std::net::IpAddr;
+use std::sync::PoisonError;
 
 use bartizan_base::{Digest, Name, json as canonical};
 use bartizan_decide::Verdict;
 use bartizan_filter::Pushdown;
-use bartizan_limits::Tracks;
 use bartizan_model::action::Retrieval;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::record::{End, VerdictKind};
@@ -28,8 +28,10 @@ use super::embed::is_vector;
 use super::recheck::Recheck;
 use super::search::{Marks, stopped};
 use super::{Scene, answered, declared, hidden, nothing};
+use crate::limits::Fields;
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::Reply;
+use crate::scrub::{DOOR, passes};
 
 /// What is to be done to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl Gate {
     {
         let path = request.uri().path().to_owned();
         match self.try_write(what, (corpus, id), request, peer).await {
-            Ok((body, label, marks)) => answered(&body, &label, &marks),
+            Ok((body, label, marks, fields)) => answered(&body, &label, &marks, &fields),
             Err(stop) => self.retrieval_problem(&path, Action::DocumentWrite, &stop),
         }
     }
@@ -76,7 +78,7 @@ impl Gate {
         (corpus, id): (&str, &str),
         request: Request<B>,
         peer: Option<IpAddr>,
-    ) -> Result<(Value, Label, Marks), Stop>
+    ) -> Result<(Value, Label, Marks, Fields), Stop>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -86,9 +88,9 @@ impl Gate {
             Written::Gone => Bytes::new(),
             Written::Document | Written::Access => self.take(&caller, &head, body).await?,
         };
-        let situation = self.assess(&caller, peer, &head.headers).await?;
+        let (situation, session) = self.assessed(&caller, peer, &head.headers).await?;
         let now = situation.now;
-        let scene = self.scene((&world, &caller), corpus, (situation, &body)).await?;
+        let scene = self.scene((&world, &caller), corpus, (situation, session, &body)).await?;
         let id = id.parse::<Name>().map_err(|_| {
             malformed("a document's id has 1 to 128 characters out of letters, digits and `. _ - : / @ +`")
         });
@@ -96,7 +98,7 @@ impl Gate {
         let words = grammar(scene.route).ok_or(ReasonCode::Internal)?;
         let seals = Seals::new(&self.retrieval.key, caller.tenant(), &scene.corpus);
         let limits = self.parts.bounds.body;
-        match what {
+        let (body, label, marks) = match what {
             Written::Document => {
                 let asked = self.or_refuse(&caller, None, DocumentAsked::read(&body, limits)).await?;
                 let synced = source_time(asked.source_time.as_deref(), now);
@@ -124,7 +126,8 @@ impl Gate {
                     Place { scene: &scene, words: &*words, seals: &seals, id: &id, collection: &collection };
                 self.take_out(&place).await
             }
-        }
+        }?;
+        Ok((body, label, marks, scene.fields()))
     }
 
     async fn put(
@@ -236,7 +239,7 @@ impl Gate {
                 situation: &scene.situation,
                 facts: &scene.facts,
                 applied: &Obligations::none(),
-                door: &self.retrieval.door,
+                door: &DOOR,
                 seals: None,
                 collection: place.collection,
                 told_ms: (0, u64::MAX),
@@ -272,7 +275,7 @@ impl Gate {
         let ask = Ask::<Retrieval>::new(self.new_id(), Action::DocumentWrite, resource, facts, body);
         let id = ask.id;
         let policy = scene.tenant.policy_for(scene.caller);
-        let door = &self.retrieval.door;
+        let door = &*DOOR;
         let permit = match policy.lay(place.id, spec) {
             None => {
                 let decided = self.decide(scene.world, scene.caller, ask, &scene.situation, door).await;
@@ -286,13 +289,21 @@ impl Gate {
                 | Verdict::Deny(refused) => return Err(hidden(self.refuse(refused).await)),
             },
         };
-        if !permit.obligations().is_empty() {
+        if !passes(permit.obligations()) {
             // What is written cannot be masked afterwards.
             let problem = Problem::new(ReasonCode::ObligationUnsupported);
             return Err(self.refuse_early(scene.caller, Some(id), problem).await);
         }
         let target = Stores::target(&scene.corpus, scene.route, &step);
-        self.counted(&Tracks::of(&scene.caller.who()), &permit);
+        // The steps to the store are one act on the document.
+        if scene.reserved.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.begun(scene, &permit, scene.body).await?;
+        } else {
+            let beside = scene.beside();
+            let locked = (beside.as_slice(), scene.session.run());
+            self.unlocked(scene.world, scene.caller, &permit, &scene.situation, locked).await?;
+        }
+        self.counted(&scene.session.tracks(scene.caller), &permit);
         let intent = self.intend(permit, target, None).await?;
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(Action::DocumentWrite), VerdictKind::Permit, None);

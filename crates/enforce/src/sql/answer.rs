@@ -1,11 +1,11 @@
 //! Rows as they are told.
 
-use bartizan_mask::Masker;
 use bartizan_sql::Rows;
 use bartizan_sql_guard::Column;
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::scrub::{Scrub, Way};
 use crate::sql::ask::Told;
 
 /// An answer, redacted and written.
@@ -18,15 +18,16 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// `rows` under the names that whoever asked gave them.
-    pub(crate) fn new(columns: &[Column], rows: Rows, maskers: &[Option<Masker>]) -> Self {
+    pub(crate) fn new(columns: &[Column], rows: Rows, scrubs: &[Scrub]) -> Self {
         let Rows { types, rows, truncated, bytes: _ } = rows;
         let mut count = 0;
         let row = |row: Vec<Value>| {
-            let masked = row.into_iter().zip(maskers.iter()).map(|(value, masker)| match masker {
-                Some(masker) => masked(masker, value, &mut count),
-                None => value,
+            let shown = row.into_iter().zip(scrubs).map(|(value, scrub)| {
+                let (value, found) = scrub.value(value, Way::Back);
+                count += found;
+                value
             });
-            Value::Array(masked.collect())
+            Value::Array(shown.collect())
         };
         let rows: Vec<Value> = rows.into_iter().map(row).collect();
         let column = |(column, kind): (&Column, &String)| json!({"name": column.name, "type": kind});
@@ -43,37 +44,13 @@ impl Told {
     }
 }
 
-/// A value without what is redacted of it. A number that looks like one of them is text then.
-fn masked(masker: &Masker, value: Value, count: &mut u64) -> Value {
-    let mut text = |text: &str| {
-        let masked = masker.mask(text);
-        *count += masked.count;
-        (masked.count > 0).then(|| masked.text.into_owned())
-    };
-    match value {
-        Value::Null | Value::Bool(_) => value,
-        Value::Number(number) => text(&number.to_string()).map_or(Value::Number(number), Value::String),
-        Value::String(whole) => Value::String(text(&whole).unwrap_or(whole)),
-        Value::Array(items) => {
-            Value::Array(items.into_iter().map(|item| masked(masker, item, count)).collect())
-        }
-        Value::Object(members) => {
-            let mut out = Map::new();
-            for (name, member) in members {
-                let shown = masker.mask(&name);
-                *count += shown.count;
-                out.insert(shown.text.clone().into_owned(), masked(masker, member, count));
-            }
-            Value::Object(out)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bartizan_mask::Masker;
     use bartizan_model::Detector;
 
     use super::*;
+    use crate::mask::CallMaskers;
 
     #[test]
     fn what_is_redacted_is_so_in_texts_numbers_and_documents() {
@@ -90,13 +67,14 @@ mod tests {
             bytes: 0,
         };
         let every = Masker::new(&Detector::ALL.iter().cloned().collect(), &Default::default()).unwrap();
-        let told = |maskers: &[Option<Masker>]| {
-            let shown = Shown::new(&columns, rows.clone(), maskers);
+        let maskers = CallMaskers { request: every.clone(), answer: every };
+        let told = |scrubs: &[Scrub]| {
+            let shown = Shown::new(&columns, rows.clone(), scrubs);
             (serde_json::from_slice::<Value>(&shown.body).unwrap(), shown.redacted)
         };
-        let (value, redacted) = told(&vec![Some(every); 3]);
+        let (value, redacted) = told(&vec![Scrub::new(Some(maskers), None); 3]);
         assert_eq!(value["rows"], json!([["write to [email]", "[card]", {"[email]": ["[email]", 7]}]]));
         assert_eq!((redacted, &value["truncated"]), (4, &json!(true)));
-        assert_eq!(told(&[None, None, None]).0["rows"], json!(rows.rows));
+        assert_eq!(told(&vec![Scrub::default(); 3]).0["rows"], json!(rows.rows));
     }
 }

@@ -1,12 +1,10 @@
 //! From what was sent to what is run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use bartizan_base::{Digest, Name};
+use bartizan_base::{Digest, Name, json};
 use bartizan_decide::{PartDecided, Permit, Verdict};
 use bartizan_identify::Caller;
-use bartizan_mask::Masker;
 use bartizan_model::action::DatabaseQuery;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{
@@ -19,14 +17,16 @@ use bartizan_sql_guard::{Column, Parameter, Statement as Resolved, Values, analy
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::admit::{Going, Step};
+use crate::limits::Fields;
+use crate::masking::links;
 use crate::path::{Gate, Stop};
+use crate::scrub::{DOOR, Scrub};
 use crate::session::Session;
 use crate::sql::answer::Shown;
 use crate::sql::explain::explain;
 use crate::world::{TenantWorld, World};
 
-/// How often it is looked whether whoever asked may still be answered, while a database works.
-const AGAIN: Duration = Duration::from_millis(500);
 /// The longest name of a parameter, in bytes.
 const NAME_MAX: usize = 63;
 
@@ -62,6 +62,8 @@ pub(crate) struct Told {
     pub(crate) label: Label,
     pub(crate) decision: DecisionId,
     pub(crate) receipt: Receipt,
+    /// How limits stand.
+    pub(crate) fields: Fields,
 }
 
 /// Everything that a statement touches beside its database, as policy knows it.
@@ -119,9 +121,15 @@ impl Gate {
             self.decide_statement(tenant, caller, situation, (&asked, id), &touched).await?;
         let redacted = redacted(route, &resolved, &touched, &parts);
         let redacted = self.or_refuse(caller, Some(id), redacted).await?;
-        let maskers = self.or_refuse(caller, Some(id), maskers(tenant, &redacted)).await?;
+        let scrubs = self.scrubs(tenant, caller, permit.obligations(), &redacted);
+        let scrubs = self.or_refuse(caller, Some(id), scrubs).await?;
         let label = label(world, caller, &touched);
         let run = Run::new(&resolved, identity(tenant, caller), route.limits);
+        let beside: Vec<EntityRef> = touched.parts.iter().map(|(_, resource)| resource.clone()).collect();
+        let (run_named, same) = (session.run(), asked.same());
+        let step = Step { world, caller, situation, run: run_named, beside: &beside, same, ends: true };
+        let mut reserved = self.admit(&permit, &step).await?;
+        let going = Going::new(&step, &permit.what().resource);
         self.counted(&session.tracks(caller), &permit);
         let target = Target::Direct { name: asked.database.clone(), body: run.digest() };
         let intent = self.intend_labelled(permit, target, None, session, &label).await?;
@@ -136,25 +144,26 @@ impl Gate {
         let running = databases.query(intent, &asked.database, route, &run);
         let answered = tokio::select! {
             answered = running => answered,
-            () = self.until_over(caller) => return Err(stopped(Problem::new(ReasonCode::StreamEnded))),
+            () = going.until_over(self) => return Err(stopped(Problem::new(ReasonCode::StreamEnded))),
         };
         match answered {
             Err(Failed { reason, hint, running }) => {
                 running.finish(Ended::new(End::Failed { reason: reason.clone() }));
                 Err(stopped(Problem::with_detail(reason, hint.unwrap_or_default())))
             }
-            Ok(Answered { running, .. }) if !self.holds(caller) => {
+            Ok(Answered { running, .. }) if !going.holds(self) => {
                 running.finish(Ended::new(End::Failed { reason: ReasonCode::StreamEnded }));
                 Err(stopped(Problem::new(ReasonCode::StreamEnded)))
             }
             Ok(Answered { rows, running }) => {
-                let shown = Shown::new(&resolved.columns, rows, &maskers);
+                let shown = Shown::new(&resolved.columns, rows, &scrubs);
                 running.finish(Ended {
                     bytes: shown.body.len() as u64,
                     redacted: shown.redacted,
                     ..Ended::new(End::Done)
                 });
-                Ok(Told { shown, label, decision: id, receipt })
+                let fields = std::mem::take(&mut reserved.fields);
+                Ok(Told { shown, label, decision: id, receipt, fields })
             }
         }
     }
@@ -169,16 +178,15 @@ impl Gate {
         asked: &Statement,
         id: DecisionId,
     ) -> Result<(), Stop> {
-        let door = Self::query_door();
         let tenant = world.tenants.get(caller.tenant());
         let permits = tenant.is_some_and(|tenant| {
-            let decision = tenant.policy_for(caller).decide(caller, asked.ask(id), situation, &door);
+            let decision = tenant.policy_for(caller).decide(caller, asked.ask(id), situation, &DOOR);
             matches!(decision.verdict, Verdict::Permit(_))
         });
         if permits {
             return Ok(());
         }
-        self.decide(world, caller, asked.ask(id), situation, &door).await.map(drop)
+        self.decide(world, caller, asked.ask(id), situation, &DOOR).await.map(drop)
     }
 
     /// Decides on the database, its tables and its columns at once.
@@ -191,8 +199,7 @@ impl Gate {
         touched: &Touched,
     ) -> Result<(Permit<DatabaseQuery>, Vec<PartDecided>), Stop> {
         let policy = tenant.policy_for(caller);
-        let door = Self::query_door();
-        let (decision, parts) = policy.decide_all(caller, asked.ask(id), &touched.parts, situation, &door);
+        let (decision, parts) = policy.decide_all(caller, asked.ask(id), &touched.parts, situation, &DOOR);
         match decision.verdict {
             Verdict::Permit(permit) => Ok((permit, parts)),
             Verdict::StepUp(refused)
@@ -206,23 +213,29 @@ impl Gate {
         }
     }
 
-    /// Ends when the caller may not be answered any more.
-    async fn until_over(&self, caller: &Caller) {
-        loop {
-            tokio::time::sleep(AGAIN).await;
-            if !self.holds(caller) {
-                return;
-            }
-        }
-    }
-
-    fn holds(&self, caller: &Caller) -> bool {
-        let world = self.parts.keeper.current();
-        world.is_ok_and(|world| self.verify_again(&world, caller).is_some())
+    /// What is taken out of each output. Where any part of the statement wants addresses taken out, they are of all of it.
+    fn scrubs(
+        &self,
+        tenant: &TenantWorld,
+        caller: &Caller,
+        obligations: &Obligations,
+        redacted: &Redacted,
+    ) -> Result<Vec<Scrub>, Problem> {
+        let of = |detectors: &BTreeSet<Detector>| {
+            let maskers = self.maskers_of(tenant, caller.tenant(), detectors, obligations.mask_by())?;
+            Ok(Scrub::new(maskers, links(obligations)))
+        };
+        redacted.iter().map(of).collect()
     }
 }
 
 impl Statement {
+    /// What is the same where the same is asked again, however it is written.
+    fn same(&self) -> Digest {
+        let QueryArguments { template, sql, parameters } = &self.arguments;
+        Digest::of(&json::canonical(&(template, sql, parameters)).unwrap_or_default())
+    }
+
     fn ask(&self, id: DecisionId) -> Ask<DatabaseQuery> {
         let dialect = if self.arguments.template.is_some() { "sql.template" } else { "sql.free" };
         let facts = AskFacts { dialect: dialect.to_owned(), bytes: self.bytes, ..AskFacts::default() };
@@ -340,16 +353,6 @@ fn redacted(
         whole.iter().cloned().chain(of).collect()
     };
     Ok(statement.columns.iter().map(of_output).collect())
-}
-
-/// What masks each output.
-fn maskers(tenant: &TenantWorld, redacted: &Redacted) -> Result<Vec<Option<Masker>>, Problem> {
-    let of = |detectors: &BTreeSet<Detector>| {
-        let wanted = (!detectors.is_empty()).then(|| Masker::new(detectors, &tenant.detectors));
-        wanted.transpose()
-    };
-    let all: Result<Vec<_>, _> = redacted.iter().map(of).collect();
-    all.map_err(|error| Problem::with_detail(ReasonCode::ObligationFailed, error.to_string()))
 }
 
 /// What the answer carries: the join of the columns that were read, and of the tables of which no column was.

@@ -10,8 +10,7 @@ mod explain;
 use std::net::IpAddr;
 
 use bartizan_base::{Digest, Name, json};
-use bartizan_decide::Door;
-use bartizan_model::{Action, ObligationKind, Problem, ReasonCode};
+use bartizan_model::{Action, Problem, ReasonCode};
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
@@ -60,12 +59,8 @@ impl Gate {
         let mut answer = reply::json(200, told.body());
         reply::mark(answer.headers_mut(), told.decision, Some(&told.receipt));
         reply::label(answer.headers_mut(), &told.label);
+        reply::tell(answer.headers_mut(), &told.fields);
         Ok(answer)
-    }
-
-    /// What this door can do with rows: redact them. It keeps nothing of them.
-    pub(crate) fn query_door() -> Door {
-        Door::new([ObligationKind::DoNotKeep, ObligationKind::Redact, ObligationKind::Watch].into())
     }
 }
 

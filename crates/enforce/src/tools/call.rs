@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use bartizan_base::Name;
+use bartizan_base::json::{self, Limits};
+use bartizan_base::{Digest, Name};
 use bartizan_model::tool_route::{READ_RESOURCES, TOOL_SEPARATOR, is_tool_name};
 use bartizan_model::{Action, AskFacts, EntityRef, Label, Problem, ReasonCode, ToolRouteSpec};
 use bartizan_wire::Node;
 use bartizan_wire::mcp::{META_CAPABILITIES, request_words};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::flight::Under;
 use super::line::{DefinitionKind, Line, Sent, with_meta};
 use super::list::label_of;
-use super::talk::Talk;
+use super::talk::{Talk, Terms};
 use super::visit::{Endpoint, Visit};
 use crate::path::Stop;
 use crate::reply::Reply;
+use crate::scrub::{Scrub, Way};
 
 /// What a message wants done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) server: Name,
     pub(super) kind: DefinitionKind,
@@ -30,6 +33,37 @@ pub(super) struct Wanted {
     params: Vec<(&'static str, String)>,
     /// What the header of revision 2026-07-28 names.
     header: Option<String>,
+}
+
+/// What is told a server that no content of a caller is in, and what it has to be sent back as it was.
+const WORDS: [&str; 3] = ["name", "ref", "requestState"];
+
+impl Wanted {
+    /// What is the same where the same is wanted again, however it is written: ids and progress are none of it.
+    fn same(&self, method: &str) -> Digest {
+        let params = self.params.iter().map(|(name, raw)| (*name, serde_json::from_str::<Value>(raw).ok()));
+        let params: Vec<_> = params.collect();
+        Digest::of(&json::canonical(&(method, &self.name, params)).unwrap_or_default())
+    }
+
+    /// The same with what has to be masked taken out of what the server is told, and how much that is. An address cannot be masked:
+    /// it would be another one then.
+    fn scrubbed(&self, scrub: &Scrub, limits: Limits) -> Result<(Self, u64), Problem> {
+        let (mut wanted, mut all) = (self.clone(), 0);
+        if scrub.is_idle(Way::Out) {
+            return Ok((wanted, all));
+        }
+        if scrub.text(&self.name, Way::Out).1 > 0 {
+            let detail = "an address cannot be redacted";
+            return Err(Problem::with_detail(ReasonCode::PersonalData, detail));
+        }
+        for (_, raw) in wanted.params.iter_mut().filter(|(name, _)| !WORDS.contains(name)) {
+            let (masked, found) = scrub.document(&Bytes::from(std::mem::take(raw)), Way::Out, limits)?;
+            *raw = String::from_utf8_lossy(&masked).into_owned();
+            all += found;
+        }
+        Ok((wanted, all))
+    }
 }
 
 impl Visit {
@@ -54,10 +88,18 @@ impl Visit {
         if let Err(problem) = self.may_answer(line.route) {
             return Err(self.gate.refuse_early(&self.caller, Some(decision), problem).await);
         }
-        match self.attempt(&wanted, line, &label).await {
+        let obligations = errand.obligations();
+        let part = self.part().ok_or(ReasonCode::PolicyMissing)?;
+        let scrub = self.gate.scrub(part, self.caller.tenant(), &obligations);
+        let scrubbed =
+            scrub.and_then(|scrub| Ok((wanted.scrubbed(&scrub, self.gate.parts.bounds.body)?, scrub)));
+        let ((wanted, redacted), scrub) = self.gate.or_refuse(&self.caller, Some(decision), scrubbed).await?;
+        let (reserved, going) = errand.admitted(wanted.same(self.message.method())).await?;
+        let mut under = Some(Terms { obligations, scrub, redacted, reserved, going });
+        match self.attempt(&wanted, line, &label, &mut under).await {
             // Nothing was done: it has forgotten us. Once more, from the beginning.
             Err(stop) if stop.problem.reason == ReasonCode::ToolSessionLost => {
-                self.attempt(&wanted, line, &label).await
+                self.attempt(&wanted, line, &label, &mut under).await
             }
             reply => reply,
         }
@@ -68,15 +110,21 @@ impl Visit {
         wanted: &Wanted,
         line: Line<'_>,
         label: &Label,
+        terms: &mut Option<Terms>,
     ) -> Result<Reply, Stop> {
         let opened = line.opened().await?;
+        let mut output = None;
         if matches!(wanted.kind, DefinitionKind::Tool | DefinitionKind::Prompt) {
-            let seen = line.digest_of(wanted.kind, &wanted.name).await?;
+            let seen = line.definition_of(wanted.kind, &wanted.name).await?;
             let pin = line.route.pins.get(wanted.kind.pin(&wanted.name).as_str());
             let problem = match seen {
                 None => Some(ReasonCode::ToolNotFound),
-                seen if seen.as_ref() != pin => Some(ReasonCode::ToolChanged),
-                Some(_) => None,
+                Some(seen) if Some(&seen.digest) != pin => Some(ReasonCode::ToolChanged),
+                // The schema is part of what was approved.
+                Some(seen) => {
+                    output = seen.output;
+                    None
+                }
             };
             if let Some(reason) = problem {
                 return Err(self.gate.refuse_early(&self.caller, None, Problem::new(reason)).await);
@@ -113,7 +161,9 @@ impl Visit {
         let accepts = line.route.accepts.clone();
         let names = (id, theirs, progress);
         let talk = Talk::new(self.clone(), wanted, conversation, (decision, receipt), names, label);
-        talk.under(opened, accepts, (flight, end), began_us).reply().await
+        let terms = terms.take().ok_or(ReasonCode::Internal)?;
+        let most = line.route.answer_bytes_max;
+        talk.under(opened, accepts, (flight, end), began_us).by(terms, output, most).reply().await
     }
 
     /// What a message wants. Members that nobody here knows are refused: they could do anything.

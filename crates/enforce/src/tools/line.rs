@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
+use super::output::OutputSchema;
 use super::{Conversation, Errand, Outgoing, SessionKey, ToolStop};
 use crate::path::Gate;
 use crate::world::TenantWorld;
@@ -101,8 +102,16 @@ impl Definition {
     }
 }
 
+/// How something is defined, as far as calls need it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) digest: Digest,
+    /// What its answers look like, where it says that.
+    pub(super) output: Option<Arc<OutputSchema>>,
+}
+
 /// How things are defined, by their names.
-type Digests = Arc<BTreeMap<String, Digest>>;
+type Digests = Arc<BTreeMap<String, Seen>>;
 
 /// What was agreed on with a server, and seen of it since.
 #[derive(Debug)]
@@ -322,18 +331,18 @@ impl<'a> Line<'a> {
     }
 
     /// How something is defined, as the server has said within the last minute.
-    pub(super) async fn digest_of(
+    pub(super) async fn definition_of(
         &self,
         kind: DefinitionKind,
         name: &str,
-    ) -> Result<Option<Digest>, ToolStop> {
+    ) -> Result<Option<Seen>, ToolStop> {
         let opened = self.opened().await?;
         let now = self.gate.parts.clock.monotonic_us();
         if let Some(seen) = opened.seen(kind, now) {
-            return Ok(seen.get(name).copied());
+            return Ok(seen.get(name).cloned());
         }
         let all = self.list(kind).await?;
-        Ok(all.iter().find(|one| one.name == name).map(|one| one.digest))
+        Ok(all.iter().find(|one| one.name == name).map(Seen::of))
     }
 
     /// All that can be approved.
@@ -344,9 +353,16 @@ impl<'a> Line<'a> {
     }
 }
 
+impl Seen {
+    fn of(one: &Definition) -> Self {
+        let output = (one.kind == DefinitionKind::Tool).then(|| OutputSchema::of(&one.raw)).flatten();
+        Self { digest: one.digest, output: output.map(Arc::new) }
+    }
+}
+
 impl Opened {
     fn note(&self, kind: DefinitionKind, now_us: u64, all: &[Definition]) {
-        let digests = all.iter().map(|one| (one.name.clone(), one.digest)).collect();
+        let digests = all.iter().map(|one| (one.name.clone(), Seen::of(one))).collect();
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, (now_us, Arc::new(digests)));
     }
 

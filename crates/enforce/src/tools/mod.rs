@@ -10,6 +10,7 @@ mod flight;
 mod http;
 mod line;
 mod list;
+mod output;
 mod reach;
 mod talk;
 mod visit;
@@ -18,7 +19,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_base::{Digest, Name};
-use bartizan_decide::Door;
 use bartizan_identify::Caller;
 use bartizan_model::action::ToolCall;
 use bartizan_model::tool_route::ToolCredential;
@@ -134,8 +134,6 @@ type Slot = Arc<tokio::sync::Mutex<Option<Arc<Opened>>>>;
 #[derive(Debug)]
 pub(crate) struct Tools {
     servers: Arc<dyn ToolServers>,
-    /// What this door can do to a message: nothing yet beside passing it on or not.
-    pub(crate) door: Door,
     sessions: Mutex<HashMap<SessionKey, (Slot, u64)>>,
     pub(crate) flights: Arc<Flights>,
 }
@@ -149,8 +147,7 @@ impl Tools {
             old: parts.old_servers.clone(),
             children: parts.children.clone(),
         });
-        let (door, flights) = (Door::none(), Arc::default());
-        Self { servers, door, sessions: Mutex::default(), flights }
+        Self { servers, sessions: Mutex::default(), flights: Arc::default() }
     }
 
     /// The place of a session; whoever holds it opens or uses it alone.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_base::Name;
+use bartizan_base::json::Limits;
 use bartizan_decide::Verdict;
 use bartizan_model::action::ToolCall;
 use bartizan_model::record::End;
 use bartizan_model::tool_route::ServerAsk;
-use bartizan_model::{Action, AskFacts, DecisionId, EntityRef, Label, Problem, ReasonCode};
+use bartizan_model::{Action, AskFacts, DecisionId, EntityRef, Label, Obligations, Problem, ReasonCode};
 use bartizan_record::{Ended, Receipt, Running};
 use bartizan_wire::Node;
 use bartizan_wire::mcp::{Kind, LABEL, META_LOG_LEVEL, Message, error_words, event_of};
@@ -25,9 +26,13 @@ use super::Conversation;
 use super::call::Wanted;
 use super::flight::Flight;
 use super::line::Opened;
+use super::output::OutputSchema;
 use super::visit::Visit;
+use crate::admit::Going;
+use crate::limits::Reservation;
 use crate::path::Stop;
 use crate::reply::{self, Messages, Reply, ReplyBody};
+use crate::scrub::{Scrub, Way};
 
 /// How often an open call asks whether it may go on.
 const WATCH_EVERY: Duration = Duration::from_millis(400);
@@ -47,6 +52,18 @@ enum Next {
     Failed(Problem),
     /// Whoever asked has taken it back, so that there is nothing to say.
     TakenBack,
+}
+
+/// On what terms a call was let begin.
+pub(super) struct Terms {
+    pub(super) obligations: Obligations,
+    /// What is taken out of what the server says.
+    pub(super) scrub: Scrub,
+    /// How much was taken out of what it was told.
+    pub(super) redacted: u64,
+    /// What limits have reserved for it, until it has ended.
+    pub(super) reserved: Reservation,
+    pub(super) going: Going,
 }
 
 /// A call under way.
@@ -70,6 +87,12 @@ pub(super) struct Talk {
     every: Interval,
     seen: u64,
     bytes: u64,
+    terms: Option<Terms>,
+    output: Option<Arc<OutputSchema>>,
+    /// The most that the server may say, and how much it has said.
+    most: Option<u64>,
+    said: u64,
+    redacted: u64,
 }
 
 impl Talk {
@@ -105,6 +128,11 @@ impl Talk {
             every,
             seen: 0,
             bytes: 0,
+            terms: None,
+            output: None,
+            most: None,
+            said: 0,
+            redacted: 0,
         }
     }
 
@@ -118,10 +146,15 @@ impl Talk {
         Self { opened: Some(opened), accepts, flight: Some(flight), began_us, ..self }
     }
 
+    pub(super) fn by(self, terms: Terms, output: Option<Arc<OutputSchema>>, most: Option<u64>) -> Self {
+        Self { redacted: terms.redacted, terms: Some(terms), output, most, ..self }
+    }
+
     /// The answer, or a stream that ends with it where the server says something before.
     pub(super) async fn reply(mut self) -> Result<Reply, Stop> {
         let (decision, receipt) = (self.decision, self.receipt.clone());
         let label = self.label.clone();
+        let fields = self.terms.as_mut().map(|terms| std::mem::take(&mut terms.reserved.fields));
         let first = self.next().await;
         let mut reply = match first {
             Next::Answer(answer) => reply::json(200, answer),
@@ -148,6 +181,7 @@ impl Talk {
             }
         };
         reply::mark(reply.headers_mut(), decision, Some(&receipt));
+        reply::tell(reply.headers_mut(), &fields.unwrap_or_default());
         if let Ok(value) = HeaderValue::try_from(label) {
             reply.headers_mut().insert("x-bartizan-label", value);
         }
@@ -172,7 +206,7 @@ impl Talk {
                 said = self.messages.next() => said,
             };
             let message = match said {
-                Some(Ok(bytes)) => self.visit.gate.tool_message(bytes),
+                Some(Ok(bytes)) => self.heard(bytes),
                 Some(Err(reason)) => Err(reason),
                 None => Err(ReasonCode::UpstreamTruncated),
             };
@@ -207,6 +241,32 @@ impl Talk {
                 None => {}
             }
         }
+    }
+
+    /// A message of the server as it may be passed on: not too long, as its tool says that it looks, and without what has to be taken
+    /// out of it.
+    fn heard(&mut self, bytes: Bytes) -> Result<Message, ReasonCode> {
+        self.said = self.said.saturating_add(bytes.len() as u64);
+        if self.most.is_some_and(|most| self.said > most) {
+            return Err(ReasonCode::AnswerTooLong);
+        }
+        let message = self.visit.gate.tool_message(bytes)?;
+        let is_answer = message.kind() == Kind::Response && self.visit.message.method() == "tools/call";
+        if is_answer && self.output.as_ref().is_some_and(|output| !output.fits(&message)) {
+            return Err(ReasonCode::ToolOutputInvalid);
+        }
+        let scrub = self.terms.as_ref().map(|terms| &terms.scrub).filter(|scrub| !scrub.is_idle(Way::Back));
+        let Some((scrub, content)) = scrub.zip(message.content()) else { return Ok(message) };
+        let most = self.visit.gate.parts.bounds.answer_bytes_max;
+        let limits = Limits { bytes_max: most, ..self.visit.gate.parts.bounds.body };
+        let raw = Bytes::copy_from_slice(message.raw(content).as_bytes());
+        let (clean, found) = scrub.document(&raw, Way::Back, limits).map_err(|problem| problem.reason)?;
+        if clean == raw {
+            return Ok(message);
+        }
+        self.redacted += found;
+        let message = message.with(content, &String::from_utf8_lossy(&clean));
+        self.visit.gate.tool_message(message)
     }
 
     /// What of a notification is passed on: how far this call is, and what the server logs about it.
@@ -286,12 +346,18 @@ impl Talk {
         if world.state.revision == self.revision {
             return false;
         }
+        if self.terms.as_ref().is_some_and(|terms| terms.going.is_locked(&visit.gate, &world, &caller)) {
+            return true;
+        }
+        let applied = self.terms.as_ref().map(|terms| &terms.obligations);
         let ask = visit.ask::<ToolCall>(Action::ToolCall, &self.entity, self.facts.clone());
         let permitted = world.tenants.get(caller.tenant()).is_some_and(|tenant| {
             let policy = tenant.policy_for(&caller);
             let door = visit.gate.door(Action::ToolCall);
             let known = self.entity.name.parse::<Name>().is_ok_and(|name| tenant.tools.contains_key(&name));
-            known && matches!(policy.decide(&caller, ask, &visit.situation, door).verdict, Verdict::Permit(_))
+            let verdict = policy.decide(&caller, ask, &visit.situation, door).verdict;
+            // Whoever would have to mask more by now has passed on too much already.
+            known && matches!(verdict, Verdict::Permit(permit) if applied == Some(permit.obligations()))
         });
         if permitted {
             self.revision = world.state.revision;
@@ -315,9 +381,16 @@ impl Talk {
             End::Done | End::Abandoned | End::Unknown => None,
         };
         let gate = &self.visit.gate;
-        gate.parts.metrics.ended(gate.since(self.began_us), failure.as_ref(), 0, (None, None));
-        running.finish(Ended { status: self.status, bytes: self.bytes, ..Ended::new(end) });
+        gate.parts.metrics.ended(gate.since(self.began_us), failure.as_ref(), self.redacted, (None, None));
+        running.finish(Ended {
+            status: self.status,
+            bytes: self.bytes,
+            redacted: self.redacted,
+            ..Ended::new(end)
+        });
         self.flight = None;
+        // Its place is free now.
+        self.terms = None;
     }
 }
 

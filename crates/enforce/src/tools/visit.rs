@@ -1,7 +1,7 @@
 //! A message that comes in: who sent it, whether it is one, and what it wants.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bartizan_base::{Digest, Name, json};
 use bartizan_decide::{Permit, Refused, Verdict};
@@ -12,7 +12,8 @@ use bartizan_model::asset::AssetSpec;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::tool_route::{PROMPT_PREFIX, READ_RESOURCES};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Problem, ReasonCode, Situation, Target, Tenant,
+    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Obligation, Obligations, Problem, ReasonCode,
+    Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt};
 use bartizan_upstream::Carries;
@@ -29,6 +30,8 @@ use serde_json::{Value, json};
 
 use super::line::{DefinitionKind, Line};
 use super::{Errand, ToolStop};
+use crate::admit::{Going, Step};
+use crate::limits::Reservation;
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
 use crate::session::Session;
@@ -420,6 +423,7 @@ impl Visit {
             entity,
             facts,
             permit: Mutex::default(),
+            applied: OnceLock::new(),
             last: Mutex::default(),
         }
     }
@@ -439,6 +443,14 @@ impl Visit {
 }
 
 impl Visit {
+    /// What a call of something of `server` touches beside that: the server, and where it lies.
+    pub(super) fn beside(&self, server: &Name) -> Vec<EntityRef> {
+        let route = self.part().and_then(|part| part.tool_routes.get(server));
+        let upstream = route.and_then(|route| route.upstream.clone());
+        let upstream = upstream.map(|name| EntityRef::new(Name::literal("Upstream"), name));
+        [EntityRef::new(Name::literal("ToolServer"), server.clone())].into_iter().chain(upstream).collect()
+    }
+
     /// The label of what comes of something of `server`: as it is declared itself, or else as the server is.
     fn label_of(&self, server: &Name, entity: &EntityRef) -> Label {
         let part = self.world.tenants.get(self.caller.tenant());
@@ -457,6 +469,8 @@ pub(super) struct VisitErrand<'v> {
     facts: &'v AskFacts,
     /// A permit that is not spent yet.
     permit: Mutex<Option<Permit<ToolCall>>>,
+    /// The obligations of the first permit: what is sent is made by them.
+    applied: OnceLock<Obligations>,
     last: Mutex<Option<(DecisionId, Receipt)>>,
 }
 
@@ -470,10 +484,30 @@ impl VisitErrand<'_> {
     /// Decides, counts, and keeps the permit for the next message. A refusal is recorded.
     pub(super) async fn decide(&self) -> Result<DecisionId, Stop> {
         let permit = self.decided().await?;
-        self.visit.gate.counted(&Tracks::of(&self.visit.caller.who()), &permit);
+        self.visit.gate.counted(&self.visit.entered.tracks(&self.visit.caller), &permit);
         let id = permit.id();
+        self.applied.get_or_init(|| permit.obligations().clone());
         *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
         Ok(id)
+    }
+
+    /// What was decided on has to be done with content.
+    pub(super) fn obligations(&self) -> Obligations {
+        self.applied.get().cloned().unwrap_or_default()
+    }
+
+    /// Lets what was decided on begin, under locks and limits.
+    pub(super) async fn admitted(&self, same: Digest) -> Result<(Reservation, Going), Stop> {
+        let visit = self.visit;
+        let permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let permit = permit.ok_or(ReasonCode::Internal)?;
+        let (world, caller, situation, run) =
+            (&visit.world, &visit.caller, &visit.situation, visit.entered.run());
+        let beside = visit.beside(self.server);
+        let step = Step { world, caller, situation, run, beside: &beside, same, ends: true };
+        let reserved = visit.gate.admit(&permit, &step).await?;
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        Ok((reserved, Going::new(&step, self.entity)))
     }
 
     async fn decided(&self) -> Result<Permit<ToolCall>, Stop> {
@@ -491,6 +525,15 @@ impl VisitErrand<'_> {
             None => self.decided().await?,
         };
         let visit = self.visit;
+        // Policy can want more by now than what was done to the message.
+        let applied = self.applied.get();
+        let done = |wanted: &Obligation| {
+            applied.iter().flat_map(|all| all.iter()).any(|one| one.is_at_least(wanted))
+        };
+        if applied.is_some() && !permit.obligations().iter().all(done) {
+            let problem = Problem::new(ReasonCode::ObligationFailed);
+            return Err(visit.gate.refuse_permitted(&visit.caller, &permit, problem).await.into());
+        }
         let intent = if self.action == Action::ToolList {
             // Of tools and prompts only such definitions are told as somebody has looked at.
             visit.gate.intend(permit, target, None).await?

@@ -165,6 +165,18 @@ impl Message {
         self.node.member("result")
     }
 
+    /// What it carries: its result, its error or its parameters.
+    #[must_use]
+    pub fn content(&self) -> Option<&Node> {
+        ["result", "error", "params"].iter().find_map(|name| self.node.member(name))
+    }
+
+    /// The same message with another value (as JSON) in the place of something in it.
+    #[must_use]
+    pub fn with(&self, node: &Node, value: &str) -> Bytes {
+        splice(&self.bytes, vec![(node.span(), value.to_owned())])
+    }
+
     /// The code and message of its error.
     #[must_use]
     pub fn error(&self) -> Option<(i64, String)> {
