@@ -27,6 +27,7 @@ mod proofs;
 mod reading;
 mod recover;
 mod retrieve;
+mod same;
 mod sign_in;
 mod signals;
 mod sql;

@@ -5,7 +5,7 @@ use bartizan_testkit::postgres::Server;
 use super::*;
 
 /// Engineers read what is not restricted; contractors see personal data redacted.
-const RULES: &str = r#"
+pub(super) const RULES: &str = r#"
 @id("people-query")
 permit (principal, action in [Action::"database:query", Action::"table:read"], resource)
 when { principal in Group::"engineers" || principal in Group::"contractors" };
@@ -21,7 +21,7 @@ forbid (principal in Group::"contractors", action == Action::"column:read", reso
 unless { context.obligations.contains("redact:pii") };
 "#;
 
-fn assets() -> Vec<Value> {
+pub(super) fn assets() -> Vec<Value> {
     let column = |name: &str, confidentiality: &str, categories: &[&str]| {
         json!({"name": format!("shop.orders.{name}"), "spec": {"kind": "column", "within": ["shop.orders"],
             "confidentiality": confidentiality, "integrity": "untrusted", "categories": categories}})
@@ -36,7 +36,7 @@ fn assets() -> Vec<Value> {
     ]
 }
 
-fn route(server: &Value, rows: &str) -> Value {
+pub(super) fn route(server: &Value, rows: &str) -> Value {
     json!({"name": "shop", "spec": {
         "kind": "database_route", "server": server, "free_statements": true, "functions": ["count", "lower"],
         "limits": {"rows": 100},
@@ -50,7 +50,7 @@ fn route(server: &Value, rows: &str) -> Value {
     }})
 }
 
-const ROWS: &str = "insert into orders values (1, 'alice', 'a@mail.example', 10), (2, 'alice', 'b@mail.example', 20), \
+pub(super) const ROWS: &str = "insert into orders values (1, 'alice', 'a@mail.example', 10), (2, 'alice', 'b@mail.example', 20), \
                     (3, 'carol', 'c@mail.example', 30)";
 
 async fn declare(house: &House, documents: Vec<Value>) {

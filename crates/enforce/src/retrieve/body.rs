@@ -43,7 +43,7 @@ impl SearchAsked {
     ///
     /// # Errors
     /// When it is not one.
-    pub(super) fn read(body: &[u8], limits: json::Limits) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &[u8], limits: json::Limits) -> Result<Self, Problem> {
         read::<Self>(body, limits)?.checked()
     }
 

@@ -1,10 +1,11 @@
 //! Texts become vectors by a declared model: a model call of its own, by the same caller, decided and recorded like any other.
 
-use bartizan_base::{Digest, json};
-use bartizan_limits::Tracks;
+use std::sync::PoisonError;
+
+use bartizan_base::{Digest, Name, json};
 use bartizan_model::directory::Dialect;
 use bartizan_model::record::{End, VerdictKind};
-use bartizan_model::{Action, Problem, ReasonCode, Target};
+use bartizan_model::{Action, EntityRef, Problem, ReasonCode, Target};
 use bartizan_record::{Ended, Running};
 use bartizan_upstream::Outbound;
 use bytes::Bytes;
@@ -44,7 +45,7 @@ impl Gate {
         let route = self.or_refuse(caller, Some(id), route).await?;
         let Route { upstream, upstream_model, spec, .. } = &route;
         let resource = permit.what().resource.clone();
-        let tracks = Tracks::of(&caller.who());
+        let tracks = scene.session.tracks(caller);
         self.counted(&tracks, &permit);
         let demand = Demand {
             resource: &resource,
@@ -52,8 +53,12 @@ impl Gate {
             estimate: estimate(dialect, &request, permit.obligations(), Some(&route)),
             digest: Digest::of_parts(&[resource.to_string().as_bytes(), request.digest().as_bytes()]),
             run: scene.session.run(),
-            ends: true,
+            // Within a step that has a place it takes none of its own.
+            ends: scene.reserved.lock().unwrap_or_else(PoisonError::into_inner).is_empty(),
         };
+        let locked =
+            (&[EntityRef::new(Name::literal("Upstream"), upstream.clone())][..], scene.session.run());
+        self.unlocked(scene.world, caller, &permit, &scene.situation, locked).await?;
         let reserved = self.reserve(tenant, caller, &permit, &demand).await?;
         let maskers = self.maskers(tenant, caller.tenant(), permit.obligations());
         let maskers = self.or_refuse(caller, Some(id), maskers).await?;

@@ -31,6 +31,7 @@ use crate::reply::{self, Reply};
 use crate::session::Session;
 use crate::world::{TenantWorld, World};
 
+pub(crate) use body::SearchAsked;
 pub use write::Written;
 
 /// How many callers are watched for searching too often, each in each corpus.

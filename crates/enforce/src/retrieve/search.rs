@@ -13,12 +13,12 @@ use bartizan_model::action::Retrieval;
 use bartizan_model::record::{End, Given, VerdictKind};
 use bartizan_model::{
     Action, Ask, CorpusRouteSpec, CorpusStore, DecisionId, EntityRef, Label, Metric, Obligations, Problem,
-    ReasonCode, Target,
+    ReasonCode, Situation, Target,
 };
 use bartizan_record::{Ended, Receipt, Running};
 use bartizan_retrieve::{Grammar, Row, Seals, Search, Step, Stores, grammar, metadata_filter, place};
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body::Body;
 use serde_json::{Map, Value, json};
 
@@ -31,6 +31,7 @@ use crate::limits::Fields;
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::Reply;
 use crate::scrub::{DOOR, Scrub, Way};
+use crate::session::Session;
 use crate::world::World;
 
 /// The decision of an answer, and its receipt.
@@ -47,6 +48,13 @@ pub(crate) struct Found {
     pub(super) marks: Marks,
     /// How limits stand.
     pub(crate) fields: Fields,
+}
+
+impl Found {
+    /// The decision, and its receipt.
+    pub(crate) const fn marks(&self) -> (DecisionId, &Receipt) {
+        (self.marks.0, &self.marks.1)
+    }
 }
 
 /// What one collection gave.
@@ -74,7 +82,8 @@ impl Gate {
             let body = self.take(&caller, &head, body).await?;
             let asked = SearchAsked::read(&body, self.parts.bounds.body);
             let asked = self.or_refuse(&caller, None, asked).await?;
-            self.search_corpus((&world, &caller), (&head.headers, peer), corpus, (asked, &body)).await
+            let scene = self.assessed(&caller, peer, &head.headers).await?;
+            self.search_corpus((&world, &caller), scene, corpus, (asked, &body)).await
         };
         match tried.await {
             Ok(found) => answered(&found.body, &found.label, &found.marks, &found.fields),
@@ -88,11 +97,10 @@ impl Gate {
     pub(crate) async fn search_corpus(
         &self,
         (world, caller): (&World, &Caller),
-        (headers, peer): (&HeaderMap, Option<IpAddr>),
+        (situation, session): (Situation, Session),
         corpus: &str,
         (asked, body): (SearchAsked, &[u8]),
     ) -> Result<Found, Stop> {
-        let (situation, session) = self.assessed(caller, peer, headers).await?;
         let scene = self.scene((world, caller), corpus, (situation, session, body)).await?;
         let same = asked.same();
         self.probed(&scene).await?;
@@ -123,7 +131,6 @@ impl Gate {
             let (permit, _) = decided.map_err(hidden)?;
             let scrub = self.scrub(scene.tenant, caller.tenant(), permit.obligations());
             let scrub = self.or_refuse(caller, Some(id), scrub).await?;
-            let going = self.begun(&scene, &permit, same).await?;
             // Only now, so that nobody has a model work on what they may not search.
             let near = match (&vector, &asked.query) {
                 (Some(near), _) => near.clone(),
@@ -133,6 +140,8 @@ impl Gate {
                 }
                 (None, None) => return Err(ReasonCode::Internal.into()),
             };
+            // After that call has given its place back: this is one beside it, not one around it.
+            let going = self.begun(&scene, &permit, same).await?;
             let question = Asked { filter: &filter, vector: &near, k };
             let planned = self.plan(&scene, &*words, &collection, permit.obligations(), &question);
             let step = self.or_refuse(caller, Some(id), planned).await?;

@@ -18,8 +18,7 @@ use http_body::Body;
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
 
-use ask::QueryArguments;
-pub(crate) use ask::Statement;
+pub(crate) use ask::{QueryArguments, Statement};
 
 /// What paths of this door begin with.
 pub const PREFIX: &str = "/query/";

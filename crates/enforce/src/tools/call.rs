@@ -69,6 +69,12 @@ impl Wanted {
 impl Visit {
     /// Does what a message wants, if it may be done.
     pub(super) async fn call(self: &Arc<Self>) -> Result<Reply, Stop> {
+        if self.message.method() == "tools/call"
+            && let Some((server, name)) = self.named()
+            && let Some(called) = self.call_own(&server, &name).await
+        {
+            return called;
+        }
         let wanted = self.wanted();
         let wanted = self.gate.or_refuse(&self.caller, None, wanted).await?;
         let errand = self.errand(&wanted.server, Action::ToolCall, &wanted.entity, &wanted.facts);
@@ -228,6 +234,11 @@ impl Visit {
                 Err(Problem::with_detail(ReasonCode::ParamsInvalid, detail))
             }
         }
+    }
+
+    /// The server and the tool that a call names.
+    pub(super) fn named(&self) -> Option<(Name, String)> {
+        self.split(&self.message.param_text("name")?).ok()
     }
 
     /// Which server, and what it is called there.

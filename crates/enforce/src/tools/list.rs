@@ -30,16 +30,22 @@ impl Visit {
     /// A list, made of what the servers say now.
     pub(super) async fn list(self: &Arc<Self>, kind: DefinitionKind) -> Result<Reply, Stop> {
         let candidates = self.candidates(kind);
-        if candidates.is_empty() {
+        let own = if kind == DefinitionKind::Tool { self.own() } else { Vec::new() };
+        if candidates.is_empty() && own.is_empty() {
             return self.empty_list(kind).await;
         }
-        let known = self.sieve(&candidates).await?;
+        let known = if own.is_empty() { self.sieve(&candidates).await? } else { self.sift(&candidates).0 };
         let mut of_servers: BTreeMap<&Name, Vec<&Candidate>> = BTreeMap::new();
         for one in &known {
             of_servers.entry(&one.server).or_default().push(one);
         }
         let (mut items, mut label, mut last) = (Vec::new(), Label::bottom(), None);
         let (mut failed, mut stopped) = (BTreeMap::new(), None);
+        let has_own = !own.is_empty();
+        if has_own {
+            items.extend(own.iter().map(|tool| tool.definition.clone()));
+            last = Some(self.own_recorded(own).await?);
+        }
         for (server, known) in &of_servers {
             match self.list_of(server, kind, known).await {
                 Ok((found, of_them, recorded)) => {
@@ -56,6 +62,7 @@ impl Visit {
         // A server that cannot be asked is told of: what it offers is not nothing (litellm 37497).
         if let Some(stop) = stopped
             && failed.len() == of_servers.len()
+            && !has_own
         {
             return Err(stop);
         }
@@ -71,8 +78,7 @@ impl Visit {
     async fn empty_list(&self, kind: DefinitionKind) -> Result<Reply, Stop> {
         let all = [DefinitionKind::Tool, DefinitionKind::Prompt, DefinitionKind::Resource];
         let candidates: Vec<_> = all.into_iter().flat_map(|kind| self.candidates(kind)).collect();
-        let known = self.sieve(&candidates).await?;
-        let (decision, receipt) = self.recorded(&known).await?;
+        let (_, (decision, receipt)) = self.known_here(&candidates).await?;
         let result = self.list_words(kind, &[], &json!({LABEL: Label::bottom()}).to_string());
         Ok(self.result(&result, Some((decision, &receipt))))
     }

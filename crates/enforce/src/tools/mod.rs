@@ -11,6 +11,7 @@ mod http;
 mod line;
 mod list;
 mod output;
+mod own;
 mod reach;
 mod talk;
 mod visit;

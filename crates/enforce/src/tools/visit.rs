@@ -164,6 +164,11 @@ impl Gate {
                 ) {
                     asked.action = Some(Action::ToolCall);
                 }
+                // What is asked of a database is not asked of a tool.
+                let own = visit.named().filter(|_| visit.message.method() == "tools/call");
+                if let Some(action) = own.and_then(|(server, _)| visit.own_action(&server)) {
+                    asked.action = Some(action);
+                }
                 let mut reply = visit.request().await?;
                 if visit.message.method() == "initialize"
                     && let Ok(value) = HeaderValue::try_from(named)
@@ -274,8 +279,7 @@ impl Visit {
         for kind in [DefinitionKind::Tool, DefinitionKind::Prompt, DefinitionKind::Resource] {
             candidates.extend(self.candidates(kind));
         }
-        let known = self.sieve(&candidates).await?;
-        let (decision, receipt) = self.recorded(&known).await?;
+        let (known, (decision, receipt)) = self.known_here(&candidates).await?;
         let offers = |kind| known.iter().any(|one| one.kind == kind);
         let mut capabilities = json!({"tools": {}});
         for (kind, name) in [(DefinitionKind::Prompt, "prompts"), (DefinitionKind::Resource, "resources")] {
@@ -361,9 +365,20 @@ impl Visit {
         Ask::new(self.gate.new_id(), action, entity.clone(), facts, Digest::of(self.message.bytes()))
     }
 
-    /// Which of them this caller may know of: each is decided by itself. Where nothing is left, that is a refusal, not an empty
-    /// answer (litellm 39234).
-    pub(super) async fn sieve(&self, candidates: &[Candidate]) -> Result<Vec<Candidate>, Stop> {
+    /// Which of them this caller may know of, recorded; databases and corpora that they may know of count too.
+    pub(super) async fn known_here(
+        &self,
+        candidates: &[Candidate],
+    ) -> Result<(Vec<Candidate>, (DecisionId, Receipt)), Stop> {
+        let own = self.own();
+        let known = if own.is_empty() { self.sieve(candidates).await? } else { self.sift(candidates).0 };
+        let recorded =
+            if known.is_empty() { self.own_recorded(own).await? } else { self.recorded(&known).await? };
+        Ok((known, recorded))
+    }
+
+    /// Which of them this caller may know of, and why not of the last that they may not.
+    pub(super) fn sift(&self, candidates: &[Candidate]) -> (Vec<Candidate>, Option<Refused>) {
         let (mut known, mut refused) = (Vec::new(), None);
         let policy = self.part().map(|part| part.policy_for(&self.caller));
         for one in candidates {
@@ -377,6 +392,13 @@ impl Visit {
                 }
             }
         }
+        (known, refused)
+    }
+
+    /// Which of them this caller may know of: each is decided by itself. Where nothing is left, that is a refusal, not an empty
+    /// answer (litellm 39234).
+    pub(super) async fn sieve(&self, candidates: &[Candidate]) -> Result<Vec<Candidate>, Stop> {
+        let (known, refused) = self.sift(candidates);
         match refused {
             _ if !known.is_empty() => Ok(known),
             // At an endpoint of one server, whoever may know nothing of it is told what somebody is told who made it up.
