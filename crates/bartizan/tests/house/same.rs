@@ -249,7 +249,7 @@ async fn limits_hold_at_every_door_and_the_same_call_again_is_a_loop_whatever_it
             limit("steps", json!({"what": "requests", "most": 7, "per": ["caller", "run"]})),
             limit("circles", json!({"what": "repeats", "most": 2, "window": "hour", "per": ["caller"]})),
             // A budget of money is no reason to refuse what has no price.
-            limit("money", json!({"what": "cost", "most": 0, "window": "month", "per": ["caller"]})),
+            limit("money", json!({"what": "cost", "most": 1, "window": "month", "per": ["caller"]})),
             limit("pace", json!({"what": "requests", "most": 1_000, "window": "hour", "per": ["caller"]})),
         ]))
         .await;

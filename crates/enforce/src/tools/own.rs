@@ -4,12 +4,13 @@
 use bartizan_base::{Digest, Name};
 use bartizan_decide::{Permit, Verdict};
 use bartizan_model::action::ReadState;
+use bartizan_model::database_route::ColumnRoute;
 use bartizan_model::directory::Spec;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::tool_route::{TOOL_SEPARATOR, is_server_name, is_tool_name};
 use bartizan_model::{
-    Action, Ask, AskFacts, CorpusRouteSpec, DatabaseRouteSpec, DecisionId, EntityRef, Label, Problem,
-    ReasonCode, SqlType, Target,
+    Action, AskFacts, CorpusRouteSpec, DatabaseRouteSpec, DecisionId, EntityRef, Label, Problem, ReasonCode,
+    SqlType, Target,
 };
 use bartizan_record::{Ended, Receipt};
 use bartizan_wire::mcp::LABEL;
@@ -145,12 +146,12 @@ fn input(takes: Map<String, Value>, required: Vec<String>) -> Value {
 
 /// What a statement can be about. Whoever may query the database may know that.
 fn statement_of(server: &Name, route: &DatabaseRouteSpec) -> String {
-    let columns = |table: &bartizan_model::TableRoute| {
-        let shown = table.columns.iter().filter(|column| !column.hidden);
+    let columns = |columns: &[ColumnRoute]| {
+        let shown = columns.iter().filter(|column| !column.hidden);
         shown.map(|column| column.name.to_string()).collect::<Vec<_>>().join(", ")
     };
     let tables: Vec<String> =
-        route.tables.iter().map(|(name, table)| format!("{name}({})", columns(table))).collect();
+        route.tables.iter().map(|(name, table)| format!("{name}({})", columns(&table.columns))).collect();
     format!("Runs one SQL statement that reads on the database `{server}`. Tables: {}.", tables.join("; "))
 }
 
