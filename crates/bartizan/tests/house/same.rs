@@ -96,7 +96,8 @@ fn serve(stream: &std::net::TcpStream, noted: &Mutex<Vec<String>>) {
             };
             json!({"jsonrpc": "2.0", "id": asked["id"], "result": result})
         }
-        _ => json!({"of": "bob@mail.example", "heard": asked}),
+        Some(_) => json!({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "none"}}),
+        None => json!({"of": "bob@mail.example", "heard": asked}),
     };
     let answer = answer.to_string();
     let length = answer.len();

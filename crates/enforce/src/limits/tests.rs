@@ -337,3 +337,42 @@ async fn lesson_litellm_26672_a_start_proves_that_limits_are_asked() {
         assert!(bench.limiter.prove(id).await.is_ok());
     }
 }
+
+/// What is neither made of tokens nor has a price is under no budget of either, and what nobody tells the end of takes no place.
+#[tokio::test]
+async fn a_step_at_another_door_counts_as_a_request_and_as_nothing_that_it_is_not() {
+    let bench = bench();
+    let limits = [
+        ("money", json!({"what": "cost", "most": 1, "window": "month"})),
+        ("words", json!({"what": "tokens", "most": 1, "window": "day"})),
+        ("lanes", json!({"what": "concurrency", "most": 1})),
+        ("steps", json!({"what": "requests", "most": 4, "window": "day"})),
+    ];
+    let (world, ann) = (world(&limits, &[]), caller("ann", &[]));
+    let resource = EntityRef::new(Name::literal("Tool"), Name::literal("files/read"));
+    let step = async |ends| {
+        let demand = Demand {
+            resource: &resource,
+            upstreams: Vec::new(),
+            estimate: Tokens::default(),
+            digest: Digest::EMPTY,
+            run: None,
+            ends,
+        };
+        let id = DecisionId::new(bench.clock.now(), &bench.random);
+        bench.limiter.reserve(&world, &ann, id, &demand).await
+    };
+    let going = step(true).await.unwrap();
+    assert_eq!(step(true).await.unwrap_err().reason, ReasonCode::TooManyAtOnce);
+    for _ in 0..2 {
+        step(false).await.unwrap().settle(None);
+    }
+    drop(going);
+    settled().await;
+    step(true).await.unwrap().settle(None);
+    assert_eq!(
+        step(false).await.unwrap_err().reason,
+        ReasonCode::BudgetExhausted,
+        "each of the four counted"
+    );
+}
