@@ -156,7 +156,11 @@ impl Gate {
             problem: Problem::new(reason).of(id),
             receipt: Some(receipt.clone()),
         };
-        let answer = match self.parts.upstreams.send(intent, upstream, outbound).await {
+        let sent = tokio::select! {
+            sent = self.parts.upstreams.send(intent, upstream, outbound) => sent,
+            () = going.until_over(self) => return Err(stop(ReasonCode::StreamEnded)),
+        };
+        let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
                 let reason = error.reason.clone();

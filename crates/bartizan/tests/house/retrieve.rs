@@ -155,17 +155,17 @@ fn serve(shelf: Arc<Mutex<Shelf>>) -> SocketAddr {
 }
 
 /// A house with a corpus, somebody who fills it, and those of the house who search it.
-struct Library {
-    house: House,
+pub(super) struct Library {
+    pub(super) house: House,
     shelf: Arc<Mutex<Shelf>>,
-    librarian: Secret<String>,
-    admin: Client,
+    pub(super) librarian: Secret<String>,
+    pub(super) admin: Client,
 }
 
-struct Told {
-    status: u16,
-    body: Value,
-    label: Option<Value>,
+pub(super) struct Told {
+    pub(super) status: u16,
+    pub(super) body: Value,
+    pub(super) label: Option<Value>,
     decision: String,
 }
 
@@ -200,7 +200,7 @@ fn send(base: &str, key: &Secret<String>, method: &str, path: &str, body: &Value
 }
 
 impl Library {
-    async fn new(more: Value) -> Self {
+    pub(super) async fn new(more: Value) -> Self {
         let shelf = Arc::new(Mutex::new(Shelf::default()));
         let address = serve(shelf.clone());
         let store = json!({"type": "chroma", "upstream": "shelf", "collection": SIGHT});
@@ -242,7 +242,13 @@ impl Library {
         Self { house, shelf, librarian, admin }
     }
 
-    async fn send(&self, key: &Secret<String>, method: &'static str, path: &str, body: Value) -> Told {
+    pub(super) async fn send(
+        &self,
+        key: &Secret<String>,
+        method: &'static str,
+        path: &str,
+        body: Value,
+    ) -> Told {
         let (base, key, path) = (self.house.data(), key.clone(), path.to_owned());
         blocking(move || send(&base, &key, method, &path, &body)).await
     }
@@ -253,12 +259,12 @@ impl Library {
         self.send(&self.librarian, "PUT", &format!("/retrieve/handbook/documents/{id}"), body).await
     }
 
-    async fn written(&self, id: &str, text: &str, more: Value) {
+    pub(super) async fn written(&self, id: &str, text: &str, more: Value) {
         let told = self.put(id, text, more).await;
         assert_eq!(told.status, 200, "{id}: {}", told.body);
     }
 
-    async fn search(&self, key: &Secret<String>, more: Value) -> Told {
+    pub(super) async fn search(&self, key: &Secret<String>, more: Value) -> Told {
         let mut body = json!({"vector": [1.0, 0.5]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.send(key, "POST", "/retrieve/handbook", body).await

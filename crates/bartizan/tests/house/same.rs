@@ -73,6 +73,15 @@ fn serve(stream: &std::net::TcpStream, noted: &Mutex<Vec<String>>) {
     let body = String::from_utf8_lossy(&body).into_owned();
     noted.lock().unwrap().push(body.clone());
     let asked: Value = serde_json::from_str(&body).unwrap_or_default();
+    if body.contains("never-answered") {
+        if body.contains("begun") {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            (&mut &*stream).write_all(head.as_bytes()).unwrap();
+        }
+        loop {
+            std::thread::park();
+        }
+    }
     let answer = match asked["method"].as_str() {
         Some("tools/list") => {
             let schema =
@@ -236,8 +245,9 @@ fn listed(answer: &Value) -> Vec<&str> {
     tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect()
 }
 
+/// envoyproxy/ai-gateway#2448: there no rate limit can be put on a route to tools that asks for a login.
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_hold_at_every_door_and_the_same_call_again_is_a_loop_whatever_its_id() {
+async fn lesson_envoy_ai_gateway_2448_limits_hold_at_every_door_and_the_same_call_again_is_a_loop() {
     let doors = Doors::new().await;
     let alice = doors.house.alice.1.clone();
     let limit = |name: &str, spec: Value| {
@@ -330,6 +340,34 @@ async fn a_lock_on_what_a_step_touches_holds_it_back_at_every_door() {
         assert_eq!(why(&body) == "locked", proxy, "{on}: {body}");
         doors.release(lock).await;
     }
+    doors.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_ends_what_is_under_way_whether_the_other_side_has_begun_to_answer_or_not() {
+    let doors = Arc::new(Doors::new().await);
+    let alice = doors.house.alice.1.clone();
+    for (on, begun) in [("tool/files/echo", "begun"), ("run/one", "silent"), ("upstream/outside", "api")] {
+        let (own, key, note) = (doors.clone(), alice.clone(), format!("never-answered {begun}"));
+        #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+        let going = tokio::spawn(async move {
+            if begun == "api" {
+                let url = format!("{}/apis/tickets/tickets", own.house.data());
+                return own.send(&key, "POST", url, Some(json!({ "title": note })), "one").await.2;
+            }
+            let called = json!({"name": "echo", "arguments": {"note": note}});
+            own.rpc(&key, "/mcp/files", "tools/call", called, "one").await.2
+        });
+        while doors.outside.with(begun).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let lock = doors.lock(on).await;
+        // Without the lock it would never end.
+        let body = tokio::time::timeout(Duration::from_secs(20), going).await.unwrap().unwrap();
+        assert_eq!(why(&body), "stream_ended", "{on}: {body}");
+        doors.release(lock).await;
+    }
+    let Ok(doors) = Arc::try_unwrap(doors) else { panic!("somebody is still at a door") };
     doors.house.stop().await;
 }
 
@@ -439,4 +477,78 @@ async fn inv_label_what_a_service_behind_a_proxy_gives_enters_the_session() {
     let told = labels().await.to_string();
     assert!(told.contains("stock") && told.contains("confidential"), "{told}");
     doors.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corpus_is_a_server_of_tools_by_the_decision_of_its_own_door() {
+    let library = super::retrieve::Library::new(json!({})).await;
+    let (alice, carol) = (library.house.alice.1.clone(), library.house.carol.clone());
+    library.written("plan", "ask ann@mail.example", json!({})).await;
+    library.written("pay", "what people earn", json!({"confidentiality": "restricted"})).await;
+    let rpc = async |key: &Secret<String>, path: &str, method: &str, params: Value| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        library.send(key, "POST", path, body).await
+    };
+    let call = |arguments: Value| json!({"name": "search", "arguments": arguments});
+    for (path, name) in [("/mcp/handbook", "search"), ("/mcp", "handbook__search")] {
+        assert_eq!(listed(&rpc(&alice, path, "tools/list", json!({})).await.body), [name]);
+    }
+    let near = json!({"vector": [1.0, 0.5], "k": 5});
+    let (over_http, told) = (
+        library.search(&alice, near.clone()).await,
+        rpc(&alice, "/mcp/handbook", "tools/call", call(near.clone())).await,
+    );
+    assert_eq!(told.body.pointer("/result/structuredContent"), Some(&over_http.body), "{}", told.body);
+    assert_eq!(
+        (&told.label, told.body.pointer("/result/_meta/bartizan~1label")),
+        (&over_http.label, over_http.label.as_ref())
+    );
+    assert!(!told.body.to_string().contains("earn"));
+    let told =
+        rpc(&carol, "/mcp", "tools/call", json!({"name": "handbook__search", "arguments": near.clone()}))
+            .await;
+    let text = told.body.pointer("/result/structuredContent").unwrap().to_string();
+    assert!(text.contains("ask [email]") && !text.contains("ann@mail.example"), "{text}");
+    let hidden = rpc(
+        &alice,
+        "/mcp/handbook",
+        "tools/call",
+        call(json!({"vector": [1.0, 0.5], "collections": ["board"]})),
+    )
+    .await;
+    let made_up = rpc(
+        &alice,
+        "/mcp/handbook",
+        "tools/call",
+        call(json!({"vector": [1.0, 0.5], "collections": ["boart"]})),
+    )
+    .await;
+    assert_eq!((why(&hidden.body), why(&made_up.body)), ("not_found", "not_found"), "{}", hidden.body);
+    let stranger = rpc(&library.house.mallory, "/mcp/handbook", "tools/list", json!({})).await;
+    assert_eq!(why(&stranger.body), "tool_not_found", "{}", stranger.body);
+    // A search counts, over HTTP as much as as a tool, and so does what is written.
+    let spec = json!({"kind": "limit", "what": "requests", "most": 2, "window": "day", "per": ["caller"]});
+    let (admin, limit) = (library.admin.clone(), json!([{"name": "few", "spec": spec}]));
+    blocking(move || admin.call("POST", "/api/v1/resources", Some(&limit)).unwrap()).await;
+    assert_eq!(library.search(&alice, near.clone()).await.status, 200);
+    assert!(
+        rpc(&alice, "/mcp/handbook", "tools/call", call(near.clone())).await.body["result"]["isError"]
+            == false
+    );
+    let over = library.search(&alice, near.clone()).await;
+    assert_eq!((over.status, reason(&over.body)), (402, "budget_exhausted"), "{}", over.body);
+    let over = rpc(&alice, "/mcp/handbook", "tools/call", call(near)).await;
+    assert_eq!((why(&over.body), &over.body["result"]["isError"]), ("budget_exhausted", &json!(true)));
+    for n in 0..2 {
+        library.written(&format!("note-{n}"), "a note", json!({})).await;
+    }
+    let document = json!({"collection": "guides", "passages": [{"text": "a note", "vector": [1.0, 0.5]}]});
+    let over = library.send(&library.librarian, "PUT", "/retrieve/handbook/documents/note-2", document).await;
+    assert_eq!(
+        (over.status, reason(&over.body)),
+        (402, "budget_exhausted"),
+        "each document is one: {}",
+        over.body
+    );
+    library.house.stop().await;
 }

@@ -162,7 +162,11 @@ impl Visit {
             return Err(self.gate.refuse_early(&self.caller, None, Problem::new(ReasonCode::Busy)).await);
         };
         let began_us = self.gate.parts.clock.monotonic_us();
-        let sent = line.send(Some(opened.revision), method, wanted.header.as_deref(), message).await?;
+        let going = terms.as_ref().map(|terms| terms.going.clone()).ok_or(ReasonCode::Internal)?;
+        let sent = tokio::select! {
+            sent = line.send(Some(opened.revision), method, wanted.header.as_deref(), message) => sent?,
+            () = going.until_over(&self.gate) => return Err(ReasonCode::StreamEnded.into()),
+        };
         let Sent { conversation, receipt, decision } = sent;
         let accepts = line.route.accepts.clone();
         let names = (id, theirs, progress);

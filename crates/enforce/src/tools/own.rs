@@ -93,7 +93,7 @@ impl Place<'_> {
                 takes.insert("collections".to_owned(), json!({"type": "array", "items": {"type": "string"}}));
                 takes.insert("where".to_owned(), json!({"type": "object"}));
                 let output = json!({"passages": {"type": "array", "items": {"type": "object"}}});
-                (format!("Searches the documents of `{server}`."), input(takes, required), output)
+                (format!("Searches the documents of `{server}`."), input(&takes, &required), output)
             }
             (Self::Database(route), does) => {
                 let output = json!({
@@ -128,7 +128,7 @@ impl Place<'_> {
                         (statement_of(server, route), takes.into_iter().collect(), vec!["sql".to_owned()])
                     }
                 };
-                (description, input(takes, required), output)
+                (description, input(&takes, &required), output)
             }
         };
         let required: Vec<String> = output.as_object().into_iter().flat_map(Map::keys).cloned().collect();
@@ -140,7 +140,7 @@ impl Place<'_> {
     }
 }
 
-fn input(takes: Map<String, Value>, required: Vec<String>) -> Value {
+fn input(takes: &Map<String, Value>, required: &[String]) -> Value {
     json!({"type": "object", "properties": takes, "required": required, "additionalProperties": false})
 }
 
