@@ -51,7 +51,7 @@ mod tests {
     use bytes::Bytes;
     use serde_json::json;
 
-    fn fits(schema: Value, result: Value) -> bool {
+    fn fits(schema: &Value, result: &Value) -> bool {
         let definition = json!({"name": "a", "outputSchema": schema}).to_string();
         let message = json!({"jsonrpc": "2.0", "id": "1", "result": result}).to_string();
         let message = Message::read(Bytes::from(message), bartizan_base::json::Limits::default()).unwrap();
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn what_a_tool_answers_must_be_what_its_approved_schema_says() {
         let schema = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
-        assert!(fits(schema.clone(), json!({"content": [], "structuredContent": {"n": 1}})));
+        assert!(fits(&schema, &json!({"content": [], "structuredContent": {"n": 1}})));
         for wrong in [
             json!({"content": [], "structuredContent": {"n": "1"}}),
             json!({"content": [], "structuredContent": {}}),
@@ -69,17 +69,17 @@ mod tests {
             json!({"content": [], "structuredContent": {"n": "1"}, "isError": false}),
             json!({"content": [], "structuredContent": {"n": "1"}, "resultType": "complete"}),
         ] {
-            assert!(!fits(schema.clone(), wrong.clone()), "{wrong}");
+            assert!(!fits(&schema, &wrong), "{wrong}");
         }
-        assert!(fits(schema.clone(), json!({"content": [], "isError": true})), "its own error");
-        assert!(fits(schema, json!({"resultType": "input_required"})));
+        assert!(fits(&schema, &json!({"content": [], "isError": true})), "its own error");
+        assert!(fits(&schema, &json!({"resultType": "input_required"})));
     }
 
     #[test]
     fn a_schema_that_nobody_can_use_lets_nothing_through() {
         let good = json!({"content": [], "structuredContent": {"n": 1}});
-        assert!(!fits(json!({"$ref": "https://schemas.example/x"}), good.clone()), "nothing is fetched");
-        assert!(!fits(json!({"type": 7}), good));
+        assert!(!fits(&json!({"$ref": "https://schemas.example/x"}), &good), "nothing is fetched");
+        assert!(!fits(&json!({"type": 7}), &good));
         assert!(OutputSchema::of("{\"name\":\"a\"}").is_none());
     }
 }
