@@ -9,6 +9,7 @@ use bartizan_wire::Node;
 use bartizan_wire::mcp::{META_CAPABILITIES, request_words};
 use serde_json::{Map, Value, json};
 
+use super::elicit;
 use super::flight::Under;
 use super::line::{DefinitionKind, Line, Sent, with_meta};
 use super::list::label_of;
@@ -54,7 +55,7 @@ impl Visit {
         if let Err(problem) = self.may_answer(line.route) {
             return Err(self.gate.refuse_early(&self.caller, Some(decision), problem).await);
         }
-        match self.attempt(&wanted, line, &label).await {
+        match self.attempt(&wanted, line.clone(), &label).await {
             // Nothing was done: it has forgotten us. Once more, from the beginning.
             Err(stop) if stop.problem.reason == ReasonCode::ToolSessionLost => {
                 self.attempt(&wanted, line, &label).await
@@ -155,9 +156,7 @@ impl Visit {
             }
         };
         self.only(&known)?;
-        for more in ["inputResponses", "requestState"] {
-            params.extend(raw(more).map(|raw| (more, raw)));
-        }
+        params.extend(elicit::passed_on(message));
         let pin = match kind {
             DefinitionKind::Tool | DefinitionKind::Prompt => kind.pin(&name),
             DefinitionKind::Resource | DefinitionKind::Template => READ_RESOURCES.to_owned(),
@@ -169,7 +168,7 @@ impl Visit {
         Ok(Wanted { server, kind, name, entity, facts: self.facts(facts), params, header })
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), Problem> {
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
         match self.message.param_names().find(|name| !known.contains(name)) {
             None => Ok(()),
             Some(name) => {
@@ -220,9 +219,7 @@ impl Visit {
 
     /// Answers to what a server asked may come only where its route lets it ask.
     fn may_answer(&self, route: &ToolRouteSpec) -> Result<(), Problem> {
-        let answers =
-            ["inputResponses", "requestState"].iter().any(|name| self.message.param(name).is_some());
-        if answers && route.accepts.is_empty() {
+        if !elicit::passed_on(&self.message).is_empty() && route.accepts.is_empty() {
             return Err(Problem::new(ReasonCode::ToolServerAsks));
         }
         Ok(())

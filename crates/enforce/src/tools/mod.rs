@@ -3,10 +3,14 @@
 //! Callers speak to us and we speak to servers: nothing that a caller sends reaches a server but the members of its message that
 //! were read and decided on, under an id and in a session of ours. [`visit`] takes a message in; [`list`] and [`call`] are what it
 //! can ask for, both decided by one function; [`line`] is the way to one server, [`http`] what is spoken on it; [`talk`] passes on
-//! what a server says until it has answered.
+//! what a server says until it has answered; [`hear`] what is told of beside; [`elicit`] asks a person for what a refusal wants.
 
 mod call;
+mod channel;
+mod clients;
+mod elicit;
 mod flight;
+mod hear;
 mod http;
 mod line;
 mod list;
@@ -32,6 +36,7 @@ use futures_util::stream::BoxStream;
 
 use crate::path::{Gate, Parts, Stop};
 use crate::world::World;
+use clients::Clients;
 use flight::Flights;
 use http::HttpServers;
 use line::Opened;
@@ -138,6 +143,8 @@ pub(crate) struct Tools {
     pub(crate) door: Door,
     sessions: Mutex<HashMap<SessionKey, (Slot, u64)>>,
     pub(crate) flights: Arc<Flights>,
+    /// What is known of clients.
+    pub(crate) clients: Clients,
 }
 
 impl Tools {
@@ -150,7 +157,7 @@ impl Tools {
             children: parts.children.clone(),
         });
         let (door, flights) = (Door::none(), Arc::default());
-        Self { servers, door, sessions: Mutex::default(), flights }
+        Self { servers, door, sessions: Mutex::default(), flights, clients: Clients::default() }
     }
 
     /// The place of a session; whoever holds it opens or uses it alone.
