@@ -25,9 +25,8 @@ unless { context has purpose && ["incident", "audit"].contains(context.purpose) 
 forbid (principal, action in Action::"tool:use", resource == Tool::"desk/pay")
 unless { context.assurance.level >= 3 && context.assurance.age_s <= 900 };
 
-@id("secret-files-stay")
-forbid (principal, action in Action::"tool:use", resource == Tool::"desk/resource:read")
-when { context has arguments && context.arguments has uri && context.arguments.uri like "file:///secret*" };
+@id("contractors-read-no-files")
+forbid (principal in Group::"contractors", action in Action::"tool:use", resource == Tool::"desk/resource:read");
 "#;
 
 const TOOLS: [&str; 6] = ["echo", "slow", "question", "why", "pay", "late"];
@@ -321,7 +320,10 @@ async fn a_session_is_told_what_changes_for_it_and_nothing_else_and_no_longer_th
     let subscribe = |uri: &'static str| world.rpc(&key, &session, "resources/subscribe", json!({"uri": uri}));
     assert_eq!(subscribe("file:///a").await.whole().await.last()["result"], json!({}));
     // Decided like reading it; and what is refused never reaches the server.
-    assert_eq!(subscribe("file:///secret").await.whole().await.reason(), "forbidden");
+    let carols = world.session(&world.house.carol, json!({})).await;
+    let params = json!({"uri": "file:///a"});
+    let refused = world.rpc(&world.house.carol, &carols, "resources/subscribe", params).await.whole().await;
+    assert_eq!(refused.reason(), "forbidden", "{refused:?}");
     let subscribed = world.desk.sent("resources/subscribe");
     assert_eq!(subscribed.len(), 1);
     assert_eq!(subscribed.first().unwrap().1["params"], json!({"uri": "file:///a"}));
@@ -488,7 +490,7 @@ async fn a_purpose_is_asked_for_where_a_client_can_and_lifts_what_its_rule_says_
 async fn in_the_newest_revision_a_client_listens_by_a_request_of_its_own() {
     let world = World::new().await;
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
-    let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a", "file:///secret"]});
+    let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a"]});
     let body = json!({"jsonrpc": "2.0", "id": "sub", "method": "subscriptions/listen", "params": {"_meta": meta, "notifications": wanted}});
     let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "subscriptions/listen")];
     let mut listening = world.open(world.alice(), "POST", &headers, &body.to_string()).await;
@@ -510,6 +512,13 @@ async fn in_the_newest_revision_a_client_listens_by_a_request_of_its_own() {
         assert_ne!(one["method"], "notifications/resources/list_changed", "nobody wanted that");
     }
     drop(listening);
+    let mut carols = world.open(&world.house.carol, "POST", &headers, &body.to_string()).await;
+    carols.until("notifications/subscriptions/acknowledged").await;
+    let told = Said(carols.got.clone()).last();
+    let honoured = json!({"toolsListChanged": true, "resourceSubscriptions": []});
+    assert_eq!(told["params"]["notifications"], honoured, "who may not read it is not told of it");
+    drop(carols);
+    assert_eq!(world.desk.sent("resources/subscribe").len(), 1);
     world.house.stop().await;
 }
 
