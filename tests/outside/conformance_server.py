@@ -169,7 +169,7 @@ MRTR = [
 ]
 TOOLS = {name: EMPTY for name in [
     *STILL, "test_tool_with_logging", "test_error_handling", "test_tool_with_progress", "test_elicitation_sep1034_defaults",
-    "test_elicitation_sep1330_enums", "test_reconnection", *(f"test_input_required_result_{name}" for name in MRTR),
+    "test_elicitation_sep1330_enums", "test_reconnection", "test_missing_capability", "test_streaming_elicitation", "test_logging_tool", *(f"test_input_required_result_{name}" for name in MRTR),
 ]} | {
     "test_sampling": {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]},
     "test_elicitation": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]},
@@ -192,7 +192,7 @@ async def work(ctx, name, arguments):
         return STILL[name]
     if name == "test_error_handling":
         raise RuntimeError("This tool intentionally returns an error for testing")
-    if name == "test_tool_with_logging":
+    if name in ("test_tool_with_logging", "test_logging_tool"):
         for words in ("Tool execution started", "Tool processing data", "Tool execution completed"):
             await ctx.session.send_log_message("info", words, related_request_id=ctx.request_id)
             await asyncio.sleep(0.05)
@@ -226,9 +226,13 @@ async def call_tool(ctx, params):
     name = params.name
     if name not in TOOLS:
         raise MCPError(types.INVALID_PARAMS, f"there is no tool {name}")
+    capabilities = ctx.session.client_capabilities
+    can = capabilities.model_dump(by_alias=True, exclude_none=True) if capabilities else {}
+    if name == "test_missing_capability" and "sampling" not in can:
+        raise MCPError(-32021, "this needs sampling", {"requiredCapabilities": {"sampling": {}}})
+    if name == "test_streaming_elicitation":
+        return ask(user_name=elicitation("What is your name?", name=NAME))
     if name.startswith("test_input_required_result_"):
-        capabilities = ctx.session.client_capabilities
-        can = capabilities.model_dump(by_alias=True, exclude_none=True) if capabilities else {}
         result = rounds(name, params, can)
         if isinstance(result, types.InputRequiredResult):
             return result

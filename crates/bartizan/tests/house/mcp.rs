@@ -1,4 +1,5 @@
 //! What a client of tools is told and asked beside its calls, and what a hostile model makes of a client.
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -394,6 +395,14 @@ async fn a_call_that_broke_off_is_come_back_to_by_its_own_session_alone_and_done
     assert!(rest.0.contains("log-error") && !rest.0.contains("log-debug"), "{rest:?}");
     assert!(!rest.0.contains("notifications/progress"), "what had arrived is not said again");
     assert_eq!(world.desk.sent("tools/call").len(), 1);
+    // What its client has ended is over.
+    let ended = world.open(&key, "DELETE", &[("mcp-session-id", &another)], "").await.whole().await;
+    assert_eq!(ended.status(), 204);
+    for method in ["POST", "GET", "DELETE"] {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+        let after = world.open(&key, method, &[("mcp-session-id", &another)], &body).await.whole().await;
+        assert_eq!(after.status(), 404, "{method}: {after:?}");
+    }
     world.house.stop().await;
 }
 

@@ -3,7 +3,7 @@
 //! A client's session is named by us and bound to its caller. What is kept here is this node's alone: on another node, or after a
 //! restart, a session goes on as one of which nothing is known, and nothing is asked of its client.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bartizan_base::{Digest, Name};
@@ -21,6 +21,8 @@ use super::line::DefinitionKind;
 const CLIENTS_MAX: usize = 10_000;
 /// Of these, sessions of one caller at one endpoint.
 const OF_ONE_MAX: usize = 200;
+/// Ended sessions that are remembered as such.
+const ENDED_MAX: usize = 10_000;
 /// Addresses that one client may want to be told of.
 const SUBSCRIBED_MAX: usize = 200;
 /// Calls of one client that can be come back to.
@@ -33,7 +35,14 @@ const GENERAL: &str = "0";
 
 /// Sessions of clients, by what they are called.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(Mutex<HashMap<String, (Arc<Client>, u64)>>);
+pub(crate) struct Clients(Mutex<HashMap<String, (Arc<Client>, u64)>>, Mutex<Ended>);
+
+/// What was ended lately: whoever goes on with it is told so, and begins another one.
+#[derive(Debug, Default)]
+struct Ended {
+    names: HashSet<String>,
+    order: VecDeque<String>,
+}
 
 impl Clients {
     /// The session of that name.
@@ -57,8 +66,24 @@ impl Clients {
         client.clone()
     }
 
+    /// Whether the session of that name was ended by its client.
+    pub(super) fn is_ended(&self, name: &str) -> bool {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).names.contains(name)
+    }
+
     /// Forgets it: its stream ends.
     pub(super) fn forget(&self, name: &str) -> Option<Arc<Client>> {
+        {
+            let mut ended = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            if ended.names.insert(name.to_owned()) {
+                ended.order.push_back(name.to_owned());
+            }
+            if ended.order.len() > ENDED_MAX
+                && let Some(oldest) = ended.order.pop_front()
+            {
+                ended.names.remove(&oldest);
+            }
+        }
         let gone = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let (client, _) = gone?;
         client.general.close();
@@ -327,6 +352,7 @@ mod tests {
         assert!(second.general.is_over() && !first.general.is_over());
         assert!(clients.forget("0.a").is_some() && first.general.is_over());
         assert!(clients.forget("0.a").is_none());
+        assert!(clients.is_ended("0.a") && !clients.is_ended("new.a"));
         // However many sessions one caller begins, they take the place of their own.
         let clients = Clients::default();
         let other = clients.at("other.a", 0);

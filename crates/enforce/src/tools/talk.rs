@@ -41,6 +41,9 @@ const GRACE: u32 = 75;
 /// Messages that one call may bring along.
 const MESSAGES_MAX: u64 = 10_000;
 
+/// The error of a server whose client cannot what it needs (revision 2026-07-28).
+const LACKS_CAPABILITY: i64 = -32021;
+
 /// Levels of what servers log, the least important first (RFC 5424).
 pub(super) const LEVELS: [&str; 8] =
     ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
@@ -139,7 +142,7 @@ impl Talk {
         let label = self.label.clone();
         let first = self.next().await;
         let mut reply = match first {
-            Next::Answer(answer) => reply::json(200, answer),
+            Next::Answer(answer) => reply::json(self.status_of(&answer), answer),
             Next::Failed(problem) => return Err(Stop { problem, receipt: Some(receipt) }),
             Next::Before(before) if let Some((client, channel)) = self.kept() => {
                 self.apart(before, client, channel)
@@ -354,6 +357,15 @@ impl Talk {
             self.entity.clone(),
             self.facts.clone(),
         )
+    }
+
+    /// Revision 2026-07-28 tells by the status, too, that a client lacks what is needed.
+    fn status_of(&self, answer: &Bytes) -> u16 {
+        let stateless = self.visit.revision.is_stateless();
+        let answer = stateless.then(|| self.visit.gate.tool_message(answer.clone()).ok()).flatten();
+        let lacks =
+            answer.and_then(|answer| answer.error()).is_some_and(|(code, _)| code == LACKS_CAPABILITY);
+        if lacks { 400 } else { 200 }
     }
 
     /// A question of the server, under an id of ours: where it may ask that, and whoever asked can be asked.

@@ -144,7 +144,8 @@ impl Gate {
         let named = named_session(session, &endpoint);
         let header = self.or_refuse(&caller, None, one(&head.headers, SESSION.as_str())).await?;
         // Ids of sessions are derived from the caller: one of somebody else's is none.
-        let ours = header.is_none_or(|header| is_named(header, &named));
+        let ours =
+            header.is_none_or(|header| is_named(header, &named) && !self.tools.clients.is_ended(header));
         if head.method == Method::DELETE {
             if !ours || header.is_none() {
                 return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NotFound)).await);
