@@ -49,8 +49,8 @@ impl Clients {
     pub(super) fn at(&self, name: &str, now_us: u64) -> Arc<Client> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(name) {
-            let of = name.split_once('.').map(|(of, _)| of);
-            let of_one = |other: &String| other.split_once('.').map(|(of, _)| of) == of;
+            let of = format!("{}.", name.split_once('.').map_or(name, |(of, _)| of));
+            let of_one = |other: &String| other.starts_with(&of);
             // Whoever begins too many ends their own.
             let own = all.keys().filter(|other| of_one(other)).count() >= OF_ONE_MAX;
             let all_of = all.iter().filter(|(other, _)| !own || of_one(other));

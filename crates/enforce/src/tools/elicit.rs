@@ -278,7 +278,7 @@ mod tests {
             assert_eq!(stated(&answers(bad.clone())), None, "{bad}");
         }
         let ours = message(json!({"inputResponses": {PURPOSE: {"action": "decline"}}}));
-        assert_eq!(passed_on(&ours), [], "nothing is left for the server");
+        assert!(passed_on(&ours).is_empty(), "nothing is left for the server");
     }
 
     #[test]
