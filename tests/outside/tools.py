@@ -1,4 +1,5 @@
-"""Foreign MCP clients through the door to a real server: the official TypeScript and Python SDKs, and `server-everything` behind it.
+"""Foreign MCP clients through the door to a real server: the official TypeScript and Python SDKs, and `server-everything` behind it; then
+the conformance suite (conformance.py).
 
 Starts a house of its own and the server. Installs what is missing: Python packages into target/venv-mcp, npm packages into
 tests/outside/js-mcp.
@@ -16,6 +17,8 @@ import time
 import urllib.error
 import urllib.request
 
+from conformance import conform
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BINARY = pathlib.Path(os.environ.get("BARTIZAN_BINARY", ROOT / "target" / "debug" / "bartizan"))
@@ -29,6 +32,10 @@ permit (principal in Role::"administrator", action in [Action::"house:change", A
 permit (principal, action in Action::"self:use", resource);
 @id("users-use-tools")
 permit (principal in Role::"tool-user", action in [Action::"tool:use", Action::"tool:list"], resource in ToolServer::"everything");
+@id("the-suite-uses-its-servers")
+permit (principal == User::"suite", action in [Action::"tool:use", Action::"tool:list"], resource in ToolServer::"conformance");
+@id("the-suite-uses-its-servers-in-the-newest-revision")
+permit (principal == User::"suite", action in [Action::"tool:use", Action::"tool:list"], resource in ToolServer::"modern");
 @id("the-servers-environment-is-nobodys-business")
 forbid (principal, action in [Action::"tool:use", Action::"tool:list"], resource == Tool::"everything/get-env");
 @id("nobody-needs-pictures")
@@ -101,6 +108,40 @@ class House:
         return self.call("POST", "/api/v1/keys", {"principal_kind": "user", "principal": name})["text"]
 
 
+def approve_all(house, server):
+    offered = house.call("GET", f"/api/v1/tools/{server}")
+    tools = {one["name"]: one["digest"] for one in offered if one["standing"] == "new"}
+    house.call("POST", f"/api/v1/tools/{server}/approve", {"tools": tools})
+
+
+def conformance(house, python, folder):
+    """The suite, with a server behind the door that has everything which the suite asks for."""
+    port = free_port()
+    log = open(folder / "conformance.log", "w")
+    server = subprocess.Popen([str(python), str(HERE / "conformance_server.py")], env={**os.environ, "PORT": str(port)}, stdout=log, stderr=log)
+    try:
+        wait("the server of the conformance suite", lambda: listens(port))
+        documents = [
+            {"name": "conformance", "spec": {"kind": "upstream", "base_url": f"http://127.0.0.1:{port}", "allow_private": True}},
+            {"name": "suite", "spec": {"kind": "user"}},
+        ]
+        for name, transport in (("conformance", "http"), ("modern", "stateless_http")):
+            accepts = ["elicitation", "sampling", "roots"]
+            documents += [
+                {"name": name, "spec": {"kind": "tool_server"}},
+                {"name": f"{name}/resource:read", "spec": {"kind": "tool", "within": [name]}},
+                {"name": name, "spec": {"kind": "tool_route", "upstream": "conformance", "transport": transport, "accepts": accepts}},
+            ]
+        house.call("POST", "/api/v1/resources", documents)
+        for name in ("conformance", "modern"):
+            approve_all(house, name)
+        suite = JS / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+        return conform(NODE, suite, int(house.data.rsplit(":", 1)[1]), house.key("suite"))
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def main():
     python = install()
     with tempfile.TemporaryDirectory() as name:
@@ -135,6 +176,7 @@ def main():
             }
             ok = steady and subprocess.run([str(NODE), "tools.mjs"], cwd=HERE / "js-mcp", env=environment).returncode == 0
             ok &= subprocess.run([str(python), str(HERE / "tools_client.py")], env=environment).returncode == 0
+            ok &= conformance(house, python, folder)
         finally:
             for process in [server] + ([house.process] if house else []):
                 process.terminate()

@@ -306,6 +306,7 @@ impl Assembled {
                 issuer,
                 certificates: config.listeners.client_ca.is_some(),
             },
+            tasks: tasks.clone(),
             bounds: bounds(config),
             clock: clock.clone(),
             random: random.clone(),

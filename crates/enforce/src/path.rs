@@ -19,6 +19,7 @@ use bartizan_model::{
     Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
+use bartizan_rt::Tasks;
 use bartizan_sql::Databases;
 use bartizan_store::{Marks, Rows};
 use bartizan_upstream::{Outbound, Upstreams};
@@ -114,6 +115,8 @@ pub struct Parts {
     pub marks: Arc<dyn Marks>,
     /// Where traces go, if anywhere.
     pub traces: Option<Arc<Traces>>,
+    /// Where work goes on that outlives a connection.
+    pub tasks: Tasks,
     /// Bounds on what callers and upstreams may send.
     pub bounds: Bounds,
     /// The time.

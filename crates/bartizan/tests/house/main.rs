@@ -15,6 +15,7 @@ mod flow;
 mod keep;
 mod lessons;
 mod limits;
+mod mcp;
 mod mesh;
 #[cfg(feature = "s3")]
 mod mirror;

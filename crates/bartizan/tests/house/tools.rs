@@ -634,15 +634,9 @@ async fn messages_that_two_readers_could_read_differently_go_nowhere() {
         "complete",
         "what the newest revision demands of every result"
     );
-    let unknown = json!({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}}).to_string();
+    let unknown = json!({"jsonrpc": "2.0", "id": 7, "method": "tasks/list", "params": {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}}).to_string();
     let got = house
-        .http(
-            Some(house.alice()),
-            "POST",
-            "/mcp/files",
-            &[version, ("mcp-method", "subscriptions/listen")],
-            &unknown,
-        )
+        .http(Some(house.alice()), "POST", "/mcp/files", &[version, ("mcp-method", "tasks/list")], &unknown)
         .await;
     assert_eq!((got.status, got.json()["error"]["code"].clone()), (404, json!(-32601)));
     let read = house.rpc(house.alice(), "/mcp/files", "resources/read", json!({"uri": "file:///a"})).await;

@@ -11,6 +11,7 @@ use bartizan_wire::mcp::{META_CAPABILITIES, request_words};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::elicit;
 use super::flight::Under;
 use super::line::{DefinitionKind, Line, Sent, with_meta};
 use super::list::label_of;
@@ -102,7 +103,7 @@ impl Visit {
         let ((wanted, redacted), scrub) = self.gate.or_refuse(&self.caller, Some(decision), scrubbed).await?;
         let (reserved, going) = errand.admitted(wanted.same(self.message.method())).await?;
         let mut under = Some(Terms { obligations, scrub, redacted, reserved, going });
-        match self.attempt(&wanted, line, &label, &mut under).await {
+        match self.attempt(&wanted, line.clone(), &label, &mut under).await {
             // Nothing was done: it has forgotten us. Once more, from the beginning.
             Err(stop) if stop.problem.reason == ReasonCode::ToolSessionLost => {
                 self.attempt(&wanted, line, &label, &mut under).await
@@ -215,9 +216,7 @@ impl Visit {
             }
         };
         self.only(&known)?;
-        for more in ["inputResponses", "requestState"] {
-            params.extend(raw(more).map(|raw| (more, raw)));
-        }
+        params.extend(elicit::passed_on(message));
         let pin = match kind {
             DefinitionKind::Tool | DefinitionKind::Prompt => kind.pin(&name),
             DefinitionKind::Resource | DefinitionKind::Template => READ_RESOURCES.to_owned(),
@@ -229,7 +228,7 @@ impl Visit {
         Ok(Wanted { server, kind, name, entity, facts: self.facts(facts), params, header })
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), Problem> {
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
         match self.message.param_names().find(|name| !known.contains(name)) {
             None => Ok(()),
             Some(name) => {
@@ -285,9 +284,7 @@ impl Visit {
 
     /// Answers to what a server asked may come only where its route lets it ask.
     fn may_answer(&self, route: &ToolRouteSpec) -> Result<(), Problem> {
-        let answers =
-            ["inputResponses", "requestState"].iter().any(|name| self.message.param(name).is_some());
-        if answers && route.accepts.is_empty() {
+        if !elicit::passed_on(&self.message).is_empty() && route.accepts.is_empty() {
             return Err(Problem::new(ReasonCode::ToolServerAsks));
         }
         Ok(())

@@ -14,9 +14,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt as _, empty, once, unfold};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 
+use super::line::LISTEN;
 use super::{Conversation, Outgoing, SessionKey, ToolServers};
 use crate::keeper::Keeper;
 
@@ -81,7 +82,10 @@ impl HttpServers {
         let begins = outgoing.method == "initialize";
         let session = if begins { None } else { self.held(&key) };
         let headers = headers(&outgoing, session.as_ref());
+        let method = if outgoing.method == LISTEN { Method::GET } else { Method::POST };
+        let listens = method == Method::GET;
         let outbound = Outbound {
+            method,
             carries: outgoing.carries,
             passed_on: &[SESSION],
             ..Outbound::post(route.path, outgoing.message, headers)
@@ -94,6 +98,8 @@ impl HttpServers {
         let media = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let is = |kind: &[u8]| media.get(..kind.len()).is_some_and(|m| m.eq_ignore_ascii_case(kind));
         let messages = match status {
+            // Nothing is said here but what was asked for.
+            405 if listens => return Err(failed(ReasonCode::MethodUnknown, running)),
             202 | 204 => empty().boxed(),
             401 | 403 => return Err(failed(ReasonCode::UpstreamCredentialRefused, running)),
             404 if session.is_some() => {

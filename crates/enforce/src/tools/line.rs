@@ -30,6 +30,9 @@ const SEEN_US: u64 = 60 * 1_000_000;
 /// Messages that may come in front of an answer that is awaited whole.
 const BEFORE_MAX: usize = 1_000;
 
+/// What stands for the method where nothing is asked: a session is listened to.
+pub(super) const LISTEN: &str = "GET";
+
 /// What can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DefinitionKind {
@@ -118,18 +121,20 @@ type Digests = Arc<BTreeMap<String, Seen>>;
 pub(super) struct Opened {
     pub(super) revision: Revision,
     /// What it says that it offers; of a server without sessions, nothing is known.
-    offers: Option<Value>,
+    pub(super) offers: Option<Value>,
     seen: Mutex<BTreeMap<DefinitionKind, (u64, Digests)>>,
 }
 
 /// The way to one server for one session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Line<'a> {
     pub(super) gate: &'a Gate,
     pub(super) tenant: &'a Tenant,
     pub(super) server: &'a Name,
     pub(super) route: &'a ToolRouteSpec,
     pub(super) session: Digest,
+    /// What the server may ask back in the middle of a call, as JSON.
+    pub(super) offers: String,
     pub(super) errand: &'a dyn Errand,
 }
 
@@ -152,7 +157,9 @@ impl<'a> Line<'a> {
         errand: &'a dyn Errand,
     ) -> Option<Self> {
         let route = part.tool_routes.get(server).filter(|_| part.tool_servers.contains_key(server))?;
-        Some(Self { gate, tenant, server, route, session, errand })
+        // Who offers nothing can be asked for nothing.
+        let offers = "{}".to_owned();
+        Some(Self { gate, tenant, server, route, session, offers, errand })
     }
 
     fn key(&self) -> SessionKey {
@@ -182,8 +189,7 @@ impl<'a> Line<'a> {
         }
         let params = [
             ("protocolVersion", json!(Revision::November2025.name()).to_string()),
-            // Nothing is offered to it, so there is nothing that it may ask of us.
-            ("capabilities", "{}".to_owned()),
+            ("capabilities", self.offers.clone()),
             ("clientInfo", us()),
         ];
         let answer = self.ask(None, "initialize", &params).await?;
@@ -212,6 +218,17 @@ impl<'a> Line<'a> {
             Some(upstream) => Target::post(upstream.clone(), self.route.path.clone(), body),
             None => Target::Direct { name: self.server.clone(), body },
         };
+        self.send_to(target, revision, method, named, message).await
+    }
+
+    async fn send_to(
+        &self,
+        target: Target,
+        revision: Option<Revision>,
+        method: &str,
+        named: Option<&str>,
+        message: Bytes,
+    ) -> Result<Sent, ToolStop> {
         let carries = self.errand.carries().await?;
         let intent = self.errand.intend(target).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
@@ -229,6 +246,34 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Listens to what the server says while nothing is asked of it. A server without sessions is told `wanted`, as JSON.
+    pub(super) async fn listen(&self, revision: Revision, wanted: &str) -> Result<Conversation, ToolStop> {
+        if revision.is_stateless() {
+            let id = self.gate.new_id().to_string();
+            let params = with_meta(Some(revision), &[("notifications", wanted.to_owned())], &[]);
+            let message = request_words(&id, "subscriptions/listen", &params);
+            let sent = self.send(Some(revision), "subscriptions/listen", None, message).await?;
+            return Ok(sent.conversation);
+        }
+        let Some(upstream) =
+            self.route.upstream.clone().filter(|_| self.route.transport == ToolTransport::Http)
+        else {
+            // The line to a child or an old server is open as it is; what comes on it between calls is not heard.
+            return Err(ReasonCode::MethodUnknown.into());
+        };
+        let (method, path) = (std::borrow::Cow::Borrowed("GET"), self.route.path.clone());
+        let target = Target::Upstream { method, upstream, path, body: Digest::of(b"") };
+        let sent = self.send_to(target, Some(revision), LISTEN, None, Bytes::new()).await?;
+        Ok(sent.conversation)
+    }
+
+    /// Answers a question that the server has asked: `message` is what it is told.
+    pub(super) async fn respond(&self, revision: Revision, message: Bytes) -> Result<(), ToolStop> {
+        let sent = self.send(Some(revision), "", None, message).await?;
+        sent.conversation.running.finish(Ended { status: sent.conversation.status, ..Ended::default() });
+        Ok(())
+    }
+
     /// Tells something that is not answered.
     pub(super) async fn tell(
         &self,
@@ -243,7 +288,7 @@ impl<'a> Line<'a> {
     }
 
     /// Asks something and waits for the whole answer.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         revision: Option<Revision>,
         method: &str,

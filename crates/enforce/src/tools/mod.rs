@@ -3,10 +3,14 @@
 //! Callers speak to us and we speak to servers: nothing that a caller sends reaches a server but the members of its message that
 //! were read and decided on, under an id and in a session of ours. [`visit`] takes a message in; [`list`] and [`call`] are what it
 //! can ask for, both decided by one function; [`line`] is the way to one server, [`http`] what is spoken on it; [`talk`] passes on
-//! what a server says until it has answered.
+//! what a server says until it has answered; [`hear`] what is told of beside; [`elicit`] asks a person for what a refusal wants.
 
 mod call;
+mod channel;
+mod clients;
+mod elicit;
 mod flight;
+mod hear;
 mod http;
 mod line;
 mod list;
@@ -33,6 +37,7 @@ use futures_util::stream::BoxStream;
 
 use crate::path::{Gate, Parts, Stop};
 use crate::world::World;
+use clients::Clients;
 use flight::Flights;
 use http::HttpServers;
 use line::Opened;
@@ -137,6 +142,8 @@ pub(crate) struct Tools {
     servers: Arc<dyn ToolServers>,
     sessions: Mutex<HashMap<SessionKey, (Slot, u64)>>,
     pub(crate) flights: Arc<Flights>,
+    /// What is known of clients.
+    pub(crate) clients: Clients,
 }
 
 impl Tools {
@@ -148,7 +155,7 @@ impl Tools {
             old: parts.old_servers.clone(),
             children: parts.children.clone(),
         });
-        Self { servers, sessions: Mutex::default(), flights: Arc::default() }
+        Self { servers, sessions: Mutex::default(), flights: Arc::default(), clients: Clients::default() }
     }
 
     /// The place of a session; whoever holds it opens or uses it alone.

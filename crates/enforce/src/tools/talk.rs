@@ -1,5 +1,6 @@
 //! What a server says until it has answered, on its way to whoever asked.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,34 +14,44 @@ use bartizan_model::tool_route::ServerAsk;
 use bartizan_model::{Action, AskFacts, DecisionId, EntityRef, Label, Obligations, Problem, ReasonCode};
 use bartizan_record::{Ended, Receipt, Running};
 use bartizan_wire::Node;
-use bartizan_wire::mcp::{Kind, LABEL, META_LOG_LEVEL, Message, error_words, event_of};
+use bartizan_wire::mcp::{Kind, LABEL, META_LOG_LEVEL, Message, error_words, event_of, result_words};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Conversation;
 use super::call::Wanted;
+use super::channel::Channel;
+use super::clients::{Asked, Client, Question, updated};
+use super::elicit::carry;
 use super::flight::Flight;
+use super::hear::{changes, streamed, watched};
 use super::line::Opened;
 use super::output::OutputSchema;
 use super::visit::Visit;
 use crate::admit::Going;
 use crate::limits::Reservation;
 use crate::path::Stop;
-use crate::reply::{self, Messages, Reply, ReplyBody};
+use crate::reply::{self, Reply, ReplyBody};
 use crate::scrub::{Scrub, Way};
 
 /// How often an open call asks whether it may go on.
 const WATCH_EVERY: Duration = Duration::from_millis(400);
+/// Ticks for which an answer waits for whoever went away, and is kept once it is given.
+const GRACE: u32 = 75;
 /// Messages that one call may bring along.
 const MESSAGES_MAX: u64 = 10_000;
 
+/// The error of a server whose client cannot what it needs (revision 2026-07-28).
+const LACKS_CAPABILITY: i64 = -32021;
+
 /// Levels of what servers log, the least important first (RFC 5424).
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+pub(super) const LEVELS: [&str; 8] =
+    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// What is passed on next.
 enum Next {
@@ -77,12 +88,16 @@ pub(super) struct Talk {
     /// Its id at the server and at whoever asked, and what they want to know its progress by.
     names: (String, String, Option<String>),
     label: String,
+    server: Name,
     entity: EntityRef,
     facts: AskFacts,
     revision: u64,
     opened: Option<Arc<Opened>>,
     accepts: BTreeSet<ServerAsk>,
     flight: Option<(Flight, Arc<Notify>)>,
+    /// The stream on which whoever asked reads, if they can come back to it, and for how many ticks nobody has.
+    channel: Option<Arc<Channel>>,
+    alone: u32,
     began_us: u64,
     every: Interval,
     seen: u64,
@@ -118,12 +133,15 @@ impl Talk {
             receipt,
             names,
             label: json!(label).to_string(),
+            server: wanted.server.clone(),
             entity: wanted.entity.clone(),
             facts: wanted.facts.clone(),
             revision,
             opened: None,
             accepts: BTreeSet::new(),
             flight: None,
+            channel: None,
+            alone: 0,
             began_us: 0,
             every,
             seen: 0,
@@ -157,8 +175,11 @@ impl Talk {
         let fields = self.terms.as_mut().map(|terms| std::mem::take(&mut terms.reserved.fields));
         let first = self.next().await;
         let mut reply = match first {
-            Next::Answer(answer) => reply::json(200, answer),
+            Next::Answer(answer) => reply::json(self.status_of(&answer), answer),
             Next::Failed(problem) => return Err(Stop { problem, receipt: Some(receipt) }),
+            Next::Before(before) if let Some((client, channel)) = self.kept() => {
+                self.apart(before, client, channel)
+            }
             first @ (Next::Before(_) | Next::TakenBack) => {
                 let events = unfold(Some((self, Some(first))), |state| async {
                     let (mut talk, ready) = state?;
@@ -173,11 +194,7 @@ impl Talk {
                         Next::TakenBack => None,
                     }
                 });
-                let mut reply = http::Response::new(ReplyBody::Messages(Messages::new(events)));
-                let headers = reply.headers_mut();
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-                headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-                reply
+                streamed(events)
             }
         };
         reply::mark(reply.headers_mut(), decision, Some(&receipt));
@@ -201,6 +218,10 @@ impl Talk {
                     if self.must_end() {
                         return self.fail(ReasonCode::StreamEnded);
                     }
+                    if self.is_left() {
+                        self.end(End::Abandoned);
+                        return Next::TakenBack;
+                    }
                     continue;
                 }
                 said = self.messages.next() => said,
@@ -220,8 +241,15 @@ impl Talk {
             }
             let next = match message.kind() {
                 Kind::Notification => self.notified(&message).map(Next::Before),
-                // We have offered it nothing that it could ask for.
-                Kind::Request => return self.fail(ReasonCode::ToolServerAsks),
+                Kind::Request if message.method() == "ping" => {
+                    pong(self.about(), &message).await;
+                    None
+                }
+                // Beyond what was offered there is nothing that it could ask for.
+                Kind::Request => match self.question(&message) {
+                    Some(question) => Some(Next::Before(question)),
+                    None => return self.fail(ReasonCode::ToolServerAsks),
+                },
                 Kind::Response => match self.answered(&message) {
                     Ok(answer) => Some(Next::Answer(answer)),
                     Err(reason) => return self.fail(reason),
@@ -279,24 +307,35 @@ impl Talk {
                 (token == ours.as_str()).then(|| message.with_param("progressToken", theirs))
             }
             "notifications/message" => self.wants_log(message).then(|| message.bytes().clone()),
-            "notifications/tools/list_changed" | "notifications/prompts/list_changed" => {
-                if let Some(opened) = &self.opened {
-                    opened.changed();
+            "notifications/resources/updated" => {
+                let (client, uri) = (self.visit.client.as_ref()?, message.param_text("uri")?);
+                if client.wants(&uri) && self.visit.may_read(&uri) {
+                    client.general.inform(updated(&uri));
                 }
                 None
             }
-            _ => None,
+            method => {
+                let kind = changes(method)?;
+                if let Some(opened) = &self.opened {
+                    opened.changed();
+                }
+                if let Some(client) = &self.visit.client {
+                    client.changed(kind);
+                }
+                None
+            }
         }
     }
 
     /// Whether whoever asked wants to know what is logged at that level. In the revisions with sessions a server knows it.
     fn wants_log(&self, message: &Message) -> bool {
         let visit = &self.visit;
-        if !visit.revision.is_stateless() {
-            return true;
-        }
         let rank = |level: &str| LEVELS.iter().position(|known| *known == level);
-        let wanted = visit.message.meta(META_LOG_LEVEL).and_then(|level| rank(&visit.message.text(level)?));
+        let wanted = match visit.revision.is_stateless() {
+            // In the revisions with sessions everything is told until a level is set.
+            false => visit.client.as_ref().and_then(|client| client.level()).or(Some(0)),
+            true => visit.message.meta(META_LOG_LEVEL).and_then(|level| rank(&visit.message.text(level)?)),
+        };
         let level = message.param_text("level").and_then(|level| rank(&level));
         wanted.is_some_and(|wanted| level >= Some(wanted))
     }
@@ -317,6 +356,16 @@ impl Talk {
                 Some("input_required") => return Err(ReasonCode::ToolServerAsks),
                 Some(_) => return Err(ReasonCode::UpstreamInvalid),
             }
+        }
+        let asks_back = message.result().and_then(|result| result.member("resultType"));
+        let asks_back = asks_back.and_then(|kind| message.text(kind)).as_deref() == Some("input_required");
+        if let (true, true, Some(purpose)) = (asks_back, self.visit.elicited, &self.visit.situation.purpose) {
+            // What somebody has stated goes along, so that it is not asked for again in the next round.
+            let state = message.result().and_then(|result| result.member("requestState"));
+            let carried = carry(purpose, state.and_then(|state| message.text(state)).map(Cow::into_owned));
+            let bytes = message.with_result("requestState", &carried);
+            let message = self.visit.gate.tool_message(bytes)?;
+            return Ok(message.answer_to(theirs, LABEL, &self.label, &[("requestState", &carried)]));
         }
         let more: &[(&str, &str)] = match (self.visit.revision.is_stateless(), self.visit.message.method()) {
             (false, _) => &[],
@@ -365,6 +414,123 @@ impl Talk {
         !permitted
     }
 
+    /// What a message of ours in the middle of the call is decided by.
+    fn about(&self) -> About {
+        (
+            self.visit.clone(),
+            self.opened.clone(),
+            self.server.clone(),
+            self.entity.clone(),
+            self.facts.clone(),
+        )
+    }
+
+    /// Revision 2026-07-28 tells by the status, too, that a client lacks what is needed.
+    fn status_of(&self, answer: &Bytes) -> u16 {
+        let stateless = self.visit.revision.is_stateless();
+        let answer = stateless.then(|| self.visit.gate.tool_message(answer.clone()).ok()).flatten();
+        let lacks =
+            answer.and_then(|answer| answer.error()).is_some_and(|(code, _)| code == LACKS_CAPABILITY);
+        if lacks { 400 } else { 200 }
+    }
+
+    /// A question of the server, under an id of ours: where it may ask that, and whoever asked can be asked.
+    fn question(&self, message: &Message) -> Option<Bytes> {
+        let visit = &self.visit;
+        let client = visit.client.as_ref().filter(|_| !visit.revision.is_stateless())?;
+        let asks = ServerAsk::of(message.method()).filter(|ask| self.accepts.contains(ask))?;
+        if client.offers(&[asks].into()).is_empty() {
+            return None;
+        }
+        let question = Question {
+            server: self.server.clone(),
+            id: message.id()?.to_owned(),
+            entity: self.entity.clone(),
+            facts: self.facts.clone(),
+        };
+        let id = visit.gate.new_id().to_string();
+        client.ask(&id, Asked::Server(Box::new(question))).then(|| message.under(&json!(id).to_string()))
+    }
+
+    /// The stream on which the answer is kept for whoever comes back, where they have a session to come back to.
+    fn kept(&self) -> Option<(Arc<Client>, Arc<Channel>)> {
+        let client = self.visit.client.clone().filter(|_| !self.visit.revision.is_stateless())?;
+        let channel = client.begin(self.names.0.clone())?;
+        Some((client, channel))
+    }
+
+    /// Goes on apart from the connection: who loses it comes back for the rest (`Last-Event-ID`).
+    fn apart(mut self, first: Bytes, client: Arc<Client>, channel: Arc<Channel>) -> Reply {
+        let Some(reader) = channel.read(None, true) else {
+            return reply::json(500, Bytes::new());
+        };
+        self.channel = Some(channel.clone());
+        let (visit, reading) = (self.visit.clone(), client.clone());
+        let tasks = self.visit.gate.parts.tasks.clone();
+        tasks.spawn("tool-call", async move { self.run(first, &client, &channel).await });
+        watched(visit, reading, reader)
+    }
+
+    async fn run(mut self, first: Bytes, client: &Client, channel: &Arc<Channel>) {
+        let mut next = Next::Before(first);
+        loop {
+            let (message, last) = match next {
+                Next::Before(message) => (message, false),
+                Next::Answer(message) => (message, true),
+                Next::Failed(problem) if problem.reason == ReasonCode::StreamEnded => {
+                    channel.cut(self.error(&problem));
+                    break;
+                }
+                Next::Failed(problem) => (self.error(&problem), true),
+                Next::TakenBack => break,
+            };
+            if !self.room(channel).await {
+                break;
+            }
+            channel.push(message);
+            if last {
+                break;
+            }
+            next = self.next().await;
+        }
+        channel.close();
+        self.end(End::Abandoned);
+        let end = self.visit.gate.parts.tasks.shutdown().clone();
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY * GRACE) => {}
+            () = end.requested() => {}
+        }
+        client.end(channel);
+    }
+
+    /// Waits until more may be said. False where it must not go on.
+    async fn room(&mut self, channel: &Channel) -> bool {
+        while !channel.has_room() {
+            tokio::select! {
+                () = channel.taken() => {}
+                _ = self.every.tick() => {
+                    if self.must_end() {
+                        let problem = Problem::new(ReasonCode::StreamEnded).of(self.decision);
+                        channel.cut(self.error(&problem));
+                        return false;
+                    }
+                    if self.is_left() {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether nobody has come back for too long; to be asked once in a tick.
+    fn is_left(&mut self) -> bool {
+        let Some(channel) = &self.channel else { return false };
+        self.alone = if channel.is_read() { 0 } else { self.alone + 1 };
+        let ends = self.visit.gate.parts.tasks.shutdown().is_requested();
+        self.alone > GRACE || (ends && self.alone > 0)
+    }
+
     fn fail(&mut self, reason: ReasonCode) -> Next {
         self.end(End::Failed { reason: reason.clone() });
         Next::Failed(Problem::new(reason).of(self.decision))
@@ -391,6 +557,18 @@ impl Talk {
         self.flight = None;
         // Its place is free now.
         self.terms = None;
+    }
+}
+
+type About = (Arc<Visit>, Option<Arc<Opened>>, Name, EntityRef, AskFacts);
+
+/// Answers a server that wants to know whether we are there.
+async fn pong((visit, opened, server, entity, facts): About, message: &Message) {
+    let (Some(opened), Some(id)) = (opened, message.id()) else { return };
+    let errand = visit.errand(&server, Action::ToolCall, &entity, &facts);
+    let Some(line) = visit.line(&server, &errand) else { return };
+    if let Err(stop) = line.respond(opened.revision, result_words(id, "{}")).await {
+        tracing::debug!(reason = %stop.problem.reason, "a ping of a server of tools was not answered");
     }
 }
 

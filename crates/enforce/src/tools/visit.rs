@@ -28,6 +28,8 @@ use http::{HeaderMap, Method, Request};
 use http_body::Body;
 use serde_json::{Value, json};
 
+use super::clients::{Client, KINDS};
+use super::elicit;
 use super::line::{DefinitionKind, Line};
 use super::{Errand, ToolStop};
 use crate::admit::{Going, Step};
@@ -74,7 +76,7 @@ struct Asked {
 }
 
 /// A message, with everything that it is decided by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Visit {
     pub(super) gate: Arc<Gate>,
     pub(super) world: Arc<World>,
@@ -86,6 +88,19 @@ pub(super) struct Visit {
     pub(super) session: Digest,
     /// The session that what servers answer enters.
     pub(super) entered: Session,
+    /// The client at the other end of a session.
+    pub(super) client: Option<Arc<Client>>,
+    /// What it is judged by again.
+    pub(super) from: From,
+    /// Whether a purpose was stated when we asked for it.
+    pub(super) elicited: bool,
+}
+
+/// Where a message came from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct From {
+    pub(super) peer: Option<IpAddr>,
+    pub(super) headers: HeaderMap,
 }
 
 /// Something that may be listed, as it is asked for.
@@ -132,12 +147,44 @@ impl Gate {
         let named = named_session(session, &endpoint);
         let header = self.or_refuse(&caller, None, one(&head.headers, SESSION.as_str())).await?;
         // Ids of sessions are derived from the caller: one of somebody else's is none.
-        let ours = header.is_none_or(|header| header == named);
+        let ours =
+            header.is_none_or(|header| is_named(header, &named) && !self.tools.clients.is_ended(header));
         if head.method == Method::DELETE {
             if !ours || header.is_none() {
                 return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NotFound)).await);
             }
-            return Ok(self.end_sessions(&world, &caller, session, &endpoint));
+            let client = header.and_then(|name| self.tools.clients.forget(name));
+            return Ok(self.end_sessions(&world, &caller, session, (&endpoint, client)));
+        }
+        let known = |name: &str| self.tools.clients.at(name, self.parts.clock.monotonic_us());
+        if head.method == Method::GET {
+            // A stream belongs to a session, and the revision without sessions has none.
+            let (Some(name), true) = (header, ours) else {
+                let reason =
+                    if header.is_none() { ReasonCode::MethodNotAllowed } else { ReasonCode::NotFound };
+                return Err(self.refuse_early(&caller, None, Problem::new(reason)).await);
+            };
+            let revision = self.or_refuse(&caller, None, self.listens(&head.headers, asked)).await?;
+            let message = Message::read(Bytes::from_static(LISTENS.as_bytes()), self.parts.bounds.body);
+            let message = self.or_refuse(&caller, None, message.map_err(|error| malformed(&error))).await?;
+            let (situation, entered) = self.assessed(&caller, peer, &head.headers).await?;
+            let (gate, client) = (self.clone(), Some(known(name)));
+            let from = From { peer, headers: head.headers };
+            let visit = Visit {
+                gate,
+                world,
+                caller,
+                situation,
+                endpoint,
+                message,
+                revision,
+                session,
+                entered,
+                client,
+                from,
+                elicited: false,
+            };
+            return Arc::new(visit).come_back().await;
         }
         if head.method != Method::POST {
             return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::MethodNotAllowed)).await);
@@ -151,10 +198,30 @@ impl Gate {
         if !ours && !revision.is_stateless() && message.method() != "initialize" {
             return Err(self.refuse_early(&caller, None, Problem::new(ReasonCode::NotFound)).await);
         }
-        let (situation, entered) = self.assessed(&caller, peer, &head.headers).await?;
-        let gate = self.clone();
-        let visit =
-            Arc::new(Visit { gate, world, caller, situation, endpoint, message, revision, session, entered });
+        let (mut situation, entered) = self.assessed(&caller, peer, &head.headers).await?;
+        let stated = if revision.is_stateless() { elicit::stated(&message) } else { None };
+        let elicited = stated.is_some();
+        situation.purpose = stated.or(situation.purpose);
+        // Each `initialize` begins a session of its own: programs that share a credential must not share what they are asked.
+        let fresh = (message.method() == "initialize").then(|| self.fresh_session(&named));
+        let name = fresh.as_deref().or(header.filter(|_| !revision.is_stateless()));
+        let client = name.map(known);
+        let (gate, from) = (self.clone(), From { peer, headers: head.headers.clone() });
+        let visit = Visit {
+            gate,
+            world,
+            caller,
+            situation,
+            endpoint,
+            message,
+            revision,
+            session,
+            entered,
+            client,
+            from,
+            elicited,
+        };
+        let visit = Arc::new(visit);
         match visit.message.kind() {
             Kind::Request => {
                 asked.working = visit.message.method() != "initialize";
@@ -170,9 +237,7 @@ impl Gate {
                     asked.action = Some(action);
                 }
                 let mut reply = visit.request().await?;
-                if visit.message.method() == "initialize"
-                    && let Ok(value) = HeaderValue::try_from(named)
-                {
+                if let Some(value) = fresh.and_then(|fresh| HeaderValue::try_from(fresh).ok()) {
                     reply.headers_mut().insert(SESSION, value);
                 }
                 Ok(reply)
@@ -184,6 +249,9 @@ impl Gate {
                 Ok(nothing(202))
             }
             Kind::Response => {
+                if visit.answers().await? {
+                    return Ok(nothing(202));
+                }
                 let detail = "nothing was asked of you that this could answer";
                 let problem = Problem::with_detail(ReasonCode::BodyMalformed, detail);
                 Err(self.refuse_early(&visit.caller, None, problem).await)
@@ -221,12 +289,46 @@ impl Gate {
         })
     }
 
+    /// In which revision somebody listens to a session.
+    fn listens(&self, headers: &HeaderMap, asked: &mut Asked) -> Result<Revision, Problem> {
+        let Some(name) = one(headers, "mcp-protocol-version")? else { return Ok(Revision::March2025) };
+        match Revision::named(name.trim()) {
+            Some(revision) if !revision.is_stateless() => Ok(revision),
+            Some(_) => Err(Problem::new(ReasonCode::MethodNotAllowed)),
+            None => {
+                let requested: String = name.chars().take(40).collect();
+                asked.more =
+                    Some(json!({"supported": Revision::ALL.map(Revision::name), "requested": requested}));
+                Err(Problem::new(ReasonCode::ProtocolUnsupported))
+            }
+        }
+    }
+
+    /// A name for another session of somebody's.
+    fn fresh_session(&self, named: &str) -> String {
+        let mut random = [0; 16];
+        self.parts.random.fill(&mut random);
+        let digest = Digest::of(&random).to_string();
+        let nonce: String = digest.chars().filter(char::is_ascii_hexdigit).take(NONCE).collect();
+        format!("{named}.{nonce}")
+    }
+
     /// Forgets the sessions that we hold at servers for this caller.
-    fn end_sessions(&self, world: &World, caller: &Caller, session: Digest, endpoint: &Endpoint) -> Reply {
+    fn end_sessions(
+        &self,
+        world: &World,
+        caller: &Caller,
+        session: Digest,
+        (endpoint, client): (&Endpoint, Option<Arc<Client>>),
+    ) -> Reply {
         let routes = world.tenants.get(caller.tenant()).map(|part| part.tool_routes.clone());
-        let all = routes.iter().flat_map(|routes| routes.keys());
-        for server in all.filter(|server| endpoint.one().is_none_or(|one| one == *server)) {
+        let all = routes.iter().flat_map(|routes| routes.iter());
+        for (server, route) in all.filter(|(server, _)| endpoint.one().is_none_or(|one| one == *server)) {
             self.tools.forget(&(caller.tenant().clone(), server.clone(), session));
+            if let Some(client) = &client {
+                let (session, _) = offering(session, &client.offers(&route.accepts));
+                self.tools.forget(&(caller.tenant().clone(), server.clone(), session));
+            }
         }
         nothing(204)
     }
@@ -248,7 +350,7 @@ impl Gate {
         let decision = problem.decision.unwrap_or_else(|| self.new_id());
         reply::mark(answer.headers_mut(), decision, stop.receipt.as_ref());
         if problem.reason == ReasonCode::MethodNotAllowed {
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, DELETE"));
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
         }
         self.challenge(answer.headers_mut(), problem, path, asked.action);
         answer
@@ -265,7 +367,16 @@ impl Visit {
             "prompts/list" => self.list(DefinitionKind::Prompt).await,
             "resources/list" => self.list(DefinitionKind::Resource).await,
             "resources/templates/list" => self.list(DefinitionKind::Template).await,
-            "tools/call" | "prompts/get" | "resources/read" | "completion/complete" => self.call().await,
+            "tools/call" | "prompts/get" | "resources/read" | "completion/complete" => {
+                match self.call().await {
+                    Err(stop) => self.elicit(stop).await,
+                    reply => reply,
+                }
+            }
+            "logging/setLevel" if !self.revision.is_stateless() => self.set_level().await,
+            "resources/subscribe" if !self.revision.is_stateless() => self.subscribe(true).await,
+            "resources/unsubscribe" if !self.revision.is_stateless() => self.subscribe(false).await,
+            "subscriptions/listen" if self.revision.is_stateless() => self.listen_for().await,
             _ => {
                 let problem = Problem::new(ReasonCode::MethodUnknown);
                 Err(self.gate.refuse_early(&self.caller, None, problem).await)
@@ -276,19 +387,31 @@ impl Visit {
     /// What is offered here to this caller: decided like the lists that follow, so that nobody learns of a server by asking.
     async fn introduce(&self) -> Result<Reply, Stop> {
         let mut candidates = Vec::new();
-        for kind in [DefinitionKind::Tool, DefinitionKind::Prompt, DefinitionKind::Resource] {
+        for kind in KINDS {
             candidates.extend(self.candidates(kind));
         }
         let (known, (decision, receipt)) = self.known_here(&candidates).await?;
         let offers = |kind| known.iter().any(|one| one.kind == kind);
-        let mut capabilities = json!({"tools": {}});
-        for (kind, name) in [(DefinitionKind::Prompt, "prompts"), (DefinitionKind::Resource, "resources")] {
+        let mut capabilities = json!({"tools": {"listChanged": true}});
+        let resources = json!({"subscribe": true, "listChanged": true});
+        let prompts = json!({"listChanged": true});
+        for (kind, name, how) in
+            [(DefinitionKind::Prompt, "prompts", prompts), (DefinitionKind::Resource, "resources", resources)]
+        {
             if offers(kind)
                 && let Some(all) = capabilities.as_object_mut()
             {
-                all.insert(name.to_owned(), json!({}));
+                all.insert(name.to_owned(), how);
                 all.insert("completions".to_owned(), json!({}));
             }
+        }
+        if let (false, Some(all)) = (self.revision.is_stateless(), capabilities.as_object_mut()) {
+            all.insert("logging".to_owned(), json!({}));
+        }
+        if let Some(client) = self.client.as_ref().filter(|_| self.message.method() == "initialize") {
+            let can = self.message.param("capabilities").map(|can| self.message.raw(can));
+            client.can(can.and_then(|can| serde_json::from_str(can).ok()).unwrap_or_default());
+            client.news(self.sees());
         }
         let us = json!({"name": "bartizan", "version": env!("CARGO_PKG_VERSION")});
         let result = if self.revision.is_stateless() {
@@ -452,7 +575,15 @@ impl Visit {
 
     /// The way to `server`.
     pub(super) fn line<'v>(&'v self, server: &'v Name, errand: &'v dyn Errand) -> Option<Line<'v>> {
-        Line::to(&self.gate, self.caller.tenant(), self.part()?, server, self.session, errand)
+        let part = self.part()?;
+        let accepts = part.tool_routes.get(server).map(|route| &route.accepts);
+        let offers = match (&self.client, accepts) {
+            (Some(client), Some(accepts)) => client.offers(accepts),
+            _ => serde_json::Map::new(),
+        };
+        let (session, offers) = offering(self.session, &offers);
+        let line = Line::to(&self.gate, self.caller.tenant(), part, server, session, errand)?;
+        Some(Line { offers, ..line })
     }
 
     /// A whole answer.
@@ -611,8 +742,30 @@ fn named_session(session: Digest, endpoint: &Endpoint) -> String {
         .to_string()
 }
 
+/// What stands for a `GET`, which has no body.
+const LISTENS: &str = r#"{"jsonrpc":"2.0","method":"notifications/listens"}"#;
+/// Characters that tell sessions of one caller apart.
+const NONCE: usize = 32;
+
+/// Whether `header` is a session of the caller whose sessions are called `named`.
+fn is_named(header: &str, named: &str) -> bool {
+    let nonce = header.strip_prefix(named).and_then(|rest| rest.strip_prefix('.'));
+    nonce.is_some_and(|nonce| {
+        nonce.len() == NONCE && nonce.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// The session at a server to which `offers` are made: a server cannot ask one client for what another one can.
+fn offering(session: Digest, offers: &serde_json::Map<String, Value>) -> (Digest, String) {
+    if offers.is_empty() {
+        return (session, "{}".to_owned());
+    }
+    let told = Value::Object(offers.clone()).to_string();
+    (Digest::of_parts(&[b"offers\0", session.as_bytes(), told.as_bytes()]), told)
+}
+
 /// The one value of a header.
-fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Problem> {
+pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let text = |value: &'h HeaderValue| value.to_str().ok();
     match (values.next(), values.next()) {
@@ -633,7 +786,7 @@ fn malformed(error: &MessageError) -> Problem {
     Problem::with_detail(reason, error.to_string())
 }
 
-fn nothing(status: u16) -> Reply {
+pub(super) fn nothing(status: u16) -> Reply {
     let mut reply = reply::json(status, Bytes::new());
     reply.headers_mut().remove(http::header::CONTENT_TYPE);
     reply

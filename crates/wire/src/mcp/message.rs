@@ -240,6 +240,21 @@ impl Message {
         splice(&self.bytes, edits)
     }
 
+    /// The same message under another id (as JSON), where it has one.
+    #[must_use]
+    pub fn under(&self, id: &str) -> Bytes {
+        let edit = self.node.member("id").map(|own| (own.span(), id.to_owned()));
+        splice(&self.bytes, edit.into_iter().collect())
+    }
+
+    /// The same message with another value for a member of its result, where it has it.
+    #[must_use]
+    pub fn with_result(&self, name: &str, value: &str) -> Bytes {
+        let member = self.result().and_then(|result| result.member(name));
+        let edit = member.map(|node| (node.span(), value.to_owned()));
+        splice(&self.bytes, edit.into_iter().collect())
+    }
+
     /// The same message with another value for a parameter, where it has it.
     #[must_use]
     pub fn with_param(&self, name: &str, value: &str) -> Bytes {

@@ -11,7 +11,8 @@ mod words;
 
 pub use message::{Kind, Message, MessageError};
 pub use revision::{
-    HeaderError, Heads, META_CAPABILITIES, META_CLIENT, META_LOG_LEVEL, META_VERSION, Revision, encode_name,
+    HeaderError, Heads, META_CAPABILITIES, META_CLIENT, META_LOG_LEVEL, META_SUBSCRIPTION, META_VERSION,
+    Revision, encode_name,
 };
-pub use sse::{Event, EventReader, EventTooLong, event_of};
+pub use sse::{Event, EventReader, EventTooLong, event_of, event_under};
 pub use words::{LABEL, code_of, error_words, notification_words, request_words, result_words};

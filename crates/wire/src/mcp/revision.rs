@@ -12,6 +12,8 @@ pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// Where it says what its client can do.
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// By which subscription something is told.
+pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 /// Where it says what its client is.
 pub const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 

@@ -105,6 +105,14 @@ pub fn event_of(message: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// The same under an id, by which whoever reads can come back to the stream. The id is ours: letters, digits and `-`.
+#[must_use]
+pub fn event_under(id: &str, message: &[u8]) -> Bytes {
+    let mut out = BytesMut::from(format!("id: {id}\n").as_bytes());
+    out.extend_from_slice(&event_of(message));
+    out.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
