@@ -14,7 +14,7 @@ use bartizan_model::tool_route::{READ_RESOURCES, ToolTransport};
 use bartizan_model::{Action, DecisionId, EntityRef, Problem, ReasonCode};
 use bartizan_record::{Ended, Receipt, Running};
 use bartizan_wire::Node;
-use bartizan_wire::mcp::{Kind, META_SUBSCRIPTION, notification_words};
+use bartizan_wire::mcp::{Kind, META_SUBSCRIPTION, Message, notification_words};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, Stream, once, unfold};
@@ -27,9 +27,10 @@ use super::channel::Reader;
 use super::clients::{Asked, Client, KINDS, list_changed, updated};
 use super::line::DefinitionKind;
 use super::talk::LEVELS;
-use super::visit::{Candidate, Endpoint, Visit, one};
+use super::visit::{Candidate, Endpoint, Visit, VisitErrand, one};
 use crate::path::Stop;
 use crate::reply::{self, BrokenOff, Messages, Reply, ReplyBody};
+use crate::scrub::{Scrub, Way};
 
 /// How often it is looked whether somebody may still listen, and what has changed.
 const TICK: Duration = Duration::from_millis(400);
@@ -407,6 +408,11 @@ impl Visit {
         let facts = self.facts(Some(Map::from_iter([("uri".to_owned(), json!(uri))])));
         let errand = self.errand(server, Action::ToolCall, &entity, &facts);
         let decision = errand.decide().await?;
+        let scrub = self.scrub_of(&errand, decision).await?;
+        if scrub.text(uri, Way::Out).1 > 0 {
+            let problem = Problem::with_detail(ReasonCode::PersonalData, "an address cannot be redacted");
+            return Err(self.gate.refuse_early(&self.caller, Some(decision), problem).await);
+        }
         let declared = self.part().is_some_and(|part| part.tools.contains_key(entity.name.as_str()));
         let Some(line) = self.line(server, &errand).filter(|_| declared) else {
             return Err(self.gate.refuse_early(&self.caller, Some(decision), not_found()).await);
@@ -499,15 +505,35 @@ impl Visit {
                 let errand =
                     self.errand(&question.server, Action::ToolCall, &question.entity, &question.facts);
                 let decision = errand.decide().await?;
+                let scrub = self.scrub_of(&errand, decision).await?;
+                let answer = self.gate.or_refuse(&self.caller, Some(decision), self.scrubbed(&scrub)).await?;
                 let Some(line) = self.line(&question.server, &errand) else {
                     let problem = Problem::new(ReasonCode::ToolNotFound);
                     return Err(self.gate.refuse_early(&self.caller, Some(decision), problem).await);
                 };
                 let opened = line.opened().await?;
-                line.respond(opened.revision, self.message.under(&question.id)).await?;
+                line.respond(opened.revision, answer.under(&question.id)).await?;
                 Ok(true)
             }
         }
+    }
+
+    /// What has to be taken out of what `errand` was permitted to tell.
+    async fn scrub_of(&self, errand: &VisitErrand<'_>, decision: DecisionId) -> Result<Scrub, Stop> {
+        let part = self.part().ok_or(ReasonCode::PolicyMissing)?;
+        let scrub = self.gate.scrub(part, self.caller.tenant(), &errand.obligations());
+        self.gate.or_refuse(&self.caller, Some(decision), scrub).await
+    }
+
+    /// The client's answer without what has to be taken out of it.
+    fn scrubbed(&self, scrub: &Scrub) -> Result<Message, Problem> {
+        let Some(content) = self.message.content().filter(|_| !scrub.is_idle(Way::Out)) else {
+            return Ok(self.message.clone());
+        };
+        let (limits, raw) = (self.gate.parts.bounds.body, self.message.raw(content).to_owned());
+        let (clean, _) = scrub.document(&Bytes::from(raw), Way::Out, limits)?;
+        let answer = self.message.with(content, &String::from_utf8_lossy(&clean));
+        Message::read(answer, limits).map_err(|_| Problem::new(ReasonCode::ObligationFailed))
     }
 }
 
