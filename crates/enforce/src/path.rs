@@ -19,6 +19,7 @@ use bartizan_model::{
     Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
+use bartizan_sandbox::Sandbox;
 use bartizan_sql::Databases;
 use bartizan_store::{Marks, Rows};
 use bartizan_upstream::{Outbound, Upstreams};
@@ -95,6 +96,8 @@ pub struct Parts {
     pub old_servers: Option<Arc<OldServers>>,
     /// The way out to databases; none for a house without.
     pub databases: Option<Arc<Databases>>,
+    /// Where code is run; none for a house without.
+    pub sandbox: Option<Arc<Sandbox>>,
     /// What follows decisions.
     pub afterwards: Arc<Afterwards>,
     /// Where content is kept that policy wants kept; without, a permit that demands it is denied.

@@ -207,7 +207,7 @@ impl Gate {
     }
 
     /// Ends when the caller may not be answered any more.
-    async fn until_over(&self, caller: &Caller) {
+    pub(crate) async fn until_over(&self, caller: &Caller) {
         loop {
             tokio::time::sleep(AGAIN).await;
             if !self.holds(caller) {
@@ -216,7 +216,7 @@ impl Gate {
         }
     }
 
-    fn holds(&self, caller: &Caller) -> bool {
+    pub(crate) fn holds(&self, caller: &Caller) -> bool {
         let world = self.parts.keeper.current();
         world.is_ok_and(|world| self.verify_again(&world, caller).is_some())
     }
