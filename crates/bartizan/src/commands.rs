@@ -369,6 +369,7 @@ fn doctor(global: &Global, data_folder: Option<PathBuf>) -> Result<ExitCode, Fai
         checks.push(("vault", vault_check(&config.folder)));
     }
     checks.push(("tool servers", crate::children::check(&config)));
+    checks.push(("code", crate::code::check(&config)));
     let probe = config.folder.join("doctor.probe");
     let synced = fs::File::create(&probe)
         .and_then(|mut f| f.write_all(&[0; 4_096]).and_then(|()| f.sync_all()))

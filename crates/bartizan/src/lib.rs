@@ -6,6 +6,7 @@ mod authority;
 mod authority_commands;
 mod certificate_commands;
 mod children;
+mod code;
 mod commands;
 pub mod config;
 mod connection_commands;

@@ -38,6 +38,7 @@ use tokio::sync::Notify;
 use crate::archived::Archived;
 use crate::authority;
 use crate::children;
+use crate::code;
 use crate::config::{Config, MeshTls};
 use crate::deliveries::{self, Deliveries};
 use crate::ground::{DataFolder, NodeError, StateDb, part};
@@ -266,6 +267,7 @@ impl Assembled {
         let tasks = Tasks::new();
         let opener = Arc::new(Opener { keeper: known.clone(), sealer: sealer.clone() });
         let children = children::children(config, opener, clock.clone(), tasks.clone()).await?;
+        let sandbox = code::sandbox(config, clock.clone()).await?;
         let mut registry = Registry::default();
         let traces = config.traces.as_ref().map(Telemetry::open).transpose().map_err(part("traces"))?;
         let metrics = Metrics::register(&mut registry);
@@ -289,6 +291,7 @@ impl Assembled {
                 sqlite_folder: config.sqlite_folder.clone(),
                 clock: clock.clone(),
             }))),
+            sandbox,
             afterwards: afterwards.clone(),
             vault: vault.clone(),
             metrics,

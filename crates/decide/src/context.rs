@@ -466,6 +466,16 @@ fn request(facts: &AskFacts) -> Fact {
         ("messages", Fact::long(facts.messages)),
         ("tools", Fact::long(facts.tools)),
     ];
+    request.extend(facts.code.as_ref().map(|code| {
+        let members = vec![
+            ("bytes", Fact::long(code.bytes)),
+            ("digest", Fact::text(&code.digest.to_string())),
+            ("files", Fact::long(code.files)),
+            ("files_bytes", Fact::long(code.files_bytes)),
+            ("stdin_bytes", Fact::long(code.stdin_bytes)),
+        ];
+        ("code", Fact::members(members))
+    }));
     request.extend(facts.operation.as_ref().map(|text| ("operation", Fact::text(text))));
     request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", Fact::long(n))));
     Fact::members(request)

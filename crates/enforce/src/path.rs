@@ -20,6 +20,7 @@ use bartizan_model::{
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt, Recorder};
 use bartizan_rt::Tasks;
+use bartizan_sandbox::Sandbox;
 use bartizan_sql::Databases;
 use bartizan_store::{Marks, Rows};
 use bartizan_upstream::{Outbound, Upstreams};
@@ -97,6 +98,8 @@ pub struct Parts {
     pub old_servers: Option<Arc<OldServers>>,
     /// The way out to databases; none for a house without.
     pub databases: Option<Arc<Databases>>,
+    /// Where code is run; none for a house without.
+    pub sandbox: Option<Arc<Sandbox>>,
     /// What follows decisions.
     pub afterwards: Arc<Afterwards>,
     /// Where content is kept that policy wants kept; without, a permit that demands it is denied.

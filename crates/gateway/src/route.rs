@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bartizan_enforce::{Access, Gate, QUERY_PREFIX, Reply, Written, is_proven};
+use bartizan_enforce::{Access, CODE_PREFIX, Gate, QUERY_PREFIX, Reply, Written, is_proven};
 use bartizan_model::ReasonCode;
 use bartizan_model::directory::Dialect;
 use bytes::Bytes;
@@ -69,6 +69,12 @@ impl Gateway {
                 return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }
             return Box::pin(self.gate.answer_query(database, request, peer)).await;
+        }
+        if let Some(runtime) = path.strip_prefix(CODE_PREFIX) {
+            if request.method() != Method::POST {
+                return self.nothing(request, ReasonCode::MethodNotAllowed).await;
+            }
+            return Box::pin(self.gate.run_code(runtime, request, peer)).await;
         }
         if let Some(rest) = path.strip_prefix(RETRIEVE) {
             return Box::pin(self.documents(rest, request, peer)).await;

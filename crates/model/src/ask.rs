@@ -53,6 +53,9 @@ pub struct AskFacts {
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
     /// The body's size in bytes.
     pub bytes: u64,
+    /// Code that is to be run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<CodeFacts>,
     /// The dialect spoken: `openai.chat`, `openai.responses`, `openai.embeddings`, `anthropic.messages`, `control` …
     pub dialect: String,
     /// What it reaches for beside the text it carries.
@@ -69,6 +72,22 @@ pub struct AskFacts {
     pub stream: bool,
     /// How many tools it defines.
     pub tools: u64,
+}
+
+/// What an ask that runs code holds, as far as it can be told without understanding it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CodeFacts {
+    /// Bytes of the program.
+    pub bytes: u64,
+    /// SHA-256 of the program.
+    pub digest: Digest,
+    /// How many files are beside it.
+    pub files: u64,
+    /// Bytes of these files together.
+    pub files_bytes: u64,
+    /// Bytes of its standard input.
+    pub stdin_bytes: u64,
 }
 
 /// The conditions of an ask.

@@ -245,6 +245,11 @@ reasons! {
     /// The statement is not one that is run here.
     StatementRefused "statement_refused" 422 "See the message for what is wrong and where, or use a template of the database.",
 
+    /// The code is none that is run here: the wrong kind, files that cannot be laid, a module that is not approved or wants what is not given.
+    CodeRefused "code_refused" 422 "See the message for what is wrong.",
+    /// Nothing of this name runs code here.
+    CodeRuntimeUnknown "code_runtime_unknown" 404 "Ask an administrator what runs code here: `[code.runtimes]` of the configuration.",
+
     // Bundles that may not come into force.
     /// The bundle carries no signature of this house.
     PolicyUnsigned "policy_unsigned" 422 "Put bundles in force with `bartizan policy apply`, never beside it.",
@@ -317,6 +322,16 @@ reasons! {
     DatabaseUnfit "database_unfit" 502 "Operators: see the log for what is wrong with the role, a table or the file.",
     /// What the tool answered is not what its approved definition says that it answers.
     ToolOutputInvalid "tool_output_invalid" 502 "Tell whoever runs the server; operators: see the log for what does not fit.",
+    /// The code took longer than it may. What it had written is in the answer.
+    CodeTime "code_time" 422 "Do less at once; operators: see `bounds.time_ms` of the runtime.",
+    /// The code executed more than it may. What it had written is in the answer.
+    CodeFuel "code_fuel" 422 "Do less at once; operators: see `bounds.fuel` of the runtime.",
+    /// The code needed more memory or larger tables than it may have. What it had written is in the answer.
+    CodeMemory "code_memory" 422 "Hold less at once; operators: see `bounds.memory_bytes` of the runtime.",
+    /// The code wrote more than it may. What it had written before is in the answer.
+    CodeOutput "code_output" 422 "Write less, or write it into a file; operators: see `bounds.output_bytes` of the runtime.",
+    /// The code did what no program may do, and was stopped. What it had written is in the answer.
+    CodeTrap "code_trap" 422 "See the message for what it was.",
     /// The stream was ended because what permitted it was revoked or ran out.
     StreamEnded "stream_ended" 403 "Log in again or ask why the access was ended.",
 }

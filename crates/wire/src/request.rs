@@ -80,6 +80,7 @@ pub fn parse_request(dialect: Dialect, body: Bytes, limits: Limits) -> Result<Mo
     let (extras, unknown) = extras(dialect, &root, &body);
     let facts = AskFacts {
         arguments: None,
+        code: None,
         operation: None,
         dialect: dialect.name().to_owned(),
         extras,

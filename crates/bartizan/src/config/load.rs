@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use bartizan_base::Name;
 use bartizan_child::CommandSpec;
-use serde::Deserialize as _;
+use bartizan_sandbox::RuntimeSpec;
+use serde::de::DeserializeOwned;
 
 use super::settings::{SETTINGS, Setting};
 
@@ -53,6 +54,8 @@ pub struct Raw {
     values: BTreeMap<&'static str, (String, Origin)>,
     /// The section `commands` of the file, each entry as it stands there.
     commands: BTreeMap<String, (toml::Value, Origin)>,
+    /// The tables `code.runtimes.NAME` of the file.
+    runtimes: BTreeMap<String, (toml::Value, Origin)>,
 }
 
 impl fmt::Debug for Raw {
@@ -111,6 +114,7 @@ impl Raw {
         let mut raw = Self {
             values: SETTINGS.iter().map(|s| (s.path, (s.default.to_owned(), Origin::Default))).collect(),
             commands: BTreeMap::new(),
+            runtimes: BTreeMap::new(),
         };
         if let Some((path, text)) = file {
             raw.read_file(path, text)?;
@@ -143,6 +147,12 @@ impl Raw {
             }
             for (key, value) in entries {
                 let name = format!("{section}.{key}");
+                if let ("code.runtimes", toml::Value::Table(runtimes)) = (name.as_str(), &value) {
+                    let origin = Origin::File(path.to_owned());
+                    let runtimes = runtimes.clone().into_iter();
+                    self.runtimes.extend(runtimes.map(|(name, value)| (name, (value, origin.clone()))));
+                    continue;
+                }
                 let value = match value {
                     toml::Value::String(text) => text,
                     toml::Value::Integer(number) => number.to_string(),
@@ -175,18 +185,20 @@ impl Raw {
 
     /// What may be run: from the file alone, so that nothing that comes from elsewhere names a program.
     pub(super) fn commands(&self) -> Result<BTreeMap<Name, CommandSpec>, ConfigError> {
-        let read = |(name, (value, origin)): (&String, &(toml::Value, Origin))| {
-            let wrong = |expected: String| ConfigError::Wrong {
-                name: format!("commands.{name}"),
-                origin: origin.to_string(),
-                expected,
-            };
-            let known = name.parse::<Name>().map_err(|error| wrong(error.to_string()))?;
-            // The message alone: what stands around it may show a value.
-            let spec = CommandSpec::deserialize(value.clone()).map_err(|e| wrong(e.message().to_owned()))?;
-            Ok((known, spec))
-        };
-        self.commands.iter().map(read).collect()
+        named("commands", &self.commands)
+    }
+
+    /// What may run code: from the file alone, for the same reason.
+    pub(super) fn runtimes(&self) -> Result<BTreeMap<Name, RuntimeSpec>, ConfigError> {
+        let runtimes: BTreeMap<Name, RuntimeSpec> = named("code.runtimes", &self.runtimes)?;
+        for (name, spec) in &runtimes {
+            spec.check().map_err(|error| ConfigError::Wrong {
+                name: format!("code.runtimes.{name}"),
+                origin: self.runtimes.get(name.as_str()).map_or_else(String::new, |(_, o)| o.to_string()),
+                expected: error.to_string(),
+            })?;
+        }
+        Ok(runtimes)
     }
 
     pub(super) fn text(&self, path: &str) -> &str {
@@ -218,6 +230,25 @@ impl Raw {
         }
         T::try_from(number).map_err(|_| self.wrong(path, &expected))
     }
+}
+
+/// The tables of a section, each under its name.
+fn named<T: DeserializeOwned>(
+    section: &str,
+    tables: &BTreeMap<String, (toml::Value, Origin)>,
+) -> Result<BTreeMap<Name, T>, ConfigError> {
+    let read = |(name, (value, origin)): (&String, &(toml::Value, Origin))| {
+        let wrong = |expected: String| ConfigError::Wrong {
+            name: format!("{section}.{name}"),
+            origin: origin.to_string(),
+            expected,
+        };
+        let known = name.parse::<Name>().map_err(|error| wrong(error.to_string()))?;
+        // The message alone: what stands around it may show a value.
+        let spec = T::deserialize(value.clone()).map_err(|e| wrong(e.message().to_owned()))?;
+        Ok((known, spec))
+    };
+    tables.iter().map(read).collect()
 }
 
 fn unknown(name: &str, origin: &Origin) -> ConfigError {
@@ -316,6 +347,34 @@ mod tests {
             let told = Config::resolve(&raw).unwrap_err().to_string();
             assert!(told.starts_with("setting `commands.files` from file b.toml: "), "{bad}: {told}");
         }
+    }
+
+    #[test]
+    fn what_runs_code_stands_in_the_file_whole_and_fixed() {
+        let digest = "e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763";
+        let read = |text: &str| Config::resolve(&load(text, &[], &[]).unwrap());
+        let whole = format!(
+            "[code]\nruns_max = 2\n[code.runtimes.python]\nfile = \"p.wasm\"\ndigest = \"{digest}\"\n[code.runtimes.python.bounds]\ntime_ms = 5000\n[code.runtimes.any]\naccepts = \"module\""
+        );
+        let code = read(&whole).unwrap().code;
+        assert_eq!((code.runtimes.len(), code.runs_max), (2, 2));
+        assert!(code.runtimes.values().any(|runtime| runtime.bounds.time_ms == 5_000));
+        let table = |text: &str| read(&format!("[code.runtimes.x]\n{text}")).unwrap_err().to_string();
+        for bad in [
+            "file = \"p.wasm\"",
+            "accepts = \"anything\"",
+            "accepts = \"module\"\nfile = \"p.wasm\"",
+            "accepts = \"module\"\nbounds = { time_ms = 0 }",
+            "accepts = \"module\"\nbounds = { seconds = 1 }",
+            "accepts = \"module\"\narguments = []",
+            "accepts = \"module\"\nsource = \"../x\"",
+            "accepts = \"module\"\nenvironment = { KEY = \"v\" }",
+        ] {
+            let told = table(bad);
+            assert!(told.starts_with("setting `code.runtimes.x` from file b.toml: "), "{bad}: {told}");
+        }
+        // Not from the environment or a flag.
+        assert!(load("", &[("BARTIZAN_CODE__RUNTIMES__X__FILE", "/p.wasm")], &[]).is_err());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
 use bartizan_mesh::Peers;
 use bartizan_model::SubjectPattern;
+use bartizan_sandbox::RuntimeSpec;
 use bartizan_secret::Secret;
 use bartizan_vault::{Kind, Retention};
 
@@ -67,6 +68,17 @@ pub struct Config {
     pub commands: BTreeMap<Name, CommandSpec>,
     /// Tool servers that run as children.
     pub children: ChildrenConfig,
+    /// Code that is run.
+    pub code: CodeConfig,
+}
+
+/// Code that is run in the sandbox.
+#[derive(Clone, Debug)]
+pub struct CodeConfig {
+    /// What runs it, by name. It stands in the file and nowhere else.
+    pub runtimes: BTreeMap<Name, RuntimeSpec>,
+    /// Runs at once.
+    pub runs_max: usize,
 }
 
 /// Tool servers that run as children.
@@ -495,6 +507,7 @@ impl Config {
             upstream_ca: raw.optional("upstream.ca_file").map(PathBuf::from),
             witnessed: raw.optional("witness.logs").map(PathBuf::from),
             commands: raw.commands()?,
+            code: CodeConfig { runtimes: raw.runtimes()?, runs_max: raw.number("code.runs_max", 1, 1_000)? },
             children: ChildrenConfig {
                 totals: Totals {
                     children_max: raw.number("children.max", 1, 10_000)?,

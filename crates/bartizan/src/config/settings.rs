@@ -84,6 +84,11 @@ pub const SETTINGS: &[Setting] = &[
         "The number of the user and group that children run as where this process runs as root; never 0.",
     ),
     setting(
+        "code.runs_max",
+        "4",
+        "Runs of code at once; more are refused. Each takes a thread and as much memory as its runtime's bounds let it.",
+    ),
+    setting(
         "data.folder",
         "bartizan-data",
         "The folder of state, keys and ledger. One running process a folder.",

@@ -4,6 +4,8 @@
 mod apis;
 mod authzen;
 mod child;
+#[cfg(feature = "code")]
+mod code;
 mod command_line;
 mod corpora;
 mod database;
@@ -106,10 +108,20 @@ impl House {
         machine: Machine,
         prepare: impl FnOnce(&Path),
     ) -> Self {
-        // Another test of this binary may have been first.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), settings);
+        Self::founded(folder, config, machine, prepare).await
+    }
+
+    /// The same by a whole configuration.
+    async fn founded(
+        folder: tempfile::TempDir,
+        config: Config,
+        machine: Machine,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
+        // Another test of this binary may have been first.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
         let Founded { claim, .. } = found(&config, "2/3").await.unwrap();
         prepare(folder.path());
         let node = Node::start_on(&config, machine).await.unwrap();

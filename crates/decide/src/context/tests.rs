@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use bartizan_base::json;
 use bartizan_model::{
-    Assurance, AssuranceLevel, Binding, Confidentiality, Integrity, Label, Principal, PrincipalId, Tenant,
+    Assurance, AssuranceLevel, Binding, CodeFacts, Confidentiality, Integrity, Label, Principal, PrincipalId,
+    Tenant,
 };
 use cedar_policy::{EntityUid, EvalResult, Expression, Request, Schema};
 use proptest::prelude::*;
@@ -53,6 +54,18 @@ fn full() -> Situation {
         session_depth: Some(3),
         session: Label { categories: ["health".parse().unwrap()].into(), ..Label::default() },
         ..Situation::at(NOW)
+    }
+}
+
+/// Everything that a request can hold.
+fn everything() -> AskFacts {
+    let digest = bartizan_base::Digest::of(b"1");
+    let code = CodeFacts { bytes: 1, digest, files: 2, files_bytes: 3, stdin_bytes: 4 };
+    AskFacts {
+        code: Some(code),
+        operation: Some("read".to_owned()),
+        output_tokens_max: Some(9),
+        ..AskFacts::default()
     }
 }
 
@@ -114,8 +127,7 @@ fn word(conditions: &Conditions<'_>, path: &str) -> Option<String> {
 
 #[test]
 fn the_context_fits_the_schema_and_holds_every_fact_that_is_supplied() {
-    let facts =
-        AskFacts { operation: Some("read".to_owned()), output_tokens_max: Some(9), ..AskFacts::default() };
+    let facts = everything();
     with(member(PrincipalKind::User), &full(), &facts, |conditions| {
         for fact in CONTEXT {
             // Sessions are counted as soon as there are some.
@@ -260,8 +272,7 @@ fn a_stated_purpose_is_text_whatever_stands_in_it() {
 
 #[test]
 fn what_is_told_alone_is_what_the_whole_context_holds() {
-    let facts =
-        AskFacts { operation: Some("read".to_owned()), output_tokens_max: Some(9), ..AskFacts::default() };
+    let facts = everything();
     let same = |conditions: &Conditions<'_>| {
         let context = conditions.context(Needs::ALL).unwrap();
         let mut there = 0;
