@@ -9,10 +9,14 @@ import datetime
 import json
 import os
 import pathlib
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest.mock
+import urllib.parse
 import urllib.request
 
 import botocore.auth
@@ -45,6 +49,46 @@ def last(url):
     """What reached a simulated model last."""
     with urllib.request.urlopen(url + "/_last") as answer:
         return json.load(answer)
+
+
+def relay(source, sink):
+    """Passes on whatever comes, until nothing does."""
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+    except OSError:
+        pass
+    for end in (source, sink):
+        try:
+            end.close()
+        except OSError:
+            pass
+
+
+def under_tls(folder, url):
+    """TLS in front of a house, since Amazon's libraries present a token nowhere else; gives the address and the certificate."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject, "-keyout", key, "-out", certificate],
+                   check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    listener = socket.create_server(("127.0.0.1", 0))
+    behind = urllib.parse.urlsplit(url)
+
+    def serve():
+        while True:
+            raw, _ = listener.accept()
+            try:
+                front = context.wrap_socket(raw, server_side=True)
+            except OSError:
+                continue
+            back = socket.create_connection((behind.hostname, behind.port))
+            for one, other in ((front, back), (back, front)):
+                threading.Thread(target=relay, args=(one, other), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"https://localhost:{listener.getsockname()[1]}", str(certificate)
 
 
 class World(House):
@@ -98,15 +142,16 @@ def gemini(house, plain):
     from google.genai import errors, types
 
     def client(name):
-        return genai.Client(api_key=house.keys[name], http_options=types.HttpOptions(base_url=house.data))
+        return genai.Client(api_key=house.keys[name], http_options=types.HttpOptions(base_url=house.data, api_version="v1beta"))
 
-    alice = client("alice")
+    # Held, since a client that nobody holds closes itself in the middle of a stream.
+    alice, carol = client("alice"), client("carol")
     answer = alice.models.generate_content(model="assistant", contents="say: hello")
     check("gemini", answer.text == "hello" and answer.usage_metadata.candidates_token_count == 1, answer)
     seen = last(plain)
     check("gemini: no key of a caller goes upstream", house.keys["alice"] not in json.dumps(seen) and "x-goog-api-key" not in seen["headers"], seen)
     config = types.GenerateContentConfig(system_instruction="be kind", max_output_tokens=9000, temperature=0.5)
-    stream = client("carol").models.generate_content_stream(model="assistant", contents=MAIL, config=config)
+    stream = carol.models.generate_content_stream(model="assistant", contents=MAIL, config=config)
     check("gemini masked stream", "".join(chunk.text or "" for chunk in stream) == MASKED)
     sent = json.loads(last(plain)["body"])
     check("gemini: masked and capped there", "ann.lee" not in json.dumps(sent) and sent["generationConfig"]["maxOutputTokens"] == 500, sent)
@@ -117,8 +162,9 @@ def gemini(house, plain):
     check("gemini: tokens are counted", alice.models.count_tokens(model="assistant", contents="say: one two").total_tokens == 3)
     search = types.GenerateContentConfig(tools=[types.Tool(google_search=types.GoogleSearch())])
     for what, who, more, status in (("denied", "mallory", None, "NOT_FOUND"), ("hosted tools refused", "alice", search, "INVALID_ARGUMENT")):
+        asking = client(who)
         try:
-            client(who).models.generate_content(model="assistant", contents="say: hi", config=more)
+            asking.models.generate_content(model="assistant", contents="say: hi", config=more)
             check(f"gemini {what}", False)
         except errors.ClientError as error:
             check(f"gemini {what}: {error.code} {error.status}", error.status == status or error.code == 403, error)
@@ -136,16 +182,18 @@ def judged(seen):
     return request.headers["Authorization"] == headers["authorization"]
 
 
-def bedrock(house, signed):
+def bedrock(house, signed, folder):
     import boto3
     import botocore.config
     import botocore.exceptions
+
+    url, certificate = under_tls(folder, house.data)
 
     def client(name):
         # As people set it: the key of ours is the bearer token that Amazon's libraries take.
         os.environ["AWS_BEARER_TOKEN_BEDROCK"] = house.keys[name]
         config = botocore.config.Config(retries={"max_attempts": 0})
-        return boto3.client("bedrock-runtime", region_name=REGION, endpoint_url=house.data, config=config)
+        return boto3.client("bedrock-runtime", region_name=REGION, endpoint_url=url, verify=certificate, config=config)
 
     said = lambda text: [{"role": "user", "content": [{"text": text}]}]
     alice, carol, model = client("alice"), client("carol"), "claude-v1:0"
@@ -161,9 +209,9 @@ def bedrock(house, signed):
     check("bedrock masked stream of converse", text == MASKED and "metadata" in events[-1], events)
     check("bedrock: masked and capped there", json.loads(last(signed)["body"])["inferenceConfig"]["maxTokens"] == 500 and "ann.lee" not in last(signed)["body"])
     body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": [{"role": "user", "content": MAIL}]})
-    answer = json.loads(carol.invoke_model(modelId=model, body=body)["body"].read())
+    answer = json.loads(carol.invoke_model(modelId=model, body=body, contentType="application/json")["body"].read())
     check("bedrock invoke, masked", answer["content"][0]["text"] == MASKED, answer)
-    chunks = [json.loads(e["chunk"]["bytes"]) for e in carol.invoke_model_with_response_stream(modelId=model, body=body)["body"]]
+    chunks = [json.loads(e["chunk"]["bytes"]) for e in carol.invoke_model_with_response_stream(modelId=model, body=body, contentType="application/json")["body"]]
     text = "".join(c["delta"]["text"] for c in chunks if c["type"] == "content_block_delta")
     check("bedrock invoke, masked stream", text == MASKED and chunks[-1]["type"] == "message_stop", chunks)
     tools = {"tools": [{"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object"}}}}]}
@@ -181,7 +229,7 @@ def bedrock(house, signed):
         check("bedrock: a stream that breaks off is told", True, error)
     # Whoever signs by an account of their own is nobody here.
     del os.environ["AWS_BEARER_TOKEN_BEDROCK"]
-    own = boto3.client("bedrock-runtime", region_name=REGION, endpoint_url=house.data, aws_access_key_id="AKID", aws_secret_access_key="own",
+    own = boto3.client("bedrock-runtime", region_name=REGION, endpoint_url=url, verify=certificate, aws_access_key_id="AKID", aws_secret_access_key="own",
                        config=botocore.config.Config(retries={"max_attempts": 0}))
     before = last(signed)["count"]
     try:
@@ -198,7 +246,7 @@ def main():
         house = World(pathlib.Path(name), plain, signed)
         azure(house, plain)
         gemini(house, plain)
-        bedrock(house, signed)
+        bedrock(house, signed, pathlib.Path(name))
         house.process.kill()
         house.process.wait()
     print(f"{Tally.passed} passed, {Tally.failed} failed")

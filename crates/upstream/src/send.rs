@@ -343,8 +343,6 @@ impl Upstreams {
                 return Err(ReasonCode::EgressForbidden);
             }
         }
-        let body = request.body().clone().collect().now_or_never().and_then(Result::ok).unwrap_or_default();
-        let body = body.to_bytes();
         let has_body = !request.body().is_end_stream();
         let headers = request.headers_mut();
         if has_body {
@@ -373,6 +371,9 @@ impl Upstreams {
                     UpstreamAuth::SigV4 => {
                         let region = spec.region.as_ref().ok_or(ReasonCode::UpstreamUnreachable)?;
                         let of = (region.as_str(), sigv4::BEDROCK);
+                        // It is here whole, so nothing is waited for.
+                        let body = request.body().clone().collect().now_or_never();
+                        let body = body.and_then(Result::ok).ok_or(ReasonCode::Internal)?.to_bytes();
                         sigv4::signed(&mut request, &body, &credential, of, self.clock.now())
                             .ok_or(ReasonCode::UpstreamUnreachable)?;
                         None

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_an_address_is_one_segment_however_it_is_written() {
+    fn cve_2026_29791_a_name_in_an_address_is_one_segment_however_it_is_written() {
         let read = |path: &str| {
             Address::read(path, None).map(|a| a.model.unwrap().to_string()).map_err(|p| p.reason)
         };

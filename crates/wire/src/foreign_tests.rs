@@ -47,7 +47,8 @@ fn gemini() -> Value {
         "systemInstruction": {"parts": [{"text": "be kind"}]},
         "contents": [
             {"role": "user", "parts": [{"text": "mail ann@x.example"}]},
-            {"role": "model", "parts": [{"functionCall": {"name": "find", "args": {"name": "Bob"}}, "thoughtSignature": "c2ln"}]}
+            {"role": "model", "parts": [{"functionCall": {"name": "find", "args": {"name": "Bob"}}, "thoughtSignature": "c2ln"}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "find", "response": {"name": "Eve", "id": "7"}}}]}
         ],
         "tools": [{"functionDeclarations": [{"name": "a"}, {"name": "b"}]}],
         "generationConfig": {"maxOutputTokens": 100, "candidateCount": 2}
@@ -98,7 +99,7 @@ fn facts_are_the_same_whoever_the_format_is_of() {
         facts("/model/claude/invoke", &invoke),
         ("claude".into(), "bedrock.invoke".into(), false, 0, 0, Some(9))
     );
-    assert_eq!(facts(GEMINI, &gemini()), ("flash".into(), "gemini.generate".into(), false, 2, 2, Some(100)));
+    assert_eq!(facts(GEMINI, &gemini()), ("flash".into(), "gemini.generate".into(), false, 3, 2, Some(100)));
     assert!(facts("/v1beta/models/flash:streamGenerateContent?alt=sse", &gemini()).2);
     let batch = json!({"requests": [{"model": "models/flash", "content": {"parts": [{"text": "a"}]}}, {"content": {"parts": [{"text": "b"}]}}]});
     assert_eq!(facts("/v1beta/models/flash:batchEmbedContents", &batch).3, 2);
@@ -111,7 +112,7 @@ fn every_text_is_found_also_under_names_that_are_structure_elsewhere() {
     let found = texts(&parse(CONVERSE, &converse()).unwrap());
     assert_eq!(found, ["Bob", "be kind", "mail ann@x.example", "object", "secret", "x"]);
     let found = texts(&parse(GEMINI, &gemini()).unwrap());
-    assert_eq!(found, ["Bob", "be kind", "mail ann@x.example"]);
+    assert_eq!(found, ["7", "Bob", "Eve", "be kind", "find", "mail ann@x.example"]);
     let called = json!({"model": "m", "max_tokens": 1, "messages": [{"role": "assistant", "content": [
         {"type": "tool_use", "id": "t", "name": "f", "input": {"name": "Ann", "id": "4111"}}]}]});
     let request =
@@ -340,7 +341,7 @@ fn payload(frame: &Bytes) -> (String, Value) {
 }
 
 #[test]
-fn a_stream_of_converse_is_masked_across_its_messages_whose_checksums_stay_right() {
+fn lesson_litellm_30728_a_stream_of_converse_is_masked_across_its_messages_whose_checksums_stay_right() {
     let delta = |text: &str| {
         event("contentBlockDelta", &json!({"contentBlockIndex": 0, "delta": {"text": text}, "p": "abc"}))
     };

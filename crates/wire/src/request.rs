@@ -287,8 +287,8 @@ impl ModelRequest {
     }
 }
 
-/// Members that hold what a tool is called with (Anthropic and Converse, Gemini), or what one gave (Converse).
-const FREE: &[&str] = &["input", "args", "json"];
+/// Members that hold what a tool is called with (Anthropic and Converse, Gemini), or what one gave (Converse, Gemini).
+const FREE: &[&str] = &["input", "args", "json", "functionResponse", "function_response"];
 
 /// Every string below `node` that is not the value of a structural member.
 pub(crate) fn collect_texts<'a>(

@@ -219,7 +219,7 @@ async fn a_key_is_taken_from_the_header_of_the_provider_whose_address_it_is() {
     }
     // Two credentials are none, also where one of them is right.
     let two = vec![("api-key", key.clone()), ("x-api-key", key.clone())];
-    assert_eq!(with_headers(&house, &azure.path, azure.body.clone(), two).await.0, 401);
+    assert_eq!(with_headers(&house, &azure.path, azure.body.clone(), two).await.0, 400);
     // A signature by somebody's own account is not ours to judge, and does not go on.
     let signed =
         "AWS4-HMAC-SHA256 Credential=AKID/20261122/eu/bedrock/aws4_request, SignedHeaders=host, Signature=00";
