@@ -36,7 +36,7 @@ pub(crate) fn whole(held: &mut BytesMut) -> Result<Option<Bytes>, Problem> {
     }
     let length = |at| number(prelude, at).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let (total, headers) = (length(0), length(4));
-    if total > MESSAGE_MAX || total < PRELUDE + TRAILER || headers > total - PRELUDE - TRAILER {
+    if !(PRELUDE + TRAILER..=MESSAGE_MAX).contains(&total) || headers > total - PRELUDE - TRAILER {
         return Err(invalid("a message's lengths are out of bounds"));
     }
     let Some(message) = held.get(..total) else { return Ok(None) };
