@@ -75,7 +75,7 @@ def foreign_log(log):
 def main():
     python = install()
     exports = subprocess.run([str(python), str(HERE / "ocsf.py")]).returncode == 0
-    for script in ("children.py", "mesh.py", "applications.py", "sandbox.py"):
+    for script in ("children.py", "mesh.py", "applications.py", "sandbox.py", "dialects.py"):
         exports &= subprocess.run([str(python), str(HERE / script)]).returncode == 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

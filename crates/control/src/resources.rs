@@ -11,7 +11,7 @@ use bartizan_mask::Custom;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
     Action, ApiRouteSpec, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode,
-    RequestExtra, Spec, Status, Target, Tenant, ToolWordsSpec,
+    RequestExtra, Spec, Status, Target, Tenant, ToolWordsSpec, UpstreamAuth,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -533,7 +533,13 @@ fn check_entities(
 
 fn check_address(document: &Document) -> Result<(), Problem> {
     match &document.spec {
-        Spec::Upstream(u) => check_url(&document.name, &u.base_url),
+        Spec::Upstream(u) => match (u.auth, &u.region) {
+            (UpstreamAuth::SigV4, None) => Err(Problem::with_detail(
+                ReasonCode::Invalid,
+                format!("upstream `{}`: requests that are signed need a `region`", document.name),
+            )),
+            _ => check_url(&document.name, &u.base_url),
+        },
         Spec::Issuer(i) => check_url(&document.name, &i.jwks_url),
         Spec::Federation(f) => check_federation(&document.name, f),
         Spec::IdentityProvider(p) => check_url(&document.name, &p.issuer),

@@ -88,6 +88,10 @@ impl Door {
 
     /// The door that answers at `path`.
     fn at(path: &str) -> Self {
+        // Models are called at the addresses of other providers, too.
+        if bartizan_wire::Address::dialect_at(path).is_some() {
+            return Self::Models;
+        }
         let below = |door: &&Self| match path.strip_prefix(door.path()) {
             // The endpoint of all servers of tools is the door itself.
             Some("") => **door == Self::Tools,
@@ -130,7 +134,12 @@ pub(crate) fn presented(published: &Published, head: &Head) -> Result<Presented,
         uri: format!("{}{}", published.base, head.uri.path()),
         certificate: head.extensions.get::<PeerCertificate>().map(PeerCertificate::thumbprint),
     };
-    let api_key = values(HeaderName::from_static("x-api-key"));
+    // Where a provider's own libraries ask, they present a key in a header of their own.
+    let path = head.uri.path();
+    let azure = path.starts_with("/openai/").then(|| HeaderName::from_static("api-key"));
+    let gemini = path.starts_with("/v1beta/").then(|| HeaderName::from_static("x-goog-api-key"));
+    let own = [Some(HeaderName::from_static("x-api-key")), azure, gemini];
+    let api_key = own.into_iter().flatten().flat_map(values);
     let presented = Presented::at(values(AUTHORIZATION), api_key, values(PROOF), place)?;
     Ok(presented.or_certificate(head.extensions.get(), || published.resources(head.uri.path())))
 }

@@ -9,7 +9,7 @@ use bartizan_identify::Caller;
 use bartizan_model::record::Kept;
 use bartizan_model::{DecisionId, PayloadRef, PrincipalId, Problem, ReasonCode, Situation, Tenant};
 use bartizan_vault::{Field, Kind, PAYLOAD_MAX, Place, Vault, VaultError};
-use bartizan_wire::FrameSplitter;
+use bartizan_wire::{FrameSplitter, Framing};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::USER_AGENT;
@@ -120,13 +120,13 @@ pub(crate) struct Keeping {
 
 impl Keeping {
     /// Keeps a stream of events up to `answer_bytes_max` bytes.
-    pub(crate) fn stream((shelf, prompt): Answered, answer_bytes_max: usize) -> Self {
+    pub(crate) fn stream((shelf, prompt): Answered, answer_bytes_max: usize, framing: Framing) -> Self {
         Self {
             shelf,
             prompt,
             released: BytesMut::new(),
             most: Shelf::bytes_max(answer_bytes_max),
-            splitter: FrameSplitter::default(),
+            splitter: FrameSplitter::new(framing),
             held: BytesMut::new(),
             ended: false,
         }
@@ -134,7 +134,7 @@ impl Keeping {
 
     /// Keeps an answer that is here whole.
     pub(crate) fn whole(answered: Answered, body: &[u8]) -> Self {
-        Self { released: body.into(), ..Self::stream(answered, usize::MAX) }
+        Self { released: body.into(), ..Self::stream(answered, usize::MAX, Framing::Events) }
     }
 
     /// What of the next piece of a stream may be released now.

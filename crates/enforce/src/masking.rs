@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bartizan_mask::{Masker, TextMasker};
 use bartizan_model::{Obligations, Problem};
 use bartizan_wire::links::{LinkStream, Links};
-use bartizan_wire::{FrameSplitter, PieceMasker, StreamRewriter};
+use bartizan_wire::{FrameSplitter, Framing, PieceMasker, StreamRewriter};
 use bytes::{Bytes, BytesMut};
 
 use crate::release::Plan;
@@ -88,10 +88,10 @@ impl std::fmt::Debug for Masking {
 }
 
 impl Masking {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, framing: Framing) -> Self {
         Self {
-            splitter: FrameSplitter::default(),
-            rewriter: StreamRewriter::new(plan.dialect),
+            splitter: FrameSplitter::new(framing),
+            rewriter: StreamRewriter::new(plan.dialect, framing),
             masker: plan.masker.clone(),
             links: plan.links.clone(),
             redacted: Arc::new(AtomicU64::new(plan.redacted)),
@@ -125,6 +125,11 @@ impl Masking {
     pub(crate) fn finish(&mut self) -> Bytes {
         // A last frame without its closing line is not whole, so it is not released.
         self.rewriter.finish().concat().into()
+    }
+
+    /// Whether no part of a frame is here whose rest is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.splitter.is_empty()
     }
 
     /// Matches redacted so far, those of the request included.

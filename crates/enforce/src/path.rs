@@ -25,7 +25,7 @@ use bartizan_sql::Databases;
 use bartizan_store::{Marks, Rows};
 use bartizan_upstream::{Outbound, Upstreams};
 use bartizan_vault::Vault;
-use bartizan_wire::ModelRequest;
+use bartizan_wire::{Address, ModelRequest};
 use bytes::Bytes;
 use http::request::Parts as Head;
 use http::{HeaderMap, Request};
@@ -45,7 +45,7 @@ use crate::metrics::Metrics;
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::Reply;
-use crate::request::{action_of, estimate, forwarded_headers, oblige, reach};
+use crate::request::{action_of, estimate, forwarded_headers, oblige, passed_on, reach};
 use crate::retrieve::Retrievals;
 use crate::routing::{self, Health, Judged, Route};
 use crate::scrub;
@@ -250,12 +250,13 @@ impl Gate {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let path = request.uri().path().to_owned();
         let mut trace = CallTrace::begin(self.parts.traces.as_ref(), dialect, request.headers());
         match self.try_call(dialect, request, peer, &mut trace).await {
             Ok(reply) => reply,
             Err(stop) => {
                 trace.refused(&stop.problem);
-                self.answer_problem(dialect, dialect.path(), Some(action_of(dialect)), &stop)
+                self.answer_problem(dialect, &path, Some(action_of(dialect)), &stop)
             }
         }
     }
@@ -275,7 +276,8 @@ impl Gate {
         trace.step("receive");
         let body = self.take(&caller, &head, body).await?;
         let began_us = self.parts.clock.monotonic_us();
-        let request = bartizan_wire::parse_request(dialect, body, self.parts.bounds.body);
+        let request = Address::read(head.uri.path(), head.uri.query())
+            .and_then(|address| bartizan_wire::parse_request(address, body, self.parts.bounds.body));
         let request = self.or_refuse(&caller, None, request).await?;
         trace.step("decide");
         let run = self.or_refuse(&caller, None, run(&head.headers)).await?;
@@ -389,7 +391,7 @@ impl Gate {
                 (Some(kept), Some(answered))
             }
         };
-        let path = dialect.path().to_owned();
+        let path = request.target(upstream_model.as_ref());
         trace.step("record");
         let target = Target::post(upstream.clone(), path.clone(), Digest::of(&body));
         let gives = call.session.answered();
@@ -398,6 +400,7 @@ impl Gate {
         self.parts.metrics.asked(Some(action_of(dialect)), VerdictKind::Permit, None);
         self.parts.metrics.forwarded(self.since(*began_us));
         let outbound = Outbound::post(path, body, forwarded_headers(&head.headers, dialect));
+        let outbound = Outbound { passed_on: passed_on(dialect), ..outbound };
         trace.call(dialect, request.model(), &upstream, id);
         let sent = self.parts.upstreams.send(intent, &spec, outbound).await;
         let key = (caller.tenant(), &upstream);

@@ -18,7 +18,9 @@ use bartizan_model::{Action, Ask, AskFacts, DecisionId, EntityRef, Problem, Reas
 use bartizan_record::Receipt;
 use bartizan_upstream::{Answer, AnswerBody, SendError};
 use bartizan_wire::links::Links;
-use bartizan_wire::{answer_texts, error_event, splice, usage_of};
+use bartizan_wire::{
+    FrameSplitter, Framing, USAGE, Usage, answer_texts, error_event, frame_usage, splice, usage_of,
+};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame};
@@ -145,10 +147,10 @@ pub(crate) async fn answer(
     tally.running = Some(answer.running);
     tally.status = Some(answer.status);
     let redact = plan.masker.is_some() || plan.links.is_some();
-    let event_stream =
-        answer.headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    let media = answer.headers.get("content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
+    let framing = Framing::of(plan.dialect, media);
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut reply = if (redact || plan.keep.is_some()) && !event_stream {
+    let mut reply = if (redact || plan.keep.is_some()) && framing.is_none() {
         match whole(gate, answer.body, &plan, &mut tally).await {
             Ok(body) => http::Response::new(ReplyBody::Full(Full::new(body))),
             Err(problem) => {
@@ -158,14 +160,16 @@ pub(crate) async fn answer(
         }
     } else {
         let most = gate.parts.bounds.answer_bytes_max;
-        tally.keeping = plan.keep.clone().map(|answered| Keeping::stream(answered, most));
-        let masking = redact.then(|| Masking::new(&plan));
+        let cut = framing.unwrap_or_default();
+        tally.keeping = plan.keep.clone().map(|answered| Keeping::stream(answered, most, cut));
+        // Messages with checksums are passed on whole and right or not at all.
+        let masking = (redact || framing == Some(Framing::Messages)).then(|| Masking::new(&plan, cut));
         http::Response::new(ReplyBody::Guarded(Box::new(Guarded::new(
             answer.body,
             watch,
             tally,
             masking,
-            event_stream,
+            framing,
             plan.decision,
         ))))
     };
@@ -235,7 +239,10 @@ pub struct Guarded {
     tally: Tally,
     masking: Option<Masking>,
     dialect: Dialect,
-    event_stream: bool,
+    /// How the answer is told apart where it is a stream.
+    framing: Option<Framing>,
+    /// Messages with checksums, to read usage from.
+    frames: FrameSplitter,
     decision: DecisionId,
     /// The end of the answer, for its usage.
     tail: BytesMut,
@@ -268,7 +275,7 @@ impl Guarded {
         watch: Watch,
         tally: Tally,
         masking: Option<Masking>,
-        event_stream: bool,
+        framing: Option<Framing>,
         decision: DecisionId,
     ) -> Self {
         let mut every = tokio::time::interval(WATCH_EVERY);
@@ -284,7 +291,8 @@ impl Guarded {
             tally,
             masking,
             dialect,
-            event_stream,
+            framing,
+            frames: FrameSplitter::new(framing.unwrap_or_default()),
             decision,
             tail: BytesMut::new(),
             phase: Phase::Open,
@@ -293,8 +301,14 @@ impl Guarded {
 
     /// Notes what a piece says about usage: whole frames of a stream, the end of a whole answer.
     fn note(&mut self, data: &[u8]) {
-        if self.event_stream {
-            if memchr::memmem::find(data, b"\"usage\"").is_none() && self.tail.is_empty() {
+        if self.framing == Some(Framing::Messages) {
+            self.frames.feed(data);
+            // What is not right is refused where it is passed on.
+            while let Ok(Some(frame)) = self.frames.whole_frame() {
+                self.used(frame_usage(self.dialect, Framing::Messages, &frame));
+            }
+        } else if self.framing.is_some() {
+            if memchr::memmem::find(data, USAGE).is_none() && self.tail.is_empty() {
                 return;
             }
             // A frame can come in pieces, so what holds the word is kept until its lines are whole.
@@ -302,10 +316,7 @@ impl Guarded {
             while let Some(end) = memchr::memchr(b'\n', &self.tail) {
                 let line = self.tail.split_to(end + 1);
                 if let Some(json) = line.strip_prefix(b"data:") {
-                    let usage = usage_of(self.dialect, json.trim_ascii());
-                    self.tally.usage.input = usage.input.or(self.tally.usage.input);
-                    self.tally.usage.cached = usage.cached.or(self.tally.usage.cached);
-                    self.tally.usage.output = usage.output.or(self.tally.usage.output);
+                    self.used(usage_of(self.dialect, json.trim_ascii()));
                 }
             }
             if self.tail.len() > USAGE_TAIL_MAX {
@@ -314,6 +325,13 @@ impl Guarded {
         } else if self.tail.len() + data.len() <= USAGE_TAIL_MAX {
             self.tail.extend_from_slice(data);
         }
+    }
+
+    fn used(&mut self, usage: Usage) {
+        let known = &mut self.tally.usage;
+        known.input = usage.input.or(known.input);
+        known.cached = usage.cached.or(known.cached);
+        known.output = usage.output.or(known.output);
     }
 
     fn release(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -340,7 +358,7 @@ impl Guarded {
     /// Says a problem in the words of the stream where it has words for it, else by breaking off.
     fn say(&mut self, problem: &Problem) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.phase = Phase::Over;
-        if self.event_stream {
+        if self.framing.is_some() {
             return self.release(error_event(self.dialect, problem));
         }
         Poll::Ready(Some(Err(BrokenOff)))
@@ -368,7 +386,11 @@ impl Guarded {
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if !self.event_stream {
+        let cut_off = self.masking.as_ref().is_some_and(|masking| !masking.is_whole());
+        if cut_off && self.framing == Some(Framing::Messages) {
+            return self.fail(ReasonCode::UpstreamTruncated, cx);
+        }
+        if self.framing.is_none() {
             self.tally.usage = usage_of(self.dialect, &self.tail);
         }
         let rest = self.masking.as_mut().map(Masking::finish).unwrap_or_default();

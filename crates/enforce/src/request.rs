@@ -13,12 +13,23 @@ use crate::routing::Route;
 
 pub(crate) const fn action_of(dialect: Dialect) -> Action {
     match dialect {
-        Dialect::OpenAiEmbeddings => Action::ModelEmbed,
+        Dialect::OpenAiEmbeddings | Dialect::AzureEmbeddings | Dialect::GeminiEmbed => Action::ModelEmbed,
         Dialect::OpenAiChat
         | Dialect::OpenAiResponses
         | Dialect::AnthropicMessages
-        | Dialect::AnthropicCountTokens => Action::ModelInvoke,
+        | Dialect::AnthropicCountTokens
+        | Dialect::AzureChat
+        | Dialect::AzureCompletions
+        | Dialect::BedrockConverse
+        | Dialect::BedrockInvoke
+        | Dialect::GeminiGenerate
+        | Dialect::GeminiCountTokens => Action::ModelInvoke,
     }
+}
+
+/// Whether tokens are counted there and none are used up.
+const fn only_counts(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::AnthropicCountTokens | Dialect::GeminiCountTokens)
 }
 
 /// What a request reaches for must be accepted by the model, and what nobody knows must be inert at the upstream: a
@@ -56,16 +67,16 @@ pub(crate) fn estimate(
     route: Option<&Route>,
 ) -> Tokens {
     let (facts, most) = (request.facts(), route.and_then(|route| route.output_tokens_max));
-    let output = match dialect {
-        Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => 0,
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => {
+    let output = match action_of(dialect) {
+        Action::ModelInvoke if !only_counts(dialect) => {
             let unsaid = most.unwrap_or(OUTPUT_UNSAID);
             let each = facts.output_tokens_max.unwrap_or(unsaid).min(most.unwrap_or(u64::MAX));
             let all = each.saturating_mul(request.choices());
             all.min(obligations.output_tokens_max().unwrap_or(u64::MAX))
         }
+        _ => 0,
     };
-    let input = if dialect == Dialect::AnthropicCountTokens { 0 } else { facts.bytes };
+    let input = if only_counts(dialect) { 0 } else { facts.bytes };
     Tokens { input, cached: 0, output }
 }
 
@@ -77,9 +88,8 @@ pub(crate) fn oblige(
     (output_most, masker): (Option<u64>, Option<&Masker>),
 ) -> Result<(Bytes, u64), Problem> {
     let mut edits = request.edits();
-    if let Some(upstream_model) = upstream_model {
-        edits.set_model(upstream_model);
-    }
+    // Also where it is called the same there: a body may say another name than its address.
+    edits.set_model(upstream_model.unwrap_or_else(|| request.model()));
     // What is reserved is an upper bound only if the upstream is held to it.
     if let Some(most) = obligations.output_tokens_max().into_iter().chain(output_most).min() {
         edits.cap_output(most);
@@ -116,6 +126,20 @@ pub(crate) fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> Header
         Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => {
             &["openai-beta", "accept"]
         }
+        Dialect::BedrockInvoke => &[
+            "accept",
+            "x-amzn-bedrock-accept",
+            "x-amzn-bedrock-guardrailidentifier",
+            "x-amzn-bedrock-guardrailversion",
+            "x-amzn-bedrock-trace",
+        ],
+        Dialect::AzureChat
+        | Dialect::AzureCompletions
+        | Dialect::AzureEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::GeminiGenerate
+        | Dialect::GeminiEmbed
+        | Dialect::GeminiCountTokens => &["accept"],
     };
     let mut out = HeaderMap::new();
     for name in names {
@@ -124,4 +148,13 @@ pub(crate) fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> Header
         }
     }
     out
+}
+
+/// Headers of an answer that its dialect says something in, beside those that every upstream's answers keep: which exception an error
+/// of Amazon's is.
+pub(crate) const fn passed_on(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => &["x-amzn-errortype"],
+        _ => &[],
+    }
 }

@@ -77,12 +77,7 @@ impl CallTrace {
     /// Begins the call to the model.
     pub(crate) fn call(&mut self, dialect: Dialect, model: &str, upstream: &str, decision: DecisionId) {
         let Some(open) = &mut self.0 else { return };
-        let (operation, provider) = match dialect {
-            Dialect::OpenAiEmbeddings => ("embeddings", "openai"),
-            Dialect::OpenAiChat | Dialect::OpenAiResponses => ("chat", "openai"),
-            Dialect::AnthropicMessages => ("chat", "anthropic"),
-            Dialect::AnthropicCountTokens => ("count_tokens", "anthropic"),
-        };
+        let (provider, operation) = dialect.conventions();
         let builder = open
             .traces
             .tracer

@@ -144,13 +144,7 @@ impl<'a> Facts<'a> {
     /// provider can only be told by its format there; which one was really called is the upstream.
     pub(crate) fn spoken(&self) -> Option<(&'static str, &'static str)> {
         let spoken = &self.what?.dialect;
-        let dialect = Dialect::ALL.iter().find(|d| d.name() == spoken)?;
-        Some(match dialect {
-            Dialect::OpenAiChat | Dialect::OpenAiResponses => ("openai", "chat"),
-            Dialect::OpenAiEmbeddings => ("openai", "embeddings"),
-            Dialect::AnthropicMessages => ("anthropic", "chat"),
-            Dialect::AnthropicCountTokens => ("anthropic", "count_tokens"),
-        })
+        Dialect::ALL.iter().find(|d| d.name() == spoken).map(|dialect| dialect.conventions())
     }
 
     /// The record in a few words that repeat: what happened, without of what or why.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bartizan_enforce::{Access, CODE_PREFIX, Gate, QUERY_PREFIX, Reply, Written, is_proven};
 use bartizan_model::ReasonCode;
-use bartizan_model::directory::Dialect;
+use bartizan_wire::Address;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body::Body;
@@ -49,7 +49,7 @@ impl Gateway {
     {
         let peer = Some(peer.ip());
         let path = request.uri().path().to_owned();
-        if let Some(dialect) = Dialect::ALL.iter().copied().find(|d| d.path() == path) {
+        if let Some(dialect) = Address::dialect_at(&path) {
             if request.method() != Method::POST {
                 return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }

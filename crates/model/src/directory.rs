@@ -7,6 +7,8 @@ use bartizan_base::{Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::dialect::Dialect;
+
 use crate::api_route::ApiRouteSpec;
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
@@ -243,70 +245,6 @@ pub struct NodeSpec {
     pub description: Option<Text<500>>,
 }
 
-/// The wire formats a model is asked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Dialect {
-    /// `POST /v1/chat/completions` (OpenAI).
-    #[serde(rename = "openai.chat")]
-    OpenAiChat,
-    /// `POST /v1/responses` (OpenAI).
-    #[serde(rename = "openai.responses")]
-    OpenAiResponses,
-    /// `POST /v1/embeddings` (OpenAI).
-    #[serde(rename = "openai.embeddings")]
-    OpenAiEmbeddings,
-    /// `POST /v1/messages` (Anthropic).
-    #[serde(rename = "anthropic.messages")]
-    AnthropicMessages,
-    /// `POST /v1/messages/count_tokens` (Anthropic): spoken by whatever speaks messages.
-    #[serde(rename = "anthropic.count_tokens")]
-    AnthropicCountTokens,
-}
-
-impl Dialect {
-    /// Every dialect.
-    pub const ALL: &[Self] = &[
-        Self::OpenAiChat,
-        Self::OpenAiResponses,
-        Self::OpenAiEmbeddings,
-        Self::AnthropicMessages,
-        Self::AnthropicCountTokens,
-    ];
-
-    /// The name in configuration, policies and records.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "openai.chat",
-            Self::OpenAiResponses => "openai.responses",
-            Self::OpenAiEmbeddings => "openai.embeddings",
-            Self::AnthropicMessages => "anthropic.messages",
-            Self::AnthropicCountTokens => "anthropic.count_tokens",
-        }
-    }
-
-    /// The dialect that a model declares for it: whatever speaks messages counts their tokens.
-    #[must_use]
-    pub const fn declared(self) -> Self {
-        match self {
-            Self::AnthropicCountTokens => Self::AnthropicMessages,
-            other => other,
-        }
-    }
-
-    /// The path it is spoken at, here and at the upstream (below its base URL's origin and prefix).
-    #[must_use]
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "/v1/chat/completions",
-            Self::OpenAiResponses => "/v1/responses",
-            Self::OpenAiEmbeddings => "/v1/embeddings",
-            Self::AnthropicMessages => "/v1/messages",
-            Self::AnthropicCountTokens => "/v1/messages/count_tokens",
-        }
-    }
-}
-
 /// An address that model calls are sent to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -325,6 +263,9 @@ pub struct UpstreamSpec {
     /// How the credential is presented.
     #[serde(default)]
     pub auth: UpstreamAuth,
+    /// The region that requests are signed for, with `auth` `sig_v4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
     /// Whether its address may be private or loopback. Off by default: the egress guard refuses such addresses.
     #[serde(default)]
     pub allow_private: bool,
@@ -355,6 +296,13 @@ pub enum UpstreamAuth {
     Bearer,
     /// `x-api-key: …` (Anthropic).
     XApiKey,
+    /// `api-key: …` (Azure OpenAI).
+    ApiKey,
+    /// `x-goog-api-key: …` (Gemini).
+    XGoogApiKey,
+    /// Requests are signed with it (AWS Signature Version 4, for Bedrock in `region`): `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, and
+    /// `:SESSION_TOKEN` where there is one.
+    SigV4,
 }
 
 /// A model that callers can ask for by name.

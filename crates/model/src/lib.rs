@@ -16,6 +16,7 @@ pub mod database_route;
 pub mod delivery;
 pub mod detector;
 pub mod detector_spec;
+mod dialect;
 pub mod directory;
 mod extras;
 pub mod fact;
@@ -56,7 +57,7 @@ pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, Postg
 pub use database_route::{DatabaseRouteSpec, SqlType};
 pub use detector::{Detector, Group, MaskBy};
 pub use detector_spec::DetectorSpec;
-pub use directory::{Dialect, Document, Spec, Status};
+pub use directory::{Dialect, Document, Spec, Status, UpstreamAuth};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};
 pub use federation::{FederatedSubject, FederatedToken, FederationSpec};

@@ -1,4 +1,4 @@
-//! A simulated model: speaks the OpenAI and Anthropic APIs byte-faithfully and knows nothing.
+//! A simulated model: speaks the APIs of OpenAI, Azure OpenAI, Anthropic, Amazon Bedrock and Gemini and knows nothing.
 //!
 //! A development tool. Its answers follow from the prompt: `say: TEXT` answers TEXT, `call the tool NAME` calls it where it is
 //! offered, `call the tool NAME with JSON` calls it with those arguments, offered or not, as a model does that was talked into
@@ -43,6 +43,8 @@ impl Default for Options {
     }
 }
 
+mod providers;
+
 type Body = BoxBody<Bytes, io::Error>;
 
 /// What the last request carried and how many there were, for tests that ask what reached the upstream.
@@ -51,6 +53,7 @@ type Last = Arc<Mutex<Seen>>;
 #[derive(Clone, Debug, Default)]
 struct Seen {
     count: u64,
+    path: String,
     headers: HeaderMap,
     body: String,
 }
@@ -103,15 +106,19 @@ async fn answer(request: Request<Incoming>, options: &Options, last: &Last) -> R
         let seen = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let text = |value: &HeaderValue| Value::from(value.to_str().unwrap_or_default());
         let headers: Value = seen.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect();
-        return full(200, &json!({"count": seen.count, "headers": headers, "body": seen.body}));
+        return full(
+            200,
+            &json!({"count": seen.count, "path": seen.path, "headers": headers, "body": seen.body}),
+        );
     }
     {
         let mut seen = last.lock().unwrap_or_else(PoisonError::into_inner);
         let (headers, body) = (head.headers.clone(), String::from_utf8_lossy(&body).into_owned());
-        *seen = Seen { count: seen.count + 1, headers, body };
+        let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        *seen = Seen { count: seen.count + 1, path, headers, body };
     }
     if let Some(key) = &options.require_key {
-        let presented = ["authorization", "x-api-key"]
+        let presented = ["authorization", "x-api-key", "api-key", "x-goog-api-key"]
             .iter()
             .find_map(|n| head.headers.get(*n))
             .and_then(|v| v.to_str().ok());
@@ -143,6 +150,10 @@ async fn answer(request: Request<Incoming>, options: &Options, last: &Last) -> R
     }
     let stream = request.get("stream") == Some(&Value::Bool(true));
     let said = said(&request, &prompt);
+    let query = head.uri.query().unwrap_or_default();
+    if let Some(response) = providers::answer(&path, query, &request, &said, options) {
+        return response;
+    }
     match path.as_str() {
         "/v1/chat/completions" if stream => {
             events(chat_stream(&request, &said, options.piece), options, &prompt)
@@ -166,11 +177,14 @@ fn prompt(request: &Value) -> String {
         match value {
             Value::String(text) => Some(text.clone()),
             Value::Array(items) => items.iter().rev().find_map(last),
-            Value::Object(members) => members.get("content").or_else(|| members.get("text")).and_then(last),
+            Value::Object(members) => {
+                ["content", "parts", "text"].iter().find_map(|name| members.get(*name)).and_then(last)
+            }
             _ => None,
         }
     }
-    request.get("messages").or_else(|| request.get("input")).and_then(last).unwrap_or_default()
+    let places = ["messages", "input", "contents", "content", "requests", "prompt"];
+    places.iter().find_map(|name| request.get(*name)).and_then(last).unwrap_or_default()
 }
 
 /// What the simulation says: a text, or the name of a tool to call.
@@ -184,10 +198,10 @@ const ARGUMENTS: &str = "{\"city\": \"Paris\"}";
 
 fn said(request: &Value, prompt: &str) -> Said {
     let offered = |name: &str| {
-        let tools = request.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        tools.iter().any(|t| {
-            t.pointer("/function/name").or_else(|| t.get("name")).and_then(Value::as_str) == Some(name)
-        })
+        let tools = request.get("tools").or_else(|| request.pointer("/toolConfig/tools"));
+        let tools = tools.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let places = ["/function/name", "/toolSpec/name", "/functionDeclarations/0/name", "/name"];
+        tools.iter().any(|t| places.iter().find_map(|place| t.pointer(place)?.as_str()) == Some(name))
     };
     match (prompt.split_once("call the tool "), prompt.strip_prefix("say: ")) {
         (Some((_, order)), _) if order.contains(" with {") => {
@@ -440,13 +454,13 @@ fn message_stream(request: &Value, said: &Said, piece: usize) -> Vec<String> {
         .collect()
 }
 
-fn events(frames: Vec<String>, options: &Options, prompt: &str) -> Response<Body> {
+fn events(frames: Vec<impl Into<Bytes>>, options: &Options, prompt: &str) -> Response<Body> {
     let gap = Duration::from_millis(options.gap_ms);
     let dies = prompt.contains("fault: die-mid-stream");
     let flood = prompt.contains("fault: flood");
     let endless = flood || prompt.contains("fault: endless");
     let half = frames.len() / 2;
-    let mut items: Vec<io::Result<Bytes>> = frames.into_iter().map(|f| Ok(Bytes::from(f))).collect();
+    let mut items: Vec<io::Result<Bytes>> = frames.into_iter().map(|f| Ok(f.into())).collect();
     if dies {
         items.truncate(half);
         items.push(Err(io::Error::other("simulated fault")));

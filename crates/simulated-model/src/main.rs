@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bartizan_simulated_model::{Options, spawn};
 use clap::Parser;
 
-/// A simulated model for development and tests: speaks the OpenAI and Anthropic APIs and knows nothing.
+/// A simulated model for development and tests: speaks the APIs of several providers and knows nothing.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {

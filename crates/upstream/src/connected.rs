@@ -11,8 +11,15 @@ use crate::infra::ExchangePolicy;
 use crate::send::{FetchError, Upstreams, is_plain};
 
 /// Headers in which a credential of the caller could come along.
-pub(crate) const CREDENTIALS: [HeaderName; 4] =
-    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")];
+pub(crate) const CREDENTIALS: [HeaderName; 7] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    crate::sigv4::TOKEN,
+];
 
 /// The token of somebody's external account, for one resource, one person and one agent. It can be put in by whoever has it and
 /// is taken out by the exit alone: there is no way to read, print, copy or serialise it.

@@ -9,6 +9,7 @@ mod egress;
 mod infra;
 mod line;
 mod send;
+mod sigv4;
 
 pub use body::{AnswerBody, BodyError};
 pub use connected::Released;

@@ -12,6 +12,7 @@ use bartizan_model::{Operation, ReasonCode, Target, Tenant};
 use bartizan_record::{IntentRecorded, Running};
 use bartizan_secret::Secret;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
@@ -24,6 +25,7 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::body::AnswerBody;
 use crate::connected::{CREDENTIALS, Released};
 use crate::egress::{ConnectError, Connector, Resolve};
+use crate::sigv4;
 
 /// Opens the credentials of upstreams. Only this crate asks.
 pub trait Credentials: fmt::Debug + Send + Sync {
@@ -359,12 +361,27 @@ impl Upstreams {
             (Carries::Own, Some(name)) => {
                 let credential = self.credentials.credential(tenant, name);
                 let credential = credential.ok_or(ReasonCode::UpstreamUnreachable)?;
-                Some(match spec.auth {
-                    UpstreamAuth::Bearer => (AUTHORIZATION, bearer(&credential)),
-                    UpstreamAuth::XApiKey => (HeaderName::from_static("x-api-key"), credential),
-                })
+                match spec.auth {
+                    UpstreamAuth::Bearer => Some((AUTHORIZATION, bearer(&credential))),
+                    UpstreamAuth::XApiKey => Some((HeaderName::from_static("x-api-key"), credential)),
+                    UpstreamAuth::ApiKey => Some((HeaderName::from_static("api-key"), credential)),
+                    UpstreamAuth::XGoogApiKey => {
+                        Some((HeaderName::from_static("x-goog-api-key"), credential))
+                    }
+                    UpstreamAuth::SigV4 => {
+                        let region = spec.region.as_ref().ok_or(ReasonCode::UpstreamUnreachable)?;
+                        let of = (region.as_str(), sigv4::BEDROCK);
+                        // It is here whole, so nothing is waited for.
+                        let body = request.body().clone().collect().now_or_never();
+                        let body = body.and_then(Result::ok).ok_or(ReasonCode::Internal)?.to_bytes();
+                        sigv4::signed(&mut request, &body, &credential, of, self.clock.now())
+                            .ok_or(ReasonCode::UpstreamUnreachable)?;
+                        None
+                    }
+                }
             }
         };
+        let headers = request.headers_mut();
         if let Some((header, text)) = carried {
             let mut value = HeaderValue::from_str(text.expose()).map_err(|_| ReasonCode::Internal)?;
             value.set_sensitive(true);

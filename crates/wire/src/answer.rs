@@ -48,34 +48,64 @@ pub(crate) const STRUCTURE: &[&str] = &[
     "tool_call_id",
     "tool_use_id",
     "embedding",
+    "finishReason",
+    "mimeType",
+    "modelVersion",
+    "redactedContent",
+    "responseId",
+    "stopReason",
+    "thoughtSignature",
+    "toolUseId",
 ];
+
+/// What stands in whatever says something about tokens.
+pub const USAGE: &[u8] = b"\"usage";
 
 /// What an answer or a frame of a stream says about tokens; later frames may say more.
 #[must_use]
 pub fn usage_of(dialect: Dialect, body: &[u8]) -> Usage {
     // Most frames say nothing, which a search tells faster than a reader.
-    if memchr::memmem::find(body, b"\"usage\"").is_none() {
+    if memchr::memmem::find(body, USAGE).is_none() {
         return Usage::default();
     }
     let Ok(root) = Node::parse(body, LIMITS) else { return Usage::default() };
     let inner = ["response", "message"].iter().find_map(|name| root.member(name)).unwrap_or(&root);
     let number = |usage: &Node, name: &str| {
-        usage.member(name).and_then(|n| n.scalar(body)).and_then(|s| s.parse().ok())
+        usage.member(name).and_then(|n| n.scalar(body)).and_then(|s| s.parse::<u64>().ok())
     };
     let (input, output) = match dialect {
-        Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => ("prompt_tokens", "completion_tokens"),
-        Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
-            ("input_tokens", "output_tokens")
+        Dialect::OpenAiChat
+        | Dialect::OpenAiEmbeddings
+        | Dialect::AzureChat
+        | Dialect::AzureCompletions
+        | Dialect::AzureEmbeddings => ("prompt_tokens", "completion_tokens"),
+        Dialect::OpenAiResponses
+        | Dialect::AnthropicMessages
+        | Dialect::AnthropicCountTokens
+        | Dialect::BedrockInvoke => ("input_tokens", "output_tokens"),
+        Dialect::BedrockConverse => ("inputTokens", "outputTokens"),
+        Dialect::GeminiGenerate | Dialect::GeminiEmbed | Dialect::GeminiCountTokens => {
+            let Some(usage) = root.member("usageMetadata") else { return Usage::default() };
+            let sum = |names: [&str; 2]| {
+                let [one, other] = names.map(|name| number(usage, name));
+                one.or(other).map(|_| one.unwrap_or(0).saturating_add(other.unwrap_or(0)))
+            };
+            return Usage {
+                input: sum(["promptTokenCount", "toolUsePromptTokenCount"]),
+                cached: number(usage, "cachedContentTokenCount"),
+                output: sum(["candidatesTokenCount", "thoughtsTokenCount"]),
+            };
         }
     };
     let usage = root.member("usage").or_else(|| inner.member("usage"));
     let Some(usage) = usage else { return Usage::default() };
-    let (read, written) =
-        (number(usage, "cache_read_input_tokens"), number(usage, "cache_creation_input_tokens"));
+    let either = |names: [&str; 2]| names.iter().find_map(|name| number(usage, name));
+    let read = either(["cache_read_input_tokens", "cacheReadInputTokens"]);
+    let written = either(["cache_creation_input_tokens", "cacheWriteInputTokens"]);
     let details =
         ["prompt_tokens_details", "input_tokens_details"].iter().find_map(|name| usage.member(name));
     let cached = details.and_then(|details| number(details, "cached_tokens")).or(read);
-    // Anthropic counts what it had kept, and what it keeps from now on, beside the others.
+    // Anthropic and Amazon count what they had kept, and what they keep from now on, beside the others.
     let beside = read.unwrap_or(0_u64).saturating_add(written.unwrap_or(0));
     let input = number(usage, input).map(|count: u64| count.saturating_add(beside));
     Usage { input, cached, output: number(usage, output) }
@@ -133,5 +163,15 @@ mod tests {
         let usage = usage_of(Dialect::OpenAiChat, kept.as_bytes());
         assert_eq!((usage.input, usage.cached, usage.output), (Some(30), Some(20), Some(5)));
         assert_eq!(read(Dialect::OpenAiChat, "garbage \"usage\""), (None, None));
+        let converse = r#"{"usage":{"inputTokens":3,"outputTokens":5,"cacheReadInputTokens":10,"cacheWriteInputTokens":4,"totalTokens":22}}"#;
+        let usage = usage_of(Dialect::BedrockConverse, converse.as_bytes());
+        assert_eq!((usage.input, usage.cached, usage.output), (Some(17), Some(10), Some(5)));
+        let gemini = r#"{"usageMetadata":{"promptTokenCount":3,"toolUsePromptTokenCount":2,"cachedContentTokenCount":1,"candidatesTokenCount":5,"thoughtsTokenCount":7}}"#;
+        let usage = usage_of(Dialect::GeminiGenerate, gemini.as_bytes());
+        assert_eq!((usage.input, usage.cached, usage.output), (Some(5), Some(1), Some(12)));
+        assert_eq!(
+            read(Dialect::GeminiGenerate, r#"{"usageMetadata":{"promptTokenCount":3}}"#),
+            (Some(3), None)
+        );
     }
 }

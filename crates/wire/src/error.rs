@@ -5,6 +5,8 @@ use bartizan_model::directory::Dialect;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::eventstream::message;
+
 /// The status and body of a problem.
 #[must_use]
 pub fn error_body(dialect: Dialect, problem: &Problem) -> (u16, Bytes) {
@@ -26,7 +28,15 @@ pub fn error_event(dialect: Dialect, problem: &Problem) -> Bytes {
             });
             format!("event: error\ndata: {error}\n\n")
         }
-        Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => format!("data: {value}\n\n"),
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => return exception(problem, &value),
+        Dialect::OpenAiChat
+        | Dialect::OpenAiEmbeddings
+        | Dialect::AzureChat
+        | Dialect::AzureCompletions
+        | Dialect::AzureEmbeddings
+        | Dialect::GeminiGenerate
+        | Dialect::GeminiEmbed
+        | Dialect::GeminiCountTokens => format!("data: {value}\n\n"),
     })
 }
 
@@ -53,8 +63,102 @@ fn value(dialect: Dialect, problem: &Problem) -> Value {
             "request_id": problem.decision,
             "bartizan": bartizan
         }),
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => json!({
+        // Amazon names the exception, Google a status of its own.
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => json!({
+            "__type": exception_of(status), "message": message, "bartizan": bartizan
+        }),
+        Dialect::GeminiGenerate | Dialect::GeminiEmbed | Dialect::GeminiCountTokens => json!({
+            "error": {"code": status, "message": message, "status": status_of(status), "bartizan": bartizan}
+        }),
+        Dialect::OpenAiChat
+        | Dialect::OpenAiResponses
+        | Dialect::OpenAiEmbeddings
+        | Dialect::AzureChat
+        | Dialect::AzureCompletions
+        | Dialect::AzureEmbeddings => json!({
             "error": {"message": message, "type": kind, "param": null, "code": problem.reason.code(), "bartizan": bartizan}
         }),
+    }
+}
+
+/// What Amazon calls a refusal with this status.
+const fn exception_of(status: u16) -> &'static str {
+    match status {
+        401 => "UnrecognizedClientException",
+        402 => "ServiceQuotaExceededException",
+        403 => "AccessDeniedException",
+        404 => "ResourceNotFoundException",
+        409 => "ConflictException",
+        429 => "ThrottlingException",
+        400..=499 => "ValidationException",
+        502 => "ModelErrorException",
+        503 => "ServiceUnavailableException",
+        504 => "ModelTimeoutException",
+        _ => "InternalServerException",
+    }
+}
+
+/// The message that ends a stream of Amazon's: one of the exceptions that its libraries know there.
+fn exception(problem: &Problem, value: &Value) -> Bytes {
+    let kind = match problem.reason.status() {
+        429 => "throttlingException",
+        400..=499 => "validationException",
+        502 | 504 => "modelStreamErrorException",
+        503 => "serviceUnavailableException",
+        _ => "internalServerException",
+    };
+    let headers =
+        [(":exception-type", kind), (":content-type", "application/json"), (":message-type", "exception")];
+    message(&headers, value.to_string().as_bytes())
+}
+
+/// What Google calls a refusal with this status.
+const fn status_of(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHENTICATED",
+        402 | 429 => "RESOURCE_EXHAUSTED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ABORTED",
+        400..=499 => "INVALID_ARGUMENT",
+        501 => "UNIMPLEMENTED",
+        502 | 503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        _ => "INTERNAL",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bartizan_model::ReasonCode;
+
+    #[test]
+    fn every_dialect_tells_a_refusal_in_its_own_shape_with_the_reason() {
+        for dialect in Dialect::ALL.iter().copied() {
+            let problem = Problem::new(ReasonCode::NoMatchingPermit);
+            let (status, body) = error_body(dialect, &problem);
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let ours = body.get("bartizan").or_else(|| body.pointer("/error/bartizan")).unwrap();
+            assert_eq!(ours["reason"], *problem.reason.code(), "{dialect:?}");
+            let own = match dialect.name().split('.').next().unwrap() {
+                "bedrock" => body["__type"] == exception_of(status) && body["message"].is_string(),
+                "gemini" => body["error"]["code"] == status && body["error"]["status"] == status_of(status),
+                "anthropic" => body["type"] == "error",
+                _ => body["error"]["code"] == *problem.reason.code(),
+            };
+            assert!(own, "{dialect:?}: {body}");
+        }
+    }
+
+    #[test]
+    fn a_stream_of_amazons_ends_with_an_exception_that_can_be_read() {
+        let event = error_event(Dialect::BedrockConverse, &Problem::new(ReasonCode::StreamEnded));
+        let mut held = bytes::BytesMut::from(event.as_ref());
+        let read = crate::eventstream::open(&crate::eventstream::whole(&mut held).unwrap().unwrap()).unwrap();
+        assert_eq!(read.header(":message-type"), Some("exception"));
+        assert!(read.header(":exception-type").unwrap().ends_with("Exception"));
+        let body: Value = serde_json::from_slice(&read.payload).unwrap();
+        assert_eq!(body["bartizan"]["reason"], "stream_ended");
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use bartizan_model::RequestExtra;
 use bartizan_model::directory::Dialect;
 
+use crate::places::FUNCTIONS;
 use crate::scan::Node;
 
 /// Members that only shape the answer, by dialect. Whatever else stands in a request is either an extra or unknown.
 const fn inert(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
-        Dialect::OpenAiChat => &[
+        Dialect::OpenAiChat | Dialect::AzureChat => &[
             "audio",
             "frequency_penalty",
             "function_call",
@@ -68,7 +69,71 @@ const fn inert(dialect: Dialect) -> &'static [&'static str] {
             "truncation",
             "user",
         ],
-        Dialect::OpenAiEmbeddings => &["dimensions", "encoding_format", "input", "model", "user"],
+        Dialect::OpenAiEmbeddings | Dialect::AzureEmbeddings => {
+            &["dimensions", "encoding_format", "input", "model", "user"]
+        }
+        Dialect::AzureCompletions => &[
+            "best_of",
+            "echo",
+            "frequency_penalty",
+            "logit_bias",
+            "logprobs",
+            "max_tokens",
+            "model",
+            "n",
+            "presence_penalty",
+            "prompt",
+            "seed",
+            "stop",
+            "stream",
+            "stream_options",
+            "suffix",
+            "temperature",
+            "top_p",
+            "user",
+        ],
+        Dialect::BedrockInvoke => &[
+            "anthropic_beta",
+            "anthropic_version",
+            "max_tokens",
+            "messages",
+            "metadata",
+            "output_config",
+            "stop_sequences",
+            "system",
+            "temperature",
+            "thinking",
+            "tool_choice",
+            "tools",
+            "top_k",
+            "top_p",
+        ],
+        Dialect::BedrockConverse => &[
+            "additionalModelResponseFieldPaths",
+            "guardrailConfig",
+            "inferenceConfig",
+            "messages",
+            "performanceConfig",
+            "requestMetadata",
+            "serviceTier",
+            "system",
+            "toolConfig",
+        ],
+        Dialect::GeminiGenerate => &[
+            "contents",
+            "generationConfig",
+            "labels",
+            "model",
+            "safetySettings",
+            "serviceTier",
+            "systemInstruction",
+            "toolConfig",
+            "tools",
+        ],
+        Dialect::GeminiCountTokens => &["contents", "model"],
+        Dialect::GeminiEmbed => {
+            &["content", "model", "outputDimensionality", "requests", "taskType", "title"]
+        }
         Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => &[
             "cache_control",
             "max_tokens",
@@ -93,14 +158,53 @@ const fn inert(dialect: Dialect) -> &'static [&'static str] {
 /// Members that reach for something, in any dialect, unless they say no.
 const REACHING: &[(&str, RequestExtra)] = &[
     ("background", RequestExtra::Background),
+    ("cachedContent", RequestExtra::ProviderState),
     ("container", RequestExtra::ProviderState),
     ("conversation", RequestExtra::ProviderState),
     ("mcp_servers", RequestExtra::RemoteTools),
     ("previous_response_id", RequestExtra::ProviderState),
+    ("promptVariables", RequestExtra::ProviderState),
     ("prompt", RequestExtra::ProviderState),
     ("store", RequestExtra::Storage),
     ("web_search_options", RequestExtra::HostedTools),
 ];
+
+/// Settings below one member that only shape the answer. Others pass for unknown ones, so that none is taken in another spelling than
+/// the one that was looked at: Gemini reads `max_output_tokens` as `maxOutputTokens`.
+const fn settings(dialect: Dialect) -> Option<(&'static str, &'static [&'static str])> {
+    match dialect {
+        Dialect::BedrockConverse => {
+            Some(("inferenceConfig", &["maxTokens", "stopSequences", "temperature", "topP"]))
+        }
+        Dialect::GeminiGenerate => Some((
+            "generationConfig",
+            &[
+                "audioTimestamp",
+                "candidateCount",
+                "enableEnhancedCivicAnswers",
+                "frequencyPenalty",
+                "imageConfig",
+                "logprobs",
+                "maxOutputTokens",
+                "mediaResolution",
+                "presencePenalty",
+                "responseJsonSchema",
+                "responseLogprobs",
+                "responseMimeType",
+                "responseModalities",
+                "responseSchema",
+                "seed",
+                "speechConfig",
+                "stopSequences",
+                "temperature",
+                "thinkingConfig",
+                "topK",
+                "topP",
+            ],
+        )),
+        _ => None,
+    }
+}
 
 /// Types of tools that the caller runs; every other is run by the provider.
 const CALLERS_TOOLS: &[&str] = &["custom", "function"];
@@ -112,15 +216,41 @@ pub(crate) fn extras(dialect: Dialect, root: &Node, bytes: &[u8]) -> (BTreeSet<R
     let (mut found, mut unknown) = (BTreeSet::new(), Vec::new());
     let Node::Object(members, _) = root else { return (found, unknown) };
     for (name, value) in members {
+        if inert(dialect).contains(&name.as_str()) {
+            continue;
+        }
         if let Some((_, extra)) = REACHING.iter().find(|(known, _)| known == name) {
             if !value.is_null(bytes) && value.scalar(bytes) != Some("false") {
                 found.insert(*extra);
             }
-        } else if !inert(dialect).contains(&name.as_str()) {
+        } else {
             unknown.push(name.clone());
         }
     }
-    for tool in root.member("tools").map(Node::items).unwrap_or_default() {
+    if let Some((within, known)) = settings(dialect)
+        && let Some(Node::Object(members, _)) = root.member(within)
+    {
+        let others = members.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+        unknown.extend(others.map(|(name, _)| format!("{within}.{name}")));
+    }
+    let gemini = matches!(dialect, Dialect::GeminiGenerate);
+    let within = if dialect == Dialect::BedrockConverse { root.member("toolConfig") } else { Some(root) };
+    for tool in within.and_then(|node| node.member("tools")).map(Node::items).unwrap_or_default() {
+        if gemini || dialect == Dialect::BedrockConverse {
+            let Node::Object(members, _) = tool else { continue };
+            let callers = |name: &str| match dialect {
+                Dialect::BedrockConverse => matches!(name, "toolSpec" | "cachePoint"),
+                _ => FUNCTIONS.contains(&name),
+            };
+            for (name, _) in members {
+                match name.as_str() {
+                    "mcpServers" | "mcp_servers" => drop(found.insert(RequestExtra::RemoteTools)),
+                    name if callers(name) => {}
+                    _ => drop(found.insert(RequestExtra::HostedTools)),
+                }
+            }
+            continue;
+        }
         match tool.member("type").and_then(|kind| kind.text(bytes)).as_deref() {
             None => {}
             Some("mcp" | "mcp_toolset") => drop(found.insert(RequestExtra::RemoteTools)),
@@ -129,7 +259,7 @@ pub(crate) fn extras(dialect: Dialect, root: &Node, bytes: &[u8]) -> (BTreeSet<R
             Some(_) => drop(found.insert(RequestExtra::HostedTools)),
         }
     }
-    for name in ["messages", "input", "system"] {
+    for name in ["messages", "input", "system", "contents", "systemInstruction", "content", "requests"] {
         if let Some(content) = root.member(name) {
             walk(content, bytes, &mut found);
         }
@@ -148,12 +278,17 @@ fn walk(node: &Node, bytes: &[u8], found: &mut BTreeSet<RequestExtra>) {
             }
             for (name, value) in members {
                 // What a tool was called with is the model's own data, not a part of ours.
-                if kind.as_deref() == Some("tool_use") && name == "input" {
+                if kind.as_deref() == Some("tool_use") && name == "input" || CALLS.contains(&name.as_str()) {
                     continue;
                 }
                 let text = value.text(bytes);
                 match name.as_str() {
                     "file_id" if text.is_some() => drop(found.insert(RequestExtra::Files)),
+                    "s3Location" => drop(found.insert(RequestExtra::Urls)),
+                    "fileUri" | "file_uri" if text.as_deref().is_some_and(is_provider_file) => {
+                        found.insert(RequestExtra::Files);
+                    }
+                    "fileUri" | "file_uri" => drop(found.insert(RequestExtra::Urls)),
                     "url" | "image_url" | "file_url" if text.as_deref().is_some_and(is_fetched) => {
                         found.insert(RequestExtra::Urls);
                     }
@@ -163,6 +298,14 @@ fn walk(node: &Node, bytes: &[u8], found: &mut BTreeSet<RequestExtra>) {
         }
         Node::String(_) | Node::Scalar(_) => {}
     }
+}
+
+/// Parts that say what a tool was called with (Converse, Gemini).
+const CALLS: &[&str] = &["toolUse", "functionCall", "function_call"];
+
+/// Files that were given to the provider before have addresses of its own (Gemini).
+fn is_provider_file(uri: &str) -> bool {
+    uri.starts_with("https://generativelanguage.googleapis.com/") || uri.starts_with("files/")
 }
 
 /// Everything but data that stands in the address itself.
@@ -209,7 +352,9 @@ mod tests {
             found(&[])
         );
         assert_eq!(say(json!({"type": "file", "file": {"file_id": "file-1"}})), found(&["files"]));
-        assert_eq!(chat(json!({"api_base": "http://x", "Model": "b"})).1, ["api_base", "Model"]);
+        let mut unknown = chat(json!({"api_base": "http://x", "Model": "b"})).1;
+        unknown.sort_unstable();
+        assert_eq!(unknown, ["Model", "api_base"]);
     }
 
     #[test]

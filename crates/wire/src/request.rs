@@ -8,7 +8,9 @@ use bartizan_model::directory::Dialect;
 use bartizan_model::{AskFacts, Problem, ReasonCode};
 use bytes::Bytes;
 
+use crate::address::Address;
 use crate::extras::extras;
+use crate::places::{caps, choices, messages, tools};
 use crate::scan::{Node, Span};
 use crate::splice::{quoted, splice};
 
@@ -17,59 +19,54 @@ use crate::splice::{quoted, splice};
 pub struct ModelRequest {
     body: Bytes,
     root: Node,
-    dialect: Dialect,
+    address: Address,
     model: Name,
     stream: bool,
     facts: AskFacts,
     unknown: Vec<String>,
 }
 
-/// Reads a request.
+/// Reads a request that came in at an address.
 ///
 /// # Errors
 /// A problem that names the place.
-pub fn parse_request(dialect: Dialect, body: Bytes, limits: Limits) -> Result<ModelRequest, Problem> {
+pub fn parse_request(
+    address: impl Into<Address>,
+    body: Bytes,
+    limits: Limits,
+) -> Result<ModelRequest, Problem> {
+    let address = address.into();
+    let dialect = address.dialect;
     let root = Node::parse(&body, limits).map_err(|e| problem(&e))?;
-    let wrong = |place: &str, expected: &str| {
-        Problem::with_detail(ReasonCode::BodyMalformed, format!("`{place}` must be {expected}"))
-    };
     if !matches!(root, Node::Object(..)) {
         return Err(Problem::with_detail(ReasonCode::BodyMalformed, "the body must be an object"));
     }
-    let model = root.member("model").and_then(|m| m.text(&body)).ok_or_else(|| wrong("model", "a string"))?;
-    let model: Name = model.parse().map_err(|_| Problem::new(ReasonCode::ModelNotFound))?;
-    let stream = match root.member("stream").map(|s| s.scalar(&body)) {
-        None | Some(Some("false" | "null")) => false,
-        Some(Some("true")) => true,
-        Some(_) => return Err(wrong("stream", "a boolean")),
+    let named = |node: &Node| node.text(&body).ok_or_else(|| wrong("model", "a string"));
+    let model: Name = match (&address.model, root.member("model")) {
+        (Some(model), _) => model.clone(),
+        (None, Some(node)) => named(node)?.parse().map_err(|_| Problem::new(ReasonCode::ModelNotFound))?,
+        (None, None) => return Err(wrong("model", "a string")),
     };
-    let (place, messages) = match dialect {
-        Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
-            ("messages", root.member("messages"))
-        }
-        Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => ("input", root.member("input")),
+    let stream = match (address.stream, root.member("stream").map(|s| s.scalar(&body))) {
+        (Some(stream), _) => stream,
+        (None, None | Some(Some("false" | "null"))) => false,
+        (None, Some(Some("true"))) => true,
+        (None, Some(_)) => return Err(wrong("stream", "a boolean")),
     };
-    let messages = match (messages, dialect) {
-        (Some(Node::Array(items, _)), _) => items.len(),
-        (Some(Node::String(_)), Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings) => 1,
-        (None, Dialect::OpenAiResponses) => 0,
-        (_, Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings) => {
-            return Err(wrong(place, "a string or an array"));
-        }
-        (_, Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens) => {
-            return Err(wrong(place, "an array"));
-        }
-    };
-    let tools = match root.member("tools") {
-        None => 0,
-        Some(Node::Array(items, _)) => items.len(),
-        Some(node) if node.is_null(&body) => 0,
-        Some(_) => return Err(wrong("tools", "an array")),
-    };
+    let messages = messages(&address, &root, &body)?;
+    let tools = tools(dialect, &root, &body)?;
     let mut cap: Option<u64> = None;
-    for name in cap_members(dialect) {
-        match root
-            .member(name)
+    let (within, names) = caps(dialect);
+    let capped = match within.map(|name| (name, root.member(name))) {
+        None => Some(&root),
+        Some((_, None)) => None,
+        Some((_, Some(node))) if node.is_null(&body) => None,
+        Some((_, Some(node @ Node::Object(..)))) => Some(node),
+        Some((name, Some(_))) => return Err(wrong(name, "an object")),
+    };
+    for name in names {
+        match capped
+            .and_then(|node| node.member(name))
             .map(|n| (n.is_null(&body), n.scalar(&body).and_then(|s| s.parse::<u64>().ok())))
         {
             None | Some((true, _)) => {}
@@ -90,7 +87,13 @@ pub fn parse_request(dialect: Dialect, body: Bytes, limits: Limits) -> Result<Mo
         tools: tools as u64,
         output_tokens_max: cap,
     };
-    Ok(ModelRequest { body, root, dialect, model, stream, facts, unknown })
+    let request = ModelRequest { body, root, address, model, stream, facts, unknown };
+    request.consistent()?;
+    Ok(request)
+}
+
+pub(crate) fn wrong(place: &str, expected: &str) -> Problem {
+    Problem::with_detail(ReasonCode::BodyMalformed, format!("`{place}` must be {expected}"))
 }
 
 fn problem(error: &JsonError) -> Problem {
@@ -101,15 +104,6 @@ fn problem(error: &JsonError) -> Problem {
         JsonError::Syntax(_) | JsonError::Shape(_) => ReasonCode::BodyMalformed,
     };
     Problem::with_detail(reason, error.to_string())
-}
-
-const fn cap_members(dialect: Dialect) -> &'static [&'static str] {
-    match dialect {
-        Dialect::OpenAiChat => &["max_completion_tokens", "max_tokens"],
-        Dialect::OpenAiResponses => &["max_output_tokens"],
-        Dialect::OpenAiEmbeddings | Dialect::AnthropicCountTokens => &[],
-        Dialect::AnthropicMessages => &["max_tokens"],
-    }
 }
 
 /// Names whose strings are structure, not text that people or models wrote.
@@ -137,11 +131,32 @@ const STRUCTURE: &[&str] = &[
     "cache_control",
     "signature",
     "encrypted_content",
+    "anthropic_version",
+    "mimeType",
+    "redactedContent",
+    "taskType",
+    "thoughtSignature",
+    "thought_signature",
+    "toolUseId",
 ];
 
 /// Names whose values cannot be searched for text.
-const OPAQUE: &[&str] =
-    &["image_url", "input_audio", "file", "source", "file_id", "file_url", "file_data", "image", "audio"];
+const OPAQUE: &[&str] = &[
+    "image_url",
+    "input_audio",
+    "file",
+    "source",
+    "file_id",
+    "file_url",
+    "file_data",
+    "image",
+    "audio",
+    "video",
+    "document",
+    "inlineData",
+    "inline_data",
+    "fileData",
+];
 
 impl ModelRequest {
     /// The model asked for.
@@ -162,11 +177,49 @@ impl ModelRequest {
         &self.facts
     }
 
+    /// Where the upstream is asked: path and query, for the model as it is called there.
+    #[must_use]
+    pub fn target(&self, upstream_model: Option<&Name>) -> String {
+        self.address.target(upstream_model.unwrap_or(&self.model))
+    }
+
     /// How many answers it asks for; caps on output are each one's.
     #[must_use]
     pub fn choices(&self) -> u64 {
-        let choices = self.root.member("n").and_then(|n| n.scalar(&self.body)?.parse().ok());
-        choices.unwrap_or(1_u64).max(1)
+        choices(self.address.dialect, &self.root, &self.body).unwrap_or(1).max(1)
+    }
+
+    /// Places in the body that name the model, where the address names it too.
+    fn names_of_model(&self) -> Vec<&Node> {
+        let requests = self.root.member("requests").filter(|_| self.address.is_batch());
+        let each = requests.map(Node::items).unwrap_or_default().iter();
+        each.chain([&self.root]).filter_map(|node| node.member("model")).collect()
+    }
+
+    /// Whether the body says nothing else than the address, and counts in numbers. Other readers take `"8"` for a number, too.
+    fn consistent(&self) -> Result<(), Problem> {
+        if self.address.model.is_none() {
+            return Ok(());
+        }
+        if choices(self.address.dialect, &self.root, &self.body).is_none() {
+            return Err(wrong("candidateCount", "a whole number"));
+        }
+        // Azure's clients write some name or other there, which is not looked at upstream; it is replaced below.
+        let bound = self.is_gemini();
+        for node in self.names_of_model() {
+            let text = node.text(&self.body).ok_or_else(|| wrong("model", "a string"))?;
+            if bound && text.strip_prefix("models/").unwrap_or(&text) != self.model.as_str() {
+                return Err(wrong("model", "the one in the address"));
+            }
+        }
+        Ok(())
+    }
+
+    const fn is_gemini(&self) -> bool {
+        matches!(
+            self.address.dialect,
+            Dialect::GeminiGenerate | Dialect::GeminiEmbed | Dialect::GeminiCountTokens
+        )
     }
 
     /// Members that nobody here knows, in the order of the request.
@@ -193,23 +246,30 @@ impl ModelRequest {
                 Node::String(_) | Node::Scalar(_) => false,
             }
         }
-        let tokens = self.dialect == Dialect::OpenAiEmbeddings
-            && self
-                .root
-                .member("input")
-                .is_some_and(|i| i.items().iter().any(|n| !matches!(n, Node::String(_))));
+        let place = match self.address.dialect {
+            Dialect::OpenAiEmbeddings | Dialect::AzureEmbeddings => Some("input"),
+            Dialect::AzureCompletions => Some("prompt"),
+            _ => None,
+        };
+        let input = place.and_then(|place| self.root.member(place));
+        let tokens = input.is_some_and(|i| i.items().iter().any(|n| !matches!(n, Node::String(_))));
         tokens || self.asks_for_tokens() || opaque(&self.root)
     }
 
     /// Whether the answer would tell every token by itself: what is masked in the text would stand there in parts.
     fn asks_for_tokens(&self) -> bool {
+        // In the older completions 0 asks for the tokens themselves.
+        let older = self.address.dialect == Dialect::AzureCompletions;
+        let at =
+            caps(self.address.dialect).0.and_then(|within| self.root.member(within)).unwrap_or(&self.root);
         let on = |name: &str| {
-            let value = self.root.member(name).and_then(|node| node.scalar(&self.body));
-            value.is_some_and(|value| !matches!(value, "false" | "null" | "0"))
+            let value = at.member(name).and_then(|node| node.scalar(&self.body));
+            value.is_some_and(|value| !matches!(value, "false" | "null") && (older || value != "0"))
         };
         let included = |node: &Node| node.text(&self.body).is_some_and(|text| text.contains("logprobs"));
         on("logprobs")
             || on("top_logprobs")
+            || on("responseLogprobs")
             || self.root.member("include").is_some_and(|include| include.items().iter().any(included))
     }
 
@@ -228,6 +288,9 @@ impl ModelRequest {
     }
 }
 
+/// Members that hold what a tool is called with (Anthropic and Converse, Gemini), or what one gave (Converse, Gemini).
+const FREE: &[&str] = &["input", "args", "json", "functionResponse", "function_response"];
+
 /// Every string below `node` that is not the value of a structural member.
 pub(crate) fn collect_texts<'a>(
     node: &Node,
@@ -238,6 +301,9 @@ pub(crate) fn collect_texts<'a>(
     match node {
         Node::Object(members, _) => {
             for (name, value) in members {
+                // What a tool was called with has names of its own, none of which is structure.
+                let free = matches!(value, Node::Object(..)) && FREE.contains(&name.as_str());
+                let structure = if free { &[] } else { structure };
                 // Structure is a string; what is nested under such a name is looked at like everything else.
                 if !(matches!(value, Node::String(_)) && structure.contains(&name.as_str())) {
                     collect_texts(value, bytes, structure, out);
@@ -260,16 +326,20 @@ pub struct Edits<'a> {
 }
 
 impl Edits<'_> {
-    /// Names the model as the upstream knows it.
+    /// Names the model as the upstream knows it, wherever the body names it.
     pub fn set_model(&mut self, name: &Name) {
-        if let Some(node) = self.request.root.member("model") {
-            self.splices.push((node.span(), quoted(name)));
+        for node in self.request.names_of_model() {
+            let prefix = if self.request.is_gemini() { "models/" } else { "" };
+            let name = format!("{prefix}{name}");
+            if node.text(&self.request.body).as_deref() != Some(&name) {
+                self.splices.push((node.span(), quoted(&name)));
+            }
         }
     }
 
     /// Tells a provider that keeps exchanges unless told otherwise not to.
     pub fn forbid_storage(&mut self) {
-        if self.request.dialect == Dialect::OpenAiResponses {
+        if self.request.address.dialect == Dialect::OpenAiResponses {
             match self.request.root.member("store") {
                 Some(node) => self.splices.push((node.span(), "false".to_owned())),
                 None => self.members.push("\"store\":false".to_owned()),
@@ -280,9 +350,12 @@ impl Edits<'_> {
     /// Lowers every cap on output tokens to `most` over all choices together, and sets one where none is.
     pub fn cap_output(&mut self, most: u64) {
         let most = most / self.request.choices();
+        let (within, names) = caps(self.request.address.dialect);
+        let Some(first) = names.first() else { return };
+        let holder = within.map_or(Some(&self.request.root), |name| self.request.root.member(name));
         let mut set = false;
-        for name in cap_members(self.request.dialect) {
-            if let Some(node) = self.request.root.member(name) {
+        for name in names {
+            if let Some(node) = holder.and_then(|holder| holder.member(name)) {
                 let asked = node.scalar(&self.request.body).and_then(|s| s.parse::<u64>().ok());
                 set |= asked.is_some();
                 if asked.is_some_and(|n| n > most) {
@@ -290,10 +363,24 @@ impl Edits<'_> {
                 }
             }
         }
-        let Some(name) = cap_members(self.request.dialect).first().filter(|_| !set) else { return };
-        match self.request.root.member(name) {
-            Some(null) => self.splices.push((null.span(), most.to_string())),
-            None => self.members.push(format!("{}:{most}", quoted(name))),
+        if set {
+            return;
+        }
+        let member = format!("{}:{most}", quoted(first));
+        match (within, holder) {
+            (_, Some(Node::Object(members, (start, _)))) => {
+                match holder.and_then(|holder| holder.member(first)) {
+                    Some(null) => self.splices.push((null.span(), most.to_string())),
+                    None if within.is_none() => self.members.push(member),
+                    None => {
+                        let comma = if members.is_empty() { "" } else { "," };
+                        self.splices.push(((start + 1, start + 1), format!("{member}{comma}")));
+                    }
+                }
+            }
+            (Some(_), Some(null)) => self.splices.push((null.span(), format!("{{{member}}}"))),
+            (Some(within), None) => self.members.push(format!("{}:{{{member}}}", quoted(within))),
+            (None, _) => {}
         }
     }
 
@@ -307,6 +394,7 @@ impl Edits<'_> {
             ("function_call", "null"),
             ("mcp_servers", "null"),
             ("web_search_options", "null"),
+            ("toolConfig", "null"),
         ] {
             if let Some(node) = self.request.root.member(name) {
                 self.splices.push((node.span(), empty.to_owned()));
@@ -324,7 +412,7 @@ impl Edits<'_> {
     pub fn apply(mut self) -> Bytes {
         if !self.members.is_empty() {
             let (start, _) = self.request.root.span();
-            // A model is always there, so a comma follows.
+            // A model or what is said is always there, so a comma follows.
             self.splices.push(((start + 1, start + 1), self.members.join(",") + ","));
         }
         splice(&self.request.body, self.splices)

@@ -1,65 +1,17 @@
-//! Streams of server-sent events: split into frames, and their texts rewritten across frames.
+//! Streams: their texts rewritten across frames.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bartizan_model::directory::Dialect;
 use bartizan_model::{Problem, ReasonCode};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::answer::{LIMITS, STRUCTURE};
+use crate::frame::{Framing, Opened};
 use crate::request::collect_texts;
 use crate::scan::{Node, Span};
 use crate::splice::{quoted, splice};
-
-/// The longest frame that is read.
-const FRAME_MAX: usize = 8 << 20;
-
-/// Splits bytes into frames, each with its closing empty line, exactly as they came.
-#[derive(Debug, Default)]
-pub struct FrameSplitter {
-    held: BytesMut,
-    /// How far the search for the end of the frame has come.
-    searched: usize,
-}
-
-impl FrameSplitter {
-    /// Takes bytes.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.held.extend_from_slice(bytes);
-    }
-
-    /// The next whole frame.
-    ///
-    /// # Errors
-    /// When a frame is longer than any may be.
-    pub fn whole_frame(&mut self) -> Result<Option<Bytes>, Problem> {
-        let from = self.searched.saturating_sub(3);
-        for at in memchr::memchr_iter(b'\n', self.held.get(from..).unwrap_or_default()).map(|at| from + at) {
-            let rest = self.held.get(at + 1..).unwrap_or_default();
-            let end = match rest {
-                [b'\n', ..] => at + 2,
-                [b'\r', b'\n', ..] => at + 3,
-                _ => continue,
-            };
-            self.searched = 0;
-            return Ok(Some(self.held.split_to(end).freeze()));
-        }
-        self.searched = self.held.len();
-        if self.held.len() > FRAME_MAX {
-            return Err(Problem::with_detail(
-                ReasonCode::UpstreamInvalid,
-                "a frame of the stream is too long",
-            ));
-        }
-        Ok(None)
-    }
-
-    /// What is left at the end of the stream: nothing, if the last frame was whole.
-    #[must_use]
-    pub fn rest(self) -> Bytes {
-        self.held.freeze()
-    }
-}
 
 /// Where a text that comes in pieces belongs: choice, block or output item, and member.
 type Channel = String;
@@ -68,14 +20,29 @@ type Channel = String;
 #[derive(Debug)]
 struct Progress<M> {
     masker: M,
-    frame: Bytes,
+    frame: Arc<Form>,
     place: Span,
+}
+
+/// A frame as a form: every text in it is left out but the one that is put in.
+#[derive(Debug)]
+struct Form {
+    opened: Opened,
+    texts: Vec<Span>,
+}
+
+impl Form {
+    fn with(&self, place: Span, text: &str) -> Bytes {
+        let others = self.texts.iter().filter(|span| **span != place).map(|span| (*span, "\"\"".to_owned()));
+        self.opened.with(&splice(&self.opened.data, others.chain([(place, quoted(text))]).collect()))
+    }
 }
 
 /// Rewrites the texts of a stream. `M` masks one text in pieces.
 #[derive(Debug)]
 pub struct StreamRewriter<M> {
     dialect: Dialect,
+    framing: Framing,
     channels: BTreeMap<Channel, Progress<M>>,
 }
 
@@ -90,8 +57,8 @@ pub trait PieceMasker {
 impl<M: PieceMasker> StreamRewriter<M> {
     /// Nothing seen yet.
     #[must_use]
-    pub const fn new(dialect: Dialect) -> Self {
-        Self { dialect, channels: BTreeMap::new() }
+    pub const fn new(dialect: Dialect, framing: Framing) -> Self {
+        Self { dialect, framing, channels: BTreeMap::new() }
     }
 
     /// Rewrites one frame: pieces of texts go through their channel's masker, whole texts through `whole`. What had been held
@@ -105,8 +72,10 @@ impl<M: PieceMasker> StreamRewriter<M> {
         new: impl Fn() -> M,
         mut whole: impl FnMut(&str) -> String,
     ) -> Result<Vec<Bytes>, Problem> {
-        let Some((start, end)) = data_of(frame)? else { return Ok(vec![frame.clone()]) };
-        let data = frame.slice(start..end);
+        let Some(opened) = Opened::read(frame, self.dialect, self.framing)? else {
+            return Ok(vec![frame.clone()]);
+        };
+        let data = opened.data.clone();
         if data.as_ref() == b"[DONE]" {
             let mut out = self.finish();
             out.push(frame.clone());
@@ -114,24 +83,26 @@ impl<M: PieceMasker> StreamRewriter<M> {
         }
         let root = Node::parse(&data, LIMITS)
             .map_err(|e| Problem::with_detail(ReasonCode::UpstreamInvalid, e.to_string()))?;
-        let (pieces, ends) = self.pieces(&root, &data);
+        let (pieces, ends) = self.pieces(&root, &opened);
         let has_piece = |channel: &Channel| pieces.iter().any(|(c, _)| c == channel);
         let over: Vec<Channel> =
             self.channels.keys().filter(|c| ends.covers(c) && !has_piece(c)).cloned().collect();
         let mut out: Vec<Bytes> = over.iter().filter_map(|c| self.close(c)).collect();
         let mut texts = Vec::new();
         collect_texts(&root, &data, STRUCTURE, &mut texts);
+        let form =
+            Arc::new(Form { opened: opened.clone(), texts: texts.iter().map(|(place, _)| *place).collect() });
         let mut edits = Vec::new();
         for (place, text) in texts {
-            let at = (place.0 + start, place.1 + start);
             let masked = match pieces.iter().find(|(_, span)| *span == place) {
                 Some((channel, _)) => {
-                    let fresh = || Progress { masker: new(), frame: frame.clone(), place: at };
+                    let fresh = || Progress { masker: new(), frame: form.clone(), place };
                     let progress = self.channels.entry(channel.clone()).or_insert_with(fresh);
-                    progress.frame = frame.clone();
-                    progress.place = at;
+                    progress.frame = form.clone();
+                    progress.place = place;
                     let mut masked = progress.masker.feed(&text);
-                    if ends.covers(channel) {
+                    let last = pieces.iter().rfind(|(c, _)| c == channel);
+                    if ends.covers(channel) && last.is_some_and(|(_, span)| *span == place) {
                         // The text ends with this very piece: what was held back goes with it.
                         masked.push_str(&progress.masker.finish());
                         self.channels.remove(channel);
@@ -141,10 +112,10 @@ impl<M: PieceMasker> StreamRewriter<M> {
                 None => whole(&text),
             };
             if masked != text {
-                edits.push((at, quoted(&masked)));
+                edits.push((place, quoted(&masked)));
             }
         }
-        out.push(splice(frame, edits));
+        out.push(if edits.is_empty() { frame.clone() } else { opened.with(&splice(&data, edits)) });
         Ok(out)
     }
 
@@ -155,7 +126,8 @@ impl<M: PieceMasker> StreamRewriter<M> {
     }
 
     /// The pieces of texts in this frame, and which texts end with it.
-    fn pieces(&self, root: &Node, data: &[u8]) -> (Vec<(Channel, Span)>, Ends) {
+    fn pieces(&self, root: &Node, opened: &Opened) -> (Vec<(Channel, Span)>, Ends) {
+        let data: &[u8] = &opened.data;
         let kind = root.member("type").and_then(|t| t.text(data)).unwrap_or_default();
         let scalar = |node: &Node, name: &str| {
             node.member(name)
@@ -167,12 +139,19 @@ impl<M: PieceMasker> StreamRewriter<M> {
         };
         let mut out = Vec::new();
         match self.dialect {
-            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => {
+            Dialect::OpenAiChat
+            | Dialect::OpenAiEmbeddings
+            | Dialect::AzureChat
+            | Dialect::AzureCompletions
+            | Dialect::AzureEmbeddings => {
                 let mut ends = Vec::new();
                 for choice in root.member("choices").map(Node::items).unwrap_or_default() {
                     let prefix = format!("{}/", scalar(choice, "index"));
                     if let Some(delta) = choice.member("delta") {
                         leaves(delta, data, &prefix, &mut out);
+                    }
+                    if let Some(Node::String(span)) = choice.member("text") {
+                        out.push((format!("{prefix}text/"), *span));
                     }
                     if choice.member("finish_reason").is_some_and(|f| !f.is_null(data)) {
                         ends.push(prefix);
@@ -188,24 +167,62 @@ impl<M: PieceMasker> StreamRewriter<M> {
                 }
                 (out, Ends::Prefixes(Vec::new()))
             }
-            Dialect::AnthropicMessages if kind == "content_block_delta" => {
+            Dialect::AnthropicMessages | Dialect::BedrockInvoke if kind == "content_block_delta" => {
                 if let Some(delta) = root.member("delta") {
                     leaves(delta, data, &format!("{}/", scalar(root, "index")), &mut out);
                 }
                 (out, Ends::Prefixes(Vec::new()))
             }
-            Dialect::AnthropicMessages if kind == "ping" => (out, Ends::Prefixes(Vec::new())),
-            // Any other event comes between texts, or repeats them whole.
-            Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
-                (out, Ends::All)
+            Dialect::AnthropicMessages | Dialect::BedrockInvoke if kind == "ping" => {
+                (out, Ends::Prefixes(Vec::new()))
             }
+            Dialect::BedrockConverse if opened.kind.as_deref() == Some("contentBlockDelta") => {
+                if let Some(delta) = root.member("delta") {
+                    leaves(delta, data, &format!("{}/", scalar(root, "contentBlockIndex")), &mut out);
+                }
+                (out, Ends::Prefixes(Vec::new()))
+            }
+            Dialect::GeminiGenerate => {
+                let mut ends = Vec::new();
+                for candidate in root.member("candidates").map(Node::items).unwrap_or_default() {
+                    let prefix = format!("{}/", scalar(candidate, "index"));
+                    let parts = candidate.member("content").and_then(|content| content.member("parts"));
+                    // A text goes on in the next frame wherever it stands there; thoughts are a text of their own.
+                    let mut others = false;
+                    for part in parts.map(Node::items).unwrap_or_default() {
+                        match part.member("text") {
+                            Some(Node::String(span)) => {
+                                let thought =
+                                    part.member("thought").is_some_and(|t| t.scalar(data) == Some("true"));
+                                let kind = if thought { "thought/" } else { "text/" };
+                                out.push((format!("{prefix}{kind}"), *span));
+                            }
+                            _ => others = true,
+                        }
+                    }
+                    let finished = candidate.member("finishReason").is_some_and(|f| !f.is_null(data));
+                    // What else stands in a frame must not be said again with what was held back of a text.
+                    if finished || others {
+                        ends.push(prefix);
+                    }
+                }
+                (out, Ends::Prefixes(ends))
+            }
+            // Any other event comes between texts, or repeats them whole.
+            Dialect::OpenAiResponses
+            | Dialect::AnthropicMessages
+            | Dialect::AnthropicCountTokens
+            | Dialect::BedrockConverse
+            | Dialect::BedrockInvoke
+            | Dialect::GeminiEmbed
+            | Dialect::GeminiCountTokens => (out, Ends::All),
         }
     }
 
     fn close(&mut self, channel: &Channel) -> Option<Bytes> {
         let mut progress = self.channels.remove(channel)?;
         let rest = progress.masker.finish();
-        (!rest.is_empty()).then(|| splice(&progress.frame, vec![(progress.place, quoted(&rest))]))
+        (!rest.is_empty()).then(|| progress.frame.with(progress.place, &rest))
     }
 }
 
@@ -247,33 +264,10 @@ fn leaves(node: &Node, data: &[u8], path: &str, out: &mut Vec<(Channel, Span)>) 
     }
 }
 
-/// The place of the data in a frame; none for frames without data (comments, pings of the transport).
-///
-/// # Errors
-/// When data stands on several lines, which no dialect does and a masker could be led astray by.
-fn data_of(frame: &[u8]) -> Result<Option<Span>, Problem> {
-    let mut found = None;
-    let mut at = 0;
-    for line in frame.split_inclusive(|b| *b == b'\n') {
-        let trimmed = line.trim_ascii_end();
-        if let Some(value) = trimmed.strip_prefix(b"data:") {
-            if found.is_some() {
-                return Err(Problem::with_detail(
-                    ReasonCode::UpstreamInvalid,
-                    "the data of a frame stands on several lines",
-                ));
-            }
-            let space = usize::from(value.first() == Some(&b' '));
-            found = Some((at + 5 + space, at + trimmed.len()));
-        }
-        at += line.len();
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::FrameSplitter;
     use serde_json::Value;
 
     /// Holds back everything after the last space and writes `secret` as `[hidden]`.
@@ -295,7 +289,7 @@ mod tests {
 
     fn run(dialect: Dialect, frames: &[&str]) -> String {
         let mut splitter = FrameSplitter::default();
-        let mut rewriter = StreamRewriter::<Words>::new(dialect);
+        let mut rewriter = StreamRewriter::<Words>::new(dialect, Framing::Events);
         let mut out = String::new();
         let all = frames.concat();
         // In odd pieces, to try the splitter.
@@ -392,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_not_released() {
-        let mut rewriter = StreamRewriter::<Words>::new(Dialect::OpenAiChat);
+        let mut rewriter = StreamRewriter::<Words>::new(Dialect::OpenAiChat, Framing::Events);
         for bad in ["data: {broken\n\n", "data: {\"a\":1}\ndata: {\"b\":2}\n\n"] {
             assert!(rewriter.frame(&Bytes::from(bad), Words::default, str::to_owned).is_err(), "{bad}");
         }

@@ -8,7 +8,7 @@ use bartizan_jose::{AccessClaims, Jwks, Jws};
 use bartizan_ledger::{Receipt, Tile, VerifierKey, WitnessedReceipt, bundle_entries, encode_bundle};
 use bartizan_model::directory::Dialect;
 use bartizan_query::{Facts, Problem, Query, TEXT_MAX};
-use bartizan_wire::{FrameSplitter, answer_texts, parse_request, usage_of};
+use bartizan_wire::{Address, FrameSplitter, Framing, answer_texts, frame_usage, parse_request, usage_of};
 use bytes::Bytes;
 
 use super::*;
@@ -122,13 +122,31 @@ fn a_request_that_is_read_is_what_every_other_reader_reads_and_leaves_as_it_came
             assert_eq!(edited, value);
             drop(request.texts());
         }
+        for (path, cap) in [
+            ("/model/m/converse", Some("/inferenceConfig/maxTokens")),
+            ("/v1beta/models/m:generateContent", Some("/generationConfig/maxOutputTokens")),
+            ("/v1beta/models/m:batchEmbedContents", None),
+        ] {
+            let address = Address::read(path, None).unwrap();
+            let Ok(request) = parse_request(address, Bytes::copy_from_slice(bytes), LIMITS) else { continue };
+            assert_eq!(request.edits().apply(), bytes, "without an edit no byte changes");
+            let mut edits = request.edits();
+            edits.set_model(&"other".parse().unwrap());
+            edits.cap_output(7);
+            edits.strip_tools();
+            let edited: Value = serde_json::from_slice(&edits.apply()).unwrap();
+            let held = cap.is_none_or(|cap| edited.pointer(cap).and_then(Value::as_u64).unwrap() <= 7);
+            assert!(held, "{edited}");
+            let name = if path.starts_with("/model/") { "other" } else { "models/other" };
+            assert!(edited.get("model").is_none_or(|model| model == name), "{edited}");
+        }
     });
 }
 
 #[test]
 fn a_stream_is_split_alike_however_it_comes_in_pieces() {
-    let frames = |pieces: &[&[u8]]| {
-        let mut splitter = FrameSplitter::default();
+    let frames = |pieces: &[&[u8]], framing| {
+        let mut splitter = FrameSplitter::new(framing);
         let mut out = Vec::new();
         for piece in pieces {
             splitter.feed(piece);
@@ -139,9 +157,17 @@ fn a_stream_is_split_alike_however_it_comes_in_pieces() {
         (out, splitter.rest())
     };
     each("stream", |bytes| {
-        let whole = frames(&[bytes]);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        assert_eq!(frames(&single), whole);
+        for framing in [Framing::Events, Framing::Messages] {
+            let whole = frames(&[bytes], framing);
+            assert_eq!(frames(&single, framing), whole);
+            for frame in whole.0 {
+                for dialect in [Dialect::BedrockConverse, Dialect::BedrockInvoke] {
+                    let usage = frame_usage(dialect, framing, &frame);
+                    assert!(usage.input.is_none() || !frame.is_empty());
+                }
+            }
+        }
         for dialect in Dialect::ALL {
             let usage = usage_of(*dialect, bytes);
             assert!(usage.input.is_none() || !bytes.is_empty());

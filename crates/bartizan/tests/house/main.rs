@@ -10,6 +10,7 @@ mod command_line;
 mod corpora;
 mod database;
 mod delivery;
+mod dialects;
 mod directory;
 mod epochs;
 mod faults;
