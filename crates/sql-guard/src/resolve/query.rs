@@ -336,7 +336,7 @@ impl Resolver<'_> {
 
     /// A key that is written as a number of an output.
     fn numbered(&mut self, key: &Parsed, outputs: &[Output]) -> Option<Answer<Expr>> {
-        let Parsed::Value(value) = key else { return None };
+        let Parsed::Value(value) = bare(key) else { return None };
         let Value::Number(digits, false) = &value.value else { return None };
         let at = digits.parse::<usize>().ok().filter(|at| (1..=outputs.len()).contains(at));
         let refused = || Err(Refusal::at(Why::Column(shown(digits)), value.span));
@@ -345,7 +345,7 @@ impl Resolver<'_> {
 
     /// The output that a bare name means, if one does.
     fn called(&self, key: &Parsed, outputs: &[Output]) -> Answer<Option<usize>> {
-        let Parsed::Identifier(name) = key else { return Ok(None) };
+        let Parsed::Identifier(name) = bare(key) else { return Ok(None) };
         let folded = self.rules.folded(name)?;
         let mut found = outputs.iter().enumerate().filter(|(_, o)| o.name.as_ref() == Some(&folded));
         match (found.next(), found.next()) {
@@ -442,6 +442,14 @@ impl Resolver<'_> {
             ..not("a number of rows that is computed")
         })
     }
+}
+
+/// What stands in parentheses: databases take them off a key before they ask whether it is a number or a name of an output.
+fn bare(mut key: &Parsed) -> &Parsed {
+    while let Parsed::Nested(inner) = key {
+        key = inner;
+    }
+    key
 }
 
 pub(super) fn ordered(item: &OrderByExpr, key: Expr) -> Answer<Order> {

@@ -174,6 +174,24 @@ fn values_keep_their_meaning_whatever_is_in_them() {
 }
 
 #[test]
+fn parentheses_around_a_key_hide_neither_a_number_nor_a_name() {
+    let tree = |sql: &str| {
+        read(sql).map(|statement| statement.tree().clone()).map_err(|refusal| refusal.to_string())
+    };
+    for keys in ["order by {}", "group by 1, 2 order by {}"] {
+        for (written, plain) in [("(2)", "2"), ("((2))", "2"), ("(e)", "e"), ("(3)", "3"), ("(2e0)", "2e0")] {
+            let sql = |key: &str| format!("select id, email as e from orders {}", keys.replace("{}", key));
+            assert_eq!(tree(&sql(written)).is_ok(), tree(&sql(plain)).is_ok(), "{written}");
+            if let (Ok(one), Ok(other)) = (tree(&sql(written)), tree(&sql(plain))) {
+                assert_eq!(one, other, "{written}");
+            }
+        }
+    }
+    assert!(read("select id, email from orders order by (2)").unwrap().readable().contains("ORDER BY 2"));
+    assert!(read("select id, email from orders order by (3)").is_err());
+}
+
+#[test]
 fn a_refusal_says_where() {
     let at = |line, column| Some(Place { line, column });
     for (sql, why, place) in [
