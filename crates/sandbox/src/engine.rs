@@ -18,8 +18,10 @@ use crate::wasi::{Halt, Host, Origin, Scratch, linker};
 const TICK: Duration = Duration::from_millis(10);
 /// Modules of callers that are kept compiled.
 const KEPT_MAX: usize = 16;
-/// The program's own stack, in bytes.
-const STACK: usize = 1 << 20;
+/// The program's own stack, in bytes: interpreters call themselves deeply.
+const STACK: usize = 8 << 20;
+/// What functions of ours need below it.
+const HOST_STACK: usize = 2 << 20;
 
 /// The engine, with what is compiled for it.
 pub(crate) struct Engine {
@@ -92,7 +94,9 @@ fn ticker(engine: wasmtime::EngineWeak, running: Weak<AtomicUsize>) {
 
 fn config() -> Config {
     let mut config = Config::new();
-    config.consume_fuel(true).epoch_interruption(true).max_wasm_stack(STACK);
+    config.consume_fuel(true).epoch_interruption(true);
+    // The engine holds the one against the other, though nothing here is asynchronous.
+    config.max_wasm_stack(STACK).async_stack_size(STACK + HOST_STACK);
     // Where numbers that are none look different by machine, the same run would not come out the same.
     config.cranelift_nan_canonicalization(true).wasm_relaxed_simd(false);
     config.wasm_memory64(false).wasm_multi_memory(false);
@@ -177,11 +181,27 @@ impl Engine {
         Ok(module)
     }
 
-    /// Runs a program to its end.
+    /// Runs a program to its end, on a thread whose stack is as large as the program's may become.
     ///
     /// # Errors
     /// When there is nothing that could be run; what goes wrong in a run is how it ended.
     pub(crate) fn run(
+        &self,
+        run: &Run,
+        now: Timestamp,
+        decision: &str,
+        gone: &Arc<AtomicBool>,
+    ) -> Result<Finished, RunError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("code".to_owned()).stack_size(STACK + HOST_STACK);
+            let spawned = thread.spawn_scoped(scope, || self.run_here(run, now, decision, gone));
+            let spawned =
+                spawned.map_err(|error| RunError::Unfit(format!("no thread can be had: {error}")))?;
+            spawned.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault))
+        })
+    }
+
+    fn run_here(
         &self,
         run: &Run,
         now: Timestamp,
