@@ -12,7 +12,6 @@ use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name};
 use bartizan_decide::Door;
-use bartizan_identify::Caller;
 use bartizan_model::action::CodeRun;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::{Action, Ask, AskFacts, EntityRef, ObligationKind, Problem, ReasonCode, Target};

@@ -36,7 +36,7 @@ use super::visit::Visit;
 use crate::admit::Going;
 use crate::limits::Reservation;
 use crate::path::Stop;
-use crate::reply::{self, Reply, ReplyBody};
+use crate::reply::{self, Reply};
 use crate::scrub::{Scrub, Way};
 
 /// How often an open call asks whether it may go on.
