@@ -75,7 +75,7 @@ impl Drop for Place<'_> {
 }
 
 /// Ticks while something runs, in a thread of its own: what counts the time of programs must not wait for anything of theirs.
-fn ticker(engine: wasmtime::EngineWeak, running: Weak<AtomicUsize>) {
+fn ticker(engine: &wasmtime::EngineWeak, running: &Weak<AtomicUsize>) {
     loop {
         let Some(count) = running.upgrade() else { return };
         let idle = count.load(Ordering::SeqCst) == 0;
@@ -119,7 +119,7 @@ impl Engine {
         let running = Arc::new(AtomicUsize::new(0));
         let (weak, count) = (engine.weak(), Arc::downgrade(&running));
         let thread = std::thread::Builder::new().name("code-ticks".to_owned());
-        let thread = thread.spawn(move || ticker(weak, count)).map_err(|error| error.to_string())?;
+        let thread = thread.spawn(move || ticker(&weak, &count)).map_err(|error| error.to_string())?;
         let ticker = thread.thread().clone();
         Ok(Arc::new(Self { engine, linker, compiled: Mutex::default(), clock, running, ticker }))
     }

@@ -18,7 +18,8 @@ mod engine;
 #[cfg(feature = "code")]
 mod wasi;
 
-#[cfg(all(test, feature = "code"))]
+#[cfg(test)]
+#[cfg(feature = "code")]
 mod tests;
 
 pub use bounds::Bounds;

@@ -238,8 +238,8 @@ proptest! {
         }
         for (function, numbers) in calls {
             let given = FUNCTIONS[function].1.chars().zip(numbers).map(|(kind, n)| match kind {
-                'i' => format!("(i32.const {})", n as u32),
-                _ => format!("(i64.const {})", n as i64),
+                'i' => format!("(i32.const {})", n & 0xffff_ffff),
+                _ => format!("(i64.const {})", n.cast_signed()),
             });
             body += &format!("(drop (call $f{function} {}))", given.collect::<Vec<_>>().join(" "));
         }

@@ -267,10 +267,9 @@ impl Host {
     }
 
     pub(crate) fn set_flags(&mut self, fd: u32, flags: u32) -> Result<(), Errno> {
-        match self.fds.get_mut(fd)? {
-            Fd::File { append, .. } => *append = flags & 1 == 1,
-            // Nobody waits on the others, so how they would is all the same.
-            _ => {}
+        // Nobody waits on the others, so how they would is all the same.
+        if let Fd::File { append, .. } = self.fds.get_mut(fd)? {
+            *append = flags & 1 == 1;
         }
         Ok(())
     }
