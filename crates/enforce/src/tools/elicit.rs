@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
 
-    fn message(params: Value) -> Message {
+    fn message(params: &Value) -> Message {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
         Message::read(Bytes::from(body.to_string()), Limits::default()).unwrap()
     }
@@ -259,7 +259,7 @@ mod tests {
     fn only_an_accepted_form_states_a_purpose_and_it_does_not_go_to_the_server() {
         let answers = |answer: Value| {
             message(
-                json!({"inputResponses": {PURPOSE: answer, "theirs": {"action": "accept"}}, "requestState": "s"}),
+                &json!({"inputResponses": {PURPOSE: answer, "theirs": {"action": "accept"}}, "requestState": "s"}),
             )
         };
         let good = answers(json!({"action": "accept", "content": {"purpose": " incident 7 "}}));
@@ -277,7 +277,7 @@ mod tests {
         ] {
             assert_eq!(stated(&answers(bad.clone())), None, "{bad}");
         }
-        let ours = message(json!({"inputResponses": {PURPOSE: {"action": "decline"}}}));
+        let ours = message(&json!({"inputResponses": {PURPOSE: {"action": "decline"}}}));
         assert!(passed_on(&ours).is_empty(), "nothing is left for the server");
     }
 
@@ -286,7 +286,7 @@ mod tests {
         for state in [Some("of the server \u{7}".to_owned()), None] {
             let carried = carry(&"why".parse().unwrap(), state.clone());
             let carried: String = serde_json::from_str(&carried).unwrap();
-            let next = message(json!({"inputResponses": {"q": {}}, "requestState": carried}));
+            let next = message(&json!({"inputResponses": {"q": {}}, "requestState": carried}));
             assert_eq!(stated(&next).unwrap().as_str(), "why");
             let state = state.map(|state| ("requestState", json!(state).to_string()));
             let expected: Vec<_> =
@@ -294,7 +294,7 @@ mod tests {
             assert_eq!(passed_on(&next), expected);
         }
         for forged in ["bartizan.purpose.", "bartizan.purpose.@@", "bartizan.purpose.e30"] {
-            assert_eq!(stated(&message(json!({"requestState": forged}))), None);
+            assert_eq!(stated(&message(&json!({"requestState": forged}))), None);
         }
     }
 
