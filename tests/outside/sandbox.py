@@ -117,7 +117,7 @@ def main():
         config += runtime("javascript", "qjs-wasi-reactor.wasm", "qjs-wasi-reactor/qjs-wasi-reactor.wasm", ["qjs", "/source"], "qjs_init_argv")
         (folder / "bartizan.toml").write_text(config)
         house = House(folder, CONFIG=str(folder / "bartizan.toml"))
-        house.declare([("analyst", {"kind": "role"}), ("ann", {"kind": "user", "roles": ["analyst"]}), ("bob", {"kind": "user"})])
+        house.declare([("analyst", {"kind": "role"}), ("python", {"kind": "environment"}), ("javascript", {"kind": "environment"}), ("ann", {"kind": "user", "roles": ["analyst"]}), ("bob", {"kind": "user"})])
         house.call("PUT", "/api/v1/policy", {"files": {"policy.cedar": POLICY}, "expect": 1})
         ann, bob = (house.new_key(name)["text"] for name in ("ann", "bob"))
         status, told, _ = run(house, bob, "python", "1")

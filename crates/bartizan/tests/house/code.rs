@@ -63,6 +63,9 @@ async fn house() -> House {
     let files = json!({"policy.cedar": POLICY, "code.cedar": RULES.replace("DIGEST", &digest)});
     let admin = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
     blocking(move || {
+        let environment = |name: &str| json!({"name": name, "spec": {"kind": "environment"}});
+        let declared = json!([environment("echo"), environment("any")]);
+        admin.call("POST", "/api/v1/resources", Some(&declared)).unwrap();
         admin.call("PUT", "/api/v1/policy", Some(&json!({"files": files, "expect": 2}))).unwrap()
     })
     .await;
