@@ -22,7 +22,7 @@ fn records(page: &Value) -> Vec<Value> {
 /// Seals, and waits until what was sealed can be found.
 async fn settled(house: &House, query: &str, count: usize) -> Value {
     house.node.seal().await.unwrap();
-    for _ in 0..100 {
+    for _ in 0..600 {
         let page = ask(&house.admin, json!({"query": query, "limit": 1000})).await.unwrap();
         if places(&page).len() >= count {
             return page;
@@ -91,7 +91,7 @@ async fn past_pages_never_change_though_the_ledger_grows_and_the_index_is_lost()
         let node = Node::start(&config(folder.path(), &[])).await.unwrap();
         let admin = Client::new(&format!("http://{}", node.control), Some(key.clone()));
         let mut again = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..600 {
             // Behind until the index has come as far as the cursor.
             if let Ok(page) = ask(&admin, with(&next)).await {
                 again = places(&page);
