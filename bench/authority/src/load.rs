@@ -1,7 +1,9 @@
-//! The load: connections that ask the token endpoint again as soon as they are answered. A refresh asks with the token of the
-//! answer before, so answers are read.
+//! The load: connections that ask the token endpoint again as soon as they are answered. A refresh asks with the token that
+//! the refresh of the same login before gave, so answers are read.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bartizan_bench::Error;
@@ -34,7 +36,7 @@ impl Way {
 pub struct Endpoint {
     pub address: SocketAddr,
     pub path: String,
-    /// A refresh token for every connection.
+    /// Refresh tokens, of as many logins.
     pub refresh: Vec<String>,
     /// A person's access token.
     pub subject: String,
@@ -85,14 +87,19 @@ pub async fn closed(endpoint: &Endpoint, way: Way, connections: usize, window: D
     let end = Instant::now() + window;
     let mut endpoint = endpoint.clone();
     let mut tasks = Vec::new();
-    for number in 0..connections {
-        let own = endpoint.clone();
-        let mut refresh = own.refresh.get(number).cloned().ok_or("too few refresh tokens")?;
+    // Logins take turns: one that refreshed all the time would be told to wait, and none does so.
+    let waiting = Arc::new(Mutex::new(VecDeque::from(std::mem::take(&mut endpoint.refresh))));
+    for _ in 0..connections {
+        let (own, waiting) = (endpoint.clone(), waiting.clone());
         tasks.push(tokio::spawn(async move {
             let mut stream = TcpStream::connect(own.address).await.map_err(|e| e.to_string())?;
             stream.set_nodelay(true).map_err(|e| e.to_string())?;
             let mut round = Round::default();
             while Instant::now() < end {
+                let refresh = match way {
+                    Way::Refresh => locked(&waiting).pop_front().ok_or("too few refresh tokens")?,
+                    Way::ClientCredentials | Way::Exchange => String::new(),
+                };
                 let request = own.request(way, &refresh);
                 let from = Instant::now();
                 stream.write_all(&request).await.map_err(|e| e.to_string())?;
@@ -101,25 +108,28 @@ pub async fn closed(endpoint: &Endpoint, way: Way, connections: usize, window: D
                 if !answer["access_token"].is_string() {
                     return Err(format!("{}: {answer}", way.name()));
                 }
-                if let Some(next) = answer["refresh_token"].as_str() {
-                    next.clone_into(&mut refresh);
+                if way == Way::Refresh {
+                    let next = answer["refresh_token"].as_str().unwrap_or(&refresh);
+                    locked(&waiting).push_back(next.to_owned());
                 }
                 round.tokens += 1;
             }
-            Ok((round, refresh))
+            Ok(round)
         }));
     }
     let mut all = Round::default();
-    for (number, task) in tasks.into_iter().enumerate() {
-        let (round, refresh) = task.await??;
+    for task in tasks {
+        let round: Round = task.await??;
         all.tokens += round.tokens;
         all.latency.extend(round.latency);
-        if let Some(place) = endpoint.refresh.get_mut(number) {
-            *place = refresh;
-        }
     }
+    endpoint.refresh = locked(&waiting).drain(..).collect();
     all.latency.sort_unstable();
     Ok((all, endpoint))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn answer(stream: &mut TcpStream) -> Result<Value, String> {
