@@ -79,7 +79,7 @@ pub fn serve(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let (authority, keeper) = house(folder).await?;
-        let told = seeds(&authority, logins).await?;
+        let told = seeds(&authority, &keeper, logins).await?;
         let registry = Arc::new(Registry::new(authority.clone(), Arc::new(Nothing)));
         let offered = Offered { grants: GrantType::ALL.iter().copied().collect(), ..Offered::default() };
         let oauth: Arc<dyn Mount> = Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
@@ -170,7 +170,7 @@ async fn house(folder: &Path) -> Result<(Authority, Arc<Keeper>), Error> {
 }
 
 /// Logins of alice's, and what she lets the agent do.
-async fn seeds(authority: &Authority, logins: usize) -> Result<Value, Error> {
+async fn seeds(authority: &Authority, keeper: &Keeper, logins: usize) -> Result<Value, Error> {
     let alice = alice();
     let now = authority.control.clock.now();
     let assurance = Assurance { level: AssuranceLevel::Aal2, methods: Vec::new(), at: now, via: None };
@@ -200,7 +200,11 @@ async fn seeds(authority: &Authority, logins: usize) -> Result<Value, Error> {
     };
     authority.give_grant(&caller, &give).await.map_err(|stopped| stopped.problem.message())?;
     let mut answers = Vec::new();
-    for _ in 0..logins {
+    for number in 0..logins {
+        if number % 50 == 0 {
+            // Nobody else looks at the state yet, and what was not looked at for long is not decided by.
+            keeper.watch().await?;
+        }
         answers.push(login(authority, &caller, &alice, &assurance).await?);
     }
     let refresh: Vec<_> =
