@@ -166,8 +166,9 @@ fn cve_2026_12798_nothing_that_a_description_refers_to_elsewhere_is_fetched_or_t
     for elsewhere in
         ["http://169.254.169.254/latest", "file:///etc/passwd", "other.json#/a", "//evil.example/x"]
     {
-        let schema = json!({"$ref": elsewhere});
-        assert!(matches!(new("/a", &[], schema), Err(OperationError::Schema(_))), "{elsewhere}");
+        let operation = json!({"name": "x", "method": "GET", "path": "/a", "arguments": {"$ref": elsewhere}});
+        let declared = ReadyOperation::new(&serde_json::from_value(operation).unwrap());
+        assert!(matches!(declared, Err(OperationError::Schema(_))), "{elsewhere}");
         let description = json!({"openapi": "3.1.0", "paths": {
             "/a": {"get": {"operationId": "a", "parameters": [{"$ref": elsewhere}]}}
         }});
