@@ -110,7 +110,11 @@ impl Desk {
                 )
             }
             "tools/list" => {
-                let tools = TOOLS.map(|name| json!({"name": name, "inputSchema": {"type": "object"}}));
+                let tools = TOOLS.map(|name| {
+                    let marked = json!({"region": {"type": "string", "x-mcp-header": "Region"}});
+                    let properties = if name == "echo" { marked } else { json!({}) };
+                    json!({"name": name, "inputSchema": {"type": "object", "properties": properties}})
+                });
                 result(json!({"tools": tools}))
             }
             "resources/list" => result(json!({"resources": [{"uri": "file:///a", "name": "a"}]})),

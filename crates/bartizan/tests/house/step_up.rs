@@ -184,6 +184,44 @@ async fn in_the_newest_revision_a_surer_login_counts_for_the_rounds_of_one_call(
     room.scene.house.stop().await;
 }
 
+/// Something on the way may have gone by the header; what is done goes by the body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_headers_say_another_argument_than_its_body_goes_nowhere() {
+    let room = Room::new().await;
+    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"region": "eu"}, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    }}});
+    let heads = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "echo")];
+    let cases: [(&[(&str, &str)], bool); 6] = [
+        (&[("mcp-param-region", "us")], false),
+        (&[], false),
+        (&[("Mcp-Param-Region", "eu"), ("mcp-param-region", "us")], false),
+        (&[("mcp-param-region", "=?base64?dXM=?=")], false),
+        (&[("mcp-param-region", "eu")], true),
+        (&[("Mcp-Param-Region", "=?base64?ZXU=?=")], true),
+    ];
+    for (more, good) in cases {
+        let before = room.sent();
+        let headers = [heads.as_slice(), more].concat();
+        let said = room.post(room.alice(), &headers, &body).await.whole().await;
+        if good {
+            assert_eq!(
+                (said.status(), said.reason().as_str(), room.sent()),
+                (200, "none", before + 1),
+                "{said:?}"
+            );
+        } else {
+            assert_eq!(
+                (said.status(), said.last()["error"]["code"].clone()),
+                (400, json!(-32020)),
+                "{said:?}"
+            );
+            assert_eq!((said.reason().as_str(), room.sent()), ("header_mismatch", before));
+        }
+    }
+    room.scene.house.stop().await;
+}
+
 /// rmcp before 1.4: a page of somebody else's made a browser speak to a server on its own machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2026_42559_pages_of_others_do_not_speak_to_a_door_whatever_name_they_reach_it_by() {

@@ -12,7 +12,7 @@ use bartizan_model::{
 
 use crate::world::*;
 
-const STRONG: AssuranceLevel = AssuranceLevel::Aal2PhishingResistant;
+const STRONG: AssuranceLevel = AssuranceLevel::Aal3;
 
 fn login_as(world: &World, who: &str, level: AssuranceLevel, credential: CredentialKind) -> Caller {
     let proof = Proof {
