@@ -69,8 +69,9 @@ impl Asked {
     }
 
     fn proven(&self) -> Caller {
-        let Answered::Proven(caller) = self.answered(&self.caller, self.by) else { panic!("not proven") };
-        *caller
+        let answered = self.answered(&self.caller, self.by);
+        let proven = if let Answered::Proven(caller) = answered { Some(*caller) } else { None };
+        proven.unwrap()
     }
 }
 
