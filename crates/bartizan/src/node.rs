@@ -355,7 +355,7 @@ impl Assembled {
             clock,
             random,
         };
-        let authority = authority::authority(config, &control, store.rows.clone());
+        let authority = authority::authority(config, &control, (store.rows.clone(), store.counters.clone()));
         let (mut mounts, accounts) = authority::mounts(config, authority.as_ref(), &upstreams);
         if let Some(accounts) = &accounts {
             gate.with_accounts(accounts);
