@@ -155,3 +155,14 @@ async fn inv_narrow_where_both_the_token_and_the_agents_grant_are_for_exact_thin
     let both = read(&grant::exchange(&world.authority, &client, &asked).await.unwrap());
     assert_eq!(both, read(&token)[..1], "what both allow, under the id that it has");
 }
+
+#[tokio::test]
+async fn where_details_are_not_taken_they_are_not_left_aside_either() {
+    let world = World::new(Kept::Memory).await;
+    let details = Value::from(vec![listing()]).to_string();
+    let asked = form(&[("scope", "model:invoke"), ("authorization_details", &details)]);
+    let begun = world.authority.begin_device(&world.client("cli", None), &asked, "net").await;
+    assert_eq!(begun.unwrap_err().code.name(), "invalid_authorization_details");
+    let own = grant::client_credentials(&world.authority, &world.client("helper-app", None), &asked).await;
+    assert_eq!(code(own), "invalid_authorization_details");
+}
