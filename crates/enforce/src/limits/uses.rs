@@ -32,14 +32,14 @@ async fn count(counters: &dyn Counters, tenant: &Tenant, uses: &[DetailUse]) -> 
                 Some(Err(_)) => one.most,
             };
             if used >= one.most {
-                drop(tell.send(false));
+                tell.send(false).unwrap_or_default();
                 return false;
             }
             let expires = one.until.saturating_add(KEPT_AFTER);
             counted.insert(key, CounterRow { body: (used + 1).to_string(), expires });
         }
         rows.extend(counted);
-        drop(tell.send(true));
+        tell.send(true).unwrap_or_default();
         true
     };
     counters.work(keys, Box::new(work)).await?;
