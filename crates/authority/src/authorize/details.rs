@@ -185,7 +185,7 @@ mod tests {
             words[0]
         );
         assert_eq!(words[1], r#"call the tool mail with exactly {"to":"bob"}; once"#);
-        assert_eq!(words[2], "call the tool mail; at most 3 times; until 2027-01-15T08:01:00Z");
+        assert_eq!(words[2], "call the tool mail; at most 3 times; until 2027-01-15T08:01:00.000Z");
         assert!(words[3].contains("api:call") && words[3].ends_with("Api::crm"), "{}", words[3]);
         assert!(words[5].contains("shop into production"));
     }
