@@ -652,7 +652,7 @@ fn whoami(caller: &Caller) -> Value {
         "assurance": u8::from(assurance.level), "methods": assurance.methods,
         // Of a key nobody logged in.
         "authenticated": (assurance.at != Timestamp::default()).then(|| assurance.at.to_string()),
-        "scopes": caller.scopes().words(), "expires": caller.expires().to_string(),
+        "scopes": caller.scopes().words(), "authorization_details": caller.details(), "expires": caller.expires().to_string(),
     })
 }
 

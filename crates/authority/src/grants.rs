@@ -1,19 +1,21 @@
 //! What people allowed: counted when it is used, seen and withdrawn by whoever gave it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_control::{Done, Stopped};
 use bartizan_identify::Caller;
 use bartizan_model::{
-    Action, FamilyId, GrantId, Principal, PrincipalKind, PrincipalRef, Problem, ReasonCode,
+    Action, Detail, DetailId, FamilyId, GrantId, Principal, PrincipalKind, PrincipalRef, Problem, ReasonCode,
+    Tenant,
 };
-use bartizan_store::{Change, EpochKind, RowKind, State};
+use bartizan_store::{Change, CounterRow, EpochKind, RowKind, State, detail_key};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::authorize::details;
 use crate::grant::principal_of;
 use crate::issue::Root;
 use crate::kept::{Grant, Held, Kept as _, find, find_of, keep, owner};
@@ -42,6 +44,9 @@ pub struct GiveGrant {
     /// How many tokens may come of it; absent for no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses_max: Option<u64>,
+    /// What exactly, and nothing else: `authorization_details` as at the authority (RFC 9396); absent for all that `scopes` say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Value>,
 }
 
 /// Something that somebody allowed, as they see it.
@@ -57,8 +62,8 @@ pub struct GrantView {
     pub scopes: BTreeSet<String>,
     /// Where.
     pub resources: BTreeSet<String>,
-    /// What exactly.
-    pub details: Vec<Value>,
+    /// What exactly, and nothing else; empty for all that `scopes` say.
+    pub details: Vec<ExactView>,
     /// When it was given.
     pub given: String,
     /// When it ends.
@@ -73,6 +78,17 @@ pub struct GrantView {
     pub logins: Vec<LoginView>,
     /// `active`, `used_up` or `withdrawn`.
     pub state: &'static str,
+}
+
+/// An exact thing that somebody allowed, as they see it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ExactView {
+    /// As tokens hold it.
+    pub detail: Value,
+    /// The same in words.
+    pub words: String,
+    /// How often it was done; absent where that is not counted.
+    pub used: Option<u64>,
 }
 
 /// A family of refresh tokens, as the person sees it in whose name it is used.
@@ -163,6 +179,12 @@ impl Authority {
                     let why = "whoever answers for the agent has set that it acts for nobody else";
                     return Err(Problem::with_detail(ReasonCode::SponsorCondition, why));
                 }
+                let mut exact = Vec::new();
+                if !give.details.is_empty() {
+                    let asked = details::of_request(&give.details, &view.state, tenant, now);
+                    let asked = asked.map_err(|error| invalid(&error.to_string()))?;
+                    exact = details::allowed(&asked, now.saturating_add(life), now, &*self.control.random);
+                }
                 let grant = Grant {
                     id: GrantId::new(now, &*self.control.random),
                     principal: subject.principal.clone(),
@@ -170,7 +192,7 @@ impl Authority {
                     agent: Some(agent),
                     scopes: give.scopes.clone(),
                     resources: give.resources.clone(),
-                    details: Vec::new(),
+                    details: exact,
                     session: None,
                     assurance: subject.assurance.clone(),
                     given: now,
@@ -180,7 +202,7 @@ impl Authority {
                     withdrawn: None,
                 };
                 let change = keep(tenant, grant.id.to_string(), &grant).map_err(unread)?;
-                Ok((vec![change], seen(&grant, &[])))
+                Ok((vec![change], seen(&grant, &[], &Used::new())))
             })
             .await
     }
@@ -198,7 +220,8 @@ impl Authority {
                     find_of::<Grant>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
                 let families =
                     find_of::<Family>(&*self.rows, tenant, &owner, OF_ONE_MAX, now).await.map_err(unread)?;
-                Ok(grants.into_iter().map(|held| seen(&held.value, &families)).collect())
+                let used = self.used(tenant, grants.iter().map(|held| &held.value)).await.map_err(unread)?;
+                Ok(grants.into_iter().map(|held| seen(&held.value, &families, &used)).collect())
             })
             .await
     }
@@ -224,9 +247,40 @@ impl Authority {
                 {
                     changes.extend(end_family(&view.state, family, now)?);
                 }
-                Ok((changes, seen(&held.value.ended(now), &[])))
+                let used = self.used(tenant, [&held.value].into_iter()).await.map_err(unread)?;
+                Ok((changes, seen(&held.value.ended(now), &[], &used)))
             })
             .await
+    }
+}
+
+/// How often exact things were done, by their ids.
+type Used = BTreeMap<DetailId, u64>;
+
+impl Authority {
+    /// How often the exact things of `grants` were done, where that is counted.
+    async fn used(
+        &self,
+        tenant: &Tenant,
+        grants: impl Iterator<Item = &Grant>,
+    ) -> Result<Used, bartizan_store::StoreError> {
+        let details = grants.flat_map(|grant| &grant.details).filter_map(Detail::read);
+        let counted = details.filter(|detail| detail.uses.is_some()).filter_map(|detail| detail.id);
+        let keys: BTreeMap<String, DetailId> = counted.map(|id| (detail_key(tenant, id), id)).collect();
+        if keys.is_empty() {
+            return Ok(Used::new());
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let asked = keys.keys().cloned().collect();
+        let look = move |rows: &mut BTreeMap<String, CounterRow>| {
+            let count = |(key, id): (&String, &DetailId)| {
+                Some((*id, rows.get(key).map_or(Some(0), |row| row.body.parse().ok())?))
+            };
+            drop(tell.send(keys.iter().filter_map(count).collect()));
+            false
+        };
+        self.counts.work(asked, Box::new(look)).await?;
+        Ok(told.await.unwrap_or_default())
     }
 }
 
@@ -255,7 +309,7 @@ pub(crate) fn unread(error: bartizan_store::StoreError) -> Problem {
     Stopped::from(error).problem
 }
 
-fn seen(grant: &Grant, families: &[Held<Family>]) -> GrantView {
+fn seen(grant: &Grant, families: &[Held<Family>], used: &Used) -> GrantView {
     let name = |principal: &Principal| marks::name_of(principal);
     let alive = families
         .iter()
@@ -272,7 +326,7 @@ fn seen(grant: &Grant, families: &[Held<Family>]) -> GrantView {
         agent: grant.agent.as_ref().map(name),
         scopes: grant.scopes.clone(),
         resources: grant.resources.clone(),
-        details: grant.details.clone(),
+        details: grant.details.iter().map(|detail| exact(detail, used)).collect(),
         given: grant.given.to_string(),
         ends: grant.ends.to_string(),
         uses_max: grant.uses_max,
@@ -284,5 +338,14 @@ fn seen(grant: &Grant, families: &[Held<Family>]) -> GrantView {
             None if !is_alive(grant) => "used_up",
             None => "active",
         },
+    }
+}
+
+fn exact(detail: &Value, used: &Used) -> ExactView {
+    let id = Detail::read(detail).and_then(|detail| detail.id);
+    ExactView {
+        detail: detail.clone(),
+        words: details::in_words(detail),
+        used: id.and_then(|id| used.get(&id).copied()),
     }
 }

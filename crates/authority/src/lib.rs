@@ -52,6 +52,8 @@ pub struct Authority {
     pub issuer: Arc<str>,
     /// What was agreed on at the start.
     pub settings: Arc<oauth::Settings>,
+    /// Counts of exact things that were allowed a number of times: those that the doors count in.
+    pub counts: Arc<dyn bartizan_store::Counters>,
     /// What issuing remembers between requests: begin with the default.
     pub issuing: Arc<issue::Issuing>,
 }

@@ -7,7 +7,7 @@ use bartizan_model::GrantType;
 use serde_json::{Map, Value, json};
 
 use crate::Authority;
-use crate::authorize::{ACRS, DETAIL_TYPES};
+use crate::authorize::ACRS;
 use crate::oauth::IDENTITY;
 
 /// What of the protocol is mounted beside the authorization code.
@@ -60,7 +60,7 @@ pub fn metadata(authority: &Authority, offered: &Offered) -> Value {
         "id_token_signing_alg_values_supported": ["Ed25519"],
         "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash", "preferred_username"],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
-        "authorization_details_types_supported": DETAIL_TYPES,
+        "authorization_details_types_supported": bartizan_model::Exactly::TYPES,
         "authorization_response_iss_parameter_supported": true,
         "client_id_metadata_document_supported": settings.metadata_clients.is_some(),
         "require_pushed_authorization_requests": false,

@@ -21,7 +21,7 @@ use bartizan_enforce::Accounts;
 use bartizan_identify::{Caller, StepUps};
 use bartizan_model::{GrantType, Problem};
 use bartizan_rt::Tasks;
-use bartizan_store::Rows;
+use bartizan_store::{Counters, Rows};
 use bartizan_upstream::{Released, Upstreams};
 use futures_util::future::BoxFuture;
 
@@ -31,7 +31,11 @@ use crate::config::Config;
 const TEND_EVERY: Duration = Duration::from_secs(60);
 
 /// The authority that `config` names, if it names one.
-pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>) -> Option<Authority> {
+pub(crate) fn authority(
+    config: &Config,
+    control: &Control,
+    (rows, counts): (Arc<dyn Rows>, Arc<dyn Counters>),
+) -> Option<Authority> {
     let issuer = config.issuer.as_deref()?;
     let mut settings = config.authority.clone();
     if settings.resources.is_empty() {
@@ -47,6 +51,7 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
         rows,
         issuer: issuer.into(),
         settings: Arc::new(settings),
+        counts,
         issuing: Arc::default(),
     })
 }

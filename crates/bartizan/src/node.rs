@@ -355,7 +355,8 @@ impl Assembled {
             clock,
             random,
         };
-        let authority = authority::authority(config, &control, store.rows.clone());
+        let counted = (store.rows.clone(), store.counters.clone());
+        let authority = authority::authority(config, &control, counted);
         let (mut mounts, accounts) =
             authority::mounts(config, authority.as_ref(), &upstreams, gate.step_ups());
         if let Some(accounts) = &accounts {

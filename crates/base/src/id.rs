@@ -53,6 +53,8 @@ id_kinds! {
     DataKey "dek",
     /// One decision, and the ask it answers.
     Decision "dec",
+    /// An exact thing that somebody allowed.
+    Detail "det",
     /// The erasure of a principal's personal data.
     Erasure "ers",
     /// A family of refresh tokens.

@@ -124,7 +124,16 @@ impl Console {
 }
 
 pub(crate) fn grant(view: GrantView) -> GrantLine {
-    let mut what: Vec<String> = view.scopes.into_iter().collect();
+    // Where something exact was allowed, nothing else was.
+    let exact = view.details.into_iter().map(|one| match one.used {
+        Some(1) => format!("{}; done once", one.words),
+        Some(used) => format!("{}; done {used} times", one.words),
+        None => one.words,
+    });
+    let mut what: Vec<String> = exact.collect();
+    if what.is_empty() {
+        what.extend(view.scopes);
+    }
     if !view.resources.is_empty() {
         what.push(format!("at {}", view.resources.into_iter().collect::<Vec<_>>().join(", ")));
     }

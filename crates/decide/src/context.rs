@@ -7,7 +7,7 @@ use std::time::Duration;
 use bartizan_base::{Digest, Name, Timestamp};
 use bartizan_identify::Caller;
 use bartizan_model::{
-    Activity, AskFacts, Counts, Device, Member, PrincipalKind, Risk, RiskLevel, Situation, Windows,
+    Activity, AskFacts, Counts, Covering, Device, Member, PrincipalKind, Risk, RiskLevel, Situation, Windows,
 };
 use cedar_policy::Context;
 use chrono::{Datelike as _, Timelike as _};
@@ -39,6 +39,8 @@ pub(crate) struct Conditions<'a> {
     pub(crate) assurance: AssuranceFact<'a>,
     pub(crate) binding: &'a str,
     pub(crate) delegation: Delegation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) details: Option<DetailsFact>,
     pub(crate) device: Option<DeviceFact<'a>>,
     pub(crate) network: Option<IpAddr>,
     pub(crate) now_s: u64,
@@ -90,6 +92,14 @@ pub(crate) struct Delegation {
     subject_kind: &'static str,
 }
 
+/// How what the credential is for in particular covers the ask.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct DetailsFact {
+    exact: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uses_max: Option<u64>,
+}
+
 /// The device behind the binding of this request.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeviceFact<'a> {
@@ -139,6 +149,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) facts: &'a AskFacts,
     /// What is called, where it has an action of its own.
     pub(crate) called: Option<&'a Called>,
+    pub(crate) covering: Option<Covering>,
     pub(crate) zone: Zone,
 }
 
@@ -189,7 +200,7 @@ impl<'a> Conditions<'a> {
         obligations: &'a BTreeSet<String>,
         approvals: &'a BTreeSet<String>,
     ) -> Self {
-        let Asking { caller, member, place, situation, facts, called, zone } = asking;
+        let Asking { caller, member, place, situation, facts, called, covering, zone } = asking;
         let (now, now_s) = (situation.now, situation.now.as_secs());
         let mut stale = Vec::new();
         let mut fresh = |name, found: bool| {
@@ -212,6 +223,7 @@ impl<'a> Conditions<'a> {
             },
             binding: member.binding.name(),
             delegation: Delegation::of(caller),
+            details: covering.map(|Covering { exact, uses_max, .. }| DetailsFact { exact, uses_max }),
             device: device.flatten(),
             network: situation.network.map(|address| address.to_canonical()),
             now_s,
@@ -265,13 +277,14 @@ impl Circumstances for Conditions<'_> {
 }
 
 /// The attributes that a context can have.
-const ATTRIBUTES: [&str; 16] = [
+const ATTRIBUTES: [&str; 17] = [
     "activity",
     "approvals",
     "arguments",
     "assurance",
     "binding",
     "delegation",
+    "details",
     "device",
     "network",
     "obligations",
@@ -294,6 +307,7 @@ impl Conditions<'_> {
             "assurance" => Some(self.assurance.record()?),
             "binding" => Some(Fact::text(self.binding)),
             "delegation" => Some(self.delegation.record()?),
+            "details" => self.details.map(DetailsFact::record),
             "device" => self.device.as_ref().map_or(Some(None), |device| device.record().map(Some))?,
             "network" => self.network.map_or(Some(None), |address| network(address).map(Some))?,
             "obligations" => Some(Fact::texts(self.obligations)),
@@ -479,6 +493,14 @@ fn request(facts: &AskFacts) -> Fact {
     request.extend(facts.operation.as_ref().map(|text| ("operation", Fact::text(text))));
     request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", Fact::long(n))));
     Fact::members(request)
+}
+
+impl DetailsFact {
+    fn record(self) -> Fact {
+        let mut details = vec![("exact", Fact::flag(self.exact))];
+        details.extend(self.uses_max.map(|n| ("uses_max", Fact::long(n))));
+        Fact::members(details)
+    }
 }
 
 impl SessionFact<'_> {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_identify::Caller;
+use bartizan_model::detail::covering;
 use bartizan_model::record::{VerdictKind, What};
 use bartizan_model::{
-    Action, Ask, AskFacts, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Operation,
-    PrincipalKind, ReasonCode, Situation,
+    Action, Ask, AskFacts, Covering, CredentialKind, DecisionId, EntityRef, Member, ObligationKind, Offer,
+    Operation, PrincipalKind, ReasonCode, Situation, Wanted,
 };
 use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
@@ -173,7 +174,8 @@ impl Snapshot {
             body: ask.body,
         };
         let (action, resource, facts) = (ask.action, &ask.resource, &ask.facts);
-        let case = Case { caller, action, resource, facts, situation, standing, all, row };
+        let supposed = None;
+        let case = Case { caller, action, resource, facts, situation, standing, all, row, supposed };
         let mut judged = self.judge(&case, door);
         self.sample(ask.id, &case);
         if caller.is_supposed() {
@@ -184,27 +186,29 @@ impl Snapshot {
         }
         let verdict = match judged.verdict {
             VerdictKind::Permit => {
+                let mut parts = PermitParts {
+                    id: ask.id,
+                    tenant: caller.tenant().clone(),
+                    who: caller.who(),
+                    what,
+                    grounds: judged.grounds,
+                    obligations: judged.obligations,
+                    expires: situation.now.saturating_add(PERMIT_LIFE).min(caller.expires()),
+                    uses: Vec::new(),
+                };
+                judged.covering.into_iter().for_each(|covering| parts.cover(covering));
                 return Decision {
-                    verdict: Verdict::Permit(Permit {
-                        parts: PermitParts {
-                            id: ask.id,
-                            tenant: caller.tenant().clone(),
-                            who: caller.who(),
-                            what,
-                            grounds: judged.grounds,
-                            obligations: judged.obligations,
-                            expires: situation.now.saturating_add(PERMIT_LIFE).min(caller.expires()),
-                        },
-                        operation: std::marker::PhantomData,
-                    }),
+                    verdict: Verdict::Permit(Permit { parts, operation: std::marker::PhantomData }),
                     evidence: judged.evidence,
                 };
             }
             refused => refused,
         };
         // Whoever may not know of a thing is answered as if it did not exist: nothing is offered, nobody is asked to approve.
-        let discoverable =
-            discovering(&ask.resource).is_none_or(|action| self.permits(&Case { action, ..case }, door));
+        // That is for policy to say: a token for something else hides nothing from whoever may know of it.
+        let supposed = caller.details().map(|_| Covering::default());
+        let discoverable = discovering(&ask.resource)
+            .is_none_or(|action| self.permits(&Case { action, supposed, ..case }, door));
         let hidden = !discoverable && discovering(&ask.resource) != Some(ask.action);
         let verdict = if hidden { VerdictKind::Deny } else { verdict };
         if hidden {
@@ -279,7 +283,17 @@ impl Snapshot {
         reader: Reader,
     ) -> Explanation {
         let Question { caller, action, resource, facts, situation } = *question;
-        let case = Case { caller, action, resource, facts, situation, standing, all: false, row: None };
+        let case = Case {
+            caller,
+            action,
+            resource,
+            facts,
+            situation,
+            standing,
+            all: false,
+            row: None,
+            supposed: None,
+        };
         let judged = self.judge(&case, door);
         let evaluated = judged.evaluated;
         let bundle = self.bundle().filter(|_| reader.rules).map(|bundle| &**bundle);
@@ -309,6 +323,26 @@ impl Snapshot {
     }
 
     pub(crate) fn judge(&self, case: &Case<'_>, door: &Door) -> Judged {
+        let mut judged = self.judge_held(case, door);
+        let lacks = judged.verdict == VerdictKind::Deny
+            && judged.reasons.first() == Some(&ReasonCode::DetailsInsufficient);
+        if lacks && case.supposed.is_none() {
+            judged.offers.extend(self.wanted(case, door));
+        }
+        judged
+    }
+
+    /// A token for exactly what is asked, where it would help.
+    fn wanted(&self, case: &Case<'_>, door: &Door) -> Option<Offer> {
+        let wanted = Wanted::of((case.action, case.resource), case.facts).filter(|_| case.row.is_none())?;
+        let supposed = Some(wanted.covering());
+        let helped = self.judge_held(&Case { supposed, ..*case }, door);
+        (helped.verdict != VerdictKind::Deny)
+            .then(|| Offer::Authorize { authorization_details: vec![wanted] })
+    }
+
+    /// The decision by what is held, whatever else would help.
+    fn judge_held(&self, case: &Case<'_>, door: &Door) -> Judged {
         let mut judged = Judged::denied(self.bundle().map(|b| b.digest()));
         if let Some(verdict) = claim_or_recovery(case) {
             judged.verdict = verdict;
@@ -320,6 +354,12 @@ impl Snapshot {
             judged.reasons = vec![ReasonCode::ScopeInsufficient];
             return judged;
         }
+        // As scopes do, details only shrink what policy grants.
+        let Ok(covering) = case.covering() else {
+            judged.reasons = vec![ReasonCode::DetailsInsufficient];
+            return judged;
+        };
+        judged.covering = covering;
         let Some(evaluator) = self.evaluator.as_ref().filter(|e| !e.bundle.is_empty()) else {
             judged.reasons = vec![ReasonCode::PolicyMissing];
             return judged;
@@ -373,6 +413,7 @@ impl Snapshot {
                 standing: &Standing::default(),
                 all: false,
                 row: None,
+                supposed: None,
             };
             self.judge(&case, &Door::none()).verdict == VerdictKind::Permit
         })
@@ -406,6 +447,38 @@ pub(crate) struct Case<'a> {
     pub(crate) all: bool,
     /// What is known of the resource for this ask alone, where it is a row of a store and not declared.
     pub(crate) row: Option<&'a Laid>,
+    /// How the credential would cover it, instead of how it does: to see whether another one would help.
+    pub(crate) supposed: Option<Covering>,
+}
+
+/// The exact things that a credential is for do not cover an ask.
+pub(crate) struct NotCovered;
+
+impl Case<'_> {
+    /// How the exact things that the credential is for cover it; none where it is for nothing in particular. A row is covered
+    /// as itself, or with the search of its collection.
+    pub(crate) fn covering(&self) -> Result<Option<Covering>, NotCovered> {
+        if self.supposed.is_some() {
+            return Ok(self.supposed);
+        }
+        let Some(details) = self.caller.details() else { return Ok(None) };
+        let covers = |action, resource: &EntityRef| {
+            covering(details, (action, resource), self.facts, self.situation.now)
+        };
+        let searched = || {
+            let container = self.row.and_then(|row| entity_of(&row.container))?;
+            let search = covers(Action::CollectionRetrieve, &container)?;
+            // The search itself was counted.
+            Some(Covering { counts: None, ..search })
+        };
+        covers(self.action, self.resource).or_else(searched).map(Some).ok_or(NotCovered)
+    }
+}
+
+/// An entity as asks name it.
+fn entity_of(uid: &EntityUid) -> Option<EntityRef> {
+    let name: Name = uid.id().unescaped().parse().ok()?;
+    Some(EntityRef::new(uid.type_name().to_string().parse().ok()?, name))
 }
 
 /// The action that lets a caller know that a thing exists; none where everybody may know.
@@ -499,6 +572,7 @@ fn conditions<'a>(
         situation: case.situation,
         facts: case.facts,
         called,
+        covering: case.covering().unwrap_or_default(),
         zone: evaluator.bundle.zone,
     };
     let mut conditions = Conditions::of(asking, &applied.obligations, &applied.approvals);

@@ -205,6 +205,7 @@ fn words(offer: &Offer) -> String {
             let all: Vec<String> = purposes.iter().map(|p| format!("`{}`", p.as_str())).collect();
             format!("state one of the purposes {}", all.join(", "))
         }
+        Offer::Authorize { .. } => "get a token for exactly this".to_owned(),
         Offer::Approve { any_of, use_within_s } => {
             format!("approval by {any_of}, used within {use_within_s} seconds")
         }

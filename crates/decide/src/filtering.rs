@@ -56,6 +56,9 @@ impl Snapshot {
         if never {
             return Ok(Tree::Never);
         }
+        if caller.details().is_some() {
+            return Err(request("the credential is for exact things: rows are decided one by one"));
+        }
         if each {
             return Err(request("an agent's sponsor confines it: rows are decided one by one"));
         }
@@ -99,6 +102,7 @@ fn members(
             situation: question.situation,
             facts: question.facts,
             called: None,
+            covering: None,
             zone: evaluator.bundle.zone,
         };
         let context = Conditions::of(asking, applied, &nothing).context(Needs::ALL)?;

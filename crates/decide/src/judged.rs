@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bartizan_base::{Digest, Name};
 use bartizan_model::record::{Grounds, VerdictKind};
-use bartizan_model::{Obligations, Offer, ReasonCode};
+use bartizan_model::{Covering, Obligations, Offer, ReasonCode};
 
 use crate::approval::Hold;
 use crate::bundle::CompiledBundle;
@@ -32,6 +32,8 @@ pub(crate) struct Judged {
     pub(crate) evidence: Evidence,
     /// Whether policy was asked.
     pub(crate) evaluated: bool,
+    /// How what the credential is for in particular covers it; none where it is for nothing in particular.
+    pub(crate) covering: Option<Covering>,
 }
 
 impl Judged {
@@ -52,6 +54,7 @@ impl Judged {
             grounds,
             evidence: Evidence::default(),
             evaluated: false,
+            covering: None,
         }
     }
 

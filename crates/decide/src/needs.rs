@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// The attributes that are made or left out one by one. Those of `activity` are large, so its members are too.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "activity",
     "activity.agent",
     "activity.caller",
@@ -15,6 +15,7 @@ const NAMES: [&str; 21] = [
     "assurance",
     "binding",
     "delegation",
+    "details",
     "device",
     "grant",
     "network",

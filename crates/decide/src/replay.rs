@@ -12,7 +12,7 @@ use bartizan_base::Name;
 use bartizan_identify::{Caller, Scopes};
 use bartizan_model::record::{Body, Grounds, Record, VerdictKind};
 use bartizan_model::{
-    Action, AskFacts, CredentialKind, DecisionId, EntityRef, Member, Obligations, Offer, Operation,
+    Action, AskFacts, CredentialKind, DecisionId, Detail, EntityRef, Member, Obligations, Offer, Operation,
     PrincipalId, PrincipalKind, ReasonCode, Situation, Tenant,
 };
 use schemars::JsonSchema;
@@ -45,6 +45,9 @@ pub struct KeptAsk {
     pub credential: CredentialKind,
     /// What that may be used for.
     pub scopes: Scopes,
+    /// The exact things that it is for, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Vec<Detail>>,
     /// What the enforcement point can apply.
     pub door: Door,
     /// Of a call of a tool with words of its own: the definition that it was decided by.
@@ -139,6 +142,7 @@ impl KeptAsk {
             actors: caller.actors().to_vec(),
             credential: caller.credential(),
             scopes: caller.scopes().clone(),
+            details: caller.details().map(<[Detail]>::to_vec),
             door: door.clone(),
             tool: None,
         }
@@ -166,7 +170,8 @@ impl KeptAsk {
     #[must_use]
     pub fn caller(&self, tenant: &Tenant) -> Caller {
         let (subject, actors) = (self.subject.clone(), self.actors.clone());
-        Caller::recalled(tenant.clone(), subject, actors, self.credential, self.scopes.clone())
+        let within = (self.scopes.clone(), self.details.clone());
+        Caller::recalled(tenant.clone(), subject, actors, self.credential, within)
     }
 }
 
@@ -194,6 +199,7 @@ impl Snapshot {
             standing: &Standing::default(),
             all,
             row: None,
+            supposed: None,
         };
         let judged = self.judge(&case, &kept.door);
         let permitted = judged.verdict == VerdictKind::Permit;

@@ -99,7 +99,17 @@ impl Snapshot {
     pub fn would_permit(&self, question: &RowsQuestion<'_>, resource: &EntityRef, door: &Door) -> bool {
         let RowsQuestion { caller, action, rows: _, facts, situation, applied: _ } = *question;
         let standing = &Standing::default();
-        let case = Case { caller, action, resource, facts, situation, standing, all: false, row: None };
+        let case = Case {
+            caller,
+            action,
+            resource,
+            facts,
+            situation,
+            standing,
+            all: false,
+            row: None,
+            supposed: None,
+        };
         self.judge(&case, door).verdict == VerdictKind::Permit && !caller.is_supposed()
     }
 
@@ -112,12 +122,15 @@ impl Snapshot {
     ) -> bool {
         let RowsQuestion { caller, action, rows: _, facts, situation, applied } = *question;
         let standing = &Standing::default();
-        let case = Case { caller, action, resource, facts, situation, standing, all: false, row };
+        let case =
+            Case { caller, action, resource, facts, situation, standing, all: false, row, supposed: None };
         let judged = self.judge(&case, door);
         let applied: BTreeSet<String> =
             applied.iter().filter(|o| door.applies(o.kind())).flat_map(facts_of).collect();
         let met = judged.obligations.iter().flat_map(facts_of).all(|owed| applied.contains(&owed));
-        judged.verdict == VerdictKind::Permit && met && !caller.is_supposed()
+        // Rows are not counted, so what is bounded in number is none to give them out by.
+        let countless = judged.covering.and_then(|covering| covering.counts).is_none();
+        judged.verdict == VerdictKind::Permit && met && countless && !caller.is_supposed()
     }
 
     /// Decides an ask about a row, whatever resource it names.

@@ -4,7 +4,7 @@
 use bartizan_base::Digest;
 use bartizan_identify::Caller;
 use bartizan_model::record::{Grounds, VerdictKind, What};
-use bartizan_model::{Action, Ask, EntityRef, Obligations, Operation, ReasonCode, Situation};
+use bartizan_model::{Action, Ask, EntityRef, Obligations, Offer, Operation, ReasonCode, Situation};
 
 use crate::approval::Standing;
 use crate::engine::{Case, Door, Snapshot};
@@ -47,6 +47,7 @@ impl Snapshot {
                 standing,
                 all: false,
                 row: None,
+                supposed: None,
             };
             self.judge(&case, door)
         };
@@ -63,6 +64,9 @@ impl Snapshot {
         decision.verdict = match decision.verdict {
             Verdict::Permit(mut permit) => {
                 unite(&mut permit.parts.grounds, &judged);
+                for covering in judged.iter().filter_map(|judged| judged.covering) {
+                    permit.parts.cover(covering);
+                }
                 for obligation in judged.iter().flat_map(|judged| judged.obligations.iter()) {
                     permit.parts.obligations.add(obligation.clone());
                 }
@@ -178,7 +182,9 @@ fn stronger(refused: &mut Refused, judged: &[Judged]) {
     refused.offers.dedup();
     refused.holds.dedup();
     if refused.verdict == VerdictKind::Deny {
-        refused.offers.clear();
+        // A token for each of them helps where that is all that is missing.
+        let missing = refused.reasons.iter().all(|reason| *reason == ReasonCode::DetailsInsufficient);
+        refused.offers.retain(|offer| missing && matches!(offer, Offer::Authorize { .. }));
         refused.holds.clear();
     }
 }

@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::{Grounds, VerdictKind, What, Who};
-use bartizan_model::{DecisionId, Obligations, Offer, Operation, Problem, ReasonCode, Tenant};
+use bartizan_model::{
+    Covering, DecisionId, DetailUse, Obligations, Offer, Operation, Problem, ReasonCode, Tenant,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -82,6 +84,16 @@ pub struct PermitParts {
     pub obligations: Obligations,
     /// Until when the permit may be used.
     pub expires: Timestamp,
+    /// What is to be counted before it is recorded, because the credential allows it a number of times.
+    pub uses: Vec<DetailUse>,
+}
+
+impl PermitParts {
+    /// Notes by which exact thing it is covered.
+    pub(crate) fn cover(&mut self, covering: Covering) {
+        self.uses.extend(covering.counts.filter(|one| self.uses.iter().all(|noted| noted.id != one.id)));
+        self.expires = covering.until.map_or(self.expires, |until| self.expires.min(until));
+    }
 }
 
 impl<O: Operation> Permit<O> {
@@ -89,6 +101,12 @@ impl<O: Operation> Permit<O> {
     #[must_use]
     pub const fn id(&self) -> DecisionId {
         self.parts.id
+    }
+
+    /// Whose house.
+    #[must_use]
+    pub const fn tenant(&self) -> &Tenant {
+        &self.parts.tenant
     }
 
     /// What was asked.
@@ -107,6 +125,18 @@ impl<O: Operation> Permit<O> {
     #[must_use]
     pub const fn expires(&self) -> Timestamp {
         self.parts.expires
+    }
+
+    /// What is to be counted before it can be recorded.
+    #[must_use]
+    pub fn uses(&self) -> &[DetailUse] {
+        &self.parts.uses
+    }
+
+    /// The same once these uses are counted, or where nothing is done by it that would be one.
+    pub fn counted(mut self, uses: &[DetailUse]) -> Self {
+        self.parts.uses.retain(|one| !uses.contains(one));
+        self
     }
 
     /// Spends the permit. Only `record` has a use for this: it writes the parts down and makes the

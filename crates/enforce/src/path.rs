@@ -749,6 +749,7 @@ impl Gate {
         kept: Option<Kept>,
     ) -> Result<IntentRecorded<O>, Stop> {
         let id = permit.id();
+        let permit = self.use_up(permit).await?;
         self.parts.recorder.intend_keeping(permit, target, kept).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded; nothing was forwarded");
             Problem::new(error.reason()).of(id).into()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::Who;
 use bartizan_model::{
-    Action, Assurance, Binding, CredentialKind, GrantId, KeyId, Member, Principal, PrincipalId,
+    Action, Assurance, Binding, CredentialKind, Detail, GrantId, KeyId, Member, Principal, PrincipalId,
     PrincipalKind, Risk, SessionId, Tenant,
 };
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ pub struct Caller {
     pub(crate) key: Option<KeyId>,
     pub(crate) issuer: Option<Name>,
     pub(crate) scopes: Scopes,
+    pub(crate) details: Option<Arc<[Detail]>>,
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
     pub(crate) supposed: bool,
@@ -94,6 +95,7 @@ impl Caller {
             key: None,
             issuer: None,
             scopes: Scopes::Only(BTreeSet::new()),
+            details: None,
             issued: Timestamp::default(),
             expires: Timestamp::MAX,
             supposed: false,
@@ -117,9 +119,10 @@ impl Caller {
         subject: Member,
         actors: Vec<Member>,
         credential: CredentialKind,
-        scopes: Scopes,
+        (scopes, details): (Scopes, Option<Vec<Detail>>),
     ) -> Self {
-        Self { credential, scopes, ..Self::suppose(tenant, subject, actors) }
+        let details = details.map(Arc::from);
+        Self { credential, scopes, details, ..Self::suppose(tenant, subject, actors) }
     }
 
     /// Whether the caller is only supposed.
@@ -185,6 +188,12 @@ impl Caller {
     #[must_use]
     pub const fn scopes(&self) -> &Scopes {
         &self.scopes
+    }
+
+    /// The exact things that the credential is for (RFC 9396), and nothing beside them; none where it is not for exact things.
+    #[must_use]
+    pub fn details(&self) -> Option<&[Detail]> {
+        self.details.as_deref()
     }
 
     /// When the credential was issued.

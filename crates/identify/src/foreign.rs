@@ -13,7 +13,7 @@ use crate::caller::{Caller, Scopes};
 use crate::directory::{Directory, Issuer, principal_mark};
 use crate::epochs::{EpochKind, Issued, MarkKey, client_mark};
 use crate::genuine::{Genuine, Source};
-use crate::own::{Refusal, check_chain, member, scopes};
+use crate::own::{Refusal, check_chain, details, member, scopes};
 
 /// How long an issuer's keys are used without being fetched anew.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -130,6 +130,9 @@ pub(crate) fn genuine(
         credential: CredentialKind::AccessToken,
         issuer: Some(name.clone()),
         scopes: token.scope.as_deref().map_or(Scopes::All, scopes),
+        // Its ids are another issuer's: what is bounded in number cannot be counted by them.
+        details: details(&token.authorization_details)
+            .map(|all| all.iter().filter(|detail| detail.uses.is_none()).cloned().collect()),
         issued: token.issued(),
         expires: token.expires(),
         ..Caller::anonymous(tenant.clone())

@@ -5,11 +5,13 @@
 //! (a list of further grants and families, each with a mark as grants have them), and `device`. How risky somebody looks is
 //! never in a token.
 
+use std::sync::Arc;
+
 use bartizan_base::{Name, Timestamp};
 use bartizan_jose::{AccessClaims, Verified};
 use bartizan_model::{
-    Action, Assurance, AssuranceLevel, Binding, CredentialKind, GrantId, Member, Principal, PrincipalId,
-    PrincipalKind, ReasonCode, Risk, SessionId, Tenant,
+    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Detail, GrantId, Member, Principal,
+    PrincipalId, PrincipalKind, ReasonCode, Risk, SessionId, Tenant,
 };
 use serde_json::{Map, Value};
 
@@ -112,6 +114,7 @@ pub(crate) fn genuine(
         client: client_mark(client),
         credential: CredentialKind::AccessToken,
         scopes: scopes(token.scope.as_deref().unwrap_or_default()),
+        details: details(&token.authorization_details),
         issued: token.issued(),
         expires: token.expires(),
         session,
@@ -158,6 +161,11 @@ pub(crate) fn check_chain(subject: &Principal, actors: &[Principal]) -> Result<(
 
 pub(crate) fn member(principal: Principal, assurance: Assurance) -> Member {
     Member { principal, assurance, binding: Binding::None, device: None, risk: Risk::default() }
+}
+
+/// The exact things that a token is for. What is no detail of ours covers nothing, but it limits the token all the same.
+pub(crate) fn details(told: &[Value]) -> Option<Arc<[Detail]>> {
+    (!told.is_empty()).then(|| told.iter().filter_map(Detail::read).collect())
 }
 
 /// Words that are no actions or groups of ours mean nothing here.

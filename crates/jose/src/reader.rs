@@ -105,7 +105,9 @@ impl Reader {
         match self.0.remove(NAME) {
             None => Ok(Vec::new()),
             Some(Value::Array(list))
-                if list.len() <= LIST_MAX
+                // An empty list could be read as a limit or as none.
+                if !list.is_empty()
+                    && list.len() <= LIST_MAX
                     && list.iter().all(|d| d.get("type").is_some_and(Value::is_string)) =>
             {
                 Ok(list)

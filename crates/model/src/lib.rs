@@ -14,6 +14,7 @@ pub mod connection;
 pub mod corpus_route;
 pub mod database_route;
 pub mod delivery;
+pub mod detail;
 pub mod detector;
 pub mod detector_spec;
 mod dialect;
@@ -55,6 +56,7 @@ pub use commit::{Commitment, PayloadRef};
 pub use connection::{ConnectionProviderSpec, OutsideAuthentication, OutsideClient};
 pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, PostgresServer};
 pub use database_route::{DatabaseRouteSpec, SqlType};
+pub use detail::{Arguments, Covering, Detail, DetailUse, Exactly, Wanted};
 pub use detector::{Detector, Group, MaskBy};
 pub use detector_spec::DetectorSpec;
 pub use directory::{Dialect, Document, Spec, Status, UpstreamAuth};
@@ -91,6 +93,8 @@ pub type ConnectionId = bartizan_base::Id<kinds::Connection>;
 pub type DataKeyId = bartizan_base::Id<kinds::DataKey>;
 /// One decision and the ask it answers.
 pub type DecisionId = bartizan_base::Id<kinds::Decision>;
+/// An exact thing that somebody allowed.
+pub type DetailId = bartizan_base::Id<kinds::Detail>;
 /// The erasure of a principal's personal data.
 pub type ErasureId = bartizan_base::Id<kinds::Erasure>;
 /// Id of a family of refresh tokens.

@@ -159,6 +159,10 @@ reasons! {
     ToolUnusable "tool_unusable" 403 "Ask those who own the policy: `bartizan policy check` says which rules do not fit the tool.",
     /// A lock is on it, set by a person or a response; it ends by itself.
     Locked "locked" 403 "Ask whoever the message names.",
+    /// The credential is for exact things, and this is none of them; or policy wants a credential for exactly this.
+    DetailsInsufficient "authorization_details_insufficient" 403 "Ask for a token with the `authorization_details` of the remedy.",
+    /// The exact thing that was allowed was done as often as it may be.
+    DetailsUsedUp "authorization_details_used_up" 403 "Ask whoever allowed it to allow it again.",
 
     // What limits say.
     /// More than may be asked for in this time was asked for.

@@ -8,7 +8,7 @@ use bartizan_base::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AssuranceLevel, Detector, Obligation, Quorum};
+use crate::{AssuranceLevel, Detector, Obligation, Quorum, Wanted};
 
 /// A remedy, as a bundle's `@remedy` annotation names it. Written ([`fmt::Display`]) in its canonical form: two clauses
 /// mean the same if and only if they are written the same.
@@ -174,6 +174,11 @@ pub enum Offer {
         any_of: Quorum,
         /// Seconds within which the approval must be used.
         use_within_s: u64,
+    },
+    /// Get a token for exactly this, by one of these `authorization_details` (RFC 9396).
+    Authorize {
+        /// What to ask the authority for; more may be asked for.
+        authorization_details: Vec<Wanted>,
     },
 }
 

@@ -292,6 +292,9 @@ pub enum RecordError {
     /// The permit was spent after its expiry.
     #[error("the permit ran out before it was recorded")]
     PermitExpired,
+    /// What the credential allows a number of times was not counted by the door.
+    #[error("a use that has to be counted was not")]
+    Uncounted,
 }
 
 impl RecordError {
@@ -305,6 +308,7 @@ impl RecordError {
                 ReasonCode::RecordUnavailable
             }
             Self::PermitExpired => ReasonCode::StreamEnded,
+            Self::Uncounted => ReasonCode::DetailsUsedUp,
         }
     }
 }

@@ -275,6 +275,9 @@ impl Recorder {
         if now >= parts.expires {
             return Err(RecordError::PermitExpired);
         }
+        if !parts.uses.is_empty() {
+            return Err(RecordError::Uncounted);
+        }
         let (reply, running) = oneshot::channel::<Result<Running, RecordError>>();
         let ack = Ack::Begin { began_us: core.clock.monotonic_us(), slot: core.reserve()?, reply };
         core.submit_told(&parts.tenant, now, About::Intent(parts.id), ack, |head| {

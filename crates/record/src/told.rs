@@ -128,7 +128,7 @@ impl<'a> ToldIntent<'a> {
         target: &'a Target,
         kept: Option<&'a Kept>,
     ) -> Self {
-        let PermitParts { id, tenant: _, who, what, grounds, obligations, expires: _ } = parts;
+        let PermitParts { id, tenant: _, who, what, grounds, obligations, expires: _, uses: _ } = parts;
         Self {
             grounds,
             id: *id,

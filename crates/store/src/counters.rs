@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
-use bartizan_base::Timestamp;
+use bartizan_base::{Digest, Timestamp};
+use bartizan_model::{DetailId, Tenant};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 
@@ -35,6 +36,12 @@ pub trait Counters: Debug + Send + Sync {
 
     /// Removes at most `limit` counts that expired before `now`, and says how many it removed.
     fn sweep_counters(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+}
+
+/// The key of the count of an exact thing that was allowed a number of times: its body is the number of uses.
+#[must_use]
+pub fn detail_key(tenant: &Tenant, id: DetailId) -> String {
+    format!("detail:{}", Digest::of_parts(&[tenant.0.as_bytes(), b"\0", id.to_string().as_bytes()]))
 }
 
 /// Counts in memory: for tests, and for what need not outlive the process.

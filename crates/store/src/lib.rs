@@ -22,7 +22,7 @@ mod rows;
 mod state;
 
 pub use apply::{Applied, Touched, Write, checkpoint_may_follow};
-pub use counters::{CounterRow, CounterWork, Counters, MemoryCounters};
+pub use counters::{CounterRow, CounterWork, Counters, MemoryCounters, detail_key};
 pub use feed::{
     Following, STEP_BYTES_AT_ONCE, STEP_BYTES_KEPT, STEP_BYTES_MAX, STEPS_CLEARED, STEPS_KEPT, Since, Step,
     StepColumns, following,

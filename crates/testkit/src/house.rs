@@ -112,6 +112,7 @@ where
             rows: store,
             issuer: issuer.into(),
             settings: Arc::new(settings),
+            counts: Arc::new(bartizan_store::MemoryCounters::default()),
             issuing: Arc::default(),
         };
         Ok((authority, keeper))

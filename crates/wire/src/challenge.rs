@@ -76,6 +76,10 @@ impl Challenge<'_> {
         let steps_up = problem.offers.iter().any(|offer| matches!(offer, Offer::StepUp { .. }));
         let (error, schemes): (Option<&str>, &[&str]) = match &problem.reason {
             ReasonCode::ScopeInsufficient => (Some("insufficient_scope"), &["Bearer"]),
+            // What to ask for stands in the body, under `remedies`: it is no text for a header.
+            ReasonCode::DetailsInsufficient => {
+                (Some("insufficient_authorization_details"), &["Bearer", "DPoP"])
+            }
             ReasonCode::ProofNonceNeeded => (Some("use_dpop_nonce"), &["DPoP"]),
             ReasonCode::ProofRefused => (Some("invalid_dpop_proof"), &["DPoP"]),
             ReasonCode::CredentialMissing => (None, &["Bearer", "DPoP"]),
@@ -177,6 +181,15 @@ mod tests {
         for reason in [ReasonCode::NoMatchingPermit, ReasonCode::Forbidden, ReasonCode::SnapshotStale] {
             assert_eq!(values(&Problem::new(reason)), Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn whoever_lacks_a_token_for_exactly_this_is_told_so_under_both_schemes() {
+        let told = values(&Problem::new(ReasonCode::DetailsInsufficient));
+        assert!(told[0].starts_with("Bearer ") && told[1].starts_with("DPoP "), "{told:?}");
+        assert!(told.iter().all(|one| one.contains("error=\"insufficient_authorization_details\"")));
+        // Another token of the same kind would be used up as well.
+        assert!(values(&Problem::new(ReasonCode::DetailsUsedUp)).is_empty());
     }
 
     #[test]

@@ -109,6 +109,8 @@ impl Desk {
             return self.deny(request, token, person).await;
         }
         let offline = is_offline(wish.client.may(GrantType::RefreshToken), &scopes);
+        let ends =
+            if offline { now.saturating_add(authority.settings.grant_life) } else { person.session.ends };
         let grant = Grant {
             id: GrantId::new(now, &*authority.control.random),
             principal: person.session.principal.clone(),
@@ -116,15 +118,11 @@ impl Desk {
             agent: None,
             scopes,
             resources: wish.resources.clone(),
-            details: wish.details.clone(),
+            details: details::allowed(&wish.details, ends, now, &*authority.control.random),
             session: (!offline).then_some(person.session.id),
             assurance: person.session.assurance.clone(),
             given: now,
-            ends: if offline {
-                now.saturating_add(authority.settings.grant_life)
-            } else {
-                person.session.ends
-            },
+            ends,
             uses_max: None,
             uses: 0,
             withdrawn: None,

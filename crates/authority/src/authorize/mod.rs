@@ -6,7 +6,7 @@
 
 mod answer;
 pub mod consent;
-mod details;
+pub(crate) mod details;
 pub mod fatigue;
 mod logout;
 mod pending;
@@ -26,7 +26,6 @@ use serde_json::{Value, json};
 
 pub use answer::Answer;
 pub(crate) use consent::meaning;
-pub(crate) use details::TYPES as DETAIL_TYPES;
 pub(crate) use fatigue::Refusals;
 pub use logout::LoggedOut;
 pub(crate) use pending::Code;

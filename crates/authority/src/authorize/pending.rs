@@ -154,7 +154,7 @@ impl Code {
             actors: Vec::new(),
             scopes: grant.scopes.clone(),
             resources: wish.resources.clone(),
-            details: wish.details.clone(),
+            details: grant.details.clone(),
             assurance: person.session.assurance.clone(),
             session: grant.session,
             device: person.session.device.clone(),

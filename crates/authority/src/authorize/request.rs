@@ -112,7 +112,8 @@ impl Wish {
         let key =
             key.map_err(|_| OauthError::request("dpop_jkt is no thumbprint"))?.map(|key| key.to_string());
         let details = form.get("authorization_details");
-        let details = details.map(|text| details::read(text, &view.state, &client.tenant)).transpose()?;
+        let details =
+            details.map(|text| details::read(text, &view.state, &client.tenant, began)).transpose()?;
         Ok(Self {
             state: echo("state")?,
             nonce: echo("nonce")?,

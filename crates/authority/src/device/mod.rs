@@ -142,6 +142,11 @@ impl Authority {
                 "the client may not use device codes",
             ));
         }
+        // Left aside, it would become a token for more than was asked for.
+        if form.has("authorization_details") {
+            let why = "a device asks for scopes alone";
+            return Err(OauthError::new(OauthCode::InvalidAuthorizationDetails, why));
+        }
         let scopes = match form.get("scope") {
             Some(text) => parse_scope(text)?,
             None => &self.settings.default_scopes & &program.scopes,

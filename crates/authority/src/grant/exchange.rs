@@ -10,13 +10,15 @@ use std::collections::BTreeSet;
 
 use bartizan_base::Timestamp;
 use bartizan_control::View;
-use bartizan_model::{GrantType, Principal, PrincipalKind, ReasonCode};
+use bartizan_model::{Detail, GrantType, Principal, PrincipalKind, ReasonCode};
+
+use serde_json::Value;
 
 use super::client_credentials::principal;
 use crate::Authority;
 use crate::clients::Authenticated;
 use crate::grants::is_alive;
-use crate::issue::{Issue, NarrowError, Rights, Root, one_resource};
+use crate::issue::{Issue, NarrowError, Rights, Root, one_resource, read_details};
 use crate::kept::{Grant, Held, best_of, find, owner};
 use crate::oauth::{Form, IDENTITY, OauthCode, OauthError, TokenAnswer, parse_scope};
 use crate::own::Own;
@@ -51,6 +53,8 @@ async fn exchanged(authority: &Authority, client: &Authenticated, form: &Form) -
     let actor = actor(authority, &view, client, form)?;
     let origin = &subject.rights;
     let scopes = form.get("scope").map(parse_scope).transpose()?;
+    let details = form.get("authorization_details").map(read_details).transpose()?;
+    let wanted = Narrower { scopes: scopes.clone(), details };
     let target = one_resource(form)?.unwrap_or(&subject.audience).to_owned();
     let held_grants = own_grants(authority, origin.get(), now).await?;
     let may_act = subject.claims.may_act.as_ref();
@@ -60,7 +64,7 @@ async fn exchanged(authority: &Authority, client: &Authenticated, form: &Form) -
             return Err(refuse("nobody is named who would act"));
         }
         let from = reaching(origin, &target, &held_grants, None)?;
-        return finish(client, from, scopes, &target, None);
+        return finish(client, from, wanted, &target, None);
     };
     if let Some(may) = may_act {
         // It goes to the one that it names, and no further.
@@ -69,11 +73,11 @@ async fn exchanged(authority: &Authority, client: &Authenticated, form: &Form) -
             return Err(refuse("the token lets another party act"));
         }
         let from = reaching(origin, &target, &held_grants, None)?;
-        return finish(client, from, scopes, &target, Some((actor, None)));
+        return finish(client, from, wanted, &target, Some((actor, None)));
     }
     let grant = allowed(authority, client, origin.get(), (&actor, scopes.as_ref(), &target), now).await?;
     let from = reaching(origin, &target, &held_grants, Some(&grant.value))?;
-    finish(client, from, scopes, &target, Some((actor, Some(&grant.value))))
+    finish(client, from, wanted, &target, Some((actor, Some(&grant.value))))
 }
 
 /// A token was presented that cannot be taken (RFC 8693, 2.2.2).
@@ -187,7 +191,7 @@ fn reaching(
         if root.details.is_empty() {
             root.details.clone_from(&grant.details);
         } else {
-            root.details.retain(|detail| grant.details.contains(detail));
+            root.details = root.details.iter().filter_map(|detail| both(detail, &grant.details)).collect();
             if root.details.is_empty() {
                 return Err(NarrowError::Details.into());
             }
@@ -196,10 +200,27 @@ fn reaching(
     Ok(Rights::root(root))
 }
 
+/// How much less is asked for.
+struct Narrower {
+    scopes: Option<BTreeSet<String>>,
+    details: Option<Vec<Value>>,
+}
+
+/// A detail of the token as far as the grant for the actor allows it too. What that bounds in number would have to be counted
+/// for both, so it allows nothing of what another one is for.
+fn both(detail: &Value, granted: &[Value]) -> Option<Value> {
+    let detail = Detail::read(detail)?;
+    granted.iter().filter_map(Detail::read).find_map(|granted| {
+        let until = detail.until.into_iter().chain(granted.until).min();
+        let both = Detail { until, ..detail.clone() };
+        (granted.uses.is_none() && both.is_no_more_than(&granted)).then(|| both.to_json())
+    })
+}
+
 fn finish(
     client: &Authenticated,
     from: Rights,
-    scopes: Option<BTreeSet<String>>,
+    wanted: Narrower,
     target: &str,
     actor: Option<(Principal, Option<&Grant>)>,
 ) -> Result<Issue, OauthError> {
@@ -215,8 +236,11 @@ fn finish(
                 rights = rights.scoped_within(&grant.scopes).until(grant.ends).under(grant.id);
             }
         }
-        if let Some(scopes) = scopes {
+        if let Some(scopes) = wanted.scopes {
             rights = rights.scoped(scopes)?;
+        }
+        if let Some(details) = wanted.details {
+            rights = rights.detailed(details)?;
         }
         rights.at(Some(target))
     })

@@ -18,6 +18,7 @@ use bartizan_store::{Change, State};
 use serde_json::Value;
 
 use super::client_credentials::{principal_of, resources};
+use crate::authorize::details;
 use crate::clients::{Authenticated, HoldError, Registry};
 use crate::issue::{BoundTo, Issue, Rights, Root, TOKEN_LIFE};
 use crate::oauth::{Form, OauthCode, OauthError, TokenAnswer, parse_scope};
@@ -79,7 +80,11 @@ async fn bearer(registry: &Registry, client: &Authenticated, form: &Form) -> Res
             FederatedToken::Workload => workload(registry, rule, name, &jws, now).await?,
             FederatedToken::IdentityAssertion => person(registry, rule, name, client, &jws, now).await?,
         };
-        let Some(word) = word else { continue };
+        let Some(mut word) = word else { continue };
+        if !word.details.is_empty() {
+            let asked = details::of_request(&word.details, &view.state, &client.client.tenant, now)?;
+            word.details = details::allowed(&asked, word.ends, now, &*authority.control.random);
+        }
         let subject = principal_of(&view.state, &authority.settings.tenant, &word.subject);
         let subject = subject.ok_or_else(OauthError::grant)?;
         let reach = reach(resources(authority, &client.client), rule, &word.resources);

@@ -223,7 +223,7 @@ pub fn one_resource(form: &crate::oauth::Form) -> Result<Option<&str>, OauthErro
     Ok(first)
 }
 
-fn read_details(text: &str) -> Result<Vec<Value>, OauthError> {
+pub(crate) fn read_details(text: &str) -> Result<Vec<Value>, OauthError> {
     let limits = bartizan_base::json::Limits { bytes_max: 16 * 1024, depth_max: 8, nodes_max: 500 };
     match bartizan_base::json::parse(text.as_bytes(), limits) {
         Ok(Value::Array(details)) if !details.is_empty() => Ok(details),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_jose::{ACTORS_MAX, Confirmation};
-use bartizan_model::{Assurance, FamilyId, GrantId, Principal, PrincipalKind, SessionId, Tenant};
+use bartizan_model::{Assurance, Detail, FamilyId, GrantId, Principal, PrincipalKind, SessionId, Tenant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -149,16 +149,16 @@ impl Rights {
         self
     }
 
-    /// Only these details. Where there are some, some stay: a token without any could be taken for one that is not limited
-    /// by them.
+    /// Only these details, named as they were allowed or, without their ids, as they were asked for; or less than they are.
+    /// Where there are some, some stay: a token without any could be taken for one that is not limited by them.
     ///
     /// # Errors
     /// [`NarrowError::Details`].
     pub fn detailed(mut self, details: Vec<Value>) -> Result<Self, NarrowError> {
-        if !details_within(&details, &self.0.details) {
-            return Err(NarrowError::Details);
-        }
-        self.0.details = details;
+        let meant =
+            details.into_iter().map(|detail| meant(detail, &self.0.details)).collect::<Option<Vec<_>>>();
+        let details = meant.filter(|details| details_within(details, &self.0.details));
+        self.0.details = details.ok_or(NarrowError::Details)?;
         Ok(self)
     }
 
@@ -260,7 +260,29 @@ impl Rights {
 }
 
 fn details_within(new: &[Value], old: &[Value]) -> bool {
-    new.is_empty() == old.is_empty() && new.iter().all(|detail| old.contains(detail))
+    let within = |detail: &Value| {
+        old.contains(detail)
+            || Detail::read(detail)
+                .is_some_and(|new| old.iter().filter_map(Detail::read).any(|old| new.is_within(&old)))
+    };
+    new.is_empty() == old.is_empty() && new.iter().all(within)
+}
+
+/// The detail of `held` that is meant by `asked`, made as small as it says.
+fn meant(asked: Value, held: &[Value]) -> Option<Value> {
+    if held.contains(&asked) {
+        return Some(asked);
+    }
+    let asked = Detail::read(&asked)?;
+    held.iter().filter_map(Detail::read).find_map(|of| {
+        let meant = Detail {
+            id: asked.id.or(of.id),
+            uses: asked.uses.or(of.uses),
+            until: asked.until.into_iter().chain(of.until).min(),
+            what: asked.what.clone(),
+        };
+        meant.is_within(&of).then(|| meant.to_json())
+    })
 }
 
 #[cfg(test)]

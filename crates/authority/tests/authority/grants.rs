@@ -10,6 +10,7 @@
 
 mod acts;
 mod documents;
+mod exact;
 mod exchange;
 mod keys;
 mod life;

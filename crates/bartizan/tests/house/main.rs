@@ -28,6 +28,7 @@ mod periods;
 mod policy_life;
 #[cfg(feature = "proofs")]
 mod proofs;
+mod rar;
 mod reading;
 mod recover;
 mod retrieve;

@@ -13,20 +13,20 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::*;
 
-const ISSUER: &str = "https://id.example";
-const GATEWAY: &str = "https://ai.example";
+pub(super) const ISSUER: &str = "https://id.example";
+pub(super) const GATEWAY: &str = "https://ai.example";
 const CHAT: &str = "/v1/chat/completions";
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
-fn key(seed: u64) -> SigningKey {
+pub(super) fn key(seed: u64) -> SigningKey {
     SigningKey::generate(Algorithm::Ed25519, &SeededRandom::new(seed)).unwrap()
 }
 
 /// Puts the authority's key where the authority keeps it.
-fn keep_key(folder: &Path, key: &SigningKey) {
+pub(super) fn keep_key(folder: &Path, key: &SigningKey) {
     let at = |secs: u64| Timestamp::from_secs(secs);
     let plan = KeyPlan {
         kid: key.kid().to_owned(),

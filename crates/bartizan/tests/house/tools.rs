@@ -30,7 +30,7 @@ const NAMES: [&str; 9] = ["ask", "echo", "hang", "input", "pay", "progress", "st
 
 /// What the server was sent, and how it behaves.
 #[derive(Debug, Default)]
-struct Server {
+pub(super) struct Server {
     seen: Mutex<Vec<(String, Value)>>,
     sessions: Mutex<BTreeSet<String>>,
     description: Mutex<String>,
@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// Requests of `method`: as they came, the head in lower case, and the body as JSON.
-    fn sent(&self, method: &str) -> Vec<(String, Value)> {
+    pub(super) fn sent(&self, method: &str) -> Vec<(String, Value)> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(_, body)| body["method"] == method).cloned().collect()
     }
@@ -197,29 +197,29 @@ async fn send(stream: &mut TcpStream, status: &str, media: &str, body: &str, mor
 }
 
 /// A house with that server behind it, everything but `wipe` and `forgetful` approved.
-struct Tooled {
-    house: House,
-    server: Arc<Server>,
+pub(super) struct Tooled {
+    pub(super) house: House,
+    pub(super) server: Arc<Server>,
 }
 
 /// What came back.
 #[derive(Debug)]
-struct Got {
-    status: u16,
+pub(super) struct Got {
+    pub(super) status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Got {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> String {
         self.json().pointer("/error/data/reason").and_then(Value::as_str).unwrap_or("none").to_owned()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
@@ -232,7 +232,11 @@ impl Got {
 
 impl Tooled {
     async fn new() -> Self {
-        let house = House::new().await;
+        Self::of(House::new().await).await
+    }
+
+    /// The same behind a house that is there already.
+    pub(super) async fn of(house: House) -> Self {
         let (server, address) = Server::start().await;
         let admin = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
         blocking(move || {
@@ -257,7 +261,7 @@ impl Tooled {
         Self { house, server }
     }
 
-    async fn http(
+    pub(super) async fn http(
         &self,
         key: Option<&Secret<String>>,
         method: &str,
@@ -298,7 +302,7 @@ impl Tooled {
         self.http(Some(key), "POST", path, &[], &body).await
     }
 
-    async fn call(&self, key: &Secret<String>, tool: &str, arguments: Value) -> Got {
+    pub(super) async fn call(&self, key: &Secret<String>, tool: &str, arguments: Value) -> Got {
         self.rpc(key, "/mcp/files", "tools/call", json!({"name": tool, "arguments": arguments})).await
     }
 
@@ -306,7 +310,7 @@ impl Tooled {
         &self.house.alice.1
     }
 
-    async fn listed(&self, key: &Secret<String>, path: &str) -> BTreeSet<String> {
+    pub(super) async fn listed(&self, key: &Secret<String>, path: &str) -> BTreeSet<String> {
         let got = self.rpc(key, path, "tools/list", json!({})).await.json();
         let tools = got.pointer("/result/tools").and_then(Value::as_array).unwrap_or_else(|| panic!("{got}"));
         tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()

@@ -80,7 +80,10 @@ fn with<T>(
     let caller = Caller::suppose(Tenant::default_tenant(), member, Vec::new());
     let member = caller.members().next().unwrap();
     let zone = "Asia/Kolkata".parse().unwrap();
-    let asking = Asking { caller: &caller, member, place: 0, situation, facts, called: None, zone };
+    // Known where everything is.
+    let covering = Covering { exact: true, uses_max: Some(3), ..Covering::default() };
+    let covering = situation.network.map(|_| covering);
+    let asking = Asking { caller: &caller, member, place: 0, situation, facts, called: None, covering, zone };
     test(Conditions::of(asking, &none, &none))
 }
 
@@ -319,7 +322,8 @@ proptest! {
         confidential: bool,
     ) {
         let extras = [bartizan_model::RequestExtra::Urls, bartizan_model::RequestExtra::Files].into();
-        let request = AskFacts { bytes, stream, extras, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
+        let code = stream.then(|| everything().code).flatten();
+        let request = AskFacts { bytes, code, stream, extras, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
         let mut situation = Situation { purpose: purpose.map(|p| p.parse().unwrap()), ..full() };
         if confidential {
             situation.session.confidentiality = Confidentiality::Confidential;

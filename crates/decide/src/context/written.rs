@@ -3,10 +3,12 @@
 
 use std::io::Write as _;
 
-use bartizan_model::AskFacts;
+use bartizan_model::{AskFacts, CodeFacts};
 use serde_json::{Map, Value};
 
-use super::{AssuranceFact, Conditions, Delegation, DeviceFact, RiskFact, SessionFact, ZoneFact};
+use super::{
+    AssuranceFact, Conditions, Delegation, DetailsFact, DeviceFact, RiskFact, SessionFact, ZoneFact,
+};
 use crate::inner::{by_name, write_text};
 
 impl Conditions<'_> {
@@ -25,6 +27,10 @@ impl Conditions<'_> {
         write_text(self.binding, out);
         key(out, b",\"delegation\":");
         self.delegation.write(out);
+        if let Some(details) = self.details {
+            key(out, b",\"details\":");
+            details.write(out);
+        }
         key(out, b",\"device\":");
         optional(self.device.as_ref(), DeviceFact::write, out);
         key(out, b",\"network\":");
@@ -85,6 +91,18 @@ impl Delegation {
     }
 }
 
+impl DetailsFact {
+    fn write(self, out: &mut Vec<u8>) {
+        key(out, b"{\"exact\":");
+        flag(self.exact, out);
+        if let Some(most) = self.uses_max {
+            key(out, b",\"uses_max\":");
+            number(most, out);
+        }
+        out.push(b'}');
+    }
+}
+
 impl DeviceFact<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         key(out, b"{\"age_s\":");
@@ -140,6 +158,10 @@ fn request(facts: &AskFacts, out: &mut Vec<u8>) {
     }
     key(out, b"\"bytes\":");
     number(facts.bytes, out);
+    if let Some(told) = &facts.code {
+        key(out, b",\"code\":");
+        code(told, out);
+    }
     key(out, b",\"dialect\":");
     write_text(&facts.dialect, out);
     key(out, b",\"extras\":");
@@ -156,6 +178,22 @@ fn request(facts: &AskFacts, out: &mut Vec<u8>) {
     flag(facts.stream, out);
     key(out, b",\"tools\":");
     number(facts.tools, out);
+    out.push(b'}');
+}
+
+fn code(code: &CodeFacts, out: &mut Vec<u8>) {
+    key(out, b"{\"bytes\":");
+    number(code.bytes, out);
+    key(out, b",\"digest\":");
+    write_text(&code.digest.to_string(), out);
+    for (name, value) in [
+        (&b",\"files\":"[..], code.files),
+        (b",\"files_bytes\":", code.files_bytes),
+        (b",\"stdin_bytes\":", code.stdin_bytes),
+    ] {
+        key(out, name);
+        number(value, out);
+    }
     out.push(b'}');
 }
 

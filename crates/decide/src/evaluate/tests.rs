@@ -57,6 +57,7 @@ impl Chance {
             situation: &self.situation,
             facts: &self.facts,
             called: None,
+            covering: None,
             zone: Zone::UTC,
         };
         Conditions::of(asking, &self.none, &self.none)

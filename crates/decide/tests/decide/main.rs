@@ -3,6 +3,7 @@
 mod asks;
 mod catalogue;
 mod chains;
+mod details;
 mod diagnostics;
 mod explain;
 mod filter;

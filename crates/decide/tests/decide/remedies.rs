@@ -567,6 +567,7 @@ proptest! {
                 Offer::Justify { purposes: any } if any.is_empty() => purposes = vec![Some("anything".parse().unwrap())],
                 Offer::Justify { purposes: all } => purposes = all.iter().cloned().map(Some).collect(),
                 Offer::Approve { .. } => prop_assert!(!standing.approvals.is_empty()),
+                Offer::Authorize { .. } => prop_assert!(false, "no rule asks for it"),
             }
         }
         for level in levels {
@@ -590,6 +591,7 @@ proptest! {
             Offer::StepUp { .. } | Offer::BindDevice { .. } => VerdictKind::StepUp,
             Offer::Justify { .. } => VerdictKind::Justify,
             Offer::Approve { .. } => VerdictKind::Hold,
+            Offer::Authorize { .. } => VerdictKind::Deny,
         });
         match told.verdict {
             VerdictKind::Deny => prop_assert!(told.offers.is_empty() && told.obligations.is_empty()),

@@ -254,6 +254,9 @@ impl Visit {
         let definitions: Vec<&[u8]> = own.iter().map(|tool| tool.definition.as_bytes()).collect();
         let body = Digest::of_parts(&definitions);
         let permit = own.into_iter().next_back().ok_or(ReasonCode::Internal)?.permit;
+        // Nothing is done yet by what is listed.
+        let uses = permit.uses().to_vec();
+        let permit = permit.counted(&uses);
         let decision = permit.id();
         let (gate, part) = (&self.gate, self.part().ok_or(ReasonCode::PolicyMissing)?);
         gate.unlocked(&self.world, &self.caller, &permit, &self.situation, (&[], self.entered.run())).await?;

@@ -12,8 +12,8 @@ use bartizan_model::asset::AssetSpec;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::tool_route::{PROMPT_PREFIX, READ_RESOURCES};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, EntityRef, Label, Obligation, Obligations, Problem, ReasonCode,
-    Situation, Target, Tenant,
+    Action, Ask, AskFacts, DecisionId, DetailUse, EntityRef, Label, Obligation, Obligations, Problem,
+    ReasonCode, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt};
 use bartizan_upstream::Carries;
@@ -347,7 +347,13 @@ impl Gate {
         // Who is to prove more is told by a challenge (identity 1.3); everything else that a message came to is an answer to it.
         let status = match problem.reason.status() {
             401 => 401,
-            403 if problem.reason == ReasonCode::ScopeInsufficient => 403,
+            403 if matches!(
+                problem.reason,
+                ReasonCode::ScopeInsufficient | ReasonCode::DetailsInsufficient
+            ) =>
+            {
+                403
+            }
             404 if problem.reason == ReasonCode::MethodUnknown => 404,
             400 if problem.reason == ReasonCode::HeaderMismatch => 400,
             status if !asked.working => status,
@@ -576,6 +582,7 @@ impl Visit {
             facts,
             permit: Mutex::default(),
             applied: OnceLock::new(),
+            used: Mutex::default(),
             last: Mutex::default(),
         }
     }
@@ -631,6 +638,8 @@ pub(super) struct VisitErrand<'v> {
     permit: Mutex<Option<Permit<ToolCall>>>,
     /// The obligations of the first permit: what is sent is made by them.
     applied: OnceLock<Obligations>,
+    /// What was counted already: several messages may have to leave for one call, and it is one use.
+    used: Mutex<Vec<DetailUse>>,
     last: Mutex<Option<(DecisionId, Receipt)>>,
 }
 
@@ -694,6 +703,11 @@ impl VisitErrand<'_> {
             let problem = Problem::new(ReasonCode::ObligationFailed);
             return Err(visit.gate.refuse_permitted(&visit.caller, &permit, problem).await.into());
         }
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let permit = permit.counted(&used);
+        let uses = permit.uses().to_vec();
+        let permit = visit.gate.use_up(permit).await?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).extend(uses);
         let intent = if self.action == Action::ToolList {
             // Of tools and prompts only such definitions are told as somebody has looked at.
             visit.gate.intend(permit, target, None).await?

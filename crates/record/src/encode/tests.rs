@@ -194,7 +194,8 @@ fn told_as_decided(record: &Record) -> Option<Result<Encoded, RecordError>> {
     let (tenant, head) = (record.tenant.clone(), head_of(record));
     match record.body.clone() {
         Body::Intent(Intent { id, who, what, grounds, obligations, target, kept }) => {
-            let parts = PermitParts { id, tenant, who, what, grounds, obligations, expires: record.time_us };
+            let (expires, uses) = (record.time_us, Vec::new());
+            let parts = PermitParts { id, tenant, who, what, grounds, obligations, expires, uses };
             Some(Encoded::of(&ToldIntent::of(head, &parts, &target, kept.as_ref())))
         }
         Body::Refusal(Refusal { id, who, what, verdict, reasons, offers, grounds, repeated: 0 }) => {

@@ -111,6 +111,7 @@ fn parts_of(tenant: Tenant, n: u64) -> PermitParts {
         grounds: grounds(),
         obligations: Obligations::none(),
         expires: Timestamp::MAX,
+        uses: Vec::new(),
     }
 }
 

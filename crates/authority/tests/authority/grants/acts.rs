@@ -24,6 +24,7 @@ async fn acted() -> World {
             resources: [GATEWAY.to_owned()].into(),
             life_s: 3_600,
             uses_max: None,
+            details: Vec::new(),
         };
         world.authority.give_grant(&world.person(&alice()), &give).await.unwrap();
     }

@@ -32,6 +32,7 @@ async fn allow(
         resources: resources.iter().map(|s| (*s).to_owned()).collect(),
         life_s: 3_600,
         uses_max,
+        details: Vec::new(),
     };
     world.authority.give_grant(&world.person(&alice()), &give).await.unwrap().value.id
 }
@@ -199,7 +200,12 @@ async fn a_token_reaches_another_address_only_where_everybody_allowed_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_bound_on_uses_holds_for_exchanges_that_come_at_once() {
-    let world = std::sync::Arc::new(World::new(Kept::Sqlite).await);
+    bounded(Kept::Sqlite).await;
+    bounded(Kept::Postgres).await;
+}
+
+async fn bounded(kept: Kept) {
+    let world = std::sync::Arc::new(World::new(kept).await);
     let token = held_by(&world, "helper-app", None).await;
     allow(&world, "helper", &["model:invoke"], &[GATEWAY], Some(3)).await;
     let tasks: Vec<_> = (0..10)

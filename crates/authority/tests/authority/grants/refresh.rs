@@ -171,10 +171,20 @@ async fn attack_13_concurrent_presentations_get_one_successor_on_sqlite() {
     concurrent(Kept::Sqlite).await;
 }
 
-/// As two nodes would: nothing but the versions of rows stands between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn attack_13_concurrent_presentations_get_one_successor_on_postgresql() {
+    concurrent(Kept::Postgres).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn attack_13_two_processes_on_one_database_get_one_successor() {
-    let world = World::new(Kept::Sqlite).await;
+    two_processes(Kept::Sqlite).await;
+    two_processes(Kept::Postgres).await;
+}
+
+/// As two nodes would: nothing but the versions of rows stands between them.
+async fn two_processes(kept: Kept) {
+    let world = World::new(kept).await;
     let grant = world.consent("cli", None).await;
     let first = next(&world.log_in(&world.client("cli", None), &grant, GATEWAY).await);
     let other =
@@ -212,7 +222,12 @@ async fn a_family_ends_when_it_is_idle_for_a_week_and_after_a_month_in_any_case(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_grant_with_a_bound_is_used_exactly_so_often_however_many_ask_at_once() {
-    let world = std::sync::Arc::new(World::new(Kept::Sqlite).await);
+    used_up(Kept::Sqlite).await;
+    used_up(Kept::Postgres).await;
+}
+
+async fn used_up(kept: Kept) {
+    let world = std::sync::Arc::new(World::new(kept).await);
     let grant = world.consent("web", Some(5)).await;
     // Logins of their own, so that only the grant stands between them. They use it as well.
     let mut tokens = Vec::new();

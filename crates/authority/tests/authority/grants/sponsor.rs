@@ -40,6 +40,7 @@ async fn allow(world: &World, agent: &'static str) -> Result<(), Stopped> {
         resources: [GATEWAY.to_owned()].into(),
         life_s: 3_600,
         uses_max: None,
+        details: Vec::new(),
     };
     world.authority.give_grant(&world.person(&alice()), &give).await.map(drop)
 }

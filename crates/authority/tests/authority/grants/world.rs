@@ -1,6 +1,6 @@
 //! A house with an authority in it: a real recorder, a real world of policy, and the store that a test chooses.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bartizan_authority::Authority;
@@ -24,9 +24,12 @@ use bartizan_model::{
     PrincipalId, PrincipalKind, Risk, Tenant,
 };
 use bartizan_record::IntentRecorded;
+use bartizan_secret::Secret;
 use bartizan_store::{Checkpoints, MemoryStore, Nodes, Rows, Store};
+use bartizan_store_postgres::PostgresStore;
 use bartizan_store_sqlite::SqliteStore;
 use bartizan_testkit::house::Ground;
+use bartizan_testkit::postgres::Server;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -46,7 +49,11 @@ const POLICY: &str = r#"
 pub(crate) enum Kept {
     Memory,
     Sqlite,
+    Postgres,
 }
+
+/// The server that tests on PostgreSQL share.
+static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
 
 pub(crate) struct World {
     pub(crate) authority: Authority,
@@ -177,6 +184,11 @@ impl World {
                 let path = folder.path().join("state.db");
                 let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await.unwrap();
                 founded(Arc::new(store.unwrap()), &folder, &clock).await
+            }
+            Kept::Postgres => {
+                let url = tokio::task::spawn_blocking(|| SERVER.create_schema()).await.unwrap();
+                let store = PostgresStore::open(&Secret::new(url)).await.unwrap();
+                founded(Arc::new(store), &folder, &clock).await
             }
         };
         authority.tend_keys().await.unwrap();
