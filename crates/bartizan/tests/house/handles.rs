@@ -125,6 +125,55 @@ async fn an_ask_is_decided_by_what_it_hands_on_and_not_by_how_that_is_called() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_external_api_is_handed_what_nobody_read_and_nobody_reads_what_it_answers() {
+    let rules = r#"
+@id("programs-call-apis") permit (principal is Workload, action == Action::"api:call", resource);
+@id("apis-are-not-read") @remedy("hide")
+forbid (principal is Workload, action == Action::"api:call", resource == Api::"desk")
+unless { context.obligations.contains("hide") };
+@id("only-public-to-the-world")
+forbid (principal, action == Action::"api:call", resource == Api::"world")
+unless { context.session.confidentiality == "public" };
+"#;
+    let play = Play::new(props(), &format!("{RULES}{rules}"), &[]).await;
+    let admin =
+        Client::new(&format!("http://{}", play.house.node.control), Some(play.house.admin_key.clone()));
+    blocking(move || {
+        let body = json!({"type": "object", "properties": {"body": {"type": "object"}}});
+        let operations = json!([{"name": "say", "method": "POST", "path": "/api/say", "arguments": body}]);
+        let route = json!({"kind": "api_route", "upstream": "stage", "operations": operations});
+        let api = json!({"kind": "api", "confidentiality": "internal"});
+        let documents = json!([
+            {"name": "desk", "spec": api}, {"name": "desk", "spec": route}, {"name": "world", "spec": api}, {"name": "world", "spec": route},
+        ]);
+        admin.call("POST", "/api/v1/resources", Some(&documents)).unwrap();
+    })
+    .await;
+    let say = async |api: &str, text: &str| {
+        let (status, told) =
+            play.house.post(&play.mill, &format!("/apis/{api}/api/say"), json!({"text": text})).await;
+        Told { status, told }
+    };
+    let mail = play.call(&play.mill, "mail/read", &json!({})).await.handle();
+    let told = say("desk", &mail).await;
+    let handle = told.told["handle"].as_str().unwrap_or_else(|| panic!("{told:?}")).to_owned();
+    assert_eq!(
+        (told.status, &told.told["status"], &told.told["type"]),
+        (200, &json!(200), &json!("application/json"))
+    );
+    assert_eq!(play.reached().pop().unwrap(), ("api".to_owned(), json!({"text": MAIL})));
+    // What it answered may hold what it was handed.
+    assert_eq!(told.told["label"], json!({"confidentiality": "confidential", "integrity": "untrusted"}));
+    assert!(!told.told.to_string().contains("canary"), "{told:?}");
+    assert_eq!(play.sessions().await, Vec::<Value>::new());
+    let refused = say("world", &handle).await;
+    assert_eq!(refused.reason(), "forbidden", "{refused:?}");
+    let told = say("world", "nothing that is anybody's").await;
+    assert_eq!(told.told, json!({"said": "canary-of-the-api"}), "where nothing is kept it is told: {told:?}");
+    play.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inv_tenant_handles_of_others_past_ones_and_made_up_ones_are_told_alike() {
     let play = play().await;
     let admin = Arc::new(Client::new(

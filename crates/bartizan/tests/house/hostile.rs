@@ -440,7 +440,11 @@ async fn inv_label_inv_credential_inv_tenant_whoever_does_what_in_whatever_order
         let words = told.told.to_string();
         for (owner, name) in ACTORS.iter().enumerate() {
             let theirs = words.contains(&format!("canary-of-{name}"));
-            assert!(!theirs || owner == who, "{} heard what is {name}'s: {words} after {so_far:?}", ACTORS[who]);
+            assert!(
+                !theirs || owner == who,
+                "{} heard what is {name}'s: {words} after {so_far:?}",
+                ACTORS[who]
+            );
             heard += usize::from(theirs);
         }
         for secret in &secrets {

@@ -72,6 +72,19 @@ impl Stage {
             }
         };
         self.heads.lock().unwrap().push(format!("{head}\n{body}"));
+        if head.starts_with("POST /api/") {
+            // An external API, which is none of the servers: it says something, and notes what it was told.
+            self.reached
+                .lock()
+                .unwrap()
+                .push(("api".to_owned(), serde_json::from_str(&body).unwrap_or_default()));
+            let said = json!({"said": "canary-of-the-api"}).to_string();
+            let length = said.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            );
+            return stream.write_all(format!("{head}{said}").as_bytes()).await;
+        }
         let server = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
         let (id, method) = (&body["id"], body["method"].as_str().unwrap_or_default());
