@@ -38,6 +38,7 @@ mod sign_in;
 mod signals;
 mod sql;
 mod stage;
+mod step_up;
 mod tls;
 mod tokens;
 mod tools;
