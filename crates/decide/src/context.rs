@@ -490,6 +490,18 @@ fn request(facts: &AskFacts) -> Fact {
         ];
         ("code", Fact::members(members))
     }));
+    request.extend(facts.handles.as_ref().map(|handles| {
+        let members = vec![
+            ("bytes", Fact::long(handles.bytes)),
+            ("categories", Fact::texts(handles.categories.iter().map(|name| name.as_str()))),
+            ("confidentiality", Fact::text(handles.confidentiality.name())),
+            ("count", Fact::long(handles.count)),
+            ("integrity", Fact::text(handles.integrity.name())),
+            ("sources", Fact::texts(handles.sources.iter().map(String::as_str))),
+            ("steered_by", Fact::text(handles.steered_by.name())),
+        ];
+        ("handles", Fact::members(members))
+    }));
     request.extend(facts.operation.as_ref().map(|text| ("operation", Fact::text(text))));
     request.extend(facts.output_tokens_max.map(|n| ("output_tokens_max", Fact::long(n))));
     Fact::members(request)

@@ -3,7 +3,7 @@
 //! ```text
 //! remedies = remedy *( ";" remedy )               ; all of them are needed together
 //! remedy   = "redact(" found *( "," found ) [ ", by: " quoted ] ")" | "cap(output_tokens: " number ")" | "strip_tools" | "do_not_keep"
-//!          | "keep(content)" | "watch" | "strip_links" [ "(" quoted *( "," quoted ) ")" ] | "step_up(level: " 1..4 [ ", max_age: " duration ] ")"
+//!          | "keep(content)" | "watch" | "hide" | "strip_links" [ "(" quoted *( "," quoted ) ")" ] | "step_up(level: " 1..4 [ ", max_age: " duration ] ")"
 //!          | "bind_device" [ "(" "dpop" | "mtls" ")" ]
 //!          | "justify" [ "(purposes: [" quoted *( "," quoted ) "])" ]
 //!          | "approve(" quorum [ ", role: " quoted ] ", use_within: " duration ")"
@@ -32,7 +32,7 @@ const PURPOSES_MAX: usize = 16;
 /// The hosts whose links a remedy may let stay.
 const HOSTS_MAX: usize = 64;
 /// Every remedy's name.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "redact",
     "cap",
     "strip_tools",
@@ -40,6 +40,7 @@ const NAMES: [&str; 11] = [
     "keep",
     "watch",
     "strip_links",
+    "hide",
     "step_up",
     "bind_device",
     "justify",
@@ -113,6 +114,7 @@ fn one(text: &str) -> Result<Remedy, String> {
         ("do_not_keep", None) => Ok(Remedy::Oblige(Obligation::DoNotKeep)),
         ("strip_links", None) => Ok(Remedy::Oblige(Obligation::StripLinks { hosts: BTreeSet::new() })),
         ("strip_links", Some(names)) => Ok(Remedy::Oblige(Obligation::StripLinks { hosts: hosts(names)? })),
+        ("hide", None) => Ok(Remedy::Oblige(Obligation::Hide)),
         ("watch", None) => Ok(Remedy::Oblige(Obligation::Watch)),
         ("keep", Some(["content"])) => Ok(Remedy::Oblige(Obligation::Keep)),
         ("keep", _) => form("keep(content)"),
@@ -263,6 +265,7 @@ pub(crate) fn facts(obligation: &Obligation) -> Vec<String> {
         Obligation::StripTools => vec!["strip_tools".to_owned()],
         Obligation::Watch => vec!["watch".to_owned()],
         Obligation::StripLinks { .. } => vec!["strip_links".to_owned()],
+        Obligation::Hide => vec!["hide".to_owned()],
         Obligation::Redact { detectors, .. } => {
             let whole = |group: &&Group| detectors.is_superset(&group.members());
             let groups = Group::ALL.iter().filter(whole).map(|group| format!("redact:{}", group.name()));

@@ -9,7 +9,9 @@ use bartizan_model::action::ApiCall as Calling;
 use bartizan_model::asset::AssetSpec;
 use bartizan_model::directory::Spec;
 use bartizan_model::record::{End, VerdictKind};
-use bartizan_model::{Action, ApiRouteSpec, Ask, AskFacts, EntityRef, Problem, ReasonCode, Target};
+use bartizan_model::{
+    Action, ApiRouteSpec, Ask, AskFacts, EntityRef, Label, ObligationKind, Problem, ReasonCode, Target,
+};
 use bartizan_record::Ended;
 use bartizan_upstream::{Answer, AnswerBody, Carries, Outbound, Released};
 use bartizan_wire::api::{ApiCall, ApiRequest, ReadyOperation, read_api_call};
@@ -23,7 +25,7 @@ use http_body_util::BodyExt as _;
 use crate::admit::{Going, Step};
 use crate::path::{Entering, Gate, Stop};
 use crate::reply::{self, Reply};
-use crate::scrub::{DOOR, Scrub, Way};
+use crate::scrub::{HIDING, Scrub, Way};
 use crate::world::World;
 
 /// What callers may say about the answer they want.
@@ -92,7 +94,14 @@ impl Gate {
         let name: Name = self.or_refuse(&caller, None, name.parse().map_err(|_| unknown())).await?;
         // What has no body needs no media type either.
         let body = if body.is_end_stream() { Bytes::new() } else { self.take(&caller, &head, body).await? };
-        let (situation, session) = self.assessed(&caller, peer, &head.headers).await?;
+        let scene = self.assessed(&caller, peer, &head.headers).await?;
+        // Handles stand in bodies alone: what is in a path or a query is written down in too many places.
+        let handed = self.handed_in_body(&world, &caller, &scene, &body);
+        let handed = self.or_refuse(&caller, None, handed).await?;
+        let (body, situation, session) = match handed {
+            Some(handed) => (handed.bytes, handed.situation, handed.session),
+            None => (body, scene.0, scene.1),
+        };
         let route = world.tenants.get(caller.tenant()).and_then(|tenant| tenant.apis.get(&name)).cloned();
         let asked = ApiRequest {
             method: head.method.as_str(),
@@ -107,13 +116,14 @@ impl Gate {
         let facts = AskFacts {
             bytes: body.len() as u64,
             dialect: "api".to_owned(),
+            handles: session.handed().map(|handed| handed.facts.clone()),
             operation: operation.map(|name| name.to_string()),
             ..AskFacts::default()
         };
         let (id, resource) = (self.new_id(), EntityRef::new(Name::literal("Api"), name.clone()));
         let ask = Ask::<Calling>::new(id, Action::ApiCall, resource, facts, Digest::of(&body));
         // Policy first: what there is, and how it is called, is told only to those who may call it.
-        let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &DOOR).await?;
+        let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &HIDING).await?;
         let reached =
             route.as_deref().and_then(|route| Some((route, tenant.upstreams.get(&route.spec.upstream)?)));
         let (route, upstream) = self.or_refuse(&caller, Some(id), reached.ok_or_else(unknown)).await?;
@@ -148,8 +158,14 @@ impl Gate {
         let going = Going::new(&step, &permit.what().resource);
         self.counted(&session.tracks(&caller), &permit);
         // What comes from outside steers nothing, whatever its owner says of it.
-        let gives = asset.label().untrusted();
-        let intent = self.intend_labelled(permit, target, None, &session, &gives).await?;
+        let gives = session.carries(&asset.label().untrusted());
+        let hides = permit.obligations().contains(ObligationKind::Hide);
+        let source = permit.what().resource.clone();
+        let intent = if hides {
+            self.intend(permit, target, None).await?
+        } else {
+            self.intend_labelled(permit, target, None, &session, &gives).await?
+        };
         let receipt = intent.receipt().clone();
         self.parts.metrics.asked(Some(Action::ApiCall), VerdictKind::Permit, None);
         let stop = |reason: ReasonCode| Stop {
@@ -181,25 +197,33 @@ impl Gate {
             () = going.until_over(self) => Err(ReasonCode::StreamEnded),
         };
         // What was locked or revoked meanwhile is not answered either.
-        match passed
-            .and_then(|passed| if going.holds(self) { Ok(passed) } else { Err(ReasonCode::StreamEnded) })
-        {
-            Ok((body, found)) => {
+        let passed = passed
+            .and_then(|passed| if going.holds(self) { Ok(passed) } else { Err(ReasonCode::StreamEnded) });
+        let shown = passed.and_then(|(body, found)| {
+            if hides {
+                let answer = (status, &body, media_type(&headers));
+                let told = self.hide_answer((&caller, &session), source, answer, gives)?;
+                return Ok((reply::json(200, told.clone()), told.len(), Label::bottom(), found));
+            }
+            let bytes = body.len();
+            let mut reply = reply::json(status, body);
+            match headers.get(CONTENT_TYPE).cloned() {
+                Some(kind) => reply.headers_mut().insert(CONTENT_TYPE, kind),
+                None => reply.headers_mut().remove(CONTENT_TYPE),
+            };
+            Ok((reply, bytes, gives, found))
+        });
+        match shown {
+            Ok((mut reply, bytes, label, found)) => {
                 let ended = Ended {
                     status: Some(status),
-                    bytes: body.len() as u64,
+                    bytes: bytes as u64,
                     redacted: redacted + found,
                     ..Ended::new(End::Done)
                 };
                 running.finish(ended);
-                let mut reply = reply::json(status, body);
-                let kind = headers.get(CONTENT_TYPE).cloned();
-                match kind {
-                    Some(kind) => reply.headers_mut().insert(CONTENT_TYPE, kind),
-                    None => reply.headers_mut().remove(CONTENT_TYPE),
-                };
                 reply::mark(reply.headers_mut(), id, Some(&receipt));
-                reply::label(reply.headers_mut(), &gives);
+                reply::label(reply.headers_mut(), &label);
                 reply::tell(reply.headers_mut(), &reserved.fields);
                 Ok(reply)
             }

@@ -36,6 +36,7 @@ use crate::apis::Accounts;
 use crate::assess::{assess, run};
 use crate::doors::{self, Published};
 use crate::fetch::Fetches;
+use crate::handles::Handles;
 use crate::keep::{Shelf, circumstances};
 use crate::keeper::Keeper;
 use crate::limits::{Demand, Limiter, Reservation};
@@ -71,6 +72,8 @@ pub struct Gate {
     accounts: OnceLock<Weak<dyn Accounts>>,
     /// Servers of tools and what is going on with them.
     pub(crate) tools: Tools,
+    /// Results that are kept here.
+    pub(crate) handles: Handles,
 }
 
 /// How often verification may ask for something that has to be fetched first.
@@ -215,6 +218,7 @@ impl Gate {
             fetches: Fetches::default(),
             accounts: OnceLock::new(),
             tools,
+            handles: Handles::default(),
             retrieval,
         }
     }
@@ -235,7 +239,7 @@ impl Gate {
             Action::ModelList => &self.list_door,
             // Definitions are pinned: they are told as they were approved, or not at all.
             Action::ToolList => &scrub::PASSING,
-            Action::ToolCall => &scrub::DOOR,
+            Action::ToolCall => &scrub::HIDING,
             _ => &self.door,
         }
     }

@@ -31,6 +31,20 @@ pub(crate) static DOOR: LazyLock<Door> = LazyLock::new(|| {
     )
 });
 
+/// What the doors of tools and external APIs can do: beside that, keep what comes back and give a handle for it.
+pub(crate) static HIDING: LazyLock<Door> = LazyLock::new(|| {
+    Door::new(
+        [
+            ObligationKind::DoNotKeep,
+            ObligationKind::Hide,
+            ObligationKind::Redact,
+            ObligationKind::StripLinks,
+            ObligationKind::Watch,
+        ]
+        .into(),
+    )
+});
+
 /// What doors can do that change nothing of what passes.
 pub(crate) static PASSING: LazyLock<Door> =
     LazyLock::new(|| Door::new([ObligationKind::DoNotKeep, ObligationKind::Watch].into()));

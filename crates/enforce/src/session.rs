@@ -17,6 +17,7 @@ use bartizan_store::Marked;
 
 use bartizan_decide::Permit;
 
+use crate::handles::Handed;
 use crate::path::{Gate, Stop};
 
 /// A session, as it was when somebody entered.
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     opened: Option<Timestamp>,
     /// The run that whoever entered names.
     run: Option<RunName>,
+    /// What is handed on without having entered it.
+    handed: Option<Handed>,
 }
 
 impl Session {
@@ -37,6 +40,31 @@ impl Session {
     /// told.
     pub(crate) fn answered(&self) -> Label {
         self.label.join(&untrusted())
+    }
+
+    /// What it is known by.
+    pub(crate) fn id(&self) -> &str {
+        &self.marked.id
+    }
+
+    /// What has entered it.
+    pub(crate) const fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// The same for an ask that hands this on.
+    pub(crate) fn handing(&self, handed: Handed) -> Self {
+        Self { handed: Some(handed), ..self.clone() }
+    }
+
+    /// What an ask in it hands on.
+    pub(crate) const fn handed(&self) -> Option<&Handed> {
+        self.handed.as_ref()
+    }
+
+    /// The label of what an effect gives that has `gives` by itself: what was handed on can come back in it.
+    pub(crate) fn carries(&self, gives: &Label) -> Label {
+        self.handed.as_ref().map_or_else(|| gives.clone(), |handed| gives.join(&handed.label))
     }
 
     /// The run that whoever entered names.
@@ -107,7 +135,7 @@ impl Gate {
             Some(mark) => (mark.label, Some(mark.opened)),
             None => (marked.origin.clone(), None),
         };
-        Ok(Session { marked, track, label, opened, run: run.cloned() })
+        Ok(Session { marked, track, label, opened, run: run.cloned(), handed: None })
     }
 
     /// Joins what an effect has brought into the session, durably, before it is released: where that was not known when the intent was
@@ -118,6 +146,7 @@ impl Gate {
         session: &Session,
         gives: &Label,
     ) -> Result<(), ReasonCode> {
+        let gives = &session.carries(gives);
         let joined = self.parts.marks.join(running, &session.marked, gives, self.parts.clock.now()).await;
         joined.map(drop).map_err(|error| {
             tracing::error!(
@@ -140,7 +169,12 @@ impl Gate {
     ) -> Result<IntentRecorded<O>, Stop> {
         let id = permit.id();
         let intent = self.intend(permit, target, kept).await?;
-        match self.parts.marks.join(&intent, &session.marked, gives, self.parts.clock.now()).await {
+        match self
+            .parts
+            .marks
+            .join(&intent, &session.marked, &session.carries(gives), self.parts.clock.now())
+            .await
+        {
             Ok(_) => Ok(intent),
             Err(error) => {
                 tracing::error!(

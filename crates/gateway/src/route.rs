@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bartizan_enforce::{Access, CODE_PREFIX, Gate, QUERY_PREFIX, Reply, Written, is_proven};
+use bartizan_enforce::{Access, CODE_PREFIX, EXTRACT, Gate, QUERY_PREFIX, Reply, Written, is_proven};
 use bartizan_model::ReasonCode;
 use bartizan_wire::Address;
 use bytes::Bytes;
@@ -75,6 +75,12 @@ impl Gateway {
                 return self.nothing(request, ReasonCode::MethodNotAllowed).await;
             }
             return Box::pin(self.gate.run_code(runtime, request, peer)).await;
+        }
+        if path == EXTRACT {
+            if request.method() != Method::POST {
+                return self.nothing(request, ReasonCode::MethodNotAllowed).await;
+            }
+            return Box::pin(self.gate.extract(request, peer)).await;
         }
         if let Some(rest) = path.strip_prefix(RETRIEVE) {
             return Box::pin(self.documents(rest, request, peer)).await;

@@ -77,6 +77,8 @@ actions! {
     ApiCall "api:call" "Api",
     /// Run code that a model wrote.
     CodeRun "code:run" "Environment",
+    /// Take single values out of what is kept at the gateway, under a schema that leaves no room for words, and endorse them.
+    HandleExtract "handle:extract" "System",
     /// Let an agent act in one's name.
     AgentDelegate "agent:delegate" "Agent",
     /// Move a deployment into its environment.
@@ -245,6 +247,7 @@ impl Action {
             | Self::AccessEvaluate
             | Self::AccessSearch
             | Self::SessionEndorse
+            | Self::HandleExtract
             | Self::ContentRead => return None,
         })
     }

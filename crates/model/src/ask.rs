@@ -10,7 +10,9 @@ use bartizan_base::{Digest, Name, Text, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Activity, DecisionId, EntityRef, Label, Operation, RequestExtra};
+use crate::{
+    Action, Activity, Confidentiality, DecisionId, EntityRef, Integrity, Label, Operation, RequestExtra,
+};
 
 /// One operation on one resource, with the facts of the request. `O` says what a permit for it unlocks.
 #[derive(Debug)]
@@ -60,6 +62,9 @@ pub struct AskFacts {
     pub dialect: String,
     /// What it reaches for beside the text it carries.
     pub extras: BTreeSet<RequestExtra>,
+    /// What is kept at the gateway and handed on with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handles: Option<HandleFacts>,
     /// How many messages or inputs it holds.
     pub messages: u64,
     /// Which of the things that can be done with the resource, where it has several: the operation of an external API, as it is
@@ -88,6 +93,26 @@ pub struct CodeFacts {
     pub files_bytes: u64,
     /// Bytes of its standard input.
     pub stdin_bytes: u64,
+}
+
+/// What an ask hands on that its asker has not seen: contents that were kept at the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandleFacts {
+    /// Bytes of the contents together.
+    pub bytes: u64,
+    /// Their categories.
+    pub categories: BTreeSet<Name>,
+    /// The highest confidentiality among them.
+    pub confidentiality: Confidentiality,
+    /// How many there are.
+    pub count: u64,
+    /// The lowest integrity among them.
+    pub integrity: Integrity,
+    /// What they came from, as `tool/mail/read`.
+    pub sources: BTreeSet<String>,
+    /// The integrity of the session without them: of what has steered the ask.
+    pub steered_by: Integrity,
 }
 
 /// The conditions of an ask.

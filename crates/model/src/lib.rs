@@ -45,7 +45,7 @@ mod tool_words;
 pub use action::{Action, Operation};
 pub use activity::{Activity, Counts, Windows};
 pub use api_route::{ApiMethod, ApiOperation, ApiRouteSpec};
-pub use ask::{Ask, AskFacts, CodeFacts, Situation, Target};
+pub use ask::{Ask, AskFacts, CodeFacts, HandleFacts, Situation, Target};
 pub use attestation::{Aaguid, AttestationSpec};
 pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,

@@ -27,6 +27,8 @@ pub enum ObligationKind {
     Watch,
     /// [`Obligation::StripLinks`].
     StripLinks,
+    /// [`Obligation::Hide`].
+    Hide,
 }
 
 /// One duty of enforcement.
@@ -60,6 +62,8 @@ pub enum Obligation {
         /// The hosts whose addresses may stay.
         hosts: BTreeSet<Name>,
     },
+    /// What comes back stays at the gateway; whoever asked gets a handle for it, which can be passed on and not be read.
+    Hide,
 }
 
 impl Obligation {
@@ -80,6 +84,7 @@ impl Obligation {
             Self::StripTools => ObligationKind::StripTools,
             Self::Watch => ObligationKind::Watch,
             Self::StripLinks { .. } => ObligationKind::StripLinks,
+            Self::Hide => ObligationKind::Hide,
         }
     }
 
@@ -118,6 +123,7 @@ impl fmt::Display for Obligation {
                 write!(f, "redact:{}", names.join(","))?;
                 if by.is_default() { Ok(()) } else { write!(f, ";by:{}", by.name()) }
             }
+            Self::Hide => f.write_str("hide"),
             Self::StripTools => f.write_str("strip_tools"),
             Self::Watch => f.write_str("watch"),
             Self::StripLinks { hosts } => {

@@ -246,6 +246,11 @@ reasons! {
     /// No declared route covers this request, or several do and say different things.
     MeshRouteUnknown "mesh_route_unknown" 403 "Administrators: declare a `mesh_route` for it; see the message.",
 
+    /// There is no such handle, or none of this session any more.
+    HandleUnknown "handle_unknown" 404 "Ask for the content anew: a handle is good in the session that got it alone, and for a while.",
+    /// What is asked of a kept content leaves room for words, or the content does not fit it.
+    ExtractionRefused "extraction_refused" 422 "Ask for truth values, numbers, days, choices or short patterns alone: see docs/labels.md.",
+
     /// The statement is not one that is run here.
     StatementRefused "statement_refused" 422 "See the message for what is wrong and where, or use a template of the database.",
 

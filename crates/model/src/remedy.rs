@@ -105,6 +105,7 @@ impl fmt::Display for Remedy {
             }
             Self::Oblige(Obligation::DoNotKeep) => f.write_str("do_not_keep"),
             Self::Oblige(Obligation::Keep) => f.write_str("keep(content)"),
+            Self::Oblige(Obligation::Hide) => f.write_str("hide"),
             Self::Oblige(Obligation::StripTools) => f.write_str("strip_tools"),
             Self::Oblige(Obligation::Watch) => f.write_str("watch"),
             Self::Oblige(Obligation::StripLinks { hosts }) if hosts.is_empty() => f.write_str("strip_links"),

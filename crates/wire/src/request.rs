@@ -81,6 +81,7 @@ pub fn parse_request(
         operation: None,
         dialect: dialect.name().to_owned(),
         extras,
+        handles: None,
         stream,
         bytes: body.len() as u64,
         messages: messages as u64,

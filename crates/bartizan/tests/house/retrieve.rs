@@ -288,7 +288,7 @@ impl Library {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_store_that_ignores_the_filter_gives_is_looked_at_again_and_only_the_record_tells_of_it() {
+async fn pitfall_what_is_filtered_afterwards_leaks_through_no_count_and_no_citation() {
     let library = Library::new(json!({})).await;
     let alice = library.house.alice.1.clone();
     let empty = library.search(&alice, json!({})).await;

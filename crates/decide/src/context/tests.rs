@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use bartizan_base::json;
 use bartizan_model::{
-    Assurance, AssuranceLevel, Binding, CodeFacts, Confidentiality, Integrity, Label, Principal, PrincipalId,
-    Tenant,
+    Assurance, AssuranceLevel, Binding, CodeFacts, Confidentiality, HandleFacts, Integrity, Label, Principal,
+    PrincipalId, Tenant,
 };
 use cedar_policy::{EntityUid, EvalResult, Expression, Request, Schema};
 use proptest::prelude::*;
@@ -61,8 +61,18 @@ fn full() -> Situation {
 fn everything() -> AskFacts {
     let digest = bartizan_base::Digest::of(b"1");
     let code = CodeFacts { bytes: 1, digest, files: 2, files_bytes: 3, stdin_bytes: 4 };
+    let handles = HandleFacts {
+        bytes: 5,
+        categories: ["health".parse().unwrap()].into(),
+        confidentiality: Confidentiality::Internal,
+        count: 1,
+        integrity: Integrity::Untrusted,
+        sources: ["tool/mail/read".to_owned()].into(),
+        steered_by: Integrity::Trusted,
+    };
     AskFacts {
         code: Some(code),
+        handles: Some(handles),
         operation: Some("read".to_owned()),
         output_tokens_max: Some(9),
         ..AskFacts::default()
@@ -322,8 +332,7 @@ proptest! {
         confidential: bool,
     ) {
         let extras = [bartizan_model::RequestExtra::Urls, bartizan_model::RequestExtra::Files].into();
-        let code = stream.then(|| everything().code).flatten();
-        let request = AskFacts { bytes, code, stream, extras, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..AskFacts::default() };
+        let request = AskFacts { bytes, stream, extras, output_tokens_max: tokens, dialect: "openai.chat".to_owned(), ..if stream { everything() } else { AskFacts::default() } };
         let mut situation = Situation { purpose: purpose.map(|p| p.parse().unwrap()), ..full() };
         if confidential {
             situation.session.confidentiality = Confidentiality::Confidential;

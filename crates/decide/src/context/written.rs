@@ -3,7 +3,9 @@
 
 use std::io::Write as _;
 
-use bartizan_model::{AskFacts, CodeFacts};
+use bartizan_base::json;
+use bartizan_model::AskFacts;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -46,7 +48,7 @@ impl Conditions<'_> {
         key(out, b",\"purpose\":");
         optional(self.purpose, write_text, out);
         key(out, b",\"request\":");
-        request(self.request, out);
+        request(self.request, out)?;
         key(out, b",\"risk\":");
         optional(self.risk.as_ref(), RiskFact::write, out);
         key(out, b",\"role_in_chain\":");
@@ -149,7 +151,7 @@ impl ZoneFact {
     }
 }
 
-fn request(facts: &AskFacts, out: &mut Vec<u8>) {
+fn request(facts: &AskFacts, out: &mut Vec<u8>) -> Option<()> {
     out.push(b'{');
     if let Some(arguments) = &facts.arguments {
         key(out, b"\"arguments\":");
@@ -158,14 +160,18 @@ fn request(facts: &AskFacts, out: &mut Vec<u8>) {
     }
     key(out, b"\"bytes\":");
     number(facts.bytes, out);
-    if let Some(told) = &facts.code {
+    if let Some(code) = &facts.code {
         key(out, b",\"code\":");
-        code(told, out);
+        rare(code, out)?;
     }
     key(out, b",\"dialect\":");
     write_text(&facts.dialect, out);
     key(out, b",\"extras\":");
     texts(facts.extras.iter().map(|extra| extra.name()), out);
+    if let Some(handles) = &facts.handles {
+        key(out, b",\"handles\":");
+        rare(handles, out)?;
+    }
     key(out, b",\"messages\":");
     number(facts.messages, out);
     if let Some(operation) = &facts.operation {
@@ -179,22 +185,13 @@ fn request(facts: &AskFacts, out: &mut Vec<u8>) {
     key(out, b",\"tools\":");
     number(facts.tools, out);
     out.push(b'}');
+    Some(())
 }
 
-fn code(code: &CodeFacts, out: &mut Vec<u8>) {
-    key(out, b"{\"bytes\":");
-    number(code.bytes, out);
-    key(out, b",\"digest\":");
-    write_text(&code.digest.to_string(), out);
-    for (name, value) in [
-        (&b",\"files\":"[..], code.files),
-        (b",\"files_bytes\":", code.files_bytes),
-        (b",\"stdin_bytes\":", code.stdin_bytes),
-    ] {
-        key(out, name);
-        number(value, out);
-    }
-    out.push(b'}');
+/// What few asks hold: written by the general serializer.
+fn rare(facts: &impl Serialize, out: &mut Vec<u8>) -> Option<()> {
+    out.extend_from_slice(&json::canonical(facts).ok()?);
+    Some(())
 }
 
 /// What was sent, with each number as it was written: two calls that differ must not look alike.

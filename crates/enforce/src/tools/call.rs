@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bartizan_base::json::{self, Limits};
 use bartizan_base::{Digest, Name};
 use bartizan_model::tool_route::{READ_RESOURCES, TOOL_SEPARATOR, is_tool_name};
-use bartizan_model::{Action, AskFacts, EntityRef, Label, Problem, ReasonCode, ToolRouteSpec};
+use bartizan_model::{
+    Action, AskFacts, EntityRef, Label, ObligationKind, Problem, ReasonCode, ToolRouteSpec,
+};
 use bartizan_wire::Node;
 use bartizan_wire::mcp::{META_CAPABILITIES, MirrorError, Mirrored, request_words};
 use bytes::Bytes;
@@ -69,7 +71,7 @@ impl Wanted {
 
 impl Visit {
     /// Does what a message wants, if it may be done.
-    pub(super) async fn call(self: &Arc<Self>) -> Result<Reply, Stop> {
+    pub(super) async fn called(self: &Arc<Self>) -> Result<Reply, Stop> {
         if self.message.method() == "tools/call"
             && let Some((server, name)) = self.named()
             && let Some(called) = self.call_own(&server, &name).await
@@ -86,7 +88,7 @@ impl Visit {
         let (Some(asset), Some(line)) = (asset, self.line(&wanted.server, &errand)) else {
             return Err(refuse(ReasonCode::ToolNotFound).await);
         };
-        let label = label_of(asset);
+        let label = self.entered.carries(&label_of(asset));
         let pinned = matches!(wanted.kind, DefinitionKind::Tool | DefinitionKind::Prompt);
         let pin = line.route.pins.get(wanted.kind.pin(&wanted.name).as_str());
         if pinned && pin.is_none() {
@@ -96,6 +98,10 @@ impl Visit {
             return Err(self.gate.refuse_early(&self.caller, Some(decision), problem).await);
         }
         let obligations = errand.obligations();
+        let method = self.message.method();
+        if obligations.contains(ObligationKind::Hide) && !matches!(method, "tools/call" | "resources/read") {
+            return Err(refuse(ReasonCode::ObligationUnsupported).await);
+        }
         let part = self.part().ok_or(ReasonCode::PolicyMissing)?;
         let scrub = self.gate.scrub(part, self.caller.tenant(), &obligations);
         let scrubbed =

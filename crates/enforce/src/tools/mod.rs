@@ -3,14 +3,15 @@
 //! Callers speak to us and we speak to servers: nothing that a caller sends reaches a server but the members of its message that
 //! were read and decided on, under an id and in a session of ours. [`visit`] takes a message in; [`list`] and [`call`] are what it
 //! can ask for, both decided by one function; [`line`] is the way to one server, [`http`] what is spoken on it; [`talk`] passes on
-//! what a server says until it has answered; [`hear`] what is told of beside; [`elicit`] asks a person for what a refusal wants,
-//! and [`step_up`] sends them to log in.
+//! what a server says until it has answered; [`handed`] keeps what is not to be read; [`hear`] what is told of beside; [`elicit`]
+//! asks a person for what a refusal wants, and [`step_up`] sends them to log in.
 
 mod call;
 mod channel;
 mod clients;
 mod elicit;
 mod flight;
+mod handed;
 mod hear;
 mod http;
 mod line;

@@ -378,7 +378,7 @@ impl Visit {
         reply
     }
 
-    fn complete(&self) -> &'static str {
+    pub(super) fn complete(&self) -> &'static str {
         if self.revision.is_stateless() { ",\"resultType\":\"complete\"" } else { "" }
     }
 }

@@ -11,7 +11,9 @@ use bartizan_decide::Verdict;
 use bartizan_model::action::ToolCall;
 use bartizan_model::record::End;
 use bartizan_model::tool_route::ServerAsk;
-use bartizan_model::{Action, AskFacts, DecisionId, EntityRef, Label, Obligations, Problem, ReasonCode};
+use bartizan_model::{
+    Action, AskFacts, DecisionId, EntityRef, Label, ObligationKind, Obligations, Problem, ReasonCode,
+};
 use bartizan_record::{Ended, Receipt, Running};
 use bartizan_wire::Node;
 use bartizan_wire::mcp::{Kind, LABEL, META_LOG_LEVEL, Message, error_words, event_of, result_words};
@@ -76,6 +78,10 @@ pub(super) struct Terms {
     pub(super) going: Going,
 }
 
+fn hides(terms: &Terms) -> bool {
+    terms.obligations.contains(ObligationKind::Hide)
+}
+
 /// A call under way.
 pub(super) struct Talk {
     visit: Arc<Visit>,
@@ -87,6 +93,8 @@ pub(super) struct Talk {
     /// Its id at the server and at whoever asked, and what they want to know its progress by.
     names: (String, String, Option<String>),
     label: String,
+    /// The label of what the server says.
+    gives: Label,
     server: Name,
     entity: EntityRef,
     facts: AskFacts,
@@ -132,6 +140,7 @@ impl Talk {
             receipt,
             names,
             label: json!(label).to_string(),
+            gives: label.clone(),
             server: wanted.server.clone(),
             entity: wanted.entity.clone(),
             facts: wanted.facts.clone(),
@@ -164,7 +173,14 @@ impl Talk {
     }
 
     pub(super) fn by(self, terms: Terms, output: Option<Arc<OutputSchema>>, most: Option<u64>) -> Self {
-        Self { redacted: terms.redacted, terms: Some(terms), output, most, ..self }
+        // What is told of something that is kept here are words of ours.
+        let label = if hides(&terms) { json!(Label::bottom()).to_string() } else { self.label };
+        Self { label, redacted: terms.redacted, terms: Some(terms), output, most, ..self }
+    }
+
+    /// Whether what the server says is kept here and not told.
+    fn hides(&self) -> bool {
+        self.terms.as_ref().is_some_and(hides)
     }
 
     /// The answer, or a stream that ends with it where the server says something before.
@@ -239,11 +255,12 @@ impl Talk {
                 return self.fail(ReasonCode::AnswerTooLong);
             }
             let next = match message.kind() {
-                Kind::Notification => self.notified(&message).map(Next::Before),
+                Kind::Notification => self.notified(&message).filter(|_| !self.hides()).map(Next::Before),
                 Kind::Request if message.method() == "ping" => {
                     pong(self.about(), &message).await;
                     None
                 }
+                Kind::Request if self.hides() => return self.fail(ReasonCode::ToolServerAsks),
                 // Beyond what was offered there is nothing that it could ask for.
                 Kind::Request => match self.question(&message) {
                     Some(question) => Some(Next::Before(question)),
@@ -344,6 +361,10 @@ impl Talk {
         if !message.answers(ours) {
             // An answer to somebody else, or to nothing.
             return Err(ReasonCode::UpstreamInvalid);
+        }
+        if self.hides() {
+            let result = self.visit.hidden(&self.entity, &self.gives, message)?;
+            return Ok(result_words(theirs, &result));
         }
         if let Some(result) = message.result() {
             let kind = result.member("resultType");

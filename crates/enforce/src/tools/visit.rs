@@ -8,11 +8,10 @@ use bartizan_decide::{Permit, Refused, Verdict};
 use bartizan_identify::Caller;
 use bartizan_limits::Tracks;
 use bartizan_model::action::{ReadState, ToolCall};
-use bartizan_model::asset::AssetSpec;
 use bartizan_model::record::{End, VerdictKind};
 use bartizan_model::tool_route::{PROMPT_PREFIX, READ_RESOURCES};
 use bartizan_model::{
-    Action, Ask, AskFacts, DecisionId, DetailUse, EntityRef, Label, Obligation, Obligations, Problem,
+    Action, Ask, AskFacts, DecisionId, DetailUse, EntityRef, Label, Obligation, ObligationKind, Obligations, Problem,
     ReasonCode, Situation, Target, Tenant,
 };
 use bartizan_record::{Ended, IntentRecorded, Receipt};
@@ -488,6 +487,7 @@ impl Visit {
             arguments,
             bytes: self.message.bytes().len() as u64,
             dialect: "mcp".to_owned(),
+            handles: self.entered.handed().map(|handed| handed.facts.clone()),
             ..AskFacts::default()
         }
     }
@@ -617,14 +617,6 @@ impl Visit {
         let upstream = upstream.map(|name| EntityRef::new(Name::literal("Upstream"), name));
         [EntityRef::new(Name::literal("ToolServer"), server.clone())].into_iter().chain(upstream).collect()
     }
-
-    /// The label of what comes of something of `server`: as it is declared itself, or else as the server is.
-    fn label_of(&self, server: &Name, entity: &EntityRef) -> Label {
-        let part = self.world.tenants.get(self.caller.tenant());
-        let asset = part
-            .and_then(|part| part.tools.get(entity.name.as_str()).or_else(|| part.tool_servers.get(server)));
-        asset.map_or_else(|| AssetSpec::default().label(), AssetSpec::label)
-    }
 }
 
 /// What a caller's message sends to a server. Each message that leaves is decided anew.
@@ -708,8 +700,9 @@ impl VisitErrand<'_> {
         let uses = permit.uses().to_vec();
         let permit = visit.gate.use_up(permit).await?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).extend(uses);
-        let intent = if self.action == Action::ToolList {
-            // Of tools and prompts only such definitions are told as somebody has looked at.
+        let hides = applied.unwrap_or(permit.obligations()).contains(ObligationKind::Hide);
+        let intent = if self.action == Action::ToolList || hides {
+            // Of tools and prompts only such definitions are told as somebody has looked at; what is kept here enters nothing.
             visit.gate.intend(permit, target, None).await?
         } else {
             let gives = visit.label_of(self.server, self.entity);

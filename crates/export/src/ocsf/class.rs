@@ -176,6 +176,7 @@ pub const fn activity_of(action: Action) -> Option<Activity> {
         | Action::LedgerExport
         | Action::AccessEvaluate
         | Action::AccessSearch
+        | Action::HandleExtract
         | Action::ContentRead => Activity::listed(Class::ApiActivity, 2),
         Action::SessionAuthenticate => Activity::listed(Class::Authentication, 1),
         Action::SessionEnd => Activity::listed(Class::Authentication, 2),

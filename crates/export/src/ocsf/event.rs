@@ -332,8 +332,13 @@ fn security_control(event: &mut Event, facts: &Facts<'_>) -> bool {
 }
 
 fn changes_content(facts: &Facts<'_>) -> bool {
-    let changing =
-        [ObligationKind::Cap, ObligationKind::Redact, ObligationKind::StripTools, ObligationKind::StripLinks];
+    let changing = [
+        ObligationKind::Cap,
+        ObligationKind::Redact,
+        ObligationKind::StripTools,
+        ObligationKind::StripLinks,
+        ObligationKind::Hide,
+    ];
     facts.obligations.is_some_and(|o| changing.iter().any(|kind| o.contains(*kind)))
 }
 

@@ -89,6 +89,7 @@ fn obligation() -> impl Strategy<Value = Obligation> {
         Just(Obligation::StripTools),
         Just(Obligation::Keep),
         Just(Obligation::Watch),
+        Just(Obligation::Hide),
         proptest::collection::btree_set(name(), 0..3).prop_map(|hosts| Obligation::StripLinks { hosts }),
         Just(Obligation::redact(Detector::ALL.iter().cloned())),
     ]
