@@ -22,6 +22,7 @@ use crate::path::{Gate, Stop};
 /// A session, as it was when somebody entered.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
+    id: Digest,
     marked: Marked,
     /// What is counted together.
     track: [u8; 16],
@@ -37,6 +38,11 @@ impl Session {
     /// told.
     pub(crate) fn answered(&self) -> Label {
         self.label.join(&untrusted())
+    }
+
+    /// Whose it is, and under which credential.
+    pub(crate) const fn identity(&self) -> Digest {
+        self.id
     }
 
     /// The run that whoever entered names.
@@ -107,7 +113,7 @@ impl Gate {
             Some(mark) => (mark.label, Some(mark.opened)),
             None => (marked.origin.clone(), None),
         };
-        Ok(Session { marked, track, label, opened, run: run.cloned() })
+        Ok(Session { id, marked, track, label, opened, run: run.cloned() })
     }
 
     /// Joins what an effect has brought into the session, durably, before it is released: where that was not known when the intent was

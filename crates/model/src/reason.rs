@@ -159,6 +159,8 @@ reasons! {
     ToolUnusable "tool_unusable" 403 "Ask those who own the policy: `bartizan policy check` says which rules do not fit the tool.",
     /// A lock is on it, set by a person or a response; it ends by itself.
     Locked "locked" 403 "Ask whoever the message names.",
+    /// What was sent or answered holds a text that stands nowhere but where nobody has any business (a canary).
+    CanaryFound "canary_found" 403 "Those who run the house have been told; ask them.",
 
     // What limits say.
     /// More than may be asked for in this time was asked for.
