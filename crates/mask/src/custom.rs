@@ -38,6 +38,8 @@ struct Words {
     all: AhoCorasick,
     /// In lower case and in order, to know what the end of a text may be the beginning of.
     sorted: Vec<Vec<u8>>,
+    /// Of every two bytes a bit: whether a word begins with them. Most ends of texts are no beginning of anything.
+    pairs: Box<[u64]>,
     longest: usize,
     whole: bool,
 }
@@ -154,7 +156,13 @@ impl Words {
             .build(&sorted)
             .map_err(|error| CustomError::Word(error.to_string()))?;
         let longest = sorted.iter().map(Vec::len).max().unwrap_or(0);
-        Ok(Self { all, sorted, longest, whole: spec.whole_words })
+        let mut pairs = vec![0; 1 << 10].into_boxed_slice();
+        for (place, bit) in sorted.iter().filter_map(|word| pair(word)) {
+            if let Some(bits) = pairs.get_mut(place) {
+                *bits |= bit;
+            }
+        }
+        Ok(Self { all, sorted, pairs, longest, whole: spec.whole_words })
     }
 
     fn find(&self, view: View<'_>, what: &Detector, at: usize, out: &mut Vec<Raw>) -> usize {
@@ -184,11 +192,23 @@ impl Words {
         let tail = view.part(view.len() - longest, view.len()).to_ascii_lowercase();
         let may = |n: &usize| {
             let end = tail.get(tail.len() - n..).unwrap_or_default();
+            let begins =
+                |(place, bit): (usize, u64)| self.pairs.get(place).is_some_and(|bits| bits & bit != 0);
+            if pair(end).is_some_and(|pair| !begins(pair)) {
+                return false;
+            }
             let next = self.sorted.partition_point(|word| word.as_slice() < end);
             self.sorted.get(next).is_some_and(|word| word.starts_with(end))
         };
         view.len() - (1..=longest).rev().find(may).unwrap_or(0)
     }
+}
+
+/// Where the bit of the two bytes is that a text begins with.
+fn pair(text: &[u8]) -> Option<(usize, u64)> {
+    let [first, second, ..] = text else { return None };
+    let number = usize::from(*first) << 8 | usize::from(*second);
+    Some((number >> 6, 1 << (number & 63)))
 }
 
 impl Pattern {

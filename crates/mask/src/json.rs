@@ -380,7 +380,9 @@ impl InString {
                 return None;
             }
             Some((at, Some(b'"'))) if idle => {
-                self.clear(text.get(..at).unwrap_or_default(), out);
+                let clear = text.get(..at).unwrap_or_default();
+                self.note(clear);
+                self.plain.feed_last(clear);
                 return text.get(at + 1..);
             }
             _ => {}
@@ -408,10 +410,15 @@ impl InString {
         after
     }
 
-    /// Takes text without escapes.
-    fn clear(&mut self, clear: &str, out: &mut String) {
+    /// Keeps the beginning of the string for what follows it.
+    fn note(&mut self, clear: &str) {
         let room = CONTEXT.saturating_sub(self.begins.len());
         self.begins.extend(clear.chars().take(room));
+    }
+
+    /// Takes text without escapes.
+    fn clear(&mut self, clear: &str, out: &mut String) {
+        self.note(clear);
         self.room.clear();
         self.plain.feed(clear, &mut self.room);
         push_escaped(out, &self.room);

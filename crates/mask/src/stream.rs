@@ -42,6 +42,11 @@ impl Plain {
         (self.count, self.revealed) = (0, 0);
     }
 
+    /// Takes what is the last of a text: it is looked at when the text is ended.
+    pub(crate) fn feed_last(&mut self, piece: &str) {
+        self.text.push(piece);
+    }
+
     pub(crate) fn feed(&mut self, piece: &str, out: &mut String) {
         self.text.push(piece);
         self.go(false, out);

@@ -36,7 +36,7 @@ fn told(base: &str, key: &Secret<String>, headers: &[(&str, &str)], body: &Value
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut answer = request.send_json(body).unwrap();
+    let mut answer = request.header("content-type", "application/json").send(body.to_string()).unwrap();
     let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
     let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     Told { status: answer.status().as_u16(), headers, body: answer.body_mut().read_to_string().unwrap() }
