@@ -251,6 +251,7 @@ impl World {
             upstream_model: None,
             routes: Vec::new(),
             output_tokens_max: None,
+            cache: None,
             family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: Some(format!("project{}", self.project_of(n)).parse()?),

@@ -122,6 +122,7 @@ fn documents(now: Timestamp) -> Result<Vec<Document>, Error> {
             upstream_model: None,
             routes: Vec::new(),
             output_tokens_max: None,
+            cache: None,
             family: None,
             dialects: [Dialect::OpenAiChat].into(),
             project: None,

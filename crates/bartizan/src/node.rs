@@ -528,6 +528,7 @@ const fn bounds(config: &Config) -> Bounds {
         },
         body_timeout: limits.body_timeout,
         answer_bytes_max: limits.answer_bytes_max,
+        cache: limits.cache,
     }
 }
 

@@ -10,8 +10,8 @@ use bartizan_identify::spiffe::{TrustBundle, TrustDomain};
 use bartizan_mask::Custom;
 use bartizan_model::action::ModelCall;
 use bartizan_model::{
-    Action, ApiRouteSpec, AttestationSpec, Document, EntityRef, FederationSpec, Problem, ReasonCode,
-    RequestExtra, Spec, Status, Target, Tenant, ToolWordsSpec, UpstreamAuth,
+    Action, ApiRouteSpec, AttestationSpec, CacheSpec, Document, EntityRef, FederationSpec, Problem,
+    ReasonCode, RequestExtra, Spec, Status, Target, Tenant, ToolWordsSpec, UpstreamAuth,
 };
 use bartizan_secret::Secret;
 use bartizan_store::{Change, EpochKind, EpochRow, SealedRow, State};
@@ -230,9 +230,12 @@ fn misplaced(spec: &Spec) -> Option<Cow<'static, str>> {
             let zone = bartizan_limits::window::zone(limit).err().map(|error| Cow::Owned(error.to_string()));
             limit.mistake().map(Cow::Borrowed).or(zone)
         }
-        Spec::Model(model) => (!model.routes.is_empty()
-            && !model.routes.iter().any(|route| route.upstream == model.upstream))
-        .then_some(Cow::Borrowed("`upstream` is one of `routes`, where there are any")),
+        Spec::Model(model) => {
+            let astray = !model.routes.is_empty()
+                && !model.routes.iter().any(|route| route.upstream == model.upstream);
+            let astray = astray.then_some("`upstream` is one of `routes`, where there are any");
+            astray.or(model.cache.as_ref().and_then(CacheSpec::mistake)).map(Cow::Borrowed)
+        }
         Spec::CorpusRoute(route) => route.check().err().map(Cow::Borrowed),
         Spec::MeshRoute(route) => route.mistake().map(Cow::Borrowed),
         spec => match spec.asset() {

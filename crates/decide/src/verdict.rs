@@ -115,6 +115,12 @@ impl<O: Operation> Permit<O> {
         &self.parts.what
     }
 
+    /// Why it was permitted.
+    #[must_use]
+    pub const fn grounds(&self) -> &Grounds {
+        &self.parts.grounds
+    }
+
     /// What enforcement must do for the permit to stand.
     #[must_use]
     pub const fn obligations(&self) -> &Obligations {

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_keys::Pseudonyms;
 use bartizan_mask::{Masker, Replace};
-use bartizan_model::{Detector, MaskBy, Obligations, Problem, ReasonCode, Tenant};
+use bartizan_model::{Detector, MaskBy, Obligations, OnCanary, Problem, ReasonCode, Tenant};
 use bartizan_secret::Secret;
 
+use crate::metrics::Metrics;
 use crate::path::Gate;
 use crate::world::TenantWorld;
 
@@ -16,6 +17,11 @@ use crate::world::TenantWorld;
 pub(crate) struct CallMaskers {
     pub(crate) request: Masker,
     pub(crate) answer: Masker,
+}
+
+/// Refuses what a canary was found in that stops it.
+pub(crate) fn uncaught(masker: Option<&Masker>) -> Result<(), Problem> {
+    if masker.is_some_and(Masker::is_caught) { Err(Problem::new(ReasonCode::CanaryFound)) } else { Ok(()) }
 }
 
 /// Values that a request held, by the tokens that stand for them.
@@ -30,6 +36,14 @@ struct Pseudonymous {
     /// Whether tokens that were made for this very request give back their value. Those of others never do, whoever
     /// presents them.
     returns: bool,
+    told: Told,
+}
+
+/// Who is told of canaries.
+#[derive(Clone, Debug)]
+struct Told {
+    metrics: Metrics,
+    tenant: Tenant,
 }
 
 impl Replace for Pseudonymous {
@@ -51,6 +65,13 @@ impl Replace for Pseudonymous {
             MaskBy::Hash => out.push_str(&format!("[{}:{}]", detector.name(), self.names.hash(&kind, value))),
             MaskBy::Name => out.push_str(&format!("[{}]", detector.name())),
         }
+    }
+
+    fn sighted(&self, detector: &Detector, then: OnCanary) {
+        let Told { metrics, tenant } = &self.told;
+        metrics.canary(then);
+        let (tenant, detector) = (tenant.0.as_str(), detector.name());
+        tracing::warn!(tenant, detector, blocked = then == OnCanary::Block, "a canary was found");
     }
 
     fn reveal(&self, token: &str) -> Option<String> {
@@ -86,13 +107,14 @@ impl Gate {
         }
         let masker = Masker::new(detectors, &world.detectors)
             .map_err(|error| Problem::with_detail(ReasonCode::ObligationFailed, error.to_string()))?;
-        if by == MaskBy::Name {
+        if by == MaskBy::Name && !masker.looks_for_canaries() {
             return Ok(Some(CallMaskers { request: masker.clone(), answer: masker }));
         }
         let issued = Issued::default();
         let how = |returns| {
             let names = self.parts.sealer.pseudonyms(tenant);
-            Arc::new(Pseudonymous { names, by, issued: issued.clone(), returns })
+            let told = Told { metrics: self.parts.metrics.clone(), tenant: tenant.clone() };
+            Arc::new(Pseudonymous { names, by, issued: issued.clone(), returns, told })
         };
         let answer = masker.clone().replacing(how(true));
         Ok(Some(CallMaskers { request: masker.replacing(how(false)), answer }))
@@ -113,7 +135,9 @@ mod tests {
         let issued = Issued::default();
         let how = |returns| {
             let names = sealer.pseudonyms(&Tenant::default_tenant());
-            Arc::new(Pseudonymous { names, by, issued: issued.clone(), returns })
+            let metrics = Metrics::register(&mut Default::default());
+            let told = Told { metrics, tenant: Tenant::default_tenant() };
+            Arc::new(Pseudonymous { names, by, issued: issued.clone(), returns, told })
         };
         CallMaskers { request: masker.clone().replacing(how(false)), answer: masker.replacing(how(true)) }
     }

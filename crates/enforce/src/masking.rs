@@ -9,6 +9,7 @@ use bartizan_wire::links::{LinkStream, Links};
 use bartizan_wire::{FrameSplitter, Framing, PieceMasker, StreamRewriter};
 use bytes::{Bytes, BytesMut};
 
+use crate::mask::uncaught;
 use crate::release::Plan;
 
 /// Masks one text of a stream and counts into what all of them share.
@@ -125,6 +126,11 @@ impl Masking {
     pub(crate) fn finish(&mut self) -> Bytes {
         // A last frame without its closing line is not whole, so it is not released.
         self.rewriter.finish().concat().into()
+    }
+
+    /// Whether nothing was found that stops the answer.
+    pub(crate) fn uncaught(&self) -> Result<(), Problem> {
+        uncaught(self.masker.as_ref())
     }
 
     /// Whether no part of a frame is here whose rest is missing.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bartizan_model::record::VerdictKind;
-use bartizan_model::{Action, ReasonCode};
+use bartizan_model::{Action, OnCanary, ReasonCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +20,10 @@ pub struct Metrics {
     redacted: Counter,
     open_streams: Gauge,
     given_up: Gauge,
+    canaries: Family<CanaryLabels, Counter>,
+    cached: Family<CacheLabels, Counter>,
+    cache_answers: Gauge,
+    cache_bytes: Gauge,
     before_upstream: Histogram,
     duration: Histogram,
 }
@@ -51,6 +55,49 @@ struct FailureLabels {
     reason: Word,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CanaryLabels {
+    then: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    what: Word,
+}
+
+/// What became of an ask at the cache of answers, or of an answer there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cached {
+    /// Given again.
+    Given,
+    /// Not there.
+    Missed,
+    /// Nothing for the cache.
+    Aside,
+    /// Waited for somebody who was fetching it.
+    Waited,
+    /// Kept.
+    Stored,
+    /// Too long to be kept.
+    TooLong,
+    /// Gone: too old, no room, or something in the house has changed.
+    Dropped,
+}
+
+impl Cached {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Missed => "missed",
+            Self::Aside => "aside",
+            Self::Waited => "waited",
+            Self::Stored => "stored",
+            Self::TooLong => "too_long",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 impl Metrics {
     /// The counters, registered in `registry`.
     #[must_use]
@@ -62,6 +109,10 @@ impl Metrics {
             redacted: Counter::default(),
             open_streams: Gauge::default(),
             given_up: Gauge::default(),
+            canaries: Family::default(),
+            cached: Family::default(),
+            cache_answers: Gauge::default(),
+            cache_bytes: Gauge::default(),
             before_upstream: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
             duration: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
         };
@@ -95,6 +146,22 @@ impl Metrics {
             "Callers, agents and keys whose recent activity was given up for want of room; policies see none of theirs for a day",
             metrics.given_up.clone(),
         );
+        registry.register(
+            "bartizan_canaries",
+            "Canaries that were found, by what happened then: block, watch",
+            metrics.canaries.clone(),
+        );
+        registry.register(
+            "bartizan_cache",
+            "Answers of models that are given again, by what became of them: given, missed, aside, waited, stored, too_long, dropped",
+            metrics.cached.clone(),
+        );
+        registry.register(
+            "bartizan_cache_answers",
+            "Answers that are kept to be given again",
+            metrics.cache_answers.clone(),
+        );
+        registry.register("bartizan_cache_bytes", "Bytes of these answers", metrics.cache_bytes.clone());
         registry.register_with_unit(
             "bartizan_before_upstream",
             "From the end of a request to its forwarding: identify, decide, record",
@@ -126,6 +193,25 @@ impl Metrics {
 
     pub(crate) fn activity_given_up(&self, tracks: u64) {
         self.given_up.set(i64::try_from(tracks).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn canary(&self, then: OnCanary) {
+        let then = match then {
+            OnCanary::Block => "block",
+            OnCanary::Watch => "watch",
+        };
+        self.canaries.get_or_create(&CanaryLabels { then: Word(then.into()) }).inc();
+    }
+
+    pub(crate) fn cached(&self, what: Cached, count: u64) {
+        if count > 0 {
+            self.cached.get_or_create(&CacheLabels { what: Word(what.name().into()) }).inc_by(count);
+        }
+    }
+
+    pub(crate) fn cache_holds(&self, answers: usize, bytes: usize) {
+        self.cache_answers.set(i64::try_from(answers).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn forwarded(&self, after: Duration) {

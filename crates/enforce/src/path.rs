@@ -34,6 +34,7 @@ use http_body::Body;
 use crate::afterwards::Afterwards;
 use crate::apis::Accounts;
 use crate::assess::{assess, run};
+use crate::cache::{self, Answers, CacheBounds, Filling, Looked};
 use crate::doors::{self, Published};
 use crate::fetch::Fetches;
 use crate::handles::Handles;
@@ -43,10 +44,11 @@ use crate::limits::{Demand, Limiter, Reservation};
 use crate::locks::Locks;
 use crate::masking::links;
 use crate::metrics::Metrics;
+use crate::prepare::{Came, Prepared};
 use crate::receive::receive;
 use crate::release::{self, Watch};
 use crate::reply::Reply;
-use crate::request::{action_of, estimate, forwarded_headers, oblige, passed_on, reach};
+use crate::request::{action_of, forwarded_headers, oblige, passed_on, reach};
 use crate::retrieve::Retrievals;
 use crate::routing::{self, Health, Judged, Route};
 use crate::scrub;
@@ -59,7 +61,7 @@ use crate::world::{TenantWorld, World};
 #[derive(Debug)]
 pub struct Gate {
     pub(crate) parts: Parts,
-    door: Door,
+    pub(crate) door: Door,
     /// A list has neither prompt nor answer that the vault could take, so nothing is listed where that is demanded.
     pub(crate) list_door: Door,
     /// What was done lately, as policies see it.
@@ -74,6 +76,8 @@ pub struct Gate {
     pub(crate) tools: Tools,
     /// Results that are kept here.
     pub(crate) handles: Handles,
+    /// Answers of models that are given again.
+    pub(crate) answers: Arc<Answers>,
 }
 
 /// How often verification may ask for something that has to be fetched first.
@@ -152,6 +156,8 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Bytes of an answer that is held whole to be redacted.
     pub answer_bytes_max: usize,
+    /// Of answers that are kept to be given again.
+    pub cache: CacheBounds,
 }
 
 /// A request that ends here.
@@ -162,19 +168,23 @@ pub(crate) struct Stop {
 }
 
 /// A model call that is permitted, on its way to one upstream or another.
-struct Call {
-    dialect: Dialect,
-    caller: Caller,
-    request: ModelRequest,
+pub(crate) struct Call {
+    pub(crate) dialect: Dialect,
+    pub(crate) caller: Caller,
+    pub(crate) request: ModelRequest,
     head: Head,
-    situation: Situation,
-    session: Session,
-    run: Option<RunName>,
+    pub(crate) situation: Situation,
+    pub(crate) session: Session,
+    pub(crate) run: Option<RunName>,
     began_us: u64,
     tracks: Tracks,
     watch: Watch,
     /// Until whoever releases the answer has it.
-    reserved: Option<Reservation>,
+    pub(crate) reserved: Option<Reservation>,
+    /// Where the answer may be kept to be given again.
+    filling: Option<Box<Filling>>,
+    /// What is told of that.
+    told: Option<(&'static str, String)>,
 }
 
 /// A request whose caller is known.
@@ -208,6 +218,8 @@ impl Gate {
         let activities = Activities::new(TRACKS_MAX, &*parts.random);
         let (locks, tools) = (Locks::default(), Tools::new(&parts));
         let retrieval = Retrievals::new(&parts);
+        let (clock, tasks) = (parts.clock.clone(), parts.tasks.clone());
+        let answers = Arc::new(Answers::new(parts.bounds.cache, clock, tasks, parts.metrics.clone()));
         Self {
             parts,
             door,
@@ -220,6 +232,7 @@ impl Gate {
             tools,
             handles: Handles::default(),
             retrieval,
+            answers,
         }
     }
 
@@ -276,7 +289,7 @@ impl Gate {
         B: Body<Data = Bytes> + Unpin,
     {
         trace.step("identify");
-        let Entering { world, caller, head, body } = self.enter(request).await?;
+        let Entering { mut world, mut caller, head, body } = self.enter(request).await?;
         trace.step("receive");
         let body = self.take(&caller, &head, body).await?;
         let began_us = self.parts.clock.monotonic_us();
@@ -285,26 +298,9 @@ impl Gate {
         let request = self.or_refuse(&caller, None, request).await?;
         trace.step("decide");
         let run = self.or_refuse(&caller, None, run(&head.headers)).await?;
-        let session = self.session(&caller, run.as_ref()).await?;
-        let mut situation = self.assess_in(&session, &caller, peer, &head.headers).await?;
-        // Where a prompt comes from nobody can tell.
-        situation.session = session.answered();
-        let ask = self.model_ask(dialect, &request);
-        let watch = Watch::new(self.clone(), &caller, &ask, situation.clone(), &world, run.clone());
-        let (permit, tenant) = self.decide(&world, &caller, ask, &situation, &self.door).await?;
-        let routes = self.routes(tenant, &request, dialect, &permit, &caller).await?;
-        let tracks = session.tracks(&caller);
-        self.counted(&tracks, &permit);
-        let resource = permit.what().resource.clone();
-        let demand = Demand {
-            resource: &resource,
-            upstreams: routes.iter().map(|route| &route.upstream).collect(),
-            estimate: estimate(dialect, &request, permit.obligations(), routes.first()),
-            digest: Digest::of_parts(&[resource.to_string().as_bytes(), request.digest().as_bytes()]),
-            run: run.as_ref(),
-            ends: true,
-        };
-        let reserved = Some(self.reserve(tenant, &caller, &permit, &demand).await?);
+        let came = Came { dialect, request: &request, head: &head, peer, run: run.as_ref() };
+        let prepared = self.prepare(&mut world, &mut caller, &came).await?;
+        let Prepared { session, situation, watch, permit, routes, tracks, reserved, looked } = prepared;
         let mut call = Call {
             dialect,
             caller,
@@ -316,8 +312,17 @@ impl Gate {
             began_us,
             tracks,
             watch,
-            reserved,
+            reserved: Some(reserved),
+            filling: None,
+            told: None,
         };
+        match looked {
+            Looked::There(kept, age) => {
+                return self.give_again(&world, &mut call, permit, (&kept, age), trace).await;
+            }
+            Looked::Out(filling, status) => (call.filling, call.told) = (filling, cache::told(status)),
+            Looked::Behind(_) => return Err(ReasonCode::Internal.into()),
+        }
         let mut ways = routes.len();
         let mut first = Some(permit);
         for mut route in routes {
@@ -419,8 +424,9 @@ impl Gate {
         };
         let (began_us, tracks) = (*began_us, *tracks);
         let mut reserved = call.reserved.take();
-        let fields =
+        let mut fields =
             reserved.as_mut().map(|reserved| std::mem::take(&mut reserved.fields)).unwrap_or_default();
+        fields.extend(call.told.take());
         let watch = call.watch.at(&upstream);
         let plan = release::Plan {
             dialect,
@@ -434,6 +440,7 @@ impl Gate {
             reserved,
             fields,
             upstream,
+            filling: call.filling.take(),
         };
         release::answer(self, sent, plan, watch, receipt, trace).await.map(Some)
     }

@@ -27,8 +27,10 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::cache::Filling;
 use crate::keep::{Answered, Keeping, Shelf};
 use crate::limits::{Fields, Reservation};
+use crate::mask::uncaught;
 use crate::masking::{Masking, released};
 use crate::path::{Gate, Stop};
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
@@ -63,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) fields: Fields,
     /// Where it was sent.
     pub(crate) upstream: Name,
+    /// Where it may be kept to be given again.
+    pub(crate) filling: Option<Box<Filling>>,
 }
 
 /// What an open stream was permitted on, to ask again while it runs.
@@ -149,10 +153,22 @@ pub(crate) async fn answer(
     let redact = plan.masker.is_some() || plan.links.is_some();
     let media = answer.headers.get("content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let framing = Framing::of(plan.dialect, media);
+    let from = (plan.decision, &plan.upstream);
+    let filling = plan
+        .filling
+        .take()
+        .and_then(|filling| filling.begun(from, (answer.status, &answer.headers), framing));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut reply = if (redact || plan.keep.is_some()) && framing.is_none() {
         match whole(gate, answer.body, &plan, &mut tally).await {
-            Ok(body) => http::Response::new(ReplyBody::Full(Full::new(body))),
+            Ok(body) => {
+                if let Some(mut filling) = filling
+                    && filling.feed(&body)
+                {
+                    filling.done(tally.redacted);
+                }
+                http::Response::new(ReplyBody::Full(Full::new(body)))
+            }
             Err(problem) => {
                 tally.end(End::Failed { reason: problem.reason.clone() });
                 return Err(Stop { problem: problem.of(plan.decision), receipt: Some(receipt) });
@@ -169,7 +185,7 @@ pub(crate) async fn answer(
             watch,
             tally,
             masking,
-            framing,
+            (framing, filling),
             plan.decision,
         ))))
     };
@@ -227,6 +243,7 @@ fn redact(all: &Bytes, plan: &Plan, tally: &mut Tally) -> Result<Bytes, Problem>
             edits.push((place, serde_json::Value::from(text).to_string()));
         }
     }
+    uncaught(plan.masker.as_ref())?;
     Ok(splice(all, edits))
 }
 
@@ -246,6 +263,8 @@ pub struct Guarded {
     decision: DecisionId,
     /// The end of the answer, for its usage.
     tail: BytesMut,
+    /// What was released, where it may be kept to be given again.
+    filling: Option<Filling>,
     phase: Phase,
 }
 
@@ -275,7 +294,7 @@ impl Guarded {
         watch: Watch,
         tally: Tally,
         masking: Option<Masking>,
-        framing: Option<Framing>,
+        (framing, filling): (Option<Framing>, Option<Filling>),
         decision: DecisionId,
     ) -> Self {
         let mut every = tokio::time::interval(WATCH_EVERY);
@@ -295,6 +314,7 @@ impl Guarded {
             frames: FrameSplitter::new(framing.unwrap_or_default()),
             decision,
             tail: BytesMut::new(),
+            filling,
             phase: Phase::Open,
         }
     }
@@ -336,7 +356,14 @@ impl Guarded {
 
     fn release(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.tally.bytes += data.len() as u64;
+        self.fill(&data);
         Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn fill(&mut self, released: &[u8]) {
+        if self.filling.as_mut().is_some_and(|filling| !filling.feed(released)) {
+            self.filling = None;
+        }
     }
 
     /// Ends with a problem, once what was released before is kept, where that is demanded.
@@ -346,6 +373,7 @@ impl Guarded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let problem = Problem::new(reason.clone()).of(self.decision);
+        self.filling = None;
         if self.tally.keeping.is_some() {
             let stored = self.tally.keep_and_end(End::Failed { reason }, 0);
             self.phase = Phase::Storing(stored, Last::Failure(problem));
@@ -395,6 +423,9 @@ impl Guarded {
         }
         let rest = self.masking.as_mut().map(Masking::finish).unwrap_or_default();
         self.count();
+        if let Some(Err(problem)) = self.masking.as_ref().map(Masking::uncaught) {
+            return self.fail(problem.reason, cx);
+        }
         if let Some(keeping) = &mut self.tally.keeping {
             return match keeping.finish(&rest) {
                 Ok(end) => {
@@ -407,6 +438,10 @@ impl Guarded {
         }
         self.phase = Phase::Over;
         self.tally.bytes += rest.len() as u64;
+        self.fill(&rest);
+        if let Some(filling) = self.filling.take().filter(|_| !cut_off) {
+            filling.done(self.tally.redacted);
+        }
         self.tally.end(End::Done);
         if rest.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(Frame::data(rest)))) }
     }
@@ -414,7 +449,11 @@ impl Guarded {
     /// What of the next piece may be released: redacted, and not the end of what must be kept first.
     fn pass(&mut self, data: Bytes) -> Result<Bytes, ReasonCode> {
         let data = match &mut self.masking {
-            Some(masking) => masking.feed(&data).map_err(|_| ReasonCode::ObligationFailed)?,
+            Some(masking) => {
+                let released = masking.feed(&data).map_err(|_| ReasonCode::ObligationFailed)?;
+                masking.uncaught().map_err(|problem| problem.reason)?;
+                released
+            }
             None => data,
         };
         match &mut self.tally.keeping {

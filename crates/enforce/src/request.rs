@@ -9,6 +9,7 @@ use bartizan_wire::ModelRequest;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::mask::uncaught;
 use crate::routing::Route;
 
 pub(crate) const fn action_of(dialect: Dialect) -> Action {
@@ -113,6 +114,7 @@ pub(crate) fn oblige(
                 edits.replace_text(place, &masked.text);
             }
         }
+        uncaught(Some(masker))?;
     }
     Ok((edits.apply(), redacted))
 }

@@ -45,6 +45,11 @@ pub(crate) fn declared<'a>(
     })
 }
 
+/// The upstreams that a model declares, in use or not.
+pub(crate) fn names(model: &ModelSpec) -> impl Iterator<Item = &Name> {
+    std::iter::once(&model.upstream).chain(model.routes.iter().map(|route| &route.upstream))
+}
+
 /// What becomes of an attempt.
 #[derive(Debug)]
 pub(crate) enum Judged {

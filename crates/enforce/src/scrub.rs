@@ -13,7 +13,7 @@ use bartizan_wire::links::Links;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::mask::CallMaskers;
+use crate::mask::{CallMaskers, uncaught};
 use crate::masking::{links, released};
 use crate::path::Gate;
 use crate::world::TenantWorld;
@@ -126,6 +126,7 @@ impl Scrub {
         let (masker, links) = self.of(way);
         let mut walk = Walk { bytes, masker, links, out: String::with_capacity(bytes.len()), count: 0 };
         walk.node(&root)?;
+        uncaught(masker)?;
         Ok((walk.out.into(), walk.count))
     }
 

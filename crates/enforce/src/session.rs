@@ -23,6 +23,7 @@ use crate::path::{Gate, Stop};
 /// A session, as it was when somebody entered.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
+    id: Digest,
     marked: Marked,
     /// What is counted together.
     track: [u8; 16],
@@ -65,6 +66,11 @@ impl Session {
     /// The label of what an effect gives that has `gives` by itself: what was handed on can come back in it.
     pub(crate) fn carries(&self, gives: &Label) -> Label {
         self.handed.as_ref().map_or_else(|| gives.clone(), |handed| gives.join(&handed.label))
+    }
+
+    /// Whose it is, and under which credential.
+    pub(crate) const fn identity(&self) -> Digest {
+        self.id
     }
 
     /// The run that whoever entered names.
@@ -135,7 +141,7 @@ impl Gate {
             Some(mark) => (mark.label, Some(mark.opened)),
             None => (marked.origin.clone(), None),
         };
-        Ok(Session { marked, track, label, opened, run: run.cloned(), handed: None })
+        Ok(Session { id, marked, track, label, opened, run: run.cloned(), handed: None })
     }
 
     /// Joins what an effect has brought into the session, durably, before it is released: where that was not known when the intent was

@@ -130,7 +130,7 @@ impl<'a> Facts<'a> {
     pub(crate) fn upstream(&self) -> Option<&'a str> {
         match self.target? {
             Target::Upstream { upstream, .. } => Some(upstream.as_str()),
-            Target::Direct { .. } | Target::House | Target::Answer { .. } => None,
+            Target::Direct { .. } | Target::House | Target::Cached { .. } | Target::Answer { .. } => None,
         }
     }
 

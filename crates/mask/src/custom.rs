@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use bartizan_base::Name;
-use bartizan_model::{Detector, DetectorSpec};
+use bartizan_model::{Detector, DetectorSpec, OnCanary};
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::Look;
 
+use crate::canary::{CANARIES_MAX, Canaries, LENGTH, Unusable};
 use crate::find::{Kind, Raw, View};
 use crate::fold::folded;
 
@@ -28,6 +29,8 @@ pub struct Custom {
     what: Detector,
     words: Option<Arc<Words>>,
     patterns: Arc<[Pattern]>,
+    canaries: Option<Arc<Canaries>>,
+    on_canary: OnCanary,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,8 @@ struct Words {
     all: AhoCorasick,
     /// In lower case and in order, to know what the end of a text may be the beginning of.
     sorted: Vec<Vec<u8>>,
+    /// Of every two bytes a bit: whether a word begins with them. Most ends of texts are no beginning of anything.
+    pairs: Box<[u64]>,
     longest: usize,
     whole: bool,
 }
@@ -49,11 +54,15 @@ struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CustomError {
     /// Neither words nor patterns.
-    #[error("a detector has words or patterns")]
+    #[error("a detector has words, patterns or canaries")]
     Empty,
     /// More than can be searched for.
-    #[error("a detector has at most {WORDS_MAX} words and {PATTERNS_MAX} patterns")]
+    #[error("a detector has at most {WORDS_MAX} words, {PATTERNS_MAX} patterns and {CANARIES_MAX} canaries")]
     TooMany,
+    /// A canary that is too short to be told from other texts, or too long. It is not repeated: it is no secret, but it works
+    /// only as long as it stands nowhere else.
+    #[error("a canary has {} to {} letters and digits of ASCII, and not much between them", LENGTH.start(), LENGTH.end())]
+    Canary,
     /// A word of which nothing is left once it is folded, or that cannot be searched for.
     #[error("`{0}` is no word to search for")]
     Word(String),
@@ -81,16 +90,34 @@ impl Custom {
     /// # Errors
     /// What is wrong with it, with the word or pattern.
     pub fn compile(name: &Name, spec: &DetectorSpec) -> Result<Self, CustomError> {
-        if spec.words.is_empty() && spec.patterns.is_empty() {
+        if spec.words.is_empty() && spec.patterns.is_empty() && spec.canaries.is_empty() {
             return Err(CustomError::Empty);
         }
-        if spec.words.len() > WORDS_MAX || spec.patterns.len() > PATTERNS_MAX {
+        if spec.words.len() > WORDS_MAX
+            || spec.patterns.len() > PATTERNS_MAX
+            || spec.canaries.len() > CANARIES_MAX
+        {
             return Err(CustomError::TooMany);
         }
         let words = if spec.words.is_empty() { None } else { Some(Arc::new(Words::compile(spec)?)) };
         let patterns: Result<Vec<_>, _> =
             spec.patterns.iter().map(|p| Pattern::compile(p.as_str())).collect();
-        Ok(Self { what: Detector::Custom(name.clone()), words, patterns: patterns?.into() })
+        let canaries = if spec.canaries.is_empty() {
+            None
+        } else {
+            let compiled = Canaries::compile(spec.canaries.iter().map(|canary| canary.as_str()));
+            Some(Arc::new(compiled.map_err(|error| match error {
+                Unusable::Length => CustomError::Canary,
+                Unusable::Built(why) => CustomError::Word(why),
+            })?))
+        };
+        let what = Detector::Custom(name.clone());
+        Ok(Self { what, words, patterns: patterns?.into(), canaries, on_canary: spec.on_canary })
+    }
+
+    /// Its canaries, and what happens where one is found.
+    pub(crate) fn canaries(&self) -> Option<(&Detector, &Arc<Canaries>, OnCanary)> {
+        self.canaries.as_ref().map(|canaries| (&self.what, canaries, self.on_canary))
     }
 
     /// How many places of its own it keeps in a text.
@@ -129,7 +156,13 @@ impl Words {
             .build(&sorted)
             .map_err(|error| CustomError::Word(error.to_string()))?;
         let longest = sorted.iter().map(Vec::len).max().unwrap_or(0);
-        Ok(Self { all, sorted, longest, whole: spec.whole_words })
+        let mut pairs = vec![0; 1 << 10].into_boxed_slice();
+        for (place, bit) in sorted.iter().filter_map(|word| pair(word)) {
+            if let Some(bits) = pairs.get_mut(place) {
+                *bits |= bit;
+            }
+        }
+        Ok(Self { all, sorted, pairs, longest, whole: spec.whole_words })
     }
 
     fn find(&self, view: View<'_>, what: &Detector, at: usize, out: &mut Vec<Raw>) -> usize {
@@ -159,11 +192,23 @@ impl Words {
         let tail = view.part(view.len() - longest, view.len()).to_ascii_lowercase();
         let may = |n: &usize| {
             let end = tail.get(tail.len() - n..).unwrap_or_default();
+            let begins =
+                |(place, bit): (usize, u64)| self.pairs.get(place).is_some_and(|bits| bits & bit != 0);
+            if pair(end).is_some_and(|pair| !begins(pair)) {
+                return false;
+            }
             let next = self.sorted.partition_point(|word| word.as_slice() < end);
             self.sorted.get(next).is_some_and(|word| word.starts_with(end))
         };
         view.len() - (1..=longest).rev().find(may).unwrap_or(0)
     }
+}
+
+/// Where the bit of the two bytes is that a text begins with.
+fn pair(text: &[u8]) -> Option<(usize, u64)> {
+    let [first, second, ..] = text else { return None };
+    let number = usize::from(*first) << 8 | usize::from(*second);
+    Some((number >> 6, 1 << (number & 63)))
 }
 
 impl Pattern {

@@ -13,7 +13,7 @@ const WORD_MAX: usize = 40;
 /// Digits and letters of a match, over all its groups (an account number has 34).
 const TEXT_MAX: usize = 40;
 /// Digits of the shortest match: an IPv4 address.
-const SHORTEST: usize = 4;
+pub(crate) const SHORTEST: usize = 4;
 /// Bytes between two groups.
 const GAP_MAX: usize = 3;
 

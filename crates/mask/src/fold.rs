@@ -30,11 +30,19 @@ enum Fold {
 }
 
 impl Folded {
+    /// Forgets everything, and keeps the room for the next text.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.at.clear();
+        self.original.clear();
+        (self.shift, self.placed, self.invisible) = (0, false, 0);
+    }
+
     /// Appends to the text.
     pub(crate) fn push(&mut self, text: &str) {
         let mut rest = text;
         while !rest.is_empty() {
-            let plain = rest.bytes().position(|b| !b.is_ascii()).unwrap_or(rest.len());
+            let plain = ascii_length(rest.as_bytes());
             let (ascii, others) = rest.split_at_checked(plain).unwrap_or((rest, ""));
             self.push_ascii(ascii);
             let foreign = others.bytes().position(|b| b.is_ascii()).unwrap_or(others.len());
@@ -146,11 +154,31 @@ impl Folded {
     }
 }
 
+/// How many bytes of ASCII a text begins with. In steps that the processor takes at once.
+fn ascii_length(bytes: &[u8]) -> usize {
+    let (chunks, _) = bytes.as_chunks::<64>();
+    let at = chunks.iter().take_while(|chunk| chunk.is_ascii()).count() * 64;
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|b| b.is_ascii()).count()
+}
+
 /// A text folded where it has to be, for words that texts are searched for.
 pub(crate) fn folded(text: &str) -> Vec<u8> {
     let mut all = Folded::default();
     all.push(text);
     all.bytes
+}
+
+/// The character of ASCII that a character reads as, if any.
+pub(crate) fn ascii_of(c: char) -> Option<u8> {
+    if c.is_ascii() {
+        return u8::try_from(c).ok();
+    }
+    match fold(c) {
+        Fold::To(byte) => Some(byte),
+        Fold::Lower(c) => u8::try_from(c).ok().filter(u8::is_ascii),
+        Fold::Same | Fold::Gone => None,
+    }
 }
 
 fn ascii(byte: u32) -> Fold {

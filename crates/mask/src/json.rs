@@ -1,5 +1,11 @@
 //! Masking a text that may be JSON, in pieces: tool arguments, results, structured answers.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bartizan_model::{Detector, OnCanary};
+
+use crate::canary::{Canaries, Scan};
 use crate::masker::Masker;
 use crate::stream::Plain;
 
@@ -38,6 +44,12 @@ pub struct TextMasker {
     context: String,
     /// Of what has ended.
     counts: Counts,
+    /// The search for canaries, with those that are still looked for.
+    scans: Vec<(Scan, Detector, OnCanary)>,
+    /// Whose canary stopped the text.
+    caught: Option<Detector>,
+    /// What the string before was looked at with, for the next.
+    spare: Option<Box<InString>>,
 }
 
 #[derive(Debug)]
@@ -66,6 +78,8 @@ struct InString {
     escape: Escape,
     /// The first half of a surrogate pair.
     high: Option<u16>,
+    /// Room for what is released of a piece.
+    room: String,
 }
 
 #[derive(Debug)]
@@ -78,17 +92,44 @@ enum Escape {
 impl TextMasker {
     /// Nothing seen yet.
     #[must_use]
-    pub const fn new(masker: Masker) -> Self {
-        Self {
-            masker,
-            state: State::Begin,
-            context: String::new(),
-            counts: Counts { matches: 0, revealed: 0 },
-        }
+    pub fn new(masker: Masker) -> Self {
+        let scan = |(detector, canaries, then): (&Detector, &Arc<Canaries>, OnCanary)| {
+            (Scan::new(canaries.clone()), detector.clone(), then)
+        };
+        let scans = masker.plan.canaries().map(scan).collect();
+        let (context, counts) = (String::new(), Counts::default());
+        Self { masker, state: State::Begin, context, counts, scans, caught: None, spare: None }
+    }
+
+    /// Whose canary stopped the text, if any did.
+    pub(crate) const fn caught(&self) -> Option<&Detector> {
+        self.caught.as_ref()
+    }
+
+    /// Looks for canaries in the next piece, each once.
+    fn look_out(&mut self, piece: &str) {
+        let (masker, caught) = (&self.masker, &mut self.caught);
+        self.scans.retain_mut(|(scan, detector, then)| {
+            if !scan.feed(piece) {
+                return true;
+            }
+            masker.how.sighted(detector, *then);
+            if *then == OnCanary::Block {
+                masker.caught.store(true, Ordering::Relaxed);
+                caught.get_or_insert_with(|| detector.clone());
+            }
+            false
+        });
     }
 
     /// Takes the next piece and gives what can be released.
     pub fn feed(&mut self, piece: &str) -> String {
+        if !self.scans.is_empty() {
+            self.look_out(piece);
+        }
+        if self.caught.is_some() {
+            return String::new();
+        }
         let mut out = String::with_capacity(piece.len());
         let mut rest = piece;
         while !rest.is_empty() {
@@ -121,6 +162,9 @@ impl TextMasker {
     /// Ends the text and gives the rest.
     pub fn finish(&mut self) -> String {
         let mut out = String::new();
+        if self.caught.is_some() {
+            return out;
+        }
         match std::mem::replace(&mut self.state, State::Begin) {
             State::Begin => {}
             State::Plain(mut plain) => {
@@ -130,9 +174,8 @@ impl TextMasker {
             State::Json(mut json) => match json.string.take() {
                 Some(mut string) => {
                     // It breaks off within a string: so does what comes out.
-                    let text = string.end();
+                    string.end(&mut out);
                     self.counts.add(&string.plain);
-                    push_escaped(&mut out, &text);
                 }
                 None => self.scalar(&mut json, &mut out),
             },
@@ -143,7 +186,7 @@ impl TextMasker {
     /// How many matches there were so far.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.so_far().matches
+        self.so_far().matches + u64::from(self.caught.is_some())
     }
 
     /// Whether anything is not as it came, but for the escapes of JSON.
@@ -181,12 +224,11 @@ impl TextMasker {
         if let Some(string) = &mut json.string {
             let rest = string.feed(text, out);
             if let Some(rest) = rest {
-                let text = string.end();
+                string.end(out);
                 self.counts.add(&string.plain);
-                push_escaped(out, &text);
                 out.push('"');
                 self.context.push_str(&string.begins);
-                json.string = None;
+                self.spare = json.string.take();
                 json.after_value = true;
                 let cut = self.context.len().saturating_sub(CONTEXT);
                 let cut = (cut..=self.context.len()).find(|at| self.context.is_char_boundary(*at));
@@ -240,7 +282,14 @@ impl TextMasker {
                 }
                 '"' if !json.after_value && json.depth > 0 => {
                     out.push('"');
-                    json.string = Some(Box::new(InString::new(self.masker.clone(), &self.context)));
+                    let string = match self.spare.take() {
+                        Some(mut string) => {
+                            string.begin(&self.context);
+                            string
+                        }
+                        None => Box::new(InString::new(self.masker.clone(), &self.context)),
+                    };
+                    json.string = Some(string);
                     return text.get(at + 1..).unwrap_or_default();
                 }
                 '"' => false,
@@ -267,6 +316,10 @@ impl TextMasker {
     fn scalar(&mut self, json: &mut Json, out: &mut String) {
         let taken = std::mem::take(&mut json.scalar);
         let scalar = taken.trim_end();
+        if !self.masker.plan.may_hold(scalar) {
+            out.push_str(&taken);
+            return;
+        }
         let mut masked = String::new();
         let mut plain = Plain::new(self.masker.clone(), &self.context);
         plain.feed(scalar, &mut masked);
@@ -305,18 +358,42 @@ fn may_go_on(scalar: &str, c: char) -> bool {
 
 impl InString {
     fn new(masker: Masker, context: &str) -> Self {
-        Self { plain: Plain::new(masker, context), begins: String::new(), escape: Escape::None, high: None }
+        let plain = Plain::new(masker, context);
+        Self { plain, begins: String::new(), escape: Escape::None, high: None, room: String::new() }
+    }
+
+    /// Begins anew, behind another context.
+    fn begin(&mut self, context: &str) {
+        self.plain.begin(context);
+        self.begins.clear();
+        (self.escape, self.high) = (Escape::None, None);
     }
 
     /// Takes the string's text up to its end; gives what follows that.
     fn feed<'a>(&mut self, text: &'a str, out: &mut String) -> Option<&'a str> {
+        let idle = matches!(self.escape, Escape::None) && self.high.is_none();
+        let stop = memchr::memchr2(b'"', b'\\', text.as_bytes());
+        match stop.map(|at| (at, text.as_bytes().get(at))) {
+            // Most strings have no escapes: they are read where they stand.
+            None if idle => {
+                self.clear(text, out);
+                return None;
+            }
+            Some((at, Some(b'"'))) if idle => {
+                let clear = text.get(..at).unwrap_or_default();
+                self.note(clear);
+                self.plain.feed_last(clear);
+                return text.get(at + 1..);
+            }
+            _ => {}
+        }
         let mut clear = String::new();
         let mut after = None;
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
             // What needs no look at single characters is taken at once.
             if matches!(self.escape, Escape::None) && self.high.is_none() {
-                let plain = rest.find(['"', '\\']).unwrap_or(rest.len());
+                let plain = memchr::memchr2(b'"', b'\\', rest.as_bytes()).unwrap_or(rest.len());
                 if plain > 0 {
                     clear.push_str(rest.get(..plain).unwrap_or_default());
                     rest = rest.get(plain..).unwrap_or_default();
@@ -329,12 +406,22 @@ impl InString {
                 break;
             }
         }
+        self.clear(&clear, out);
+        after
+    }
+
+    /// Keeps the beginning of the string for what follows it.
+    fn note(&mut self, clear: &str) {
         let room = CONTEXT.saturating_sub(self.begins.len());
         self.begins.extend(clear.chars().take(room));
-        let mut released = String::new();
-        self.plain.feed(&clear, &mut released);
-        push_escaped(out, &released);
-        after
+    }
+
+    /// Takes text without escapes.
+    fn clear(&mut self, clear: &str, out: &mut String) {
+        self.note(clear);
+        self.room.clear();
+        self.plain.feed(clear, &mut self.room);
+        push_escaped(out, &self.room);
     }
 
     /// Takes one character; false at the end of the string.
@@ -398,19 +485,22 @@ impl InString {
         }
     }
 
-    fn end(&mut self) -> String {
-        let mut out = String::new();
+    fn end(&mut self, out: &mut String) {
+        self.room.clear();
         if self.high.take().is_some() {
-            self.plain.feed("\u{fffd}", &mut out);
+            self.plain.feed("\u{fffd}", &mut self.room);
         }
-        self.plain.finish(&mut out);
-        out
+        self.plain.finish(&mut self.room);
+        push_escaped(out, &self.room);
     }
 }
 
 /// Appends a text as it stands in a JSON string.
 fn push_escaped(out: &mut String, text: &str) {
-    if !text.bytes().any(|b| b < 0x20 || matches!(b, b'"' | b'\\')) {
+    let escapes =
+        |bytes: &[u8]| bytes.iter().fold(false, |any, b| any | (*b < 0x20) | (*b == b'"') | (*b == b'\\'));
+    let (chunks, rest) = text.as_bytes().as_chunks::<32>();
+    if !chunks.iter().any(|chunk| escapes(chunk)) && !escapes(rest) {
         out.push_str(text);
         return;
     }

@@ -8,6 +8,7 @@
 //! Matches may overlap: the one that begins first counts, of those the longest; what a later one has beyond it is masked too,
 //! so nothing that any detector found is left over.
 
+mod canary;
 mod check;
 mod custom;
 mod digits;

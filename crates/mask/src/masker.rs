@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bartizan_base::Name;
-use bartizan_model::Detector;
+use bartizan_model::{Detector, OnCanary};
 
+use crate::canary::Canaries;
 use crate::custom::Custom;
 use crate::digits;
 use crate::find::{Raw, View};
@@ -20,6 +22,11 @@ pub trait Replace: fmt::Debug + Send + Sync {
     /// Appends what stands in the place of `value`. It must not be found again: brackets around words without digits, or a
     /// token.
     fn replace(&self, detector: &Detector, value: &str, out: &mut String);
+
+    /// A canary of `detector` was found in a text; with [`OnCanary::Block`] that goes no further.
+    fn sighted(&self, detector: &Detector, then: OnCanary) {
+        let _ = (detector, then);
+    }
 
     /// The value of a token, if it is given back here. What cannot be opened stays as it is.
     fn reveal(&self, token: &str) -> Option<String> {
@@ -45,6 +52,8 @@ impl Replace for Names {
 pub struct Masker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) how: Arc<dyn Replace>,
+    /// Whether a canary was found that stops what it stands in; shared by all copies.
+    pub(crate) caught: Arc<AtomicBool>,
 }
 
 /// What is looked for.
@@ -56,6 +65,20 @@ pub(crate) struct Plan {
     ip: bool,
     digits: bool,
     secrets: bool,
+}
+
+impl Plan {
+    /// Whether a value of JSON without letters of anybody's own could hold something: it is long enough, or looked at by what a
+    /// tenant declares.
+    pub(crate) fn may_hold(&self, scalar: &str) -> bool {
+        !self.custom.is_empty()
+            || !(matches!(scalar, "true" | "false" | "null") || scalar.len() < digits::SHORTEST)
+    }
+
+    /// What is told of canaries, in their order.
+    pub(crate) fn canaries(&self) -> impl Iterator<Item = (&Detector, &Arc<Canaries>, OnCanary)> {
+        self.custom.iter().filter_map(Custom::canaries)
+    }
 }
 
 /// Why there is no masker.
@@ -103,7 +126,20 @@ impl Masker {
             wanted: detectors.clone(),
             custom,
         };
-        Ok(Self { plan: Arc::new(plan), how: Arc::new(Names) })
+        Ok(Self { plan: Arc::new(plan), how: Arc::new(Names), caught: Arc::default() })
+    }
+
+    /// Whether it looks for canaries.
+    #[must_use]
+    pub fn looks_for_canaries(&self) -> bool {
+        self.plan.canaries().next().is_some()
+    }
+
+    /// Whether this masker, or a copy of it, found a canary that stops what it stands in. Of that text nothing is given from
+    /// there on; who asks this can stop the rest, too.
+    #[must_use]
+    pub fn is_caught(&self) -> bool {
+        self.caught.load(Ordering::Relaxed)
     }
 
     /// The same with something else in the place of matches.
@@ -113,13 +149,16 @@ impl Masker {
     }
 
     /// Masks a whole text. Of a JSON document, strings are searched as they read without escapes, and numbers as they stand;
-    /// what comes out is JSON again.
+    /// what comes out is JSON again. Of a text with a canary that stops it only the detector's name in brackets is left.
     #[must_use]
     pub fn mask<'a>(&self, text: &'a str) -> Masked<'a> {
         let mut whole = TextMasker::new(self.clone());
         let mut out = whole.feed(text);
         out.push_str(&whole.finish());
         let count = whole.count();
+        if let Some(detector) = whole.caught() {
+            return Masked { text: Cow::Owned(format!("[{}]", detector.name())), count };
+        }
         let text = if whole.changed() { Cow::Owned(out) } else { Cow::Borrowed(text) };
         Masked { text, count }
     }
@@ -143,6 +182,15 @@ impl Places {
         let custom = plan.custom.iter().map(|custom| vec![begin; custom.places()]).collect();
         let secrets = Secrets::default();
         Self { emails: begin, ipv6: begin, digits: begin, tokens: begin, marks: 0, secrets, custom }
+    }
+
+    /// The same for another text.
+    pub(crate) fn begin(&mut self, begin: usize) {
+        for place in [&mut self.emails, &mut self.ipv6, &mut self.digits, &mut self.tokens] {
+            *place = begin;
+        }
+        self.custom.iter_mut().flatten().for_each(|place| *place = begin);
+        (self.marks, self.secrets) = (0, Secrets::default());
     }
 
     /// Lets every finder go on as far as it is sure, and says up to where all are.

@@ -3,10 +3,11 @@
 //! Where an issuer documents a checksum it is not asked for, except in keys of this house: a token that was cut or mistyped is
 //! still nothing to show around.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::packed::{self, Searcher};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, Span};
 use bartizan_model::Detector;
 use bartizan_secret::ApiKey;
 
@@ -132,6 +133,80 @@ static FIND: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         .ok()
 });
 
+/// From how many bytes on it pays to look for parts of beginnings first.
+const HINTS_FROM: usize = 256;
+/// Bytes of such a part.
+const HINT: usize = 3;
+
+/// Parts of beginnings that are rare in other texts. They are looked for many bytes at a time, where the processor can; then
+/// what stands around one is looked at.
+#[derive(Debug)]
+struct Hints {
+    find: Searcher,
+    /// Of each part the beginnings that hold it, and how far behind their own beginning.
+    of: Vec<Vec<(usize, usize)>>,
+}
+
+/// None where the processor cannot.
+static HINTS: LazyLock<Option<Hints>> = LazyLock::new(Hints::new);
+
+impl Hints {
+    fn new() -> Option<Self> {
+        // Parts that many share, first; of the others, what is rarest in prose.
+        let shared = ["ass", "ecr", "api", "_ke", "oke", "xox", "k_l", "k_t", "sk-"];
+        let rare = |window: &[u8]| -> u32 {
+            let one = |b: &u8| match b {
+                b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' | b'h' => 3,
+                b'a'..=b'z' => 2,
+                _ => 0,
+            };
+            window.iter().map(one).sum()
+        };
+        let mut parts: BTreeMap<Vec<u8>, Vec<(usize, usize)>> = BTreeMap::new();
+        for (which, mark) in MARKS.iter().enumerate() {
+            let text = mark.text.as_bytes();
+            let known = shared.iter().find_map(|part| mark.text.find(part));
+            let rarest =
+                || (0..=text.len().saturating_sub(HINT)).min_by_key(|at| text.get(*at..at + HINT).map(rare));
+            let at = known.or_else(rarest)?;
+            let part = text.get(at..at + HINT)?;
+            for written in
+                if matches!(mark.form, Form::Named { .. }) { cases(part) } else { vec![part.to_vec()] }
+            {
+                parts.entry(written).or_default().push((which, at));
+            }
+        }
+        let mut builder = packed::Config::new().match_kind(packed::MatchKind::LeftmostFirst).builder();
+        let find = builder.extend(parts.keys()).build()?;
+        Some(Self { find, of: parts.into_values().collect() })
+    }
+
+    /// Every beginning from `from` on, in any case.
+    fn marks(&self, view: View<'_>, from: usize, out: &mut Vec<(usize, usize)>) {
+        let mut at = from;
+        while let Some(found) = self.find.find_in(view.bytes, Span { start: at, end: view.len() }) {
+            for (which, behind) in self.of.get(found.pattern().as_usize()).into_iter().flatten() {
+                let Some(place) = found.start().checked_sub(*behind).filter(|place| *place >= from) else {
+                    continue;
+                };
+                let text = MARKS.get(*which).map_or(&b""[..], |mark| mark.text.as_bytes());
+                if view.part(place, place + text.len()).eq_ignore_ascii_case(text) {
+                    out.push((place, *which));
+                }
+            }
+            at = found.start() + 1;
+        }
+    }
+}
+
+/// A part in every case.
+fn cases(part: &[u8]) -> Vec<Vec<u8>> {
+    part.iter().fold(vec![Vec::new()], |all, b| {
+        let both = BTreeSet::from([b.to_ascii_lowercase(), b.to_ascii_uppercase()]);
+        all.iter().flat_map(|begun| both.iter().map(|b| [begun.as_slice(), &[*b]].concat())).collect()
+    })
+}
+
 /// Finds secrets, and remembers where a long one goes on.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
@@ -174,18 +249,24 @@ impl Secrets {
             self.goes_on = (stop - begin == SECRET_MAX).then_some((stop, what, of));
             from = from.max(stop);
         }
-        let Some(find) = FIND.as_ref() else { return view.len() };
-        let mut marks: Vec<(usize, usize)> = find
-            .find_overlapping_iter(view.rest(from))
-            .map(|found| (from + found.start(), found.pattern().as_usize()))
-            .filter(|(place, which)| {
-                MARKS.get(*which).is_some_and(|mark| {
-                    let written = view.part(*place, place + mark.text.len());
-                    wanted.contains(&mark.what)
-                        && (matches!(mark.form, Form::Named { .. }) || written == mark.text.as_bytes())
-                })
+        let mut marks = Vec::new();
+        match (HINTS.as_ref(), FIND.as_ref()) {
+            (Some(hints), _) if view.len().saturating_sub(from) >= HINTS_FROM => {
+                hints.marks(view, from, &mut marks)
+            }
+            (_, Some(find)) => marks.extend(
+                find.find_overlapping_iter(view.rest(from))
+                    .map(|found| (from + found.start(), found.pattern().as_usize())),
+            ),
+            (_, None) => return view.len(),
+        }
+        marks.retain(|(place, which)| {
+            MARKS.get(*which).is_some_and(|mark| {
+                let written = view.part(*place, place + mark.text.len());
+                wanted.contains(&mark.what)
+                    && (matches!(mark.form, Form::Named { .. }) || written == mark.text.as_bytes())
             })
-            .collect();
+        });
         marks.sort_unstable();
         for (place, which) in marks {
             let Some(mark) = MARKS.get(which) else { continue };
@@ -368,4 +449,54 @@ fn entropy(value: &[u8]) -> f64 {
     }
     let length = f64::from(u32::try_from(value.len()).unwrap_or(u32::MAX));
     counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / length).map(|p| -p * p.log2()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn by_hints(text: &str, from: usize) -> Option<Vec<(usize, usize)>> {
+        let mut found = Vec::new();
+        HINTS.as_ref()?.marks(View { bytes: text.as_bytes(), ends: true }, from, &mut found);
+        found.sort_unstable();
+        Some(found)
+    }
+
+    fn by_automaton(text: &str, from: usize) -> Vec<(usize, usize)> {
+        let find = FIND.as_ref().unwrap().find_overlapping_iter(text.as_bytes().get(from..).unwrap());
+        let mut found: Vec<_> = find.map(|m| (from + m.start(), m.pattern().as_usize())).collect();
+        found.sort_unstable();
+        // In the wrong case a beginning that is no word is nothing to either.
+        found.retain(|(place, which)| {
+            let mark = &MARKS[*which];
+            matches!(mark.form, Form::Named { .. })
+                || text.get(*place..place + mark.text.len()) == Some(mark.text)
+        });
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn looking_for_parts_first_finds_every_beginning_that_the_automaton_finds(
+            parts in prop::collection::vec((prop::sample::select(MARKS.iter().map(|m| m.text).collect::<Vec<_>>()), 0..3_u8, "[ -~é]{0,9}"), 0..40),
+            from in 0..40_usize,
+        ) {
+            let mut text = "the quick brown fox ".repeat(3);
+            for (mark, case, between) in parts {
+                text.push_str(&match case { 0 => mark.to_owned(), 1 => mark.to_ascii_uppercase(), _ => mark.to_ascii_lowercase() });
+                text.push_str(&between);
+            }
+            if let Some(found) = by_hints(&text, from) {
+                let exact = |(place, which): &(usize, usize)| {
+                    let mark = &MARKS[*which];
+                    matches!(mark.form, Form::Named { .. }) || text.get(*place..place + mark.text.len()) == Some(mark.text)
+                };
+                let found: Vec<_> = found.into_iter().filter(exact).collect();
+                prop_assert_eq!(found, by_automaton(&text, from));
+            }
+        }
+    }
 }

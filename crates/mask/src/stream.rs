@@ -32,6 +32,21 @@ impl Plain {
         Self { masker, text, places, found: Vec::new(), released, count: 0, revealed: 0 }
     }
 
+    /// Begins anew behind another `context`, in the room of the text before.
+    pub(crate) fn begin(&mut self, context: &str) {
+        self.text.clear();
+        self.text.push(context);
+        self.places.begin(self.text.bytes.len());
+        self.found.clear();
+        self.released = self.text.original_len();
+        (self.count, self.revealed) = (0, 0);
+    }
+
+    /// Takes what is the last of a text: it is looked at when the text is ended.
+    pub(crate) fn feed_last(&mut self, piece: &str) {
+        self.text.push(piece);
+    }
+
     pub(crate) fn feed(&mut self, piece: &str, out: &mut String) {
         self.text.push(piece);
         self.go(false, out);

@@ -265,6 +265,8 @@ fn custom(words: &[&str], patterns: &[&str]) -> Result<Custom, CustomError> {
         words: words.iter().map(|w| w.parse().unwrap()).collect(),
         whole_words: true,
         patterns: patterns.iter().map(|p| p.parse().unwrap()).collect(),
+        canaries: Vec::new(),
+        on_canary: Default::default(),
     };
     Custom::compile(&Name::literal("own"), &spec)
 }

@@ -177,6 +177,13 @@ pub enum Target {
     },
     /// Our own state or ledger.
     House,
+    /// An answer that a model gave before, given again: nothing leaves the house.
+    Cached {
+        /// The decision by which it was fetched.
+        of: DecisionId,
+        /// SHA-256 of the answer as it leaves.
+        body: Digest,
+    },
     /// An answer about what policy says of others: to whoever enforces it, which is the asker.
     Answer {
         /// How many evaluations it tells of.

@@ -27,6 +27,31 @@ pub struct DetectorSpec {
     /// looks around, only `\b` and `\B` are taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<Text<512>>,
+    /// Canaries: texts that stand nowhere but where nobody has any business, at most 32, each of 12 to 64 letters and digits of
+    /// ASCII and what stands between them. They are found in any case, with anything between their letters and digits, and in up
+    /// to two layers of base64 or hexadecimal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<Text<128>>,
+    /// What happens where a canary is found.
+    #[serde(default, skip_serializing_if = "OnCanary::is_default")]
+    pub on_canary: OnCanary,
+}
+
+/// What happens where a canary is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCanary {
+    /// The text that holds it goes no further, nor does what follows.
+    #[default]
+    Block,
+    /// It is told, and goes on.
+    Watch,
+}
+
+impl OnCanary {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 const fn yes() -> bool {

@@ -12,6 +12,7 @@ pub use crate::dialect::Dialect;
 use crate::api_route::ApiRouteSpec;
 use crate::asset::{AssetSpec, DeviceSpec, FamilySpec};
 use crate::attestation::AttestationSpec;
+use crate::cache::CacheSpec;
 use crate::client::ClientSpec;
 use crate::connection::ConnectionProviderSpec;
 use crate::corpus_route::CorpusRouteSpec;
@@ -323,6 +324,9 @@ pub struct ModelSpec {
     /// The most output tokens a call may ask for, and what it gets where it names no number and a limit counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tokens_max: Option<u64>,
+    /// Whether answers are given again to the same request. Never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
     /// The dialects it speaks.
     pub dialects: BTreeSet<Dialect>,
     /// What requests may reach for beside the text they carry. Nothing unless declared.

@@ -7,6 +7,7 @@ pub mod api_route;
 pub mod ask;
 pub mod asset;
 pub mod attestation;
+mod cache;
 pub mod caller;
 pub mod client;
 pub mod commit;
@@ -47,6 +48,7 @@ pub use activity::{Activity, Counts, Windows};
 pub use api_route::{ApiMethod, ApiOperation, ApiRouteSpec};
 pub use ask::{Ask, AskFacts, CodeFacts, HandleFacts, Situation, Target};
 pub use attestation::{Aaguid, AttestationSpec};
+pub use cache::{CacheAmong, CacheSpec};
 pub use caller::{
     Assurance, AssuranceLevel, Binding, CredentialKind, Device, Member, Principal, PrincipalKind, Risk,
     RiskLevel, Tenant,
@@ -58,7 +60,7 @@ pub use corpus_route::{CorpusRouteSpec, CorpusStore, MetadataKind, Metric, Postg
 pub use database_route::{DatabaseRouteSpec, SqlType};
 pub use detail::{Arguments, Covering, Detail, DetailUse, Exactly, Wanted};
 pub use detector::{Detector, Group, MaskBy};
-pub use detector_spec::DetectorSpec;
+pub use detector_spec::{DetectorSpec, OnCanary};
 pub use directory::{Dialect, Document, Spec, Status, UpstreamAuth};
 pub use extras::RequestExtra;
 pub use fact::{Fact, Facts};

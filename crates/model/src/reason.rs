@@ -163,6 +163,8 @@ reasons! {
     DetailsInsufficient "authorization_details_insufficient" 403 "Ask for a token with the `authorization_details` of the remedy.",
     /// The exact thing that was allowed was done as often as it may be.
     DetailsUsedUp "authorization_details_used_up" 403 "Ask whoever allowed it to allow it again.",
+    /// What was sent or answered holds a text that stands nowhere but where nobody has any business (a canary).
+    CanaryFound "canary_found" 403 "Those who run the house have been told; ask them.",
 
     // What limits say.
     /// More than may be asked for in this time was asked for.

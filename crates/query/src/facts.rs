@@ -230,6 +230,7 @@ fn target(target: &Target) -> &str {
         Target::Upstream { upstream, .. } => upstream,
         Target::Direct { name, .. } => name,
         Target::House => "house",
+        Target::Cached { .. } => "cache",
         Target::Answer { .. } => "asker",
     }
 }

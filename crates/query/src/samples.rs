@@ -108,6 +108,7 @@ fn grounds() -> impl Strategy<Value = Grounds> {
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
         Just(Target::House),
+        (id(), digest()).prop_map(|(of, body)| Target::Cached { of, body }),
         (0..9u64, 0..9u64, digest(), digest()).prop_map(|(asked, permitted, body, policy)| Target::Answer {
             asked,
             permitted,

@@ -20,6 +20,7 @@ mod list;
 pub mod mcp;
 mod places;
 mod request;
+mod same;
 mod scan;
 mod splice;
 mod stream;

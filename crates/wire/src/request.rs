@@ -184,6 +184,12 @@ impl ModelRequest {
         self.address.target(upstream_model.unwrap_or(&self.model))
     }
 
+    /// What was read, out of which bytes, and the kind of address that it came to.
+    pub(crate) fn read(&self) -> (&Node, &[u8], String) {
+        let address = format!("{} {}", self.address.dialect.name(), self.address.target(&self.model));
+        (&self.root, &self.body, address)
+    }
+
     /// How many answers it asks for; caps on output are each one's.
     #[must_use]
     pub fn choices(&self) -> u64 {

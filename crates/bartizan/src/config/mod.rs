@@ -13,6 +13,7 @@ use std::time::Duration;
 use bartizan_authority::oauth::{self, MetadataClients};
 use bartizan_base::Name;
 use bartizan_child::{CommandSpec, Totals};
+use bartizan_enforce::CacheBounds;
 use bartizan_gateway::TrustedProxies;
 use bartizan_identify::spiffe::TrustDomain;
 use bartizan_keys::{AuthorPublic, MutualFiles};
@@ -163,6 +164,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Bytes of an answer that must be held whole to be redacted.
     pub answer_bytes_max: usize,
+    /// Of answers of models that are kept to be given again.
+    pub cache: CacheBounds,
 }
 
 /// The write-ahead log and its sealing.
@@ -445,6 +448,11 @@ impl Config {
                     3_600_000,
                 )?),
                 answer_bytes_max: raw.number("limits.answer_bytes_max", 1, 1 << 30)?,
+                cache: CacheBounds {
+                    answers_max: raw.number("cache.answers_max", 1, 10_000_000)?,
+                    bytes_max: raw.number("cache.bytes_max", 1, 1 << 40)?,
+                    answer_bytes_max: raw.number("cache.answer_bytes_max", 1, 1 << 30)?,
+                },
             },
             record: Record {
                 copy: raw.optional("record.copy_folder").map(PathBuf::from),

@@ -72,6 +72,17 @@ pub const SETTINGS: &[Setting] = &[
          Without, those of all doors, and the data plane is meant.",
     ),
     setting(
+        "cache.answer_bytes_max",
+        "1048576",
+        "Bytes of the longest answer of a model that is kept to be given again.",
+    ),
+    setting(
+        "cache.answers_max",
+        "10000",
+        "Answers of models that are kept at once to be given again, of those whose declaration says so.",
+    ),
+    setting("cache.bytes_max", "67108864", "Bytes of memory that these answers take together."),
+    setting(
         "children.idle_s",
         "300",
         "Seconds after which a tool server that runs as a child is ended when nobody asks it.",

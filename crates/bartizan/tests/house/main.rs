@@ -3,6 +3,7 @@
 
 mod apis;
 mod authzen;
+mod cache;
 mod child;
 #[cfg(feature = "code")]
 mod code;

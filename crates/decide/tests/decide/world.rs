@@ -57,6 +57,7 @@ pub(crate) fn documents() -> Vec<Document> {
         let spec = ModelSpec {
             routes: Vec::new(),
             output_tokens_max: None,
+            cache: None,
             accepts: Default::default(),
             status: Status::Active,
             upstream: name("up"),

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::mask::uncaught;
+
 /// An answer, redacted and written.
 #[derive(Debug)]
 pub(super) struct Shown {
@@ -44,6 +46,7 @@ impl Shown {
             };
             files.insert(path, shown.into());
         }
+        uncaught(masker)?;
         let reason = finished.ended.reason();
         let ended = reason.as_ref().map_or("exited".into(), ReasonCode::code);
         let exit = match finished.ended {

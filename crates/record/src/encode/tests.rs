@@ -104,7 +104,8 @@ fn target() -> impl Strategy<Value = Target> {
     let answer = (number(), number(), digest(), digest())
         .prop_map(|(asked, permitted, body, policy)| Target::Answer { asked, permitted, body, policy });
     let direct = (name(), digest()).prop_map(|(name, body)| Target::Direct { name, body });
-    prop_oneof![Just(Target::House), upstream, answer, direct]
+    let cached = (id!(DecisionId), digest()).prop_map(|(of, body)| Target::Cached { of, body });
+    prop_oneof![Just(Target::House), upstream, answer, direct, cached]
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
