@@ -145,10 +145,24 @@ pub(crate) fn doors(flags: &[&str]) -> Result<(), Failure> {
     let root = root();
     let target = root.join("target/bench");
     let results = results(&root, &target, flags)?;
+    pushdown(&root, &target, &results, flags)?;
     build(&root, &target, "bartizan-bench-mask")?;
     let mut mask = Command::new(target.join("release/mask"));
     mask.arg("--results").arg(results.join("mask.json")).args(flags);
     run(mask.arg("--python").arg(presidio(&root)?))
+}
+
+/// Policy on rows of a database, beside filters by hand and decisions row by row: the case `pushdown` of the doors, which writes
+/// `pushdown.json`.
+fn pushdown(root: &Path, target: &Path, results: &Path, flags: &[&str]) -> Result<(), Failure> {
+    let only = flags.iter().position(|flag| *flag == "--only").and_then(|at| flags.get(at + 1));
+    if only.is_some_and(|cases| cases.split(',').all(|case| case != "pushdown")) {
+        return Ok(());
+    }
+    build(root, target, "bartizan-bench-pushdown")?;
+    let mut pushdown = Command::new(target.join("release/pushdown"));
+    pushdown.arg("--results").arg(results.join("pushdown.json"));
+    run(pushdown.args(flags.iter().filter(|flag| **flag == "--quick")))
 }
 
 /// The virtual environment with Presidio's analyser, without spaCy.

@@ -31,6 +31,7 @@ mod proofs;
 mod reading;
 mod recover;
 mod retrieve;
+mod rows;
 mod same;
 mod sign_in;
 mod signals;

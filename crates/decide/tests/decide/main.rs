@@ -6,6 +6,7 @@ mod chains;
 mod diagnostics;
 mod explain;
 mod filter;
+mod records;
 mod remedies;
 mod several;
 mod sponsor;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use bartizan_base::Clock;
+use bartizan_base::{Clock, Name};
 use bartizan_model::{DatabaseRouteSpec, ReasonCode};
 use bartizan_rt::SystemClock;
+use bartizan_sql_guard::{Parameter, RowsOf, Values, analyse};
 use serde_json::{Value, json};
 
-use super::run;
-use crate::run::{Failure, Rows};
+use super::{identity, run};
+use crate::run::{Failure, Rows, Run};
 use crate::sqlite;
 
 pub(super) fn route(limits: &Value) -> DatabaseRouteSpec {
@@ -121,4 +122,30 @@ async fn the_engine_itself_refuses_what_was_not_decided_on() {
     let missing = folder.path().join("none.db");
     let failure = sqlite::run(&missing, &clock(), &whole).await.unwrap_err();
     assert_eq!((failure.reason, missing.exists()), (ReasonCode::DatabaseUnfit, false));
+}
+
+#[tokio::test]
+async fn only_the_house_looks_at_columns_that_tell_rows_apart() {
+    let folder = folder();
+    let path = folder.path().join("shop.db");
+    let route = route(&json!({}));
+    let statement = analyse(&route, "select count(*), sum(id) from orders", &Values::new()).unwrap();
+    let condition = r#"typeof("r"."secret") = 'text' AND EXISTS (SELECT 1 FROM json_each(?1) AS e WHERE e.value = "r"."secret")"#;
+    let rows = RowsOf {
+        condition: condition.to_owned(),
+        values: vec![Parameter::Text(r#"["x", "y"]"#.to_owned())],
+        reads: [Name::literal("secret")].into(),
+    };
+    let statement = statement.seeing(&Name::literal("orders"), rows).unwrap();
+    let run = Run::new(&statement, identity("alice"), route.limits);
+    let seen = sqlite::run(&path, &clock(), &run).await.unwrap();
+    assert_eq!(seen.rows, [[json!(2), json!(3)]]);
+    // Were the statement to look at them, or to call what only the house calls.
+    let (mut blind, mut own) = (run.clone(), run.clone());
+    blind.looked_at.clear();
+    own.text = r#"select "r"."secret" from "main"."orders2" as "r""#.to_owned();
+    for run in [blind, own] {
+        let failure = sqlite::run(&path, &clock(), &run).await.unwrap_err();
+        assert_ne!(failure.reason, ReasonCode::Internal, "{failure:?}");
+    }
 }
