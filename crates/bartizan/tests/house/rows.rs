@@ -397,12 +397,12 @@ async fn statements_see_what_is_permitted(postgres: bool, seed: u64, rounds: usi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inv_filter_random_statements_in_sqlite_see_the_rows_that_a_plain_decision_permits() {
-    statements_see_what_is_permitted(false, 7, 24).await;
+    statements_see_what_is_permitted(false, 7, 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inv_filter_random_statements_in_postgres_see_the_rows_that_a_plain_decision_permits() {
-    statements_see_what_is_permitted(true, 11, 24).await;
+    statements_see_what_is_permitted(true, 11, 16).await;
 }
 
 /// Alice sees her own; the others' are above level 3 and what divides by zero.

@@ -91,7 +91,7 @@ fn values_of_conditions_follow_those_of_the_statement() {
 fn a_condition_that_could_fail_is_kept_behind_the_rows_that_are_seen() {
     let date: Values = [("d".to_owned(), (SqlType::Date, Parameter::Text("x".to_owned())))].into();
     let fenced = |sql: &str| {
-        let values = if sql.contains(":d") { date.clone() } else { Values::new() };
+        let values = if sql.ends_with(":d") { date.clone() } else { Values::new() };
         let statement =
             analyse(&postgres(), sql, &values).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
         let first = statement.next_placeholder();

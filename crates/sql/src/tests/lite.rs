@@ -37,7 +37,8 @@ fn folder() -> tempfile::TempDir {
             "create table orders (id integer, customer text, total real, secret text);
              insert into orders values (1, 'ann', 1.5, 'x'), (2, 'bob', null, 'y'), (3, 'ann', 2, x'00ff');
              create table numbers (n integer);
-             create view orders2 as select * from orders;",
+             create view orders2 as select * from orders;
+             create view w1 as select * from orders;",
         )
         .unwrap();
     folder
@@ -148,4 +149,21 @@ async fn only_the_house_looks_at_columns_that_tell_rows_apart() {
         let failure = sqlite::run(&path, &clock(), &run).await.unwrap_err();
         assert_ne!(failure.reason, ReasonCode::Internal, "{failure:?}");
     }
+}
+
+#[tokio::test]
+async fn queries_that_are_named_first_are_no_views() {
+    let sql = "with w as (select count(*) as n from orders), v as (select customer from orders) \
+               select v.customer from v, w where w.n = 3 order by 1";
+    let rows = ask(&json!({}), sql).await.unwrap();
+    assert_eq!(rows.rows, [[json!("ann")], [json!("ann")], [json!("bob")]]);
+    // A view of such a name passes by what was decided on, also where it is declared as a table.
+    let folder = folder();
+    let path = folder.path().join("shop.db");
+    let mut run = run(&route(&json!({})), "alice", "select customer from orders");
+    run.text = r#"select "t1"."customer" as "c1" from "main"."w1" as "t1""#.to_owned();
+    run.tables.insert(Name::literal("w1"));
+    run.reads.insert((Name::literal("w1"), Name::literal("customer")));
+    let failure = sqlite::run(&path, &clock(), &run).await.unwrap_err();
+    assert_eq!(failure.reason, ReasonCode::DatabaseUnfit);
 }
