@@ -1,5 +1,6 @@
 //! Policy on the rows of a database: what a statement joins, counts, compares and gives is of those rows alone that its caller may
 //! read, in PostgreSQL and SQLite, whatever the statement.
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -405,7 +406,7 @@ async fn inv_filter_random_statements_in_postgres_see_the_rows_that_a_plain_deci
     statements_see_what_is_permitted(true, 11, 16).await;
 }
 
-/// Alice sees her own; the others' are above level 3 and what divides by zero.
+/// Everybody sees their own.
 const OWN_ROWS: &str = r#"
 @id("own") permit (principal, action == Shop::Action::"read", resource is Shop::Order) when { resource.owner == principal };
 "#;
@@ -418,7 +419,10 @@ fn of(id: i64, owner: &'static str, total: i64) -> Row {
 #[tokio::test(flavor = "multi_thread")]
 async fn inv_filter_no_condition_of_a_statement_fails_for_a_row_that_is_not_seen() {
     let mut shop = Shop::new(&[of(1, "alice", 5), of(2, "alice", 20), of(3, "carol", 10)], true).await;
-    shop.rules(OWN_ROWS).await;
+    // PostgreSQL computes what it takes for cheap first: a division, rather than this.
+    let rules = r#"@id("own") permit (principal, action == Shop::Action::"read", resource is Shop::Order)
+        when { resource.owner == principal || (resource.tenant == "south" && resource.level > 4 && resource.level < 7) };"#;
+    shop.rules(rules).await;
     // What would tell of the row with 10 by failing fails for whoever sees that row, and for nobody else.
     for sql in [
         "select id from orders where 100 / (total - 10) > 0 order by id",
