@@ -25,6 +25,56 @@ const POLICIES: usize = 1_000;
 
 /// A fresh installation in the setting's folder, declared over its own control API as an administrator would.
 pub fn start(setting: &Setting<'_>, binary: &Path, credential: Credential) -> Result<Gateway, Error> {
+    Ok(installation(setting, binary, credential, None)?.0)
+}
+
+/// The same with an MCP server behind it, whose one tool is approved.
+pub fn with_tools(setting: &Setting<'_>, binary: &Path, credential: Credential) -> Result<Gateway, Error> {
+    let (gateway, api) = installation(setting, binary, credential, None)?;
+    let documents = json!([
+        {"name": "tools", "spec": {
+            "kind": "upstream", "base_url": format!("http://{}", setting.upstream), "allow_private": true,
+        }},
+        {"name": "bench", "spec": {"kind": "tool_server"}},
+        {"name": "bench", "spec": {"kind": "tool_route", "upstream": "tools"}},
+    ]);
+    api.call("POST", "/api/v1/resources", &documents)?;
+    let offered = api.call("GET", "/api/v1/tools/bench", &Value::Null)?;
+    let tools: serde_json::Map<String, Value> = offered
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|tool| Some((tool.get("name")?.as_str()?.to_owned(), tool.get("digest")?.clone())))
+        .collect();
+    api.call("POST", "/api/v1/tools/bench/approve", &json!({"tools": tools}))?;
+    Ok(gateway)
+}
+
+/// The same for proxies that ask, which is at the address that comes with it.
+pub fn behind_proxies(
+    setting: &Setting<'_>,
+    binary: &Path,
+    credential: Credential,
+) -> Result<(Gateway, SocketAddr), Error> {
+    let mesh = free_address()?;
+    let (gateway, api) = installation(setting, binary, credential, Some(mesh))?;
+    let documents = json!([
+        {"name": "bench", "spec": {"kind": "api", "confidentiality": "internal"}},
+        {"name": "bench", "spec": {
+            "kind": "mesh_route", "hosts": ["gateway.bench"], "methods": ["POST"], "path": "/**",
+            "action": "api:call", "resource": "bench",
+        }},
+    ]);
+    api.call("POST", "/api/v1/resources", &documents)?;
+    Ok((gateway, mesh))
+}
+
+fn installation(
+    setting: &Setting<'_>,
+    binary: &Path,
+    credential: Credential,
+    mesh: Option<SocketAddr>,
+) -> Result<(Gateway, Api), Error> {
     let data_folder = setting.folder.join("data").display().to_string();
     let binary = binary.display().to_string();
     let founded = Command::new(&binary).args(["init", "--data-folder", &data_folder]).output()?;
@@ -33,7 +83,9 @@ pub fn start(setting: &Setting<'_>, binary: &Path, credential: Credential) -> Re
 
     let (data, control, operations) = (free_address()?, free_address()?, free_address()?);
     let mut command = vec![binary, "serve".into(), "--data-folder".into(), data_folder];
-    for (listener, address) in [("data", data), ("control", control), ("operations", operations)] {
+    let mut listeners = vec![("data", data), ("control", control), ("operations", operations)];
+    listeners.extend(mesh.map(|mesh| ("mesh", mesh)));
+    for (listener, address) in listeners {
         command.extend(["--set".to_owned(), format!("listeners.{listener}={address}")]);
     }
     command.extend(["--set".to_owned(), "log.filter=warn".to_owned()]);
@@ -53,7 +105,14 @@ pub fn start(setting: &Setting<'_>, binary: &Path, credential: Credential) -> Re
             text(&api.call("POST", "/api/v1/keys", &wanted)?, "/text")?
         }
     };
-    Ok(Gateway { program: Some(program), address: data, headers: bearer(&shown), model: "bench".into() })
+    let gateway = Gateway {
+        program: Some(program),
+        beside: Vec::new(),
+        address: data,
+        headers: bearer(&shown),
+        model: "bench".into(),
+    };
+    Ok((gateway, api))
 }
 
 fn documents(setting: &Setting<'_>) -> Value {
@@ -76,7 +135,9 @@ fn documents(setting: &Setting<'_>) -> Value {
 fn policies() -> String {
     let mut text = String::from(
         "@id(\"administrators\")\npermit (principal in Role::\"administrator\", action in [Action::\"house:change\", Action::\"house:read\"], resource);\n\
-         @id(\"users\")\npermit (principal in Role::\"model-user\", action in [Action::\"model:use\", Action::\"model:list\"], resource);\n",
+         @id(\"users\")\npermit (principal in Role::\"model-user\", action in [Action::\"model:use\", Action::\"model:list\"], resource);\n\
+         @id(\"tools\")\npermit (principal in Role::\"model-user\", action in [Action::\"tool:use\", Action::\"tool:list\"], resource in ToolServer::\"bench\");\n\
+         @id(\"services\")\npermit (principal in Role::\"model-user\", action == Action::\"api:call\", resource == Api::\"bench\");\n",
     );
     let everyone = 8;
     for number in 0..everyone {
@@ -85,7 +146,7 @@ fn policies() -> String {
             100 + number
         );
     }
-    for number in 0..POLICIES - 2 - everyone {
+    for number in 0..POLICIES - 4 - everyone {
         text += &match number % 2 {
             0 => format!(
                 "@id(\"team-{number}\")\npermit (principal in Group::\"team-{number}\", action in Action::\"model:use\", resource in Project::\"project-{number}\");\n"
@@ -130,7 +191,7 @@ impl Api {
     }
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Error> {
-        let body = body.to_string();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         let key = self.key.as_ref().map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
         let mut stream = TcpStream::connect(self.address)?;
         write!(

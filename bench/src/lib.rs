@@ -1,4 +1,4 @@
-//! What the measurements share. `gateway` drives those of the gateways; `bare` is their physical baseline; `mock` is the
+//! What the measurements share. `gateway` drives those of the gateways, `doors` those of tool calls and of proxies that ask; `bare` is their physical baseline; `mock` is the
 //! model behind everything. Those of the ledger are a package of their own, `ledger/`, since they link the product.
 
 pub mod bartizan;
@@ -17,6 +17,10 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub const ANSWER_BYTES: usize = 364;
 /// Events of a streamed answer, the last one `[DONE]`.
 pub const STREAM_EVENTS: u64 = 51;
+/// The tool of the MCP server behind the doors.
+pub const MCP_TOOL: &str = "echo";
+/// What its answer says, in bytes.
+pub const MCP_TEXT_BYTES: u64 = 336;
 /// In the text of a request: the model waits this long between two events of its stream.
 pub const PACE: &str = "pace:5ms";
 /// That wait, in milliseconds.

@@ -33,6 +33,15 @@ pub struct Ask {
     pub request: Arc<[u8]>,
     /// Events of the answer; zero for one that is not streamed.
     pub events: u64,
+    /// Bytes of its body, at least: a refusal may have the same status.
+    pub bytes: u64,
+}
+
+impl Ask {
+    /// Whether the answer is what it has to be.
+    pub fn is_answered_by(&self, answer: &Answer) -> bool {
+        answer.status == 200 && answer.events >= self.events && answer.bytes >= self.bytes
+    }
 }
 
 impl Round {
@@ -49,7 +58,7 @@ impl Round {
     }
 
     fn count(&mut self, ask: &Ask, from: Instant, answer: Option<Answer>) {
-        let as_expected = answer.filter(|a| a.status == 200 && (ask.events == 0 || a.events >= ask.events));
+        let as_expected = answer.filter(|a| ask.is_answered_by(a));
         let Some(answer) = as_expected else {
             self.errors += 1;
             return;

@@ -48,6 +48,20 @@ const BOUNDS_MS: [u32; 3] = [1, 5, 10];
 const STREAMS: usize = 16;
 const PACED_STREAMS: usize = 64;
 
+/// Measures one kind of request alone: how many in a row and side by side, and what each takes.
+pub async fn calls(gateway: &mut Gateway, ask: &Ask, effort: Effort) -> Result<Vec<Value>, Error> {
+    await_ready(gateway, ask).await?;
+    let mut values = Values::default();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for connections in [1, 32] {
+        let costed = closed(gateway, ask, connections, effort).await;
+        values.round(&format!("c{connections}"), &costed);
+    }
+    let errors = values.errors as f64;
+    values.add("errors".into(), Some(errors), "");
+    Ok(values.list)
+}
+
 /// Measures everything about one gateway.
 pub async fn all(gateway: &mut Gateway, effort: Effort) -> Result<Vec<Value>, Error> {
     let plain = ask(gateway, false, "");
@@ -113,7 +127,7 @@ impl Costed {
 }
 
 async fn closed(gateway: &Gateway, ask: &Ask, connections: usize, effort: Effort) -> Costed {
-    let cpu = || gateway.program.as_ref().map(Program::cpu_s);
+    let cpu = || gateway.cpu_s();
     let (before, after) = (Cell::new(None), Cell::new(None));
     let (start, end) = (|| before.set(cpu()), || after.set(cpu()));
     let round = load::closed(ask, connections, effort.warm_up, effort.window, start, end).await;
@@ -163,7 +177,7 @@ fn ask(gateway: &Gateway, stream: bool, mark: &str) -> Ask {
     let request = post("/v1/chat/completions", &gateway.headers, &body.to_string());
     // Gateways may add or drop an event of their own, so not every one is demanded.
     let events = if stream { STREAM_EVENTS - 2 } else { 0 };
-    Ask { address: gateway.address, request: Arc::from(request), events }
+    Ask { address: gateway.address, request: Arc::from(request), events, bytes: 0 }
 }
 
 async fn await_ready(gateway: &mut Gateway, ask: &Ask) -> Result<(), Error> {
@@ -176,8 +190,8 @@ async fn await_ready(gateway: &mut Gateway, ask: &Ask) -> Result<(), Error> {
         if let Ok(mut connection) = Connection::open(ask.address).await {
             let answer = tokio::time::timeout(Duration::from_secs(20), connection.call(&ask.request)).await;
             match answer {
-                Ok(Ok(answer)) if answer.status == 200 => return Ok(()),
-                Ok(Ok(answer)) => last = format!("status {}", answer.status),
+                Ok(Ok(answer)) if ask.is_answered_by(&answer) => return Ok(()),
+                Ok(Ok(answer)) => last = format!("status {}, {} bytes", answer.status, answer.bytes),
                 Ok(Err(error)) => last = error.to_string(),
                 Err(_) => last = "no answer".to_owned(),
             }

@@ -14,6 +14,8 @@ use crate::process::{GATEWAY_CORE, LOAD_CORE, Program, free_address};
 pub struct Gateway {
     /// The program whose use is counted; none for the model itself.
     pub program: Option<Program>,
+    /// Programs that it cannot do without; their use counts as well.
+    pub beside: Vec<Program>,
     pub address: SocketAddr,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
@@ -33,6 +35,14 @@ pub struct Setting<'a> {
     pub upstream: SocketAddr,
     pub jwks: &'a Value,
     pub token: &'a str,
+}
+
+impl Gateway {
+    /// Seconds of processor time that it and what it cannot do without have used; none for the model itself.
+    pub(crate) fn cpu_s(&self) -> Option<f64> {
+        let own = self.program.as_ref()?.cpu_s();
+        Some(own + self.beside.iter().map(Program::cpu_s).sum::<f64>())
+    }
 }
 
 impl Setting<'_> {
@@ -60,8 +70,23 @@ pub fn model(setting: &Setting<'_>) -> Result<Program, Error> {
     setting.start("mock", LOAD_CORE, &command, &[])
 }
 
+/// A service that says yes to every proxy, on the gateway's core, and its address.
+pub fn yes(setting: &Setting<'_>) -> Result<(Program, SocketAddr), Error> {
+    let (address, keys) = (free_address()?, setting.folder.join("jwks.json"));
+    fs::write(&keys, setting.jwks.to_string())?;
+    let binary = setting.binaries.join("mock").display().to_string();
+    let command = [binary, address.to_string(), keys.display().to_string()];
+    Ok((setting.start("yes", GATEWAY_CORE, &command, &[])?, address))
+}
+
 pub fn direct(setting: &Setting<'_>) -> Gateway {
-    Gateway { program: None, address: setting.upstream, headers: bearer("none"), model: "bench".into() }
+    Gateway {
+        program: None,
+        beside: Vec::new(),
+        address: setting.upstream,
+        headers: bearer("none"),
+        model: "bench".into(),
+    }
 }
 
 /// The bare proxy, with a journal behind it if `journal`.
@@ -73,7 +98,7 @@ pub fn bare(setting: &Setting<'_>, journal: bool) -> Result<Gateway, Error> {
         command.push(setting.folder.join("journal").display().to_string());
     }
     let program = Some(setting.start("bare", GATEWAY_CORE, &command, &[])?);
-    Ok(Gateway { program, address, headers: bearer("none"), model: "bench".into() })
+    Ok(Gateway { program, beside: Vec::new(), address, headers: bearer("none"), model: "bench".into() })
 }
 
 /// What Envoy checks.
@@ -84,6 +109,22 @@ pub enum Envoy {
     Token,
     /// The same, with Envoy's own cache of verified tokens.
     TokenCached,
+    /// Nothing itself: it asks the service at this address (`ext_authz`).
+    Asking(Asked),
+}
+
+/// Whom Envoy asks, and how.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub at: SocketAddr,
+    pub by: Protocol,
+}
+
+/// How Envoy's `ext_authz` asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Grpc,
+    Http,
 }
 
 pub fn envoy(setting: &Setting<'_>, checks: Envoy) -> Result<Gateway, Error> {
@@ -96,7 +137,7 @@ pub fn envoy(setting: &Setting<'_>, checks: Envoy) -> Result<Gateway, Error> {
         .extend(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"].map(str::to_owned));
     let program = Some(setting.start("envoy", GATEWAY_CORE, &command, &[])?);
     let headers = bearer(if checks == Envoy::Nothing { "none" } else { setting.token });
-    Ok(Gateway { program, address, headers, model: "bench".into() })
+    Ok(Gateway { program, beside: Vec::new(), address, headers, model: "bench".into() })
 }
 
 fn envoy_config(setting: &Setting<'_>, checks: Envoy, address: SocketAddr) -> Value {
@@ -111,7 +152,27 @@ fn envoy_config(setting: &Setting<'_>, checks: Envoy, address: SocketAddr) -> Va
         json!({"name": name, "typed_config": config})
     };
     let mut filters = Vec::new();
-    if checks != Envoy::Nothing {
+    let mut asked = None;
+    if let Envoy::Asking(whom) = checks {
+        let mut config = json!({"transport_api_version": "V3", "failure_mode_allow": false});
+        let (name, service) = match whom.by {
+            Protocol::Grpc => {
+                ("grpc_service", json!({"envoy_grpc": {"cluster_name": "asked"}, "timeout": "5s"}))
+            }
+            Protocol::Http => {
+                let uri = json!({"uri": format!("http://{}", whom.at), "cluster": "asked", "timeout": "5s"});
+                // Everything may be seen there, as docs/mesh.md says.
+                ("http_service", json!({"server_uri": uri, "path_prefix": "/ext_authz"}))
+            }
+        };
+        config.as_object_mut().map(|members| members.insert(name.into(), service));
+        if whom.by == Protocol::Http {
+            let all = json!({"patterns": [{"safe_regex": {"regex": ".*"}}]});
+            config.as_object_mut().map(|members| members.insert("allowed_headers".into(), all));
+        }
+        filters.push(filter("envoy.filters.http.ext_authz", "ext_authz.v3.ExtAuthz", config));
+        asked = Some(whom);
+    } else if checks != Envoy::Nothing {
         let mut provider = json!({
             "issuer": ISSUER, "audiences": [AUDIENCE], "payload_in_metadata": "claims",
             "local_jwks": {"inline_string": setting.jwks.to_string()},
@@ -154,18 +215,35 @@ fn envoy_config(setting: &Setting<'_>, checks: Envoy, address: SocketAddr) -> Va
         }]},
     });
     let no_limit = json!({"priority": "DEFAULT", "max_connections": 10_000, "max_pending_requests": 10_000, "max_requests": 10_000});
+    let cluster = |name: &str, at: SocketAddr| {
+        json!({
+            "name": name, "type": "STATIC", "connect_timeout": "5s",
+            "circuit_breakers": {"thresholds": [no_limit]},
+            "load_assignment": {"cluster_name": name, "endpoints": [{
+                "lb_endpoints": [{"endpoint": {"address": socket(at)}}],
+            }]},
+        })
+    };
+    let mut clusters = vec![cluster("model", setting.upstream)];
+    if let Some(whom) = asked {
+        let mut service = cluster("asked", whom.at);
+        if whom.by == Protocol::Grpc {
+            let options = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }});
+            service
+                .as_object_mut()
+                .map(|members| members.insert("typed_extension_protocol_options".into(), options));
+        }
+        clusters.push(service);
+    }
     json!({"static_resources": {
         "listeners": [{
             "name": "data", "address": socket(address),
             "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
         }],
-        "clusters": [{
-            "name": "model", "type": "STATIC", "connect_timeout": "5s",
-            "circuit_breakers": {"thresholds": [no_limit]},
-            "load_assignment": {"cluster_name": "model", "endpoints": [{
-                "lb_endpoints": [{"endpoint": {"address": socket(setting.upstream)}}],
-            }]},
-        }],
+        "clusters": clusters,
     }})
 }
 
@@ -175,9 +253,11 @@ pub fn litellm(setting: &Setting<'_>) -> Result<Gateway, Error> {
     let path = setting.folder.join("litellm.yaml");
     let key = "sk-bench-5f2c8a1e9d7b4c6f";
     let parameters = json!({"model": "openai/bench", "api_base": format!("http://{}/v1", setting.upstream), "api_key": "none"});
+    let mcp = json!({"url": format!("http://{}/mcp", setting.upstream), "transport": "http"});
     let config = json!({
         "model_list": [{"model_name": "bench", "litellm_params": parameters}],
         "general_settings": {"master_key": key},
+        "mcp_servers": {"bench": mcp},
     });
     // JSON is YAML.
     fs::write(&path, config.to_string())?;
@@ -197,5 +277,5 @@ pub fn litellm(setting: &Setting<'_>) -> Result<Gateway, Error> {
         ("no_proxy", "*"),
     ];
     let program = Some(setting.start("litellm", GATEWAY_CORE, &command, &quiet)?);
-    Ok(Gateway { program, address, headers: bearer(key), model: "bench".into() })
+    Ok(Gateway { program, beside: Vec::new(), address, headers: bearer(key), model: "bench".into() })
 }

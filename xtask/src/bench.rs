@@ -16,7 +16,7 @@ const PRESIDIO_NEEDS: &[&str] = &["regex", "pyyaml", "tldextract", "phonenumbers
 /// The provider that the token endpoint is measured beside.
 const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
 /// The cases of the token endpoint.
-const ENDPOINT_CASES: &[&str] = &["oidc_provider", "token_endpoint", "token_endpoint_flooded"];
+const ENDPOINT_CASES: &[&str] = &["signature", "oidc_provider", "token_endpoint", "token_endpoint_flooded"];
 
 /// Measures the gateways; `flags` go to the measuring program (`--quick`, `--only CASE,CASE`). A run of all cases writes
 /// `bench/results/gateway.json`, any other one stays under `target/`.
@@ -139,17 +139,33 @@ pub(crate) fn revoke(flags: &[&str]) -> Result<(), Failure> {
         .args(flags))
 }
 
-/// Measures what stands at the doors: masking beside regular expressions and Presidio's pattern recognisers; `flags` as for
-/// [`gateway`]. A run of all cases writes `bench/results/mask.json`.
+/// Measures what stands at the doors: tool calls and proxies that ask, beside others; and masking beside regular expressions
+/// and Presidio's pattern recognisers; and policy on rows of databases. `flags` as for [`gateway`]. A run of all cases writes
+/// `bench/results/tools.json`, `mesh.json`, `mask.json` and `pushdown.json`. Cases of the first two are called `tools.CASE` and
+/// `mesh.CASE`; the last is the case `pushdown`.
 pub(crate) fn doors(flags: &[&str]) -> Result<(), Failure> {
     let root = root();
     let target = root.join("target/bench");
     let results = results(&root, &target, flags)?;
     pushdown(&root, &target, &results, flags)?;
-    build(&root, &target, "bartizan-bench-mask")?;
-    let mut mask = Command::new(target.join("release/mask"));
-    mask.arg("--results").arg(results.join("mask.json")).args(flags);
-    run(mask.arg("--python").arg(presidio(&root)?))
+    let only = flags.iter().position(|flag| *flag == "--only").and_then(|at| flags.get(at + 1));
+    let asks = |case: &str| case.starts_with("tools.") || case.starts_with("mesh.");
+    if only.is_none_or(|cases| cases.split(',').any(asks)) {
+        run(cargo().args(["build", "--release", "--locked", "--package", "bartizan"]).current_dir(&root))?;
+        build(&root, &target, "bartizan-bench")?;
+        let mut doors = Command::new(target.join("release/doors"));
+        doors.arg("--python").arg(rivals(&root)?);
+        doors.arg("--bartizan").arg(root.join("target/release/bartizan"));
+        run(doors.arg("--work").arg(target.join("doors")).arg("--results").arg(&results).args(flags))?;
+    }
+    let masks = |case: &str| !asks(case) && case != "pushdown";
+    if only.is_none_or(|cases| cases.split(',').any(masks)) {
+        build(&root, &target, "bartizan-bench-mask")?;
+        let mut mask = Command::new(target.join("release/mask"));
+        mask.arg("--results").arg(results.join("mask.json")).args(flags);
+        run(mask.arg("--python").arg(presidio(&root)?))?;
+    }
+    Ok(())
 }
 
 /// Policy on rows of a database, beside filters by hand and decisions row by row: the case `pushdown` of the doors, which writes

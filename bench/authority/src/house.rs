@@ -10,7 +10,9 @@ use bartizan_api::oauth::{Oauth, Visitors};
 use bartizan_api::{Api, Mount};
 use bartizan_authority::Authority;
 use bartizan_authority::authorize::{Desk, Person};
-use bartizan_authority::clients::{Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted};
+use bartizan_authority::clients::{
+    Authenticated, Bound, Client, Fetch, FetchFailed, Fetched, Registry, Wanted,
+};
 use bartizan_authority::grants::GiveGrant;
 use bartizan_authority::issue::{Issue, Rights, Root};
 use bartizan_authority::kept::{Grant, keep};
@@ -26,8 +28,8 @@ use bartizan_enforce::Keeper;
 use bartizan_gateway::{ServerLimits, serve as listen};
 use bartizan_identify::{Caller, Proof, Scopes};
 use bartizan_model::{
-    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, Principal, PrincipalId,
-    PrincipalKind, Risk, Tenant,
+    Action, Assurance, AssuranceLevel, Binding, CredentialKind, Document, GrantId, GrantType, Principal,
+    PrincipalId, PrincipalKind, Risk, Tenant,
 };
 use bartizan_rt::{SystemClock, SystemRandom, Tasks};
 use bartizan_secret::Secret;
@@ -46,12 +48,7 @@ const POLICY: &str = "@id(\"own\") permit (principal, action in Action::\"self:u
 struct Nothing;
 
 impl Fetch for Nothing {
-    fn fetch<'a>(
-        &'a self,
-        _: Wanted,
-        _: &'a str,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
+    fn fetch<'a>(&'a self, _: Wanted, _: &'a str, _: bool) -> BoxFuture<'a, Result<Fetched, FetchFailed>> {
         Box::pin(async { Err(FetchFailed::Nothing) })
     }
 }
@@ -82,7 +79,8 @@ pub fn serve(
         let told = seeds(&authority, &keeper, logins).await?;
         let registry = Arc::new(Registry::new(authority.clone(), Arc::new(Nothing)));
         let offered = Offered { grants: GrantType::ALL.iter().copied().collect(), ..Offered::default() };
-        let oauth: Arc<dyn Mount> = Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
+        let oauth: Arc<dyn Mount> =
+            Arc::new(Oauth::new(Arc::new(Desk::new(registry)), Arc::new(Nothing), offered));
         let api = Api::new((*authority.control).clone()).with(vec![oauth]);
         let tasks = Tasks::new();
         let limits = ServerLimits::default();
@@ -199,29 +197,34 @@ async fn seeds(authority: &Authority, keeper: &Keeper, logins: usize) -> Result<
         uses_max: None,
     };
     authority.give_grant(&caller, &give).await.map_err(|stopped| stopped.problem.message())?;
+    // One consent, as a person gives it to a program once: the next logins rest on it.
+    let consent = consent(authority, &caller, &alice, &assurance).await?;
     let mut answers = Vec::new();
     for number in 0..logins {
         if number % 50 == 0 {
             // Nobody else looks at the state yet, and what was not looked at for long is not decided by.
             keeper.watch().await?;
         }
-        answers.push(login(authority, &caller, &alice, &assurance).await?);
+        answers.push(login(authority, &consent).await?);
     }
-    let refresh: Vec<_> =
-        answers.iter().filter_map(|answer| answer.refresh_token.as_ref()).map(|t| t.expose().clone()).collect();
+    let refresh: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| answer.refresh_token.as_ref())
+        .map(|t| t.expose().clone())
+        .collect();
     let subject = answers.first().map(|answer| answer.access_token.expose().clone());
     Ok(json!({"path": "/oauth/token", "refresh": refresh, "subject": subject}))
 }
 
-async fn login(
+/// What alice lets the program do.
+async fn consent(
     authority: &Authority,
     caller: &Caller,
     alice: &Principal,
     assurance: &Assurance,
-) -> Result<TokenAnswer, Error> {
+) -> Result<Grant, Error> {
     let tenant = Tenant::default_tenant();
     let now = authority.control.clock.now();
-    let ends = now.saturating_add(Duration::from_secs(24 * 3_600));
     let grant = Grant {
         id: GrantId::new(now, &*authority.control.random),
         principal: alice.clone(),
@@ -233,7 +236,7 @@ async fn login(
         session: None,
         assurance: assurance.clone(),
         given: now,
-        ends,
+        ends: now.saturating_add(Duration::from_secs(24 * 3_600)),
         uses_max: None,
         uses: 0,
         withdrawn: None,
@@ -242,25 +245,33 @@ async fn login(
     let work = async |_: &View, _: &Tenant| Ok((vec![change], ()));
     let kept = authority.control.change_with(caller, Action::GrantGive, &grant.id, work).await;
     kept.map_err(|stopped| stopped.problem.message())?;
+    Ok(grant)
+}
+
+/// A login of hers at the program, as it comes from a code.
+async fn login(authority: &Authority, consent: &Grant) -> Result<TokenAnswer, Error> {
+    let tenant = Tenant::default_tenant();
+    let now = authority.control.clock.now();
     let view = authority.control.house.view(&tenant).map_err(|reason| reason.to_string())?;
     let client = Client::declared(&view.state, &tenant, "bench-app").ok_or("no client")?;
     let client = Authenticated { client, proven: true, bound: Bound::default(), used: Vec::new(), at: now };
     let rights = Rights::root(Root {
         tenant,
-        subject: alice.clone(),
+        subject: consent.principal.clone(),
         actors: Vec::new(),
-        scopes: grant.scopes.clone(),
-        resources: grant.resources.clone(),
+        scopes: consent.scopes.clone(),
+        resources: consent.resources.clone(),
         details: Vec::new(),
-        assurance: assurance.clone(),
+        assurance: consent.assurance.clone(),
         session: None,
         device: None,
-        grants: vec![grant.id],
+        grants: vec![consent.id],
         family: None,
         binding: None,
         since: view.state.revision,
-        ends,
+        ends: consent.ends,
     });
-    let issue = Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
+    let issue =
+        Issue::new(GrantType::AuthorizationCode, &client, rights)?.refreshable().asked(&Form::default())?;
     Ok(authority.issue(issue).await?)
 }

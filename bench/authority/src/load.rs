@@ -55,7 +55,9 @@ impl Endpoint {
         let client = "client_id=bench-app&client_secret=0123456789abcdef0123456789abcdef";
         let resource = "resource=https%3A%2F%2Fgateway.example";
         let rest = match way {
-            Way::ClientCredentials => format!("grant_type=client_credentials&scope=model%3Ainvoke&{resource}"),
+            Way::ClientCredentials => {
+                format!("grant_type=client_credentials&scope=model%3Ainvoke&{resource}")
+            }
             Way::Refresh => format!("grant_type=refresh_token&refresh_token={refresh}&{resource}"),
             Way::Exchange => format!(
                 "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={}&\
@@ -83,7 +85,12 @@ pub struct Round {
 }
 
 /// Asks on `connections` for `window`. Any answer without a token ends the measurement: a server that refuses is not quick.
-pub async fn closed(endpoint: &Endpoint, way: Way, connections: usize, window: Duration) -> Result<(Round, Endpoint), Error> {
+pub async fn closed(
+    endpoint: &Endpoint,
+    way: Way,
+    connections: usize,
+    window: Duration,
+) -> Result<(Round, Endpoint), Error> {
     let end = Instant::now() + window;
     let mut endpoint = endpoint.clone();
     let mut tasks = Vec::new();

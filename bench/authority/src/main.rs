@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bartizan_bench::Error;
+use bartizan_bench::credentials::signatures_per_second;
 use bartizan_bench::load::quantile_us;
 use bartizan_bench::process::{GATEWAY_CORE, Program, free_address, pin_self};
 use bartizan_bench::report::{self, Comparison, Value};
@@ -18,7 +19,9 @@ use crate::load::{Endpoint, Way, closed};
 
 const USAGE: &str =
     "usage: authority --work FOLDER --provider FOLDER --results FILE [--only CASE,CASE] [--quick]";
-const CASES: [&str; 3] = ["oidc_provider", "token_endpoint", FLOODED];
+const CASES: [&str; 4] = [SIGNATURE, "oidc_provider", "token_endpoint", FLOODED];
+/// One core that signs tokens and does nothing else: the physical bound.
+const SIGNATURE: &str = "signature";
 /// The token endpoint while passwords are guessed at.
 const FLOODED: &str = "token_endpoint_flooded";
 /// Passwords that are tried at a time in the last case.
@@ -61,6 +64,11 @@ async fn drive(arguments: &Arguments) -> Result<(), Error> {
 }
 
 async fn measured(arguments: &Arguments, case: &str) -> Result<Vec<Value>, Error> {
+    if case == SIGNATURE {
+        let rates: Result<_, _> =
+            (0..arguments.rounds).map(|_| signatures_per_second(arguments.window)).collect();
+        return Ok(vec![Value::median("signatures_per_cpu_second".to_owned(), rates?, "1/s")]);
+    }
     let folder = arguments.work.join(case);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;

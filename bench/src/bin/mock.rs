@@ -1,11 +1,12 @@
 //! A model that answers at once, always the same: as little as possible behind the gateways. Beside it, on `/jwks`, the
-//! keys of the issuer of the measurements.
+//! keys of the issuer of the measurements; on `/mcp` and `/v1/mcp`, an MCP server with one tool that answers as quickly; and on
+//! `/ext_authz`, a service that says yes to every proxy that asks.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bartizan_bench::{ANSWER_BYTES, Error, PACE, PACE_MS, STREAM_EVENTS};
+use bartizan_bench::{ANSWER_BYTES, Error, MCP_TEXT_BYTES, MCP_TOOL, PACE, PACE_MS, STREAM_EVENTS};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -14,6 +15,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -73,8 +75,15 @@ impl Answers {
     }
 
     async fn to(&'static self, request: Request<Incoming>) -> Response<Body> {
-        let keys = request.uri().path() == "/jwks";
+        let path = request.uri().path().to_owned();
+        let keys = path == "/jwks";
+        if path.starts_with("/ext_authz") {
+            return Response::new(Full::default().boxed_unsync());
+        }
         let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        if path.ends_with("/mcp") {
+            return mcp(&body);
+        }
         let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
         let stream = holds(br#""stream":true"#) || holds(br#""stream": true"#);
         let (kind, body) = match (stream, holds(PACE.as_bytes())) {
@@ -97,4 +106,34 @@ impl Answers {
         response.headers_mut().insert("content-type", http::HeaderValue::from_static(kind));
         response
     }
+}
+
+/// What an MCP server without sessions answers (revision 2025-06-18, streamable HTTP).
+fn mcp(body: &[u8]) -> Response<Body> {
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let result = match asked.get("method").and_then(Value::as_str) {
+        Some("initialize") => json!({
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+            "serverInfo": {"name": "bench", "version": "1"},
+        }),
+        Some("tools/list") => json!({"tools": [{
+            "name": MCP_TOOL, "description": "Answers at once.",
+            "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
+        }]}),
+        Some("tools/call") => {
+            // Twelve bytes a time.
+            let text = "lorem ipsum ".repeat(usize::try_from(MCP_TEXT_BYTES / 12).unwrap_or_default());
+            json!({"content": [{"type": "text", "text": text}], "isError": false})
+        }
+        _ => json!({}),
+    };
+    let Some(id) = asked.get("id") else {
+        let mut accepted = Response::new(Full::default().boxed_unsync());
+        *accepted.status_mut() = http::StatusCode::ACCEPTED;
+        return accepted;
+    };
+    let answer = json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string();
+    let mut response = Response::new(Full::new(Bytes::from(answer)).boxed_unsync());
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
 }

@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Rows that are read at once where all are looked through.
+const PAGE: usize = 200;
+
 /// Something that is kept in rows of one kind.
 pub trait Kept: Serialize + DeserializeOwned + Send {
     /// Which kind.
@@ -108,6 +111,39 @@ pub async fn find_of<T: Kept>(
 ) -> Result<Vec<Held<T>>, StoreError> {
     let found = rows.rows_of(tenant, T::KIND, owner, "", limit).await?;
     found.into_iter().filter(|row| row.expires.is_none_or(|end| now < end)).map(Held::read).collect()
+}
+
+/// Of everything that belongs to `owner` and is not over: the one that `better` puts above all others, if it `fits`. Reads as
+/// many pages as there are, so that what somebody has much of is not lost behind the first of it.
+///
+/// # Errors
+/// When the state database does not answer, or holds something unreadable.
+pub(crate) async fn best_of<T: Kept>(
+    rows: &dyn Rows,
+    tenant: &Tenant,
+    owner: &str,
+    now: Timestamp,
+    fits: impl Fn(&Held<T>) -> bool,
+    better: impl Fn(&T, &T) -> bool,
+) -> Result<Option<Held<T>>, StoreError> {
+    let (mut best, mut after) = (None::<Held<T>>, String::new());
+    loop {
+        let page = rows.rows_of(tenant, T::KIND, owner, &after, PAGE).await?;
+        let full = page.len() >= PAGE;
+        for row in page {
+            after.clone_from(&row.id);
+            if row.expires.is_some_and(|end| now >= end) {
+                continue;
+            }
+            let held = Held::read(row)?;
+            if fits(&held) && best.as_ref().is_none_or(|best| better(&held.value, &best.value)) {
+                best = Some(held);
+            }
+        }
+        if !full {
+            return Ok(best);
+        }
+    }
 }
 
 /// Somebody's login. Its id is a [`SessionId`]; the cookie is that id and a secret, of which only the digest is kept.

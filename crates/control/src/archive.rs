@@ -68,11 +68,13 @@ impl Archive {
                 return Ok(());
             }
             let (own, origin) = (index.clone(), log.origin.clone());
-            blocking(move || {
+            // Nobody waits for it, and on few cores it would stand in the way of those who wait.
+            bartizan_rt::background("bartizan-index", move || {
                 let slices: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
                 own.ingest(&origin, from, &slices)
             })
-            .await?;
+            .await
+            .map_err(|error| IndexError::Unavailable(Box::new(error)))??;
         }
     }
 

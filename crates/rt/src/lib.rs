@@ -1,5 +1,6 @@
 //! The only place that touches the machine's clock, randomness and task spawning.
 
+mod background;
 mod tasks;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use aws_lc_rs::rand::SecureRandom as _;
 use bartizan_base::{Clock, Random, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
+pub use background::background;
 pub use tasks::{Shutdown, Tasks};
 
 /// The monotonic clock that runs on while the machine sleeps: leases run out meanwhile.

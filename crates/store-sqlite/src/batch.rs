@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_model::Tenant;
 use bartizan_store::{
-    Applied, Change, STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, State, StepColumns, StoreError, Touched,
-    relational,
+    Applied, Change, Row, STEP_BYTES_KEPT, STEPS_CLEARED, STEPS_KEPT, State, StepColumns, StoreError,
+    Touched, Write, relational,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use crate::error::{sort, unavailable};
+use crate::known::{Known, Name};
 use crate::read;
 use crate::store::{execute, store};
 
@@ -26,6 +27,14 @@ struct Job {
     tenant: Tenant,
     changes: Vec<Change>,
     answer: oneshot::Sender<Result<u64, StoreError>>,
+}
+
+/// What became of a set of changes.
+#[derive(Debug)]
+struct Done {
+    revision: u64,
+    /// Rows beside the state as they are from the commit on.
+    rows: Vec<(Name, Option<Row>)>,
 }
 
 /// What stopped a whole batch, told to each of its sets.
@@ -49,7 +58,7 @@ impl Waiting {
     ///
     /// # Errors
     /// None of its own: whatever fails is told to the sets that it stopped.
-    pub(crate) fn work_off(&self, connection: &mut Connection) -> Result<(), StoreError> {
+    pub(crate) fn work_off(&self, connection: &mut Connection, known: &Known) -> Result<(), StoreError> {
         loop {
             let batch: Vec<Job> = {
                 let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,8 +69,17 @@ impl Waiting {
                 return Ok(());
             }
             let (waiting, results) = match together(connection, &batch) {
-                Ok(results) => (batch, results),
+                Ok(results) => {
+                    let told = |result: Result<Done, StoreError>| {
+                        result.map(|done| {
+                            done.rows.into_iter().for_each(|(name, row)| known.put(name, row));
+                            done.revision
+                        })
+                    };
+                    (batch, results.into_iter().map(told).collect::<Vec<_>>())
+                }
                 Err(error) => {
+                    known.clear();
                     let text: Arc<str> = whole(&error).into();
                     let corrupt = matches!(error, StoreError::Corrupt(_));
                     let told = |_: &Job| {
@@ -91,7 +109,7 @@ fn whole(error: &StoreError) -> String {
 }
 
 /// All of a batch in one transaction that holds the write lock from its beginning; a set that does not fit leaves no trace.
-fn together(connection: &mut Connection, batch: &[Job]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
+fn together(connection: &mut Connection, batch: &[Job]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
     let mut transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sort)?;
     let mut results = Vec::with_capacity(batch.len());
@@ -103,26 +121,32 @@ fn together(connection: &mut Connection, batch: &[Job]) -> Result<Vec<Result<u64
 }
 
 /// One set in a savepoint of its own. The outer error is one after which the transaction cannot go on.
-fn one(transaction: &mut Transaction<'_>, job: &Job) -> Result<Result<u64, StoreError>, StoreError> {
+fn one(transaction: &mut Transaction<'_>, job: &Job) -> Result<Result<Done, StoreError>, StoreError> {
     let point = transaction.savepoint().map_err(sort)?;
     match apply(&point, &job.tenant, &job.changes) {
-        Ok(revision) => point.commit().map(|()| Ok(revision)).map_err(sort),
+        Ok(done) => point.commit().map(|()| Ok(done)).map_err(sort),
         Err(error @ StoreError::Unavailable(_)) => Err(error),
         // Its own affair: what it wrote goes with the savepoint.
         Err(error) => Ok(Err(error)),
     }
 }
 
-fn apply(connection: &Connection, tenant: &Tenant, changes: &[Change]) -> Result<u64, StoreError> {
+fn apply(connection: &Connection, tenant: &Tenant, changes: &[Change]) -> Result<Done, StoreError> {
     let mut state: State = read::slice(connection, tenant, &Touched::by(changes))?;
     let Applied { writes, step } = state.apply(tenant, changes)?;
+    let mut rows = Vec::new();
     for write in writes {
+        match &write {
+            Write::Row(row) => rows.push(((row.kind, row.id.clone()), Some(row.clone()))),
+            Write::DeleteRow(kind, id) => rows.push(((*kind, id.clone()), None)),
+            _ => {}
+        }
         store(connection, write)?;
     }
     if let Some(step) = step {
         keep(connection, &step)?;
     }
-    Ok(state.revision)
+    Ok(Done { revision: state.revision, rows })
 }
 
 /// Moves the revision, and keeps what led to it for others to follow.

@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Transaction, Transact
 
 use crate::batch::Waiting;
 use crate::error::{sort, unavailable};
+use crate::known::Known;
 use crate::{migrate, read};
 
 /// How long to wait for another process that holds the database.
@@ -30,6 +31,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
     waiting: Waiting,
+    known: Known,
 }
 
 impl SqliteStore {
@@ -57,7 +59,11 @@ impl SqliteStore {
         }
         migrate::check(&connection)?;
         migrate::migrate(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), waiting: Waiting::default() })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            waiting: Waiting::default(),
+            known: Known::default(),
+        })
     }
 
     /// Runs `work` on the blocking pool. Once begun it goes on to its end, also when nobody waits for it any more.
@@ -75,6 +81,15 @@ impl SqliteStore {
             .map_err(unavailable)?
         }
         .boxed()
+    }
+}
+
+impl SqliteStore {
+    /// The file's version, as others have moved it; none while the connection is in use. Never waits for the disk.
+    fn version(&self) -> Option<i64> {
+        let connection = self.connection.try_lock().ok()?;
+        let mut statement = connection.prepare_cached("pragma data_version").ok()?;
+        statement.query_row([], |row| row.get(0)).ok()
     }
 }
 
@@ -228,7 +243,12 @@ fn latest(connection: &Connection, log: &str) -> Result<Option<(u64, Digest)>, S
 
 impl<W: Warrant> Store<W> for SqliteStore {
     fn found(&self, founding: Founding) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(|connection| write(connection, |transaction| found(transaction, founding)))
+        let known = self.known.clone();
+        self.run(move |connection| {
+            let done = write(connection, |transaction| found(transaction, founding));
+            known.clear();
+            done
+        })
     }
 
     fn load(&self) -> BoxFuture<'_, Result<State, StoreError>> {
@@ -257,10 +277,10 @@ impl<W: Warrant> Store<W> for SqliteStore {
     fn apply<'a>(&'a self, warrant: &'a W, changes: Vec<Change>) -> BoxFuture<'a, Result<u64, StoreError>> {
         let tenant = warrant.tenant().clone();
         let decision = warrant.decision();
-        let waiting = self.waiting.clone();
+        let (waiting, known) = (self.waiting.clone(), self.known.clone());
         async move {
             let answer = waiting.put(tenant.clone(), changes);
-            self.run(move |connection| waiting.work_off(connection)).await?;
+            self.run(move |connection| waiting.work_off(connection, &known)).await?;
             let revision = answer.await.map_err(unavailable)??;
             tracing::info!(%tenant, %decision, revision, "state changed");
             Ok(revision)
@@ -315,10 +335,16 @@ impl<W: Warrant> Store<W> for SqliteStore {
 
 impl Rows for SqliteStore {
     fn row<'a>(&'a self, kind: RowKind, id: &'a str) -> BoxFuture<'a, Result<Option<Row>, StoreError>> {
-        let id = id.to_owned();
+        let name = (kind, id.to_owned());
+        if let Some(row) = self.version().and_then(|version| self.known.get(&name, version)) {
+            return ready(Ok(row)).boxed();
+        }
+        let known = self.known.clone();
         self.run(move |connection| {
             let sql = read::side_rows("kind = ?1 and id = ?2");
-            Ok(read::rows(connection, &sql, params![kind.name(), id], read::side_row)?.pop())
+            let row = read::rows(connection, &sql, params![kind.name(), name.1], read::side_row)?.pop();
+            known.put(name, row.clone());
+            Ok(row)
         })
     }
 
@@ -355,15 +381,18 @@ impl Rows for SqliteStore {
     }
 
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        let known = self.known.clone();
         self.run(move |connection| {
             let sql = format!(
                 "delete from side_rows where (kind, id) in (select kind, id from side_rows \
                  where expires_us < ?1 and kind not in ({}) limit ?2)",
                 relational::loaded_kinds()
             );
-            write(connection, |transaction| {
+            let swept = write(connection, |transaction| {
                 execute(transaction, &sql, params![relational::micros(now), count(limit)])
-            })
+            });
+            known.clear();
+            swept
         })
     }
 }

@@ -36,11 +36,8 @@ use request::Wish;
 use sealed::{Sealed, Sealing};
 
 use crate::clients::{Authenticated, Client, Registry, use_up};
-use crate::kept::{Grant, Session, find_of, owner};
+use crate::kept::{Grant, Held, Session, best_of, owner};
 use crate::oauth::{Form, OauthCode, OauthError};
-
-/// How many grants of somebody are looked through for one that covers a request.
-const GRANTS_MAX: usize = 500;
 
 /// Somebody who is signed in, as whoever keeps sessions has found out.
 #[derive(Clone, Debug)]
@@ -272,8 +269,8 @@ impl Desk {
             return Ok(None);
         }
         let (rows, principal) = (&*self.registry.authority().rows, &person.session.principal);
-        let grants = find_of::<Grant>(rows, &wish.client.tenant, &owner(principal), GRANTS_MAX, now).await?;
-        let covers = |grant: &Grant| {
+        let covers = |held: &Held<Grant>| {
+            let grant = &held.value;
             grant.client == wish.client.id
                 && grant.principal == *principal
                 && grant.withdrawn.is_none()
@@ -284,7 +281,10 @@ impl Desk {
                 && wish.resources.is_subset(&grant.resources)
                 && grant.session.is_none_or(|session| session == person.session.id)
         };
-        Ok(grants.into_iter().map(|held| held.value).find(covers))
+        // The one that lasts longest, so that a person is asked again as late as can be.
+        let later = |one: &Grant, other: &Grant| one.ends > other.ends;
+        let found = best_of(rows, &wish.client.tenant, &owner(principal), now, covers, later).await?;
+        Ok(found.map(|held| held.value))
     }
 
     async fn answer_again(

@@ -17,7 +17,7 @@ use crate::Authority;
 use crate::clients::Authenticated;
 use crate::grants::is_alive;
 use crate::issue::{Issue, NarrowError, Rights, Root, one_resource};
-use crate::kept::{Grant, Held, find, find_of, owner};
+use crate::kept::{Grant, Held, best_of, find, owner};
 use crate::oauth::{Form, IDENTITY, OauthCode, OauthError, TokenAnswer, parse_scope};
 use crate::own::Own;
 
@@ -25,9 +25,6 @@ use crate::own::Own;
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// The same, said of a JWT.
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-
-/// The most grants of one person that are looked at.
-const GRANTS_MAX: usize = 1_000;
 
 /// Answers an exchange. There is never a refresh token: what was exchanged is exchanged again.
 ///
@@ -151,8 +148,6 @@ async fn allowed(
     (actor, scopes, target): (&Principal, Option<&BTreeSet<String>>, &str),
     now: Timestamp,
 ) -> Result<Held<Grant>, OauthError> {
-    let given =
-        find_of::<Grant>(&*authority.rows, &rights.tenant, &owner(&rights.subject), GRANTS_MAX, now).await?;
     let fits = |held: &Held<Grant>| {
         let grant = &held.value;
         grant.agent.as_ref().is_some_and(|agent| agent.id == actor.id)
@@ -162,7 +157,10 @@ async fn allowed(
             && grant.resources.contains(target)
             && scopes.is_none_or(|asked| asked.is_subset(&grant.scopes))
     };
-    given.into_iter().filter(fits).max_by_key(|held| held.value.ends).ok_or_else(|| {
+    let later = |one: &Grant, other: &Grant| one.ends > other.ends;
+    let own = owner(&rights.subject);
+    let grant = best_of(&*authority.rows, &rights.tenant, &own, now, fits, later).await?;
+    grant.ok_or_else(|| {
         OauthError::new(OauthCode::AccessDenied, "the person has not allowed it")
             .because(ReasonCode::Forbidden)
     })

@@ -214,3 +214,16 @@ async fn a_bound_on_uses_holds_for_exchanges_that_come_at_once() {
     }
     assert_eq!(issued, 3);
 }
+
+#[tokio::test]
+async fn what_somebody_allowed_is_found_behind_a_great_deal_else() {
+    let world = World::new(Kept::Memory).await;
+    let token = held_by(&world, "helper-app", None).await;
+    for _ in 0..201 {
+        world.consent("helper-app", None).await;
+    }
+    // The newest is the last to be read.
+    allow(&world, "helper", &["model:invoke"], &[GATEWAY], None).await;
+    world.pass(100).await;
+    exchange(&world, ("helper-app", None), &token, &[]).await.unwrap();
+}
