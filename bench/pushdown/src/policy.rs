@@ -69,7 +69,7 @@ impl World {
             caller: caller(&documents, id)?,
             route,
             kind: "Shop::Order".parse()?,
-            table: EntityRef::new(Name::literal("Table"), "shop.orders".parse()?),
+            table: EntityRef::new(Name::literal("Table"), Name::literal("shop.orders")),
         })
     }
 
