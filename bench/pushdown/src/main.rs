@@ -65,7 +65,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Error> {
         name,
         &format!(
             "create table orders (id bigint primary key, owner text not null, tenant text not null, share bigint not null, total bigint not null); \
-             insert into orders select n, 'user-' || n % 1000, 'north', n * 7919 % 1000, n * 104729 % 1000 from generate_series(1, {rows}) as n; \
+             insert into orders select n, 'user-' || n % 1000, 'north', n * 7919 % 1000, n * 104729 % 1000 from generate_series(1::bigint, {rows}) as n; \
              create index on orders (share)"
         ),
     );
