@@ -174,6 +174,9 @@ TOOLS = {name: EMPTY for name in [
     "test_sampling": {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]},
     "test_elicitation": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]},
     "json_schema_2020_12_tool": SCHEMA_2020,
+    "test_custom_headers": {
+        "type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}, "required": ["region"],
+    },
 }
 
 

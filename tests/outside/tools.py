@@ -1,5 +1,5 @@
 """Foreign MCP clients through the door to a real server: the official TypeScript and Python SDKs, and `server-everything` behind it; then
-the conformance suite (conformance.py).
+the conformance suite, with the house as its server (conformance.py) and as its client (conformance_client.py).
 
 Starts a house of its own and the server. Installs what is missing: Python packages into target/venv-mcp, npm packages into
 tests/outside/js-mcp.
@@ -17,7 +17,8 @@ import time
 import urllib.error
 import urllib.request
 
-from conformance import conform
+from conformance import conform, proxy
+from conformance_client import conform_as_client
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -36,6 +37,9 @@ permit (principal in Role::"tool-user", action in [Action::"tool:use", Action::"
 permit (principal == User::"suite", action in [Action::"tool:use", Action::"tool:list"], resource in ToolServer::"conformance");
 @id("the-suite-uses-its-servers-in-the-newest-revision")
 permit (principal == User::"suite", action in [Action::"tool:use", Action::"tool:list"], resource in ToolServer::"modern");
+@id("the-suites-own-servers")
+permit (principal == User::"suite", action in [Action::"tool:use", Action::"tool:list"], resource)
+when { resource is ToolServer || resource is Tool };
 @id("the-servers-environment-is-nobodys-business")
 forbid (principal, action in [Action::"tool:use", Action::"tool:list"], resource == Tool::"everything/get-env");
 @id("nobody-needs-pictures")
@@ -78,12 +82,12 @@ def listens(port):
 
 
 class House:
-    def __init__(self, folder):
+    def __init__(self, folder, public_url):
         ports = [free_port() for _ in range(3)]
         self.data, self.control = (f"http://127.0.0.1:{port}" for port in ports[:2])
         names = ("LISTENERS__DATA", "LISTENERS__CONTROL", "LISTENERS__OPERATIONS")
         settings = {f"BARTIZAN_{name}": f"127.0.0.1:{port}" for name, port in zip(names, ports)}
-        settings |= {"BARTIZAN_DATA__FOLDER": str(folder / "data")}
+        settings |= {"BARTIZAN_DATA__FOLDER": str(folder / "data"), "BARTIZAN_LISTENERS__PUBLIC_URL": public_url}
         environment = {**os.environ, **settings}
         told = run(BINARY, "init", env=environment, capture_output=True, text=True).stdout
         claim = re.search(r"^\s+(\S{40,})$", told.split("one use:")[1], re.M).group(1)
@@ -114,7 +118,7 @@ def approve_all(house, server):
     house.call("POST", f"/api/v1/tools/{server}/approve", {"tools": tools})
 
 
-def conformance(house, python, folder):
+def conformance(house, python, folder, target, proxied):
     """The suite, with a server behind the door that has everything which the suite asks for."""
     port = free_port()
     log = open(folder / "conformance.log", "w")
@@ -136,7 +140,10 @@ def conformance(house, python, folder):
         for name in ("conformance", "modern"):
             approve_all(house, name)
         suite = JS / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
-        return conform(NODE, suite, int(house.data.rsplit(":", 1)[1]), house.key("suite"))
+        key = house.key("suite")
+        target.extend([int(house.data.rsplit(":", 1)[1]), key])
+        good = conform(NODE, suite, proxied)
+        return conform_as_client(NODE, suite, python, house, key) and good
     finally:
         server.terminate()
         server.wait()
@@ -153,7 +160,9 @@ def main():
         house = None
         try:
             wait("server-everything", lambda: listens(port))
-            house = House(folder)
+            target = []
+            proxied = proxy(target)
+            house = House(folder, f"http://127.0.0.1:{proxied}")
             house.call("POST", "/api/v1/resources", [
                 {"name": "tool-user", "spec": {"kind": "role"}},
                 {"name": "everything", "spec": {"kind": "upstream", "base_url": f"http://127.0.0.1:{port}", "allow_private": True}},
@@ -176,7 +185,7 @@ def main():
             }
             ok = steady and subprocess.run([str(NODE), "tools.mjs"], cwd=HERE / "js-mcp", env=environment).returncode == 0
             ok &= subprocess.run([str(python), str(HERE / "tools_client.py")], env=environment).returncode == 0
-            ok &= conformance(house, python, folder)
+            ok &= conformance(house, python, folder, target, proxied)
         finally:
             for process in [server] + ([house.process] if house else []):
                 process.terminate()

@@ -18,7 +18,7 @@ use bartizan_base::Name;
 use bartizan_console::{Console, SignedInVisitors};
 use bartizan_control::{Control, SessionLabels};
 use bartizan_enforce::Accounts;
-use bartizan_identify::Caller;
+use bartizan_identify::{Caller, StepUps};
 use bartizan_model::{GrantType, Problem};
 use bartizan_rt::Tasks;
 use bartizan_store::Rows;
@@ -55,13 +55,19 @@ pub(crate) fn authority(config: &Config, control: &Control, rows: Arc<dyn Rows>)
 type Mounts = (Vec<Arc<dyn Mount>>, Option<Arc<dyn Accounts>>);
 
 /// What the authority serves on the control listener.
-pub(crate) fn mounts(config: &Config, authority: Option<&Authority>, upstreams: &Arc<Upstreams>) -> Mounts {
+pub(crate) fn mounts(
+    config: &Config,
+    authority: Option<&Authority>,
+    upstreams: &Arc<Upstreams>,
+    step_ups: Arc<StepUps>,
+) -> Mounts {
     let Some(authority) = authority else { return (Vec::new(), None) };
     let fetch: Arc<dyn Fetch> = upstreams.clone();
     let registry = Arc::new(Registry::new(authority.clone(), fetch));
     let login = Arc::new(
         Login::new(authority.clone(), LoginSettings::default(), Arc::new(NoSignals))
-            .with_providers(upstreams.clone()),
+            .with_providers(upstreams.clone())
+            .with_step_ups(step_ups),
     );
     let offered = Offered {
         grants: GrantType::ALL.iter().copied().collect(),

@@ -356,7 +356,8 @@ impl Assembled {
             random,
         };
         let authority = authority::authority(config, &control, store.rows.clone());
-        let (mut mounts, accounts) = authority::mounts(config, authority.as_ref(), &upstreams);
+        let (mut mounts, accounts) =
+            authority::mounts(config, authority.as_ref(), &upstreams, gate.step_ups());
         if let Some(accounts) = &accounts {
             gate.with_accounts(accounts);
         }

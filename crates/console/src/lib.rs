@@ -14,6 +14,7 @@ mod enrol;
 mod invite;
 mod login;
 mod pages;
+mod step_up;
 mod texts;
 
 use std::net::SocketAddr;
@@ -117,6 +118,7 @@ impl Console {
             (&Method::GET, ["account", "device"]) => self.device_offer(request).await,
             (&Method::GET, ["consent"]) => self.consent_page(request).await,
             (&Method::GET, ["device"]) => self.device_page(request).await,
+            (&Method::GET, ["step-up", secret]) => self.step_up_page(request, secret).await,
             (&Method::POST, ["login", "passkey", "begin"]) => self.begin_passkey(request).await,
             (&Method::POST, ["login", "passkey"]) => self.passkey(request).await,
             (&Method::POST, ["account", "passkey", "begin"]) => self.begin_enrolment(request).await,
@@ -146,6 +148,7 @@ impl Console {
                     ["device"] => self.device_code(request, &form).await,
                     ["device", "answer"] => self.answer_device(request, &form).await,
                     ["consent"] => self.answer_consent(request, &form).await,
+                    ["step-up", secret] => self.answer_step_up(request, secret, &form).await,
                     _ => Err(ReasonCode::NotFound.into()),
                 }
             }
@@ -194,7 +197,11 @@ impl Mount for Console {
     fn takes(&self, path: &str) -> bool {
         let first = path.split('/').nth(1).unwrap_or_default();
         let invites = path.starts_with("/api/v1/users/") && path.ends_with("/invitation");
-        invites || matches!(first, "" | "login" | "logout" | "account" | "consent" | "device" | "assets")
+        invites
+            || matches!(
+                first,
+                "" | "login" | "logout" | "account" | "consent" | "device" | "step-up" | "assets"
+            )
     }
 
     fn body_max(&self) -> usize {

@@ -111,6 +111,22 @@ pub(crate) struct DeviceEnrolPage<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "step_up.html")]
+pub(crate) struct StepUpPage<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) secret: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) actors: Vec<&'a str>,
+    pub(crate) what: &'a str,
+    pub(crate) asked: String,
+    pub(crate) suffices: bool,
+    pub(crate) level: u8,
+    pub(crate) age: String,
+    pub(crate) login: String,
+}
+
+#[derive(Template)]
 #[template(path = "told.html")]
 pub(crate) struct ToldPage<'a> {
     pub(crate) said: &'a str,

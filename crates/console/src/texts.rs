@@ -1,11 +1,13 @@
 //! Small texts: moments, addresses to go on to.
 
+use std::time::Duration;
+
 use bartizan_base::Timestamp;
 use bartizan_model::{Problem, RiskLevel};
 
 /// Where one may be sent on to after a login: paths of ours that are pages, and nothing that browsers read as another host.
 pub(crate) fn onward(given: Option<&str>) -> String {
-    let pages = ["/oauth/authorize?", "/consent?", "/device", "/account"];
+    let pages = ["/oauth/authorize?", "/consent?", "/device", "/account", "/step-up/"];
     let plain = |path: &&str| {
         pages.iter().any(|page| path.starts_with(page))
             && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
@@ -47,6 +49,16 @@ pub(crate) fn moment(at: Timestamp) -> String {
     match text.get(..16) {
         Some(minute) => format!("{} UTC", minute.replace('T', " ")),
         None => text,
+    }
+}
+
+/// A length of time as people say it.
+pub(crate) fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (1, 0) => "a minute".to_owned(),
+        (minutes, 0) if minutes > 0 => format!("{minutes} minutes"),
+        _ => format!("{seconds} seconds"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is asking, verified.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bartizan_base::{Name, Timestamp};
 use bartizan_model::record::Who;
@@ -11,6 +12,7 @@ use bartizan_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::ground::Ground;
+use crate::step_up::Lifted;
 
 /// Who is asking: the subject responsible, the actors in between, and what they presented. Made only by this crate
 /// after verification, never deserialised from anything.
@@ -31,6 +33,8 @@ pub struct Caller {
     pub(crate) grant: Option<GrantId>,
     /// What it rests on, to be looked at again while a stream runs.
     pub(crate) ground: Ground,
+    /// Another login by which they were proven more surely, for one thing.
+    pub(crate) lifted: Option<Arc<Lifted>>,
 }
 
 /// What a credential may be used for. Scopes only shrink what policy grants; they never add to it.
@@ -96,6 +100,7 @@ impl Caller {
             session: None,
             grant: None,
             ground: Ground::None,
+            lifted: None,
         }
     }
 
@@ -192,6 +197,12 @@ impl Caller {
     #[must_use]
     pub const fn expires(&self) -> Timestamp {
         self.expires
+    }
+
+    /// Whether they were proven more surely than their credential is, for one thing ([`crate::StepUps`]).
+    #[must_use]
+    pub const fn is_lifted(&self) -> bool {
+        self.lifted.is_some()
     }
 
     /// Whether nobody was proven.

@@ -149,6 +149,14 @@ impl Identifier {
     /// any more. What they proved then is not asked for again.
     #[must_use]
     pub fn again(&self, directory: &Directory, caller: &Caller, now: Timestamp) -> Option<Caller> {
+        let found = self.grounded(directory, caller, now)?;
+        match &caller.lifted {
+            None => Some(found),
+            Some(lifted) => lifted.applied(found, directory, now),
+        }
+    }
+
+    fn grounded(&self, directory: &Directory, caller: &Caller, now: Timestamp) -> Option<Caller> {
         match &caller.ground {
             Ground::None => None,
             Ground::Key(digest) => api_key(directory, directory.key(digest)?, now).ok(),

@@ -21,6 +21,7 @@ mod proven;
 mod recovery;
 mod replays;
 pub mod spiffe;
+mod step_up;
 mod trust;
 
 pub use caller::{Caller, Scopes};
@@ -32,4 +33,5 @@ pub use identifier::{Identified, Identifier};
 pub use presented::{PeerCertificate, Place, Presented, Shown};
 pub use proven::{Actor, Proof};
 pub use recovery::{QuorumError, RecoverySignature, SignatureError, verify_quorum};
+pub use step_up::{Answered, LIFE as STEP_UP_LIFE, Link, Question, StepUps, Wanted};
 pub use trust::NeedBundle;

@@ -222,6 +222,24 @@ fn tokens_that_are_forged_expired_for_others_or_of_other_kinds_are_refused() {
     assert_eq!(world.present(&confused, NOW).unwrap_err(), ReasonCode::TokenAlgorithmRefused);
 }
 
+/// LiteLLM before 1.83.0 remembered who somebody is under the first characters of a token.
+#[test]
+fn cve_2026_35030_tokens_that_begin_alike_are_two_tokens() {
+    let world = World::new();
+    let good = world.token(|_| {});
+    for _ in 0..2 {
+        world.present(&good, NOW).unwrap();
+    }
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{signed}.{other}{}", &signature[1..]);
+    assert_eq!(forged[..=signed.len()], good[..=signed.len()]);
+    assert!(world.present(&forged, NOW).is_err());
+    let cut = &good[..good.len() - 4];
+    assert!(world.present(cut, NOW).is_err());
+    world.present(&good, NOW).unwrap();
+}
+
 #[test]
 fn an_unknown_key_id_asks_for_keys_once_in_a_while_not_for_every_token() {
     let world = World::new();

@@ -226,7 +226,7 @@ reasons! {
     /// A parameter of the message is missing, unknown, or of the wrong kind.
     ParamsInvalid "params_invalid" 400 "See the message for the parameter.",
     /// Headers and body of the message say different things.
-    HeaderMismatch "header_mismatch" 400 "Send `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` as the body says.",
+    HeaderMismatch "header_mismatch" 400 "Send `Mcp-Method`, `Mcp-Name`, `Mcp-Param-…` and `MCP-Protocol-Version` as the body says.",
     /// What is to be changed has changed since it was read.
     Conflict "conflict" 409 "Read it again and repeat the change on the new version.",
     /// A legal hold keeps the data, so it is not erased.

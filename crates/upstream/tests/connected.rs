@@ -97,3 +97,21 @@ async fn attack_39_a_redirect_is_not_followed_with_the_token() {
     assert!(!stolen.is_finished());
     stolen.abort();
 }
+
+/// rmcp, and ContextForge (GHSA-vgf8-3685-66j9): a redirect took what was sent along to wherever it led.
+#[tokio::test]
+async fn ghsa_9g45_5xwm_f3wc_nothing_goes_along_with_a_redirect_of_any_kind() {
+    let (elsewhere, stolen) = resource(OK).await;
+    for status in [301, 302, 303, 307, 308] {
+        let moved = format!(
+            "HTTP/1.1 {status} Moved\r\nlocation: {elsewhere}/mcp\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let (address, seen) = resource(moved.leak()).await;
+        let request = Request::get(format!("{address}/mcp")).body(Bytes::new()).unwrap();
+        let answer = upstreams().connected(&released(&address), request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert!(seen.await.unwrap().to_ascii_lowercase().contains("authorization: bearer outside-token"));
+        assert!(!stolen.is_finished(), "{status}");
+    }
+    stolen.abort();
+}

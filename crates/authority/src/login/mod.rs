@@ -19,6 +19,7 @@ pub mod risk;
 mod session;
 mod sessions;
 mod step;
+mod step_up;
 mod throttle;
 mod totp;
 pub mod upstream;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use bartizan_base::Timestamp;
 use bartizan_control::{Stopped, View};
-use bartizan_identify::Caller;
+use bartizan_identify::{Caller, StepUps};
 use bartizan_keys::Sealer;
 use bartizan_model::{Principal, PrincipalKind, Problem, ReasonCode, Spec, Tenant};
 
@@ -80,6 +81,7 @@ pub struct Login {
     signals: Arc<dyn Signals>,
     providers: Option<Arc<dyn upstream::Providers>>,
     book: upstream::Book,
+    step_ups: Option<Arc<StepUps>>,
 }
 
 impl Login {
@@ -104,6 +106,7 @@ impl Login {
             signals,
             providers: None,
             book: upstream::Book::default(),
+            step_ups: None,
         }
     }
 
@@ -111,6 +114,13 @@ impl Login {
     #[must_use]
     pub fn with_providers(mut self, providers: Arc<dyn upstream::Providers>) -> Self {
         self.providers = Some(providers);
+        self
+    }
+
+    /// The same with questions of doors to people to prove themselves more surely.
+    #[must_use]
+    pub fn with_step_ups(mut self, step_ups: Arc<StepUps>) -> Self {
+        self.step_ups = Some(step_ups);
         self
     }
 

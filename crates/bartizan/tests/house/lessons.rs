@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_never_chooses_where_a_call_goes_nor_reaches_beyond_the_text_by_default() {
+async fn cve_2024_6587_a_caller_never_chooses_where_a_call_goes_nor_reaches_beyond_the_text_by_default() {
     let house = House::new().await;
     let chat = |more: Value| {
         let mut body = json!({"model": "assistant", "messages": [{"role": "user", "content": "say: hi"}]});
@@ -97,7 +97,7 @@ async fn what_a_model_accepts_is_declared_and_state_at_the_provider_cannot_be() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_not_known_learns_nothing_about_bodies_paths_or_models() {
+async fn cve_2025_66405_whoever_is_not_known_learns_nothing_about_bodies_paths_or_models() {
     let house = House::new().await;
     for (method, path, body) in [
         ("POST", "/v1/chat/completions", Some(json!("garbage"))),
@@ -116,7 +116,7 @@ async fn whoever_is_not_known_learns_nothing_about_bodies_paths_or_models() {
 }
 
 #[test]
-fn there_is_no_default_secret_and_no_start_without_an_installation() {
+fn ghsa_g53w_w6mj_hrpp_there_is_no_default_secret_and_no_start_without_an_installation() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bartizan"))
         .env_clear()

@@ -36,6 +36,7 @@ mod same;
 mod sign_in;
 mod signals;
 mod sql;
+mod step_up;
 mod tls;
 mod tokens;
 mod tools;

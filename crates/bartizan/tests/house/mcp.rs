@@ -34,7 +34,7 @@ const TOOLS: [&str; 6] = ["echo", "slow", "question", "why", "pay", "late"];
 
 /// A server of tools that says more than it is asked.
 #[derive(Debug, Default)]
-struct Desk {
+pub(crate) struct Desk {
     seen: Mutex<Vec<(String, Value)>>,
     /// What waits goes on when this changes.
     go: watch::Sender<()>,
@@ -45,7 +45,7 @@ fn event(value: &Value) -> String {
 }
 
 impl Desk {
-    async fn start() -> (Arc<Self>, SocketAddr) {
+    pub(crate) async fn start() -> (Arc<Self>, SocketAddr) {
         let desk = Arc::new(Self::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -61,7 +61,7 @@ impl Desk {
         (desk, address)
     }
 
-    fn sent(&self, method: &str) -> Vec<(String, Value)> {
+    pub(crate) fn sent(&self, method: &str) -> Vec<(String, Value)> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(_, body)| body["method"] == method).cloned().collect()
     }
@@ -110,7 +110,11 @@ impl Desk {
                 )
             }
             "tools/list" => {
-                let tools = TOOLS.map(|name| json!({"name": name, "inputSchema": {"type": "object"}}));
+                let tools = TOOLS.map(|name| {
+                    let marked = json!({"region": {"type": "string", "x-mcp-header": "Region"}});
+                    let properties = if name == "echo" { marked } else { json!({}) };
+                    json!({"name": name, "inputSchema": {"type": "object", "properties": properties}})
+                });
                 result(json!({"tools": tools}))
             }
             "resources/list" => result(json!({"resources": [{"uri": "file:///a", "name": "a"}]})),
@@ -160,14 +164,14 @@ impl Desk {
 }
 
 /// A connection of a client, read as it comes.
-struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
-    got: String,
+    pub(crate) got: String,
 }
 
 impl Wire {
     /// Reads until `what` has come.
-    async fn until(&mut self, what: &str) {
+    pub(crate) async fn until(&mut self, what: &str) {
         let mut part = vec![0; 65_536];
         while !self.got.contains(what) {
             let read = tokio::time::timeout(Duration::from_secs(30), self.stream.read(&mut part)).await;
@@ -178,7 +182,7 @@ impl Wire {
     }
 
     /// Everything, once the other side has ended it.
-    async fn whole(mut self) -> Said {
+    pub(crate) async fn whole(mut self) -> Said {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(60), self.stream.read_to_end(&mut rest)).await;
         read.unwrap_or_else(|_| panic!("it does not end: {}", self.got)).unwrap_or_default();
@@ -188,21 +192,21 @@ impl Wire {
 
 /// An answer.
 #[derive(Debug)]
-struct Said(String);
+pub(crate) struct Said(pub(crate) String);
 
 impl Said {
-    fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.0.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let (head, _) = self.0.split_once("\r\n\r\n").unwrap();
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
     }
 
     /// The messages in it.
-    fn messages(&self) -> Vec<Value> {
+    pub(crate) fn messages(&self) -> Vec<Value> {
         let (_, body) = self.0.split_once("\r\n\r\n").unwrap();
         match serde_json::from_str(body) {
             Ok(one) => vec![one],
@@ -213,11 +217,11 @@ impl Said {
         }
     }
 
-    fn last(&self) -> Value {
+    pub(crate) fn last(&self) -> Value {
         self.messages().pop().unwrap_or_else(|| panic!("{self:?}"))
     }
 
-    fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         self.last().pointer("/error/data/reason").and_then(Value::as_str).unwrap_or("none").to_owned()
     }
 }
@@ -234,20 +238,7 @@ impl World {
     async fn new() -> Self {
         let house = House::new().await;
         let (desk, address) = Desk::start().await;
-        let admin = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
-        blocking(move || {
-            let documents = json!([
-                {"name": "desk", "spec": {"kind": "upstream", "base_url": format!("http://{address}"), "allow_private": true, "credential": "simulated"}},
-                {"name": "desk", "spec": {"kind": "tool_server"}},
-                {"name": "desk/resource:read", "spec": {"kind": "tool", "within": ["desk"]}},
-                {"name": "desk", "spec": {"kind": "tool_route", "upstream": "desk", "path": "/mcp", "accepts": ["elicitation"]}}
-            ]);
-            admin.call("POST", "/api/v1/resources", Some(&documents)).unwrap();
-            approve(&admin, |name| name != "late");
-            let files = json!({"policy.cedar": POLICY, "tools.cedar": RULES});
-            admin.call("PUT", "/api/v1/policy", Some(&json!({"files": files, "expect": 2}))).unwrap();
-        })
-        .await;
+        furnish_desk(&house, address).await;
         Self { house, desk }
     }
 
@@ -260,15 +251,7 @@ impl World {
     }
 
     async fn open(&self, key: &Secret<String>, method: &str, headers: &[(&str, &str)], body: &str) -> Wire {
-        let mut stream = TcpStream::connect(self.house.node.data).await.unwrap();
-        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!(
-            "{method} {CALLS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            key.expose(),
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        Wire { stream, got: String::new() }
+        open_at(self.house.node.data, key, method, headers, body).await
     }
 
     async fn post(&self, key: &Secret<String>, session: &str, body: &Value) -> Wire {
@@ -303,6 +286,43 @@ impl World {
         let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method), ("mcp-name", name)];
         self.open(self.alice(), "POST", &headers, &body).await.whole().await
     }
+}
+
+/// Puts a desk behind the door of a house, with what may be done with it.
+pub(crate) async fn furnish_desk(house: &House, address: SocketAddr) {
+    let admin = Client::new(&format!("http://{}", house.node.control), Some(house.admin_key.clone()));
+    blocking(move || {
+        let documents = json!([
+            {"name": "desk", "spec": {"kind": "upstream", "base_url": format!("http://{address}"), "allow_private": true, "credential": "simulated"}},
+            {"name": "desk", "spec": {"kind": "tool_server"}},
+            {"name": "desk/resource:read", "spec": {"kind": "tool", "within": ["desk"]}},
+            {"name": "desk", "spec": {"kind": "tool_route", "upstream": "desk", "path": "/mcp", "accepts": ["elicitation"]}}
+        ]);
+        admin.call("POST", "/api/v1/resources", Some(&documents)).unwrap();
+        approve(&admin, |name| name != "late");
+        let files = json!({"policy.cedar": POLICY, "tools.cedar": RULES});
+        admin.call("PUT", "/api/v1/policy", Some(&json!({"files": files, "expect": 2}))).unwrap();
+    })
+    .await;
+}
+
+/// A request to the desk through the door, of whoever holds `key`.
+pub(crate) async fn open_at(
+    data: SocketAddr,
+    key: &Secret<String>,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Wire {
+    let mut stream = TcpStream::connect(data).await.unwrap();
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!(
+        "{method} {CALLS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        key.expose(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    Wire { stream, got: String::new() }
 }
 
 fn approve(admin: &Client, which: impl Fn(&str) -> bool) {

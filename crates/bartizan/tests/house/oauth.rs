@@ -20,7 +20,7 @@ const SECRET: &str = "a secret of more than thirty-two characters";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-type Pairs<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// An answer: status, headers in lower case, body.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Scene {
     }
 
     /// A session as a login would begin it: its row, written where the house keeps it, and its cookie.
-    async fn sign_in(&self, name: &'static str, level: AssuranceLevel) -> String {
+    pub(crate) async fn sign_in(&self, name: &'static str, level: AssuranceLevel) -> String {
         let admin = self.house.admin.clone();
         let users = blocking(move || admin.call("GET", "/api/v1/resources/user", None).unwrap()).await;
         let users = users.as_array().or_else(|| users["items"].as_array()).unwrap().clone();
@@ -164,7 +164,7 @@ impl Scene {
         format!("__Host-bartizan-session={id}.{}", URL_SAFE_NO_PAD.encode(secret))
     }
 
-    async fn call(&self, method: &str, path: &str, headers: Pairs<'_>, body: String) -> Told {
+    pub(crate) async fn call(&self, method: &str, path: &str, headers: Pairs<'_>, body: String) -> Told {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -229,7 +229,7 @@ impl Scene {
         self.submit(path, page, more, &self.cookie).await
     }
 
-    async fn submit(&self, path: &str, page: &Told, more: (&str, &str), session: &str) -> Told {
+    pub(crate) async fn submit(&self, path: &str, page: &Told, more: (&str, &str), session: &str) -> Told {
         let mut pairs: Vec<(String, String)> = page
             .body
             .split("<input ")

@@ -46,6 +46,19 @@ fn inv_deny_no_bundle_an_empty_one_and_no_matching_rule_deny_each_with_its_reaso
     assert_eq!((missing.verdict, missing.reasons), (VerdictKind::Deny, vec![ReasonCode::NoMatchingPermit]));
 }
 
+/// agentgateway: a policy of nothing but denials denied everything, and nobody was told why; one with conditions that could not be
+/// looked at was as if it were not there.
+#[test]
+fn lesson_agentgateway_1058_rules_that_only_forbid_permit_nothing_and_take_away_no_more_than_they_name() {
+    let (alice, carol) = (user("alice", AssuranceLevel::Aal1), user("carol", AssuranceLevel::Aal1));
+    let told = invoke(&snapshot(MASKED), &alice, "dev");
+    assert_eq!((told.verdict, told.reasons), (VerdictKind::Deny, vec![ReasonCode::NoMatchingPermit]));
+    let beside = snapshot(&format!("{BASE}{MASKED}"));
+    let told = invoke(&beside, &alice, "dev");
+    assert_eq!((told.verdict, told.obligations.is_empty()), (VerdictKind::Permit, true));
+    assert!(!invoke(&beside, &carol, "dev").obligations.is_empty(), "and those it does name");
+}
+
 #[test]
 fn inv_deny_a_rule_that_errs_denies_although_the_engine_would_skip_it() {
     let erring = r#"@id("erring") forbid (principal, action, resource) when { 9223372036854775807 + context.time.hour + 1 > 0 };"#;

@@ -261,7 +261,8 @@ fn inv_same_holds_for_calls_of_tools_on_any_arguments() {
 }
 
 #[test]
-fn what_is_recorded_of_a_call_commits_to_its_arguments_and_to_the_definition_of_the_tool() {
+fn lesson_kuadrant_710_what_is_recorded_of_a_call_commits_to_its_arguments_and_to_the_definition_of_the_tool()
+{
     let context = |servers: &[ServerWords], arguments: &Value| {
         let policy = over(CompiledBundle::compile_with(&bundle(""), servers).unwrap());
         let kept = KeptAsk::of(

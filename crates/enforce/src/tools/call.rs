@@ -7,16 +7,16 @@ use bartizan_base::{Digest, Name};
 use bartizan_model::tool_route::{READ_RESOURCES, TOOL_SEPARATOR, is_tool_name};
 use bartizan_model::{Action, AskFacts, EntityRef, Label, Problem, ReasonCode, ToolRouteSpec};
 use bartizan_wire::Node;
-use bartizan_wire::mcp::{META_CAPABILITIES, request_words};
+use bartizan_wire::mcp::{META_CAPABILITIES, MirrorError, Mirrored, request_words};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::elicit;
 use super::flight::Under;
-use super::line::{DefinitionKind, Line, Sent, with_meta};
+use super::line::{DefinitionKind, Line, Said, Sent, with_meta};
 use super::list::label_of;
 use super::talk::{Talk, Terms};
-use super::visit::{Endpoint, Visit};
+use super::visit::{Endpoint, Visit, one};
 use crate::path::Stop;
 use crate::reply::Reply;
 use crate::scrub::{Scrub, Way};
@@ -120,7 +120,7 @@ impl Visit {
         terms: &mut Option<Terms>,
     ) -> Result<Reply, Stop> {
         let opened = line.opened().await?;
-        let mut output = None;
+        let (mut output, mut mirrored) = (None, None);
         if matches!(wanted.kind, DefinitionKind::Tool | DefinitionKind::Prompt) {
             let seen = line.definition_of(wanted.kind, &wanted.name).await?;
             let pin = line.route.pins.get(wanted.kind.pin(&wanted.name).as_str());
@@ -130,6 +130,7 @@ impl Visit {
                 // The schema is part of what was approved.
                 Some(seen) => {
                     output = seen.output;
+                    mirrored = Some(seen.mirrored);
                     None
                 }
             };
@@ -137,6 +138,8 @@ impl Visit {
                 return Err(self.gate.refuse_early(&self.caller, None, Problem::new(reason)).await);
             }
         }
+        let mirrored = mirrored.map_or_else(|| Ok(Vec::new()), |mirrored| self.mirrored(&mirrored, wanted));
+        let mirrored = self.gate.or_refuse(&self.caller, None, mirrored).await?;
         // Ids are ours: a server matches answers by them, and callers could choose the same.
         let id = self.gate.new_id().to_string();
         let mut meta = Vec::new();
@@ -164,8 +167,9 @@ impl Visit {
         };
         let began_us = self.gate.parts.clock.monotonic_us();
         let going = terms.as_ref().map(|terms| terms.going.clone()).ok_or(ReasonCode::Internal)?;
+        let said = Said { named: wanted.header.as_deref(), mirrored: &mirrored };
         let sent = tokio::select! {
-            sent = line.send(Some(opened.revision), method, wanted.header.as_deref(), message) => sent?,
+            sent = line.send(Some(opened.revision), method, said, message) => sent?,
             () = going.until_over(&self.gate) => return Err(ReasonCode::StreamEnded.into()),
         };
         let Sent { conversation, receipt, decision } = sent;
@@ -177,6 +181,26 @@ impl Visit {
         talk.under(opened, accepts, (flight, end), began_us).by(terms, output, most).reply().await
     }
 
+    /// Arguments that a tool wants repeated in headers: as the caller's own headers must say them, and as the server is told them.
+    fn mirrored(&self, marks: &Mirrored, wanted: &Wanted) -> Result<Vec<(String, String)>, Problem> {
+        if marks.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.revision.is_stateless() {
+            let came = wanted.facts.arguments.clone().unwrap_or_default();
+            let header = |name: &str| one(&self.from.headers, name).map_err(|_| MirrorError(name.to_owned()));
+            let checked = marks.check(&came, header);
+            let mismatch =
+                |error: MirrorError| Problem::with_detail(ReasonCode::HeaderMismatch, error.to_string());
+            checked.map_err(mismatch)?;
+        }
+        // What was masked in the body is masked in headers, too.
+        let sent = wanted.params.iter().find(|(name, _)| *name == "arguments");
+        let sent = sent.and_then(|(_, raw)| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let headers = marks.headers(&sent);
+        headers.map_err(|error| Problem::with_detail(ReasonCode::ParamsInvalid, error.to_string()))
+    }
+
     /// What a message wants. Members that nobody here knows are refused: they could do anything.
     fn wanted(&self) -> Result<Wanted, Problem> {
         let message = &self.message;
@@ -186,7 +210,8 @@ impl Visit {
         let mut known = vec!["_meta"];
         let (kind, server, name, facts, mut params) = match message.method() {
             "tools/call" | "prompts/get" => {
-                known.extend(["name", "arguments", "inputResponses", "requestState"]);
+                // Tasks are not offered here, and then a call that asks for one is done as any other (2025-11-25, tasks).
+                known.extend(["name", "arguments", "inputResponses", "requestState", "task"]);
                 let tool = message.method() == "tools/call";
                 let kind = if tool { DefinitionKind::Tool } else { DefinitionKind::Prompt };
                 let asked = message.param_text("name").ok_or_else(|| malformed("`params.name` is a text"))?;

@@ -162,6 +162,11 @@ impl Client {
         self.held().can.get("elicitation").is_some_and(fills_forms)
     }
 
+    /// Whether it can open a link for a person.
+    pub(super) fn opens_links(&self) -> bool {
+        self.held().can.get("elicitation").is_some_and(opens_links)
+    }
+
     /// From which level on it wants to be told what is logged.
     pub(super) fn level(&self) -> Option<usize> {
         self.held().level
@@ -262,6 +267,11 @@ pub(super) fn fills_forms(can: &Value) -> bool {
     can.as_object().is_some_and(|how| how.is_empty() || how.contains_key("form"))
 }
 
+/// Whether what a client says of elicitation means links, too: only where it says so.
+pub(super) fn opens_links(can: &Value) -> bool {
+    can.get("url").is_some_and(Value::is_object)
+}
+
 /// What can change.
 pub(super) const KINDS: [DefinitionKind; 3] =
     [DefinitionKind::Tool, DefinitionKind::Prompt, DefinitionKind::Resource];
@@ -299,6 +309,9 @@ mod tests {
             [(json!({}), true), (json!({"url": {}}), false), (json!({"url": {}, "form": {}}), true)]
         {
             assert_eq!(fills_forms(&can), fills, "{can}");
+        }
+        for (can, opens) in [(json!({}), false), (json!({"url": {}}), true), (json!({"url": null}), false)] {
+            assert_eq!(opens_links(&can), opens, "{can}");
         }
     }
 

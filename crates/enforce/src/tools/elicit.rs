@@ -2,13 +2,14 @@
 //!
 //! A rule with the remedy `justify` wants a purpose. Where a client can put a form before somebody, it is asked for there and then
 //! (`elicitation/create`; in revision 2026-07-28 by `input_required`), and the call is decided anew, from the beginning, with what
-//! was stated: the same as if it had come in the header. Nothing else can be had by a word: a stronger login is a new credential,
-//! an approval is another person's.
+//! was stated: the same as if it had come in the header. Nothing else can be had by a word: for a surer login people are sent to a
+//! page of ours ([`super::step_up`]), and an approval is another person's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_base::Text;
+use bartizan_base::{Digest, Text};
+use bartizan_identify::Caller;
 use bartizan_model::{Offer, Problem, ReasonCode};
 use bartizan_record::Receipt;
 use bartizan_wire::Node;
@@ -22,29 +23,44 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::clients::{Asked, Client, fills_forms};
 use super::hear::streamed;
+use super::step_up::STEP_UP;
 use super::visit::Visit;
 use crate::path::Stop;
 use crate::reply::{self, BrokenOff, Reply, ReplyBody};
+use crate::world::World;
 
 /// What our question is called among those of servers.
 const PURPOSE: &str = "bartizan/purpose";
-/// What a state begins with that holds a purpose beside the server's own.
+/// What a state begins with that holds what is ours beside the server's own.
 const CARRIED: &str = "bartizan.purpose.";
+/// What is ours of what a client answers.
+const OURS: [&str; 2] = [PURPOSE, STEP_UP];
 /// How long somebody may think about it.
 const PATIENCE_TICKS: u32 = 1_500;
 /// How often it is looked whether they may still be asked.
 const TICK: Duration = Duration::from_millis(400);
 
-/// A purpose that was stated in an earlier round, and the state that the server wants to see again.
+/// What was had in an earlier round, and the state that the server wants to see again.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Carried {
-    purpose: String,
+    /// A purpose that was stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    purpose: Option<String>,
+    /// What a surer login was asked for by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    step_up: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<String>,
+}
+
+pub(super) fn every_tick() -> Interval {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every
 }
 
 /// The purpose that a message of revision 2026-07-28 answers with.
@@ -52,7 +68,7 @@ pub(super) fn stated(message: &Message) -> Option<Text<500>> {
     if let Some(answer) = message.param("inputResponses").and_then(|all| all.member(PURPOSE)) {
         return accepted(message, answer);
     }
-    text(&carried(message)?.purpose)
+    text(&carried(message)?.purpose?)
 }
 
 /// What a form was answered with.
@@ -67,6 +83,11 @@ fn text(purpose: &str) -> Option<Text<500>> {
     (!purpose.is_empty()).then(|| purpose.parse().ok()).flatten()
 }
 
+/// What a surer login was asked for by in an earlier round.
+pub(super) fn asked_for_login(message: &Message) -> Option<Digest> {
+    carried(message)?.step_up
+}
+
 fn carried(message: &Message) -> Option<Carried> {
     let state = message.param_text("requestState")?;
     let bytes = BASE64.decode(state.strip_prefix(CARRIED)?).ok()?;
@@ -78,8 +99,8 @@ pub(super) fn passed_on(message: &Message) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if let Some(answers) = message.param("inputResponses") {
         let raw = match answers {
-            Node::Object(members, _) if members.iter().any(|(name, _)| name == PURPOSE) => {
-                let others = members.iter().filter(|(name, _)| name != PURPOSE);
+            Node::Object(members, _) if members.iter().any(|(name, _)| OURS.contains(&name.as_str())) => {
+                let others = members.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
                 let others: Vec<_> =
                     others.map(|(name, answer)| format!("{}:{}", json!(name), message.raw(answer))).collect();
                 (!others.is_empty()).then(|| format!("{{{}}}", others.join(",")))
@@ -96,9 +117,9 @@ pub(super) fn passed_on(message: &Message) -> Vec<(&'static str, String)> {
     out
 }
 
-/// The state of a server, as JSON, with a purpose beside it that need not be asked for again.
-pub(super) fn carry(purpose: &Text<500>, state: Option<String>) -> String {
-    let carried = Carried { purpose: purpose.as_str().to_owned(), state };
+/// The state of a server, as JSON, with what is ours beside it, so that it need not be asked for again.
+pub(super) fn carry(purpose: Option<&Text<500>>, step_up: Option<Digest>, state: Option<String>) -> String {
+    let carried = Carried { purpose: purpose.map(|purpose| purpose.as_str().to_owned()), step_up, state };
     let bytes = serde_json::to_vec(&carried).unwrap_or_default();
     json!(format!("{CARRIED}{}", BASE64.encode(bytes))).to_string()
 }
@@ -112,9 +133,9 @@ fn purposes(problem: &Problem) -> Option<Vec<&str>> {
 }
 
 /// Takes the question back when nobody waits for an answer.
-struct Waiting {
-    client: Arc<Client>,
-    id: String,
+pub(super) struct Waiting {
+    pub(super) client: Arc<Client>,
+    pub(super) id: String,
 }
 
 impl Drop for Waiting {
@@ -124,9 +145,25 @@ impl Drop for Waiting {
 }
 
 impl Visit {
-    /// Asks for the purpose that a refusal wants, where that can be done; otherwise it is refused.
+    /// What is ours of a state: what was had for this call, to be told again in its next round.
+    pub(super) fn carried(&self, step_up: Option<Digest>, state: Option<String>) -> String {
+        carry(self.situation.purpose.as_ref().filter(|_| self.elicited), step_up, state)
+    }
+
+    /// The state that the server wants to see again.
+    pub(super) fn server_state(&self) -> Option<String> {
+        match carried(&self.message) {
+            Some(carried) => carried.state,
+            None => self.message.param_text("requestState").map(std::borrow::Cow::into_owned),
+        }
+    }
+
+    /// Asks for the login or the purpose that a refusal wants, where that can be done; otherwise it is refused.
     pub(super) async fn elicit(self: &Arc<Self>, stop: Stop) -> Result<Reply, Stop> {
         let asks = matches!(self.message.method(), "tools/call" | "prompts/get" | "resources/read");
+        if let Some(asked) = asks.then(|| self.asks_for_login(&stop)).flatten() {
+            return Ok(asked);
+        }
         let Some(purposes) = purposes(&stop.problem).filter(|_| asks && !self.elicited) else {
             return Err(stop);
         };
@@ -138,7 +175,14 @@ impl Visit {
                 return Err(stop);
             }
             let asked = json!({PURPOSE: {"method": "elicitation/create", "params": form}});
-            let result = json!({"resultType": "input_required", "inputRequests": asked}).to_string();
+            let mut result = format!("{{\"resultType\":\"input_required\",\"inputRequests\":{asked}");
+            if let Some(kept) = self.kept_login() {
+                result.push_str(&format!(
+                    ",\"requestState\":{}",
+                    self.carried(Some(kept), self.server_state())
+                ));
+            }
+            result.push('}');
             let recorded = stop.problem.decision.zip(stop.receipt.as_ref());
             return Ok(self.result(&result, recorded));
         }
@@ -192,6 +236,14 @@ impl Visit {
             Some(purpose) => self.again(purpose).await,
             None => Err(stop),
         };
+        self.told(replied).await
+    }
+
+    /// A reply as the rest of a stream that was begun already.
+    pub(super) async fn told(
+        &self,
+        replied: Result<Reply, Stop>,
+    ) -> BoxStream<'static, Result<Bytes, BrokenOff>> {
         match replied.map(http::Response::into_body) {
             Ok(ReplyBody::Full(whole)) => {
                 let whole = whole.collect().await.map(http_body_util::Collected::to_bytes);
@@ -212,8 +264,7 @@ impl Visit {
 
     /// The purpose that is answered, as long as whoever asked may be asked.
     async fn answer_of(&self, mut answer: oneshot::Receiver<Message>) -> Option<Text<500>> {
-        let mut every = tokio::time::interval(TICK);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut every = every_tick();
         for _ in 0..PATIENCE_TICKS {
             tokio::select! {
                 message = &mut answer => {
@@ -236,10 +287,28 @@ impl Visit {
             let problem = Problem::new(ReasonCode::CredentialRevoked);
             return Err(self.gate.refuse_early(&self.caller, None, problem).await);
         };
+        self.anew(world, caller, Some(purpose)).await
+    }
+
+    /// The same ask once more, by what holds now, by a caller who was proven more surely.
+    pub(super) async fn again_as(&self, caller: Caller) -> Result<Reply, Stop> {
+        let world = self.gate.parts.keeper.current()?;
+        self.anew(world, caller, None).await
+    }
+
+    async fn anew(
+        &self,
+        world: Arc<World>,
+        caller: Caller,
+        purpose: Option<Text<500>>,
+    ) -> Result<Reply, Stop> {
         let (mut situation, entered) =
             self.gate.assessed(&caller, self.from.peer, &self.from.headers).await?;
-        situation.purpose = Some(purpose);
-        let visit = Self { world, caller, situation, entered, elicited: true, ..self.clone() };
+        let elicited = self.elicited || purpose.is_some();
+        if elicited {
+            situation.purpose = purpose.or_else(|| self.situation.purpose.clone());
+        }
+        let visit = Self { world, caller, situation, entered, elicited, ..self.clone() };
         Arc::new(visit).call().await
     }
 }
@@ -284,7 +353,7 @@ mod tests {
     #[test]
     fn a_purpose_goes_along_with_the_servers_state_through_its_rounds() {
         for state in [Some("of the server \u{7}".to_owned()), None] {
-            let carried = carry(&"why".parse().unwrap(), state.clone());
+            let carried = carry(Some(&"why".parse().unwrap()), None, state.clone());
             let carried: String = serde_json::from_str(&carried).unwrap();
             let next = message(&json!({"inputResponses": {"q": {}}, "requestState": carried}));
             assert_eq!(stated(&next).unwrap().as_str(), "why");

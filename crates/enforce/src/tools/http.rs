@@ -145,6 +145,11 @@ fn headers(outgoing: &Outgoing<'_>, session: Option<&HeaderValue>) -> HeaderMap 
         if let Some(named) = outgoing.named {
             put("mcp-name", &encode_name(named));
         }
+        for (name, value) in outgoing.mirrored {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+                headers.insert(name, value);
+            }
+        }
     } else if let Some(session) = session {
         headers.insert(HeaderName::from_static(SESSION), session.clone());
     }

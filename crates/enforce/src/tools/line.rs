@@ -11,7 +11,8 @@ use bartizan_record::{Ended, Receipt};
 use bartizan_upstream::SendError;
 use bartizan_wire::Node;
 use bartizan_wire::mcp::{
-    Kind, META_CAPABILITIES, META_CLIENT, META_VERSION, Message, Revision, notification_words, request_words,
+    Kind, META_CAPABILITIES, META_CLIENT, META_VERSION, Message, Mirrored, Revision, notification_words,
+    request_words,
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -95,6 +96,8 @@ pub struct Definition {
     pub raw: String,
     /// Where in it the name stands.
     pub(super) place: (usize, usize),
+    /// Arguments that are repeated in headers.
+    mirrored: Arc<Mirrored>,
 }
 
 impl Definition {
@@ -111,6 +114,8 @@ pub(super) struct Seen {
     pub(super) digest: Digest,
     /// What its answers look like, where it says that.
     pub(super) output: Option<Arc<OutputSchema>>,
+    /// Arguments that are repeated in headers.
+    pub(super) mirrored: Arc<Mirrored>,
 }
 
 /// How things are defined, by their names.
@@ -136,6 +141,15 @@ pub(super) struct Line<'a> {
     /// What the server may ask back in the middle of a call, as JSON.
     pub(super) offers: String,
     pub(super) errand: &'a dyn Errand,
+}
+
+/// What headers say of a message, where its revision wants them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Said<'a> {
+    /// The name or address that it is about.
+    pub(super) named: Option<&'a str>,
+    /// Arguments that are repeated.
+    pub(super) mirrored: &'a [(String, String)],
 }
 
 /// A message that was sent.
@@ -210,7 +224,7 @@ impl<'a> Line<'a> {
         &self,
         revision: Option<Revision>,
         method: &str,
-        named: Option<&str>,
+        said: Said<'_>,
         message: Bytes,
     ) -> Result<Sent, ToolStop> {
         let body = Digest::of(&message);
@@ -218,7 +232,7 @@ impl<'a> Line<'a> {
             Some(upstream) => Target::post(upstream.clone(), self.route.path.clone(), body),
             None => Target::Direct { name: self.server.clone(), body },
         };
-        self.send_to(target, revision, method, named, message).await
+        self.send_to(target, revision, method, said, message).await
     }
 
     async fn send_to(
@@ -226,14 +240,14 @@ impl<'a> Line<'a> {
         target: Target,
         revision: Option<Revision>,
         method: &str,
-        named: Option<&str>,
+        Said { named, mirrored }: Said<'_>,
         message: Bytes,
     ) -> Result<Sent, ToolStop> {
         let carries = self.errand.carries().await?;
         let intent = self.errand.intend(target).await?;
         let (receipt, decision) = (intent.receipt().clone(), intent.decision());
         let (server, session) = (self.server, self.session);
-        let outgoing = Outgoing { server, session, revision, method, named, message, carries };
+        let outgoing = Outgoing { server, session, revision, method, named, mirrored, message, carries };
         match self.gate.tools.servers.exchange(intent, outgoing).await {
             Ok(conversation) => Ok(Sent { conversation, receipt, decision }),
             Err(SendError { reason, running }) => {
@@ -252,7 +266,7 @@ impl<'a> Line<'a> {
             let id = self.gate.new_id().to_string();
             let params = with_meta(Some(revision), &[("notifications", wanted.to_owned())], &[]);
             let message = request_words(&id, "subscriptions/listen", &params);
-            let sent = self.send(Some(revision), "subscriptions/listen", None, message).await?;
+            let sent = self.send(Some(revision), "subscriptions/listen", Said::default(), message).await?;
             return Ok(sent.conversation);
         }
         let Some(upstream) =
@@ -263,13 +277,13 @@ impl<'a> Line<'a> {
         };
         let (method, path) = (std::borrow::Cow::Borrowed("GET"), self.route.path.clone());
         let target = Target::Upstream { method, upstream, path, body: Digest::of(b"") };
-        let sent = self.send_to(target, Some(revision), LISTEN, None, Bytes::new()).await?;
+        let sent = self.send_to(target, Some(revision), LISTEN, Said::default(), Bytes::new()).await?;
         Ok(sent.conversation)
     }
 
     /// Answers a question that the server has asked: `message` is what it is told.
     pub(super) async fn respond(&self, revision: Revision, message: Bytes) -> Result<(), ToolStop> {
-        let sent = self.send(Some(revision), "", None, message).await?;
+        let sent = self.send(Some(revision), "", Said::default(), message).await?;
         sent.conversation.running.finish(Ended { status: sent.conversation.status, ..Ended::default() });
         Ok(())
     }
@@ -282,7 +296,7 @@ impl<'a> Line<'a> {
         params: &[(&str, String)],
     ) -> Result<(), ToolStop> {
         let message = notification_words(method, params);
-        let sent = self.send(Some(revision), method, None, message).await?;
+        let sent = self.send(Some(revision), method, Said::default(), message).await?;
         sent.conversation.running.finish(Ended { status: sent.conversation.status, ..Ended::default() });
         Ok(())
     }
@@ -297,7 +311,8 @@ impl<'a> Line<'a> {
         let id = self.gate.new_id().to_string();
         let params = with_meta(revision, params, &[]);
         let message = request_words(&id, method, &params);
-        let Sent { conversation, receipt, decision } = self.send(revision, method, None, message).await?;
+        let Sent { conversation, receipt, decision } =
+            self.send(revision, method, Said::default(), message).await?;
         let Conversation { messages, status, running } = conversation;
         match self.answer(messages, &id).await {
             Ok(answer) => {
@@ -401,7 +416,7 @@ impl<'a> Line<'a> {
 impl Seen {
     fn of(one: &Definition) -> Self {
         let output = (one.kind == DefinitionKind::Tool).then(|| OutputSchema::of(&one.raw)).flatten();
-        Self { digest: one.digest, output: output.map(Arc::new) }
+        Self { digest: one.digest, output: output.map(Arc::new), mirrored: one.mirrored.clone() }
     }
 }
 
@@ -475,7 +490,16 @@ fn definition(page: &Message, kind: DefinitionKind, item: &Node) -> Option<Defin
     let raw = page.raw(item).to_owned();
     let value: Value = serde_json::from_str(&raw).ok()?;
     let digest = Digest::of(&json::canonical(&value).ok()?);
+    let marks = if kind == DefinitionKind::Tool { Mirrored::of(&value) } else { Ok(Mirrored::default()) };
+    let mirrored = match marks {
+        Ok(mirrored) => Arc::new(mirrored),
+        // Such a tool is left out (revision 2026-07-28, custom headers from tool parameters).
+        Err(error) => {
+            tracing::warn!(tool = %name.escape_debug(), %error, "a server defines a tool that cannot be used");
+            return None;
+        }
+    };
     let start = item.span().0;
     let (from, to) = place.span();
-    Some(Definition { kind, name, digest, raw, place: (from - start, to - start) })
+    Some(Definition { kind, name, digest, raw, place: (from - start, to - start), mirrored })
 }

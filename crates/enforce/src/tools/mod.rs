@@ -3,7 +3,8 @@
 //! Callers speak to us and we speak to servers: nothing that a caller sends reaches a server but the members of its message that
 //! were read and decided on, under an id and in a session of ours. [`visit`] takes a message in; [`list`] and [`call`] are what it
 //! can ask for, both decided by one function; [`line`] is the way to one server, [`http`] what is spoken on it; [`talk`] passes on
-//! what a server says until it has answered; [`hear`] what is told of beside; [`elicit`] asks a person for what a refusal wants.
+//! what a server says until it has answered; [`hear`] what is told of beside; [`elicit`] asks a person for what a refusal wants,
+//! and [`step_up`] sends them to log in.
 
 mod call;
 mod channel;
@@ -17,6 +18,7 @@ mod list;
 mod output;
 mod own;
 mod reach;
+mod step_up;
 mod talk;
 mod visit;
 
@@ -24,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bartizan_base::{Digest, Name};
-use bartizan_identify::Caller;
+use bartizan_identify::{Caller, StepUps};
 use bartizan_model::action::ToolCall;
 use bartizan_model::tool_route::ToolCredential;
 use bartizan_model::{Problem, ReasonCode, Target, Tenant};
@@ -70,6 +72,8 @@ pub struct Outgoing<'a> {
     pub method: &'a str,
     /// The name or address that it is about, where it is about one.
     pub named: Option<&'a str>,
+    /// Arguments that are repeated in headers: their names and values.
+    pub mirrored: &'a [(String, String)],
     /// One JSON-RPC message.
     pub message: Bytes,
     /// Whose credential it carries, where servers take any.
@@ -144,6 +148,8 @@ pub(crate) struct Tools {
     pub(crate) flights: Arc<Flights>,
     /// What is known of clients.
     pub(crate) clients: Clients,
+    /// What people are asked to log in for.
+    pub(crate) step_ups: Arc<StepUps>,
 }
 
 impl Tools {
@@ -155,7 +161,13 @@ impl Tools {
             old: parts.old_servers.clone(),
             children: parts.children.clone(),
         });
-        Self { servers, sessions: Mutex::default(), flights: Arc::default(), clients: Clients::default() }
+        Self {
+            servers,
+            sessions: Mutex::default(),
+            flights: Arc::default(),
+            clients: Clients::default(),
+            step_ups: Arc::default(),
+        }
     }
 
     /// The place of a session; whoever holds it opens or uses it alone.

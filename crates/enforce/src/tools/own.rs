@@ -1,6 +1,8 @@
 //! Databases and corpora as servers of tools: the same questions as over HTTP, by the same functions. One ask, one record; a tool
 //! call is none of it.
 
+use std::sync::Arc;
+
 use bartizan_base::{Digest, Name};
 use bartizan_decide::{Permit, Verdict};
 use bartizan_model::action::ReadState;
@@ -15,8 +17,12 @@ use bartizan_model::{
 use bartizan_record::{Ended, Receipt};
 use bartizan_wire::mcp::LABEL;
 use bytes::Bytes;
+use futures_util::stream::empty;
 use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
 
+use super::flight::Under;
+use super::hear::streamed;
 use super::visit::{Endpoint, Visit};
 use crate::path::Stop;
 use crate::reply::{self, Reply};
@@ -296,7 +302,23 @@ impl Visit {
         let body = Digest::of(bytes);
         let statement = Statement { database: server.clone(), arguments, bytes: bytes.len() as u64, body };
         let scene = (&self.situation, &self.entered);
-        let told = gate.run_statement(&self.world, &self.caller, scene, statement).await?;
+        let end = Arc::<Notify>::default();
+        let under = Under {
+            server: server.clone(),
+            id: gate.new_id().to_string(),
+            entity: EntityRef::new(Name::literal("Database"), server.clone()),
+            facts: AskFacts::default(),
+            end: end.clone(),
+        };
+        let theirs = self.message.id().unwrap_or("null");
+        let Some(_flight) = gate.tools.flights.begin(self.session, theirs, under) else {
+            return Err(gate.refuse_early(&self.caller, None, Problem::new(ReasonCode::Busy)).await);
+        };
+        let told = tokio::select! {
+            told = gate.run_statement(&self.world, &self.caller, scene, statement) => told?,
+            // Taken back: what nobody waits for is cancelled at the database, and there is nothing to say.
+            () = end.notified() => return Ok(streamed(empty())),
+        };
         let rows = told.body();
         let rows = String::from_utf8_lossy(&rows);
         Ok(self.own_answer(&rows, &told.label, (told.decision, &told.receipt), &told.fields))
@@ -305,7 +327,7 @@ impl Visit {
     fn own_arguments(&self) -> Result<Map<String, Value>, Problem> {
         let malformed = |detail: String| Problem::with_detail(ReasonCode::ParamsInvalid, detail);
         if let Some(name) =
-            self.message.param_names().find(|name| !["_meta", "name", "arguments"].contains(name))
+            self.message.param_names().find(|name| !["_meta", "name", "arguments", "task"].contains(name))
         {
             let shown: String = name.chars().take(40).collect();
             return Err(malformed(format!("`params.{shown}` is not known here")));

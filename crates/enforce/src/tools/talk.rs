@@ -27,7 +27,6 @@ use super::Conversation;
 use super::call::Wanted;
 use super::channel::Channel;
 use super::clients::{Asked, Client, Question, updated};
-use super::elicit::carry;
 use super::flight::Flight;
 use super::hear::{changes, streamed, watched};
 use super::line::Opened;
@@ -359,10 +358,12 @@ impl Talk {
         }
         let asks_back = message.result().and_then(|result| result.member("resultType"));
         let asks_back = asks_back.and_then(|kind| message.text(kind)).as_deref() == Some("input_required");
-        if let (true, true, Some(purpose)) = (asks_back, self.visit.elicited, &self.visit.situation.purpose) {
-            // What somebody has stated goes along, so that it is not asked for again in the next round.
+        let had = self.visit.elicited || self.visit.caller.is_lifted();
+        if asks_back && had && self.visit.revision.is_stateless() {
+            // What somebody has stated or proven goes along, so that it is not asked for again in the next round.
             let state = message.result().and_then(|result| result.member("requestState"));
-            let carried = carry(purpose, state.and_then(|state| message.text(state)).map(Cow::into_owned));
+            let state = state.and_then(|state| message.text(state)).map(Cow::into_owned);
+            let carried = self.visit.carried(self.visit.kept_login(), state);
             let bytes = message.with_result("requestState", &carried);
             let message = self.visit.gate.tool_message(bytes)?;
             return Ok(message.answer_to(theirs, LABEL, &self.label, &[("requestState", &carried)]));

@@ -94,6 +94,8 @@ pub(super) struct Visit {
     pub(super) from: From,
     /// Whether a purpose was stated when we asked for it.
     pub(super) elicited: bool,
+    /// What a surer login was asked for by in an earlier round.
+    pub(super) asked_for: Option<Digest>,
 }
 
 /// Where a message came from.
@@ -183,6 +185,7 @@ impl Gate {
                 client,
                 from,
                 elicited: false,
+                asked_for: None,
             };
             return Arc::new(visit).come_back().await;
         }
@@ -201,6 +204,7 @@ impl Gate {
         let (mut situation, entered) = self.assessed(&caller, peer, &head.headers).await?;
         let stated = if revision.is_stateless() { elicit::stated(&message) } else { None };
         let elicited = stated.is_some();
+        let asked_for = if revision.is_stateless() { elicit::asked_for_login(&message) } else { None };
         situation.purpose = stated.or(situation.purpose);
         // Each `initialize` begins a session of its own: programs that share a credential must not share what they are asked.
         let fresh = (message.method() == "initialize").then(|| self.fresh_session(&named));
@@ -220,6 +224,7 @@ impl Gate {
             client,
             from,
             elicited,
+            asked_for,
         };
         let visit = Arc::new(visit);
         match visit.message.kind() {
@@ -236,6 +241,7 @@ impl Gate {
                 if let Some(action) = own.and_then(|(server, _)| visit.own_action(&server)) {
                     asked.action = Some(action);
                 }
+                let visit = visit.with_login().await;
                 let mut reply = visit.request().await?;
                 if let Some(value) = fresh.and_then(|fresh| HeaderValue::try_from(fresh).ok()) {
                     reply.headers_mut().insert(SESSION, value);
@@ -343,6 +349,7 @@ impl Gate {
             401 => 401,
             403 if problem.reason == ReasonCode::ScopeInsufficient => 403,
             404 if problem.reason == ReasonCode::MethodUnknown => 404,
+            400 if problem.reason == ReasonCode::HeaderMismatch => 400,
             status if !asked.working => status,
             _ => 200,
         };

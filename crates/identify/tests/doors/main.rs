@@ -10,4 +10,5 @@ mod chains;
 mod epochs;
 mod jose;
 mod sender;
+mod step_up;
 mod world;

@@ -155,13 +155,25 @@ fn operations_that_could_mean_two_things_are_not_declared() {
     assert!(matches!(new("/{a}/{a}", &[], any()), Err(OperationError::Parameter(_))));
     assert!(matches!(new("/{a}", &["a"], any()), Err(OperationError::Parameter(_))));
     assert!(matches!(new("/{body}", &[], any()), Err(OperationError::Parameter(_))));
-    for arguments in [
-        json!({"type": 7}),
-        json!({"$ref": "http://169.254.169.254/latest"}),
-        json!({"$ref": "file:///etc/passwd"}),
-        json!({"properties": {"a": {"pattern": "(a)\\1"}}}),
-    ] {
+    for arguments in [json!({"type": 7}), json!({"properties": {"a": {"pattern": "(a)\\1"}}})] {
         assert!(matches!(new("/a", &[], arguments.clone()), Err(OperationError::Schema(_))), "{arguments}");
+    }
+}
+
+/// LiteLLM's loader of descriptions fetched whatever they referred to.
+#[test]
+fn cve_2026_12798_nothing_that_a_description_refers_to_elsewhere_is_fetched_or_taken() {
+    for elsewhere in
+        ["http://169.254.169.254/latest", "file:///etc/passwd", "other.json#/a", "//evil.example/x"]
+    {
+        let operation = json!({"name": "x", "method": "GET", "path": "/a", "arguments": {"$ref": elsewhere}});
+        let declared = ReadyOperation::new(&serde_json::from_value(operation).unwrap());
+        assert!(matches!(declared, Err(OperationError::Schema(_))), "{elsewhere}");
+        let description = json!({"openapi": "3.1.0", "paths": {
+            "/a": {"get": {"operationId": "a", "parameters": [{"$ref": elsewhere}]}}
+        }});
+        let (operations, left) = operations_of(description.to_string().as_bytes()).unwrap();
+        assert_eq!((operations.len(), left.len()), (0, 1), "{elsewhere}");
     }
 }
 

@@ -5,11 +5,13 @@
 //! with its own bytes, and no other member goes along.
 
 mod message;
+mod mirror;
 mod revision;
 mod sse;
 mod words;
 
 pub use message::{Kind, Message, MessageError};
+pub use mirror::{MarkError, MirrorError, Mirrored};
 pub use revision::{
     HeaderError, Heads, META_CAPABILITIES, META_CLIENT, META_LOG_LEVEL, META_SUBSCRIPTION, META_VERSION,
     Revision, encode_name,

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::message::Message;
+use super::mirror::{CLOSING, OPENING, decode};
 use crate::scan::Node;
 
 /// Where a request of revision 2026-07-28 names its revision.
@@ -118,16 +119,13 @@ impl Revision {
             "resources/read" => message.param_text("uri"),
             _ => return Ok(revision),
         };
-        let header = heads.name.and_then(decode_name);
+        let header = heads.name.and_then(decode);
         if header.is_none() || header.as_deref() != named.as_deref() {
             return Err(HeaderError::Mismatch("Mcp-Name"));
         }
         Ok(revision)
     }
 }
-
-const OPENING: &str = "=?base64?";
-const CLOSING: &str = "?=";
 
 /// The value of `Mcp-Name` for a name or address.
 #[must_use]
@@ -137,13 +135,6 @@ pub fn encode_name(name: &str) -> String {
         return name.to_owned();
     }
     format!("{OPENING}{}{CLOSING}", BASE64.encode(name))
-}
-
-fn decode_name(header: &str) -> Option<String> {
-    match header.strip_prefix(OPENING).and_then(|rest| rest.strip_suffix(CLOSING)) {
-        None => Some(header.to_owned()),
-        Some(encoded) => String::from_utf8(BASE64.decode(encoded).ok()?).ok(),
-    }
 }
 
 #[cfg(test)]
@@ -210,7 +201,7 @@ mod tests {
         fn any_name_comes_back_out_of_its_header(name in "\\PC{0,12}|=\\?base64\\?[a-z]{0,3}\\?=") {
             let header = encode_name(&name);
             prop_assert!(header.bytes().all(|b| b.is_ascii_graphic() || b == b' '));
-            prop_assert_eq!(decode_name(&header), Some(name));
+            prop_assert_eq!(decode(&header), Some(name));
         }
     }
 }
