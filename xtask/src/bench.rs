@@ -140,12 +140,14 @@ pub(crate) fn revoke(flags: &[&str]) -> Result<(), Failure> {
 }
 
 /// Measures what stands at the doors: tool calls and proxies that ask, beside others; and masking beside regular expressions
-/// and Presidio's pattern recognisers. `flags` as for [`gateway`]. A run of all cases writes `bench/results/tools.json`,
-/// `mesh.json` and `mask.json`. Cases of the first two are called `tools.CASE` and `mesh.CASE`.
+/// and Presidio's pattern recognisers; and policy on rows of databases. `flags` as for [`gateway`]. A run of all cases writes
+/// `bench/results/tools.json`, `mesh.json`, `mask.json` and `pushdown.json`. Cases of the first two are called `tools.CASE` and
+/// `mesh.CASE`; the last is the case `pushdown`.
 pub(crate) fn doors(flags: &[&str]) -> Result<(), Failure> {
     let root = root();
     let target = root.join("target/bench");
     let results = results(&root, &target, flags)?;
+    pushdown(&root, &target, &results, flags)?;
     let only = flags.iter().position(|flag| *flag == "--only").and_then(|at| flags.get(at + 1));
     let asks = |case: &str| case.starts_with("tools.") || case.starts_with("mesh.");
     if only.is_none_or(|cases| cases.split(',').any(asks)) {
@@ -156,13 +158,27 @@ pub(crate) fn doors(flags: &[&str]) -> Result<(), Failure> {
         doors.arg("--bartizan").arg(root.join("target/release/bartizan"));
         run(doors.arg("--work").arg(target.join("doors")).arg("--results").arg(&results).args(flags))?;
     }
-    if only.is_none_or(|cases| !cases.split(',').all(asks)) {
+    let masks = |case: &str| !asks(case) && case != "pushdown";
+    if only.is_none_or(|cases| cases.split(',').any(masks)) {
         build(&root, &target, "bartizan-bench-mask")?;
         let mut mask = Command::new(target.join("release/mask"));
         mask.arg("--results").arg(results.join("mask.json")).args(flags);
         run(mask.arg("--python").arg(presidio(&root)?))?;
     }
     Ok(())
+}
+
+/// Policy on rows of a database, beside filters by hand and decisions row by row: the case `pushdown` of the doors, which writes
+/// `pushdown.json`.
+fn pushdown(root: &Path, target: &Path, results: &Path, flags: &[&str]) -> Result<(), Failure> {
+    let only = flags.iter().position(|flag| *flag == "--only").and_then(|at| flags.get(at + 1));
+    if only.is_some_and(|cases| cases.split(',').all(|case| case != "pushdown")) {
+        return Ok(());
+    }
+    build(root, target, "bartizan-bench-pushdown")?;
+    let mut pushdown = Command::new(target.join("release/pushdown"));
+    pushdown.arg("--results").arg(results.join("pushdown.json"));
+    run(pushdown.args(flags.iter().filter(|flag| **flag == "--quick")))
 }
 
 /// The virtual environment with Presidio's analyser, without spaCy.

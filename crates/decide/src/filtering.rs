@@ -66,22 +66,32 @@ impl Snapshot {
         let rows: EntityTypeName = question.rows.parse().map_err(|_| request("not an entity type"))?;
         let applies = |o: &&bartizan_model::Obligation| door.applies(o.kind());
         let applied: BTreeSet<String> = question.applied.iter().filter(applies).flat_map(facts).collect();
-        let mut parts = Vec::new();
-        let Some(members) = members(evaluator, question, &applied) else { return Ok(Tree::Never) };
-        for (principal, context, entities) in &members {
-            let policies = evaluator.rules_of(principal, &action);
-            let member = Member { principal, context, entities };
-            parts.push(filter(&Question {
-                policies: &policies,
-                schema: &evaluator.bundle.schema,
-                members: &[member],
-                action: &action,
-                resource: &rows,
-                applied: &applied,
-            })?);
-        }
-        Ok(Tree::all(parts))
+        of_members(evaluator, question, (&action, &rows), &applied)
     }
+}
+
+/// The conjunction over all members of a chain.
+pub(crate) fn of_members(
+    evaluator: &Evaluator,
+    question: &RowsQuestion<'_>,
+    (action, rows): (&EntityUid, &EntityTypeName),
+    applied: &BTreeSet<String>,
+) -> Result<Filter, FilterError> {
+    let mut parts = Vec::new();
+    let Some(members) = members(evaluator, question, applied) else { return Ok(Tree::Never) };
+    for (principal, context, entities) in &members {
+        let policies = evaluator.rules_of(principal, action);
+        let member = Member { principal, context, entities };
+        parts.push(filter(&Question {
+            policies: &policies,
+            schema: &evaluator.bundle.schema,
+            members: &[member],
+            action,
+            resource: rows,
+            applied,
+        })?);
+    }
+    Ok(Tree::all(parts))
 }
 
 type Known = (EntityUid, Context, Entities);

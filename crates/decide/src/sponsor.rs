@@ -108,6 +108,24 @@ pub(crate) fn of_rows(
     (never, each)
 }
 
+/// Whether a condition of some sponsor in the chain is broken for the rows of a table, which lie where the table lies.
+pub(crate) fn of_rows_in(
+    entities: &Entities,
+    caller: &bartizan_identify::Caller,
+    action: Action,
+    now_s: u64,
+    table: &EntityUid,
+) -> bool {
+    let view = View::of(entities);
+    caller.members().enumerate().any(|(place, member)| {
+        let principal = uid_of(&member.principal);
+        principal.and_then(|principal| bounds_of(&view, &principal)).is_some_and(|bounds| {
+            let asked = Asked::by(caller, place, Some(action), now_s);
+            !(out_of_bounds(bounds, &asked).is_empty() && out_of_place(bounds, &view, table).is_empty())
+        })
+    })
+}
+
 /// What rules of the constitution say by which an ask was refused.
 pub(crate) fn reason(rules: &[Name]) -> Option<ReasonCode> {
     let sponsors = |rule: &Name| rule.starts_with(PREFIX);

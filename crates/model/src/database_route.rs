@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::directory::Status;
+use crate::resource::TypeName;
 
 /// How the database of the same name is reached. Its tables and columns are guarded as the assets `DATABASE.TABLE` and
 /// `DATABASE.TABLE.COLUMN`; what is not listed here does not exist for anybody who asks through the house.
@@ -83,6 +84,9 @@ pub struct TableRoute {
     /// Which of its rows are seen.
     #[serde(default)]
     pub rows: RowsSeen,
+    /// What policy decides on each of its rows by; none where it decides on the table and its columns alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<RowRoute>,
     /// Its columns, in the order that `*` gives them in.
     pub columns: Vec<ColumnRoute>,
 }
@@ -96,6 +100,91 @@ pub enum RowsSeen {
     RowSecurity,
     /// All of them.
     All,
+}
+
+/// A row as policies see it: an entity of a type that the bundle's schema declares, within the table. A statement sees only rows
+/// that the caller's whole chain may act on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowRoute {
+    /// The type, such as `Shop::Order`, declared `in [Table]`; none of the house's own.
+    #[serde(rename = "type")]
+    pub kind: TypeName,
+    /// The action that is asked for, in the namespace of the type: `read` is `Shop::Action::"read"`. Its context is the house's.
+    pub action: Name,
+    /// The column of texts that holds the id, where rules name single rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Name>,
+    /// Where each attribute is kept. The columns need not be among those that can be asked for.
+    pub attributes: BTreeMap<Name, RowAttribute>,
+}
+
+/// Where an attribute of rows is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowAttribute {
+    /// The column.
+    pub column: Name,
+    /// What it holds.
+    #[serde(rename = "as", default)]
+    pub kind: RowKind,
+    /// Of entities that stand there by their id alone: their type. Without it each is written `Type::"id"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<TypeName>,
+    /// Whether it holds several: an array in PostgreSQL, a JSON array in SQLite.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set: bool,
+    /// Whether `NULL` means that the row has no such attribute. Without it such a row is not seen where a rule looks at it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// How an attribute of rows is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    /// True or false; in SQLite 1 or 0.
+    Boolean,
+    /// A whole number of 64 bits.
+    Integer,
+    /// A text.
+    #[default]
+    Text,
+    /// An entity.
+    Entity,
+    /// A moment or a span, as whole milliseconds (moments: since 1970 UTC).
+    Milliseconds,
+    /// A moment, as PostgreSQL's `timestamptz(3)`.
+    Timestamp,
+    /// A decimal, as PostgreSQL's `numeric(19, 4)`.
+    Numeric,
+}
+
+impl RowRoute {
+    /// The columns that it looks at.
+    pub fn columns(&self) -> impl Iterator<Item = &Name> {
+        self.attributes.values().map(|attribute| &attribute.column).chain(&self.id)
+    }
+
+    fn mistake(&self, postgres: bool) -> Option<&'static str> {
+        if !self.columns().all(is_identifier) {
+            return Some("`row`: names of columns are letters, digits and `_`, at most 63 of them");
+        }
+        if self.attributes.len() > 100 {
+            return Some("`row` has at most 100 attributes");
+        }
+        self.attributes.values().find_map(|attribute| {
+            let RowAttribute { kind, of, set, .. } = attribute;
+            if of.is_some() && *kind != RowKind::Entity {
+                return Some("`row`: only entities are `of` a type");
+            }
+            if *set && !matches!(kind, RowKind::Integer | RowKind::Text | RowKind::Entity) {
+                return Some("`row`: a `set` is one of numbers, texts or entities");
+            }
+            let foreign = !postgres && matches!(kind, RowKind::Timestamp | RowKind::Numeric);
+            foreign.then_some("`row`: SQLite has neither `timestamp` nor `numeric`; keep `milliseconds`")
+        })
+    }
 }
 
 /// A column that can be asked for.
@@ -270,6 +359,9 @@ impl TableRoute {
         if self.columns.is_empty() || self.columns.len() > 1_000 {
             return Some("a table has 1 to 1,000 columns");
         }
+        if let Some(why) = self.row.as_ref().and_then(|row| row.mistake(postgres)) {
+            return Some(why);
+        }
         let mut seen = BTreeSet::new();
         let folded =
             |name: &Name| if postgres { name.to_string() } else { name.as_str().to_ascii_lowercase() };
@@ -319,7 +411,7 @@ mod tests {
     #[test]
     fn what_could_not_hold_is_refused_when_it_is_declared() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 11] = [
+        let cases: [(&str, Break); 15] = [
             ("catalogues", |v| v["tables"]["orders"]["schema"] = json!("pg_catalog")),
             ("without `tls`", |v| v["server"]["tls"] = json!(false)),
             ("a name or an address", |v| v["server"]["host"] = json!("postgres://db")),
@@ -330,6 +422,21 @@ mod tests {
             ("1 to 1,000", |v| v["tables"]["orders"]["columns"] = json!([])),
             ("`limits`", |v| v["limits"] = json!({"rows": 0})),
             ("no row security", |v| v["server"] = json!({"engine": "sqlite", "file": "shop.db"})),
+            ("letters, digits", |v| {
+                v["tables"]["orders"]["row"] =
+                    json!({"type": "Shop::Order", "action": "read", "attributes": {"a": {"column": "a.b"}}});
+            }),
+            ("only entities", |v| {
+                v["tables"]["orders"]["row"] = json!({"type": "Shop::Order", "action": "read", "attributes": {"a": {"column": "a", "of": "User"}}});
+            }),
+            ("a `set` is", |v| {
+                v["tables"]["orders"]["row"] = json!({"type": "Shop::Order", "action": "read", "attributes": {"a": {"column": "a", "as": "boolean", "set": true}}});
+            }),
+            ("keep `milliseconds`", |v| {
+                v["server"] = json!({"engine": "sqlite", "file": "shop.db"});
+                v["tables"]["orders"]["rows"] = json!("all");
+                v["tables"]["orders"]["row"] = json!({"type": "Shop::Order", "action": "read", "attributes": {"a": {"column": "a", "as": "timestamp"}}});
+            }),
             ("without a path", |v| v["server"] = json!({"engine": "sqlite", "file": "../state.db"})),
         ];
         for (why, change) in cases {

@@ -260,6 +260,8 @@ reasons! {
     CodeRefused "code_refused" 422 "See the message for what is wrong.",
     /// Nothing of this name runs code here.
     CodeRuntimeUnknown "code_runtime_unknown" 404 "Ask an administrator what runs code here: `[code.runtimes]` of the configuration.",
+    /// Which rows of a table may be read cannot be asked of the database, so none are.
+    RowsUndecidable "rows_undecidable" 403 "Administrators: the log names the rule; docs/filters.md says what can be asked of a database.",
 
     // Bundles that may not come into force.
     /// The bundle carries no signature of this house.

@@ -1,6 +1,6 @@
 //! From a text to a statement that may be run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bartizan_base::Name;
 use bartizan_model::DatabaseRouteSpec;
@@ -10,8 +10,9 @@ use sqlparser::dialect::{Dialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::look::Looked;
 use crate::names::Rules;
-use crate::print::{Placeholders, print};
+use crate::print::{Placeholders, Seen, print};
 use crate::refusal::{Refusal, Why, shown};
 use crate::resolve::{Output, Resolver};
 use crate::tree::{Expr, Origins, Query};
@@ -40,6 +41,10 @@ pub enum Parameter {
     Number(f64),
     /// A text; of every other type, too, for the database to read.
     Text(String),
+    /// Whole numbers, for PostgreSQL alone.
+    Integers(Vec<i64>),
+    /// Texts, for PostgreSQL alone.
+    Texts(Vec<String>),
 }
 
 /// Values of parameters by their names, with their types.
@@ -62,6 +67,21 @@ pub struct Column {
     pub origins: Origins,
 }
 
+/// Which rows of a table a statement sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowsOf {
+    /// A condition of our own making over one row, whose columns are called `"r"."COLUMN"`. Its placeholders go on after the values that
+    /// the statement has by then.
+    pub condition: String,
+    /// Their values.
+    pub values: Vec<Parameter>,
+    /// The columns that it looks at.
+    pub reads: BTreeSet<Name>,
+}
+
+/// What a condition of [`RowsOf`] calls the row.
+pub const ROW: &str = "r";
+
 /// A statement that may be run, if whoever asks may read what it reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
@@ -70,11 +90,12 @@ pub struct Statement {
     /// What it gives.
     pub columns: Vec<Column>,
     /// The tables that it reads.
-    pub tables: std::collections::BTreeSet<Name>,
+    pub tables: BTreeSet<Name>,
     /// The columns that it reads, by table and own name.
     pub reads: BTreeMap<(Name, Name), Read>,
     /// The values that are bound, in their order.
     pub values: Vec<Parameter>,
+    rows: BTreeMap<Name, RowsOf>,
 }
 
 impl Statement {
@@ -84,10 +105,53 @@ impl Statement {
         &self.query
     }
 
+    /// The same statement, seeing some rows of `table` alone, wherever it names that table. They are all that it can join, count or
+    /// compare: each mention of the table is written as a query of these rows, within which nothing of the statement stands.
+    ///
+    /// # Errors
+    /// When it gets too long.
+    pub fn seeing(mut self, table: &Name, rows: RowsOf) -> Result<Self, Refusal> {
+        self.values.extend(rows.values.iter().cloned());
+        self.rows.insert(table.clone(), rows);
+        self.bounded()
+    }
+
+    /// The number that the next placeholder has.
+    #[must_use]
+    pub const fn next_placeholder(&self) -> usize {
+        self.values.len().saturating_add(1)
+    }
+
+    /// The columns that are looked at to tell which rows are seen, by table. They are not [read](Self::reads): nothing of the statement
+    /// sees them.
+    pub fn looked_at(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.rows.iter().flat_map(|(table, rows)| rows.reads.iter().map(move |column| (table, column)))
+    }
+
+    fn bounded(self) -> Result<Self, Refusal> {
+        if self.text().len() > PRINTED_MAX {
+            return Err(Why::TooLarge("longer than 512 KiB with every name written out").into());
+        }
+        Ok(self)
+    }
+
+    fn printed(&self, query: &Query) -> String {
+        if self.rows.is_empty() {
+            return print(self.rules, Placeholders::Numbered, &Seen::default(), query);
+        }
+        let Looked { used, calm } = Looked::at(self.rules, query);
+        print(
+            self.rules,
+            Placeholders::Numbered,
+            &Seen { rows: Some(&self.rows), used, fenced: !calm },
+            query,
+        )
+    }
+
     /// The statement as it is written for the database.
     #[must_use]
     pub fn text(&self) -> String {
-        print(self.rules, Placeholders::Numbered, &self.query)
+        self.printed(&self.query)
     }
 
     /// The same, giving at most `rows` rows. Each value comes as JSON text of at most `characters` characters where the database is
@@ -98,7 +162,7 @@ impl Statement {
         if query.limit.is_none() {
             query.limit = Some(Expr::Number(rows.to_string()));
         }
-        let inner = print(self.rules, Placeholders::Numbered, &query);
+        let inner = self.printed(&query);
         if self.rules == Rules::Sqlite {
             return inner;
         }
@@ -111,7 +175,7 @@ impl Statement {
     /// The statement as [`analyse`] reads it again, with parameters called `p1`, `p2` …
     #[cfg(test)]
     pub(crate) fn readable(&self) -> String {
-        print(self.rules, Placeholders::Named, &self.query)
+        print(self.rules, Placeholders::Named, &Seen::default(), &self.query)
     }
 }
 
@@ -134,11 +198,7 @@ pub fn analyse(route: &DatabaseRouteSpec, sql: &str, values: &Values) -> Result<
     let columns = outputs.into_iter().map(|Output { shown, origins, .. }| Column { name: shown, origins });
     let columns = columns.collect();
     let (tables, reads, values) = resolver.finish()?;
-    let statement = Statement { rules, query, columns, tables, reads, values };
-    if statement.text().len() > PRINTED_MAX {
-        return Err(Why::TooLarge("longer than 512 KiB with every name written out").into());
-    }
-    Ok(statement)
+    Statement { rules, query, columns, tables, reads, values, rows: BTreeMap::new() }.bounded()
 }
 
 fn parse(rules: Rules, sql: &str) -> Result<Parsed, Refusal> {

@@ -8,6 +8,7 @@
 
 mod functions;
 mod guard;
+mod look;
 mod names;
 mod operators;
 mod print;
@@ -18,5 +19,5 @@ mod tests;
 pub mod tree;
 
 pub use functions::{is_known_function, known_functions};
-pub use guard::{Column, Parameter, Read, Statement, Values, analyse, check_route};
+pub use guard::{Column, Parameter, ROW, Read, RowsOf, Statement, Values, analyse, check_route};
 pub use refusal::{Place, Refusal, Why};

@@ -1,8 +1,12 @@
 //! From the tree to text: fully qualified, everything in parentheses, every name quoted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bartizan_base::Name;
 use bartizan_model::database_route::SqlType;
 
 use crate::functions::{Kind, find};
+use crate::guard::{ROW, RowsOf};
 use crate::names::Rules;
 use crate::tree::{Body, Call, Expr, From, Join, Order, Query, Select, SetOperator, Window};
 
@@ -16,16 +20,28 @@ pub(crate) enum Placeholders {
     Named,
 }
 
+/// Which rows are seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen<'s> {
+    /// Of which tables only some.
+    pub(crate) rows: Option<&'s BTreeMap<Name, RowsOf>>,
+    /// The columns that are used of each source.
+    pub(crate) used: BTreeMap<u32, BTreeSet<Name>>,
+    /// Whether nothing of the statement may be computed before it is known which rows are seen.
+    pub(crate) fenced: bool,
+}
+
 /// Writes statements for one dialect.
 #[derive(Debug)]
-pub(crate) struct Printer {
+pub(crate) struct Printer<'s> {
     rules: Rules,
     placeholders: Placeholders,
+    seen: &'s Seen<'s>,
     out: String,
 }
 
-pub(crate) fn print(rules: Rules, placeholders: Placeholders, query: &Query) -> String {
-    let mut printer = Printer { rules, placeholders, out: String::with_capacity(512) };
+pub(crate) fn print(rules: Rules, placeholders: Placeholders, seen: &Seen<'_>, query: &Query) -> String {
+    let mut printer = Printer { rules, placeholders, seen, out: String::with_capacity(512) };
     printer.query(query);
     printer.out
 }
@@ -60,7 +76,7 @@ pub(crate) fn literal(rules: Rules, text: &str) -> String {
     }
 }
 
-impl Printer {
+impl Printer<'_> {
     fn put(&mut self, text: &str) {
         self.out.push_str(text);
     }
@@ -171,9 +187,14 @@ impl Printer {
     fn from(&mut self, from: &From) {
         match from {
             From::Table { schema, table, source } => {
-                self.name(schema);
-                self.put(".");
-                self.name(table);
+                match self.seen.rows.and_then(|rows| rows.get(table)) {
+                    None => {
+                        self.name(schema);
+                        self.put(".");
+                        self.name(table);
+                    }
+                    Some(rows) => self.rows(schema, table, *source, rows),
+                }
                 self.put(" AS ");
                 self.source(*source);
             }
@@ -206,6 +227,39 @@ impl Printer {
                 self.put(")");
             }
         }
+    }
+
+    /// The rows of a table that are seen, with the columns that are used of them.
+    fn rows(&mut self, schema: &str, table: &str, source: u32, rows: &RowsOf) {
+        let nothing = BTreeSet::new();
+        let used = self.seen.used.get(&source).unwrap_or(&nothing);
+        self.put("(SELECT ");
+        // SQLite has no selection of nothing.
+        self.put(if used.is_empty() { "NULL AS \"n\"" } else { "" });
+        for (at, column) in used.iter().enumerate() {
+            self.put(if at > 0 { ", " } else { "" });
+            self.name(ROW);
+            self.put(".");
+            self.name(column);
+            self.put(" AS ");
+            self.name(column);
+        }
+        self.put(" FROM ");
+        self.name(schema);
+        self.put(".");
+        self.name(table);
+        self.put(" AS ");
+        self.name(ROW);
+        self.put(" WHERE (");
+        self.put(&rows.condition);
+        self.put(")");
+        // Neither planner moves conditions over such a border, since they would change what it leaves out.
+        self.put(match (self.seen.fenced, self.rules) {
+            (false, _) => "",
+            (true, Rules::Postgres) => " OFFSET 0",
+            (true, Rules::Sqlite) => " LIMIT -1 OFFSET 0",
+        });
+        self.put(")");
     }
 
     fn order(&mut self, order: &Order) {

@@ -302,6 +302,8 @@ impl ToSql for Bound<'_> {
             Parameter::Integer(value) => value.to_sql_checked(kind, out),
             Parameter::Number(value) => value.to_sql_checked(kind, out),
             Parameter::Text(value) => value.as_str().to_sql_checked(kind, out),
+            Parameter::Integers(values) => values.to_sql_checked(kind, out),
+            Parameter::Texts(values) => values.to_sql_checked(kind, out),
         }
     }
 

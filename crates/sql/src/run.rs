@@ -49,6 +49,8 @@ pub struct Run {
     pub(crate) columns: usize,
     /// Tables and columns that it reads, by their own names.
     pub(crate) reads: BTreeSet<(Name, Name)>,
+    /// Tables and columns that are looked at to tell which rows it sees.
+    pub(crate) looked_at: BTreeSet<(Name, Name)>,
     pub(crate) tables: BTreeSet<Name>,
 }
 
@@ -66,6 +68,7 @@ impl Run {
             limits,
             columns: statement.columns.len(),
             reads: statement.reads.keys().cloned().collect(),
+            looked_at: statement.looked_at().map(|(table, column)| (table.clone(), column.clone())).collect(),
             tables: statement.tables.clone(),
         }
     }
@@ -88,6 +91,10 @@ fn as_json(value: &Parameter) -> Value {
         Parameter::Integer(value) => json!({"integer": value.to_string()}),
         Parameter::Number(value) => json!({"number": value.to_string()}),
         Parameter::Text(value) => json!(value),
+        Parameter::Integers(values) => {
+            json!({"integers": values.iter().map(ToString::to_string).collect::<Vec<_>>()})
+        }
+        Parameter::Texts(values) => json!(values),
     }
 }
 

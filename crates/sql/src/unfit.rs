@@ -100,9 +100,10 @@ fn table_fault(row: &Row, table: &TableRoute) -> Result<Option<String>, tokio_po
             Some("is a view, which can pass by row security: declare the table, or `rows: all`".to_owned())
         }
         ("r" | "p" | "v" | "m", _) => {
-            let missing =
-                table.columns.iter().find(|c| !columns.iter().any(|there| *there == *c.name.as_str()));
-            missing.map(|column| format!("has no column `{}`", column.name))
+            let own = table.columns.iter().map(|column| &column.name);
+            let mut named = own.chain(table.row.iter().flat_map(|row| row.columns()));
+            let missing = named.find(|name| !columns.iter().any(|there| there == name.as_str()));
+            missing.map(|name| format!("has no column `{name}`"))
         }
         _ => Some("is neither table nor view".to_owned()),
     })

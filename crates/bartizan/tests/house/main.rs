@@ -35,6 +35,7 @@ mod rar;
 mod reading;
 mod recover;
 mod retrieve;
+mod rows;
 mod same;
 mod sign_in;
 mod signals;

@@ -7,6 +7,7 @@ mod details;
 mod diagnostics;
 mod explain;
 mod filter;
+mod records;
 mod remedies;
 mod several;
 mod sponsor;

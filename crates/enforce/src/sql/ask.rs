@@ -25,6 +25,7 @@ use crate::scrub::{DOOR, Scrub};
 use crate::session::Session;
 use crate::sql::answer::Shown;
 use crate::sql::explain::explain;
+use crate::sql::rows::Seeing;
 use crate::world::{TenantWorld, World};
 
 /// The longest name of a parameter, in bytes.
@@ -121,6 +122,11 @@ impl Gate {
             self.decide_statement(tenant, caller, situation, (&asked, id), &touched).await?;
         let redacted = redacted(route, &resolved, &touched, &parts);
         let redacted = self.or_refuse(caller, Some(id), redacted).await?;
+        let whole = parts.first().map_or_else(Obligations::none, |itself| itself.obligations.clone());
+        let facts = asked.ask(id).facts;
+        let (database, applied) = (&asked.database, &whole);
+        let seeing = Seeing { tenant, caller, situation, facts: &facts, database, route, applied };
+        let resolved = self.or_refuse(caller, Some(id), seeing.narrow(resolved)).await?;
         let scrubs = self.scrubs(tenant, caller, permit.obligations(), &redacted);
         let scrubs = self.or_refuse(caller, Some(id), scrubs).await?;
         let label = label(world, caller, &touched);

@@ -6,6 +6,7 @@
 mod answer;
 mod ask;
 mod explain;
+mod rows;
 
 use std::net::IpAddr;
 

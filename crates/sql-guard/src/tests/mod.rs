@@ -2,6 +2,7 @@
 
 mod attacks;
 mod round;
+mod rows;
 
 use bartizan_base::Name;
 use bartizan_model::DatabaseRouteSpec;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use bartizan_base::Clock;
+use bartizan_base::{Clock, Name};
 use bartizan_model::{DatabaseRouteSpec, ReasonCode};
 use bartizan_rt::SystemClock;
+use bartizan_sql_guard::{Parameter, RowsOf, Values, analyse};
 use serde_json::{Value, json};
 
-use super::run;
-use crate::run::{Failure, Rows};
+use super::{identity, run};
+use crate::run::{Failure, Rows, Run};
 use crate::sqlite;
 
 pub(super) fn route(limits: &Value) -> DatabaseRouteSpec {
@@ -36,7 +37,8 @@ fn folder() -> tempfile::TempDir {
             "create table orders (id integer, customer text, total real, secret text);
              insert into orders values (1, 'ann', 1.5, 'x'), (2, 'bob', null, 'y'), (3, 'ann', 2, x'00ff');
              create table numbers (n integer);
-             create view orders2 as select * from orders;",
+             create view orders2 as select * from orders;
+             create view w1 as select * from orders;",
         )
         .unwrap();
     folder
@@ -121,4 +123,47 @@ async fn the_engine_itself_refuses_what_was_not_decided_on() {
     let missing = folder.path().join("none.db");
     let failure = sqlite::run(&missing, &clock(), &whole).await.unwrap_err();
     assert_eq!((failure.reason, missing.exists()), (ReasonCode::DatabaseUnfit, false));
+}
+
+#[tokio::test]
+async fn only_the_house_looks_at_columns_that_tell_rows_apart() {
+    let folder = folder();
+    let path = folder.path().join("shop.db");
+    let route = route(&json!({}));
+    let statement = analyse(&route, "select count(*), sum(id) from orders", &Values::new()).unwrap();
+    let condition = r#"typeof("r"."secret") = 'text' AND EXISTS (SELECT 1 FROM json_each(?1) AS e WHERE e.value = "r"."secret")"#;
+    let rows = RowsOf {
+        condition: condition.to_owned(),
+        values: vec![Parameter::Text(r#"["x", "y"]"#.to_owned())],
+        reads: [Name::literal("secret")].into(),
+    };
+    let statement = statement.seeing(&Name::literal("orders"), rows).unwrap();
+    let run = Run::new(&statement, identity("alice"), route.limits);
+    let seen = sqlite::run(&path, &clock(), &run).await.unwrap();
+    assert_eq!(seen.rows, [[json!(2), json!(3)]]);
+    // Were the statement to look at them, or to call what only the house calls.
+    let (mut blind, mut own) = (run.clone(), run.clone());
+    blind.looked_at.clear();
+    own.text = r#"select "r"."secret" from "main"."orders2" as "r""#.to_owned();
+    for run in [blind, own] {
+        let failure = sqlite::run(&path, &clock(), &run).await.unwrap_err();
+        assert_ne!(failure.reason, ReasonCode::Internal, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn queries_that_are_named_first_are_no_views() {
+    let sql = "with w as (select count(*) as n from orders), v as (select customer from orders) \
+               select v.customer from v, w where w.n = 3 order by 1";
+    let rows = ask(&json!({}), sql).await.unwrap();
+    assert_eq!(rows.rows, [[json!("ann")], [json!("ann")], [json!("bob")]]);
+    // A view of such a name passes by what was decided on, also where it is declared as a table.
+    let folder = folder();
+    let path = folder.path().join("shop.db");
+    let mut run = run(&route(&json!({})), "alice", "select customer from orders");
+    run.text = r#"select "t1"."customer" as "c1" from "main"."w1" as "t1""#.to_owned();
+    run.tables.insert(Name::literal("w1"));
+    run.reads.insert((Name::literal("w1"), Name::literal("customer")));
+    let failure = sqlite::run(&path, &clock(), &run).await.unwrap_err();
+    assert_eq!(failure.reason, ReasonCode::DatabaseUnfit);
 }
