@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bartizan_filter::{Filter, FilterError, Member, Question, Tree, filter};
 use bartizan_identify::Caller;
-use bartizan_model::{Action, AskFacts, Obligations, Situation};
+use bartizan_model::{Action, AskFacts, Covering, Obligations, Situation};
 use cedar_policy::{
     ActionConstraint, Context, Entities, EntityTypeName, EntityUid, Policy, PrincipalConstraint,
 };
@@ -66,19 +66,19 @@ impl Snapshot {
         let rows: EntityTypeName = question.rows.parse().map_err(|_| request("not an entity type"))?;
         let applies = |o: &&bartizan_model::Obligation| door.applies(o.kind());
         let applied: BTreeSet<String> = question.applied.iter().filter(applies).flat_map(facts).collect();
-        of_members(evaluator, question, (&action, &rows), &applied)
+        of_members(evaluator, question, (&action, &rows), (&applied, None))
     }
 }
 
-/// The conjunction over all members of a chain.
+/// The conjunction over all members of a chain, whose credential covers the rows so.
 pub(crate) fn of_members(
     evaluator: &Evaluator,
     question: &RowsQuestion<'_>,
     (action, rows): (&EntityUid, &EntityTypeName),
-    applied: &BTreeSet<String>,
+    (applied, covering): (&BTreeSet<String>, Option<Covering>),
 ) -> Result<Filter, FilterError> {
     let mut parts = Vec::new();
-    let Some(members) = members(evaluator, question, applied) else { return Ok(Tree::Never) };
+    let Some(members) = members(evaluator, question, (applied, covering)) else { return Ok(Tree::Never) };
     for (principal, context, entities) in &members {
         let policies = evaluator.rules_of(principal, action);
         let member = Member { principal, context, entities };
@@ -100,7 +100,7 @@ type Known = (EntityUid, Context, Entities);
 fn members(
     evaluator: &Evaluator,
     question: &RowsQuestion<'_>,
-    applied: &BTreeSet<String>,
+    (applied, covering): (&BTreeSet<String>, Option<Covering>),
 ) -> Option<Vec<Known>> {
     let nothing = BTreeSet::new();
     let one = |(place, member): (usize, &bartizan_model::Member)| {
@@ -112,7 +112,7 @@ fn members(
             situation: question.situation,
             facts: question.facts,
             called: None,
-            covering: None,
+            covering,
             zone: evaluator.bundle.zone,
         };
         let context = Conditions::of(asking, applied, &nothing).context(Needs::ALL)?;

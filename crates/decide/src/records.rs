@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use bartizan_filter::{Entity as Above, Filter, FilterError, Tree};
 use bartizan_identify::Caller;
 use bartizan_model::directory::EntitySpec;
-use bartizan_model::{Action, AskFacts, EntityRef, Obligations, PrincipalKind, Situation, TypeName};
+use bartizan_model::detail::covering;
+use bartizan_model::{Action, AskFacts, Covering, EntityRef, Obligations, PrincipalKind, Situation, TypeName};
 use cedar_policy::{Entity, EntityTypeName, EntityUid};
 
 use crate::context::{Asking, Conditions};
@@ -50,6 +51,8 @@ struct Asked<'a> {
     action: EntityUid,
     table: EntityUid,
     applied: BTreeSet<String>,
+    /// How the credential covers the table, where it is for exact things.
+    covering: Option<Covering>,
 }
 
 impl Snapshot {
@@ -68,7 +71,7 @@ impl Snapshot {
             .map(|uid| Above { kind: uid.type_name().to_string(), id: uid.id().unescaped().to_owned() });
         let rows = question.kind.as_name().as_str();
         let members = RowsQuestion { caller, action: READ, rows, facts, situation, applied };
-        let filter = of_members(asked.evaluator, &members, (&asked.action, &asked.kind), &asked.applied)?;
+        let filter = of_members(asked.evaluator, &members, (&asked.action, &asked.kind), (&asked.applied, asked.covering))?;
         Ok(filter.of_rows_in(&above.collect()))
     }
 
@@ -97,8 +100,8 @@ impl Snapshot {
         let &RecordsQuestion { caller, situation, facts, .. } = question;
         let may = |(place, member): (usize, &bartizan_model::Member)| {
             let principal = uid(member.principal.kind.entity_type(), &member.principal.name)?;
-            let asking =
-                Asking { caller, member, place, situation, facts, called: None, zone: evaluator.bundle.zone };
+            let (covering, zone) = (asked.covering, evaluator.bundle.zone);
+            let asking = Asking { caller, member, place, situation, facts, called: None, covering, zone };
             let conditions = Conditions::of(asking, &asked.applied, &nothing);
             let triple = Triple { principal, action: asked.action.clone(), resource: resource.clone() };
             let found = evaluator.evaluate_with(&triple, &conditions, &overlay)?;
@@ -138,12 +141,23 @@ impl Snapshot {
             namespace.map_or_else(|| "Action".to_owned(), |namespace| format!("{namespace}::Action"));
         let action = uid(&action, question.action).ok_or_else(|| request("not an action"))?;
         let now_s = question.situation.now.as_secs();
+        let covering = match caller.details() {
+            None => None,
+            Some(details) => {
+                // With the table come its rows, and reading it was counted.
+                let read = (READ, question.table);
+                let Some(covering) = covering(details, read, question.facts, question.situation.now) else {
+                    return Ok(None);
+                };
+                Some(Covering { counts: None, ..covering })
+            }
+        };
         let is_declared = View::of(evaluator.entities()).declared(&table).is_some();
         if !is_declared || sponsor::of_rows_in(evaluator.entities(), caller, READ, now_s, &table) {
             return Ok(None);
         }
         let applies = |o: &&bartizan_model::Obligation| door.applies(o.kind());
         let applied = question.applied.iter().filter(applies).flat_map(facts).collect();
-        Ok(Some(Asked { evaluator, kind, action, table, applied }))
+        Ok(Some(Asked { evaluator, kind, action, table, applied, covering }))
     }
 }

@@ -10,6 +10,7 @@ mod call;
 mod channel;
 mod clients;
 mod elicit;
+mod errand;
 mod flight;
 mod handed;
 mod hear;
