@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 
 use bartizan_filter::{Entity as Above, Filter, FilterError, Tree};
 use bartizan_identify::Caller;
-use bartizan_model::directory::EntitySpec;
 use bartizan_model::detail::covering;
-use bartizan_model::{Action, AskFacts, Covering, EntityRef, Obligations, PrincipalKind, Situation, TypeName};
+use bartizan_model::directory::EntitySpec;
+use bartizan_model::{
+    Action, AskFacts, Covering, EntityRef, Obligations, PrincipalKind, Situation, TypeName,
+};
 use cedar_policy::{Entity, EntityTypeName, EntityUid};
 
 use crate::context::{Asking, Conditions};
@@ -71,7 +73,12 @@ impl Snapshot {
             .map(|uid| Above { kind: uid.type_name().to_string(), id: uid.id().unescaped().to_owned() });
         let rows = question.kind.as_name().as_str();
         let members = RowsQuestion { caller, action: READ, rows, facts, situation, applied };
-        let filter = of_members(asked.evaluator, &members, (&asked.action, &asked.kind), (&asked.applied, asked.covering))?;
+        let filter = of_members(
+            asked.evaluator,
+            &members,
+            (&asked.action, &asked.kind),
+            (&asked.applied, asked.covering),
+        )?;
         Ok(filter.of_rows_in(&above.collect()))
     }
 

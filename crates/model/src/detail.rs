@@ -362,6 +362,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
+    #[expect(clippy::needless_pass_by_value, reason = "what is asked reads better so")]
     fn detail(value: Value) -> Detail {
         Detail::read(&value).unwrap_or_else(|| panic!("{value}"))
     }
@@ -370,6 +371,7 @@ mod tests {
         EntityRef::new(Name::literal("Tool"), Name::literal(name))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "what is asked reads better so")]
     fn with(arguments: Value) -> AskFacts {
         AskFacts { arguments: arguments.as_object().cloned(), ..AskFacts::default() }
     }

@@ -1,5 +1,4 @@
 //! Results that stay at the gateway: handed on and not read, in one session alone, and endorsed value by value.
-#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use super::stage::{Play, Prop, Told};
 use super::*;

@@ -611,7 +611,6 @@ async fn messages_that_two_readers_could_read_differently_go_nowhere() {
         (vec![], call(r#""name":"echo","name":"wipe""#), 400, "json_duplicate_key"),
         (vec![], call(r#""name":"echo","arguments":[]"#), 200, "params_invalid"),
         (vec![], call(r#""name":"echo","Name":"wipe""#), 200, "params_invalid"),
-        (vec![], call(r#""name":"echo","task":{"ttl":1}"#), 200, "params_invalid"),
         (vec![], call(r#""name":"echo","inputResponses":{}"#), 200, "tool_server_asks"),
         (vec![], format!("[{}]", call(r#""name":"echo""#)), 400, "body_malformed"),
         (vec![("mcp-protocol-version", "1900-01-01")], call(r#""name":"echo""#), 400, "protocol_unsupported"),
@@ -629,6 +628,16 @@ async fn messages_that_two_readers_could_read_differently_go_nowhere() {
         assert_eq!((got.status, got.reason().as_str()), (status, reason), "{headers:?} {body}");
     }
     assert!(house.server.sent("tools/call").is_empty());
+    // Whoever offers no tasks ignores that one is wanted (2025-11-25, tasks), and does not hand it on.
+    let wanted = call(r#""name":"echo","arguments":{},"task":{"ttl":1}"#);
+    let got = house.http(Some(house.alice()), "POST", "/mcp/files", &[], &wanted).await;
+    assert_eq!(
+        (got.status, got.json()["result"]["content"][0]["type"].as_str()),
+        (200, Some("text")),
+        "{got:?}"
+    );
+    let (_, sent) = house.server.sent("tools/call").pop().unwrap();
+    assert_eq!(sent["params"].get("task"), None, "{sent}");
     // A client of the newest revision, a server of an older one.
     let body = call(&format!(r#""name":"echo","arguments":{{}},{modern}"#));
     let got = house.http(Some(house.alice()), "POST", "/mcp/files", &[version, method, named], &body).await;

@@ -1,5 +1,6 @@
 //! Where contents are kept: in memory, for a while, each for one session alone.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ pub(crate) const LIFE_US: u64 = 60 * 60 * 1_000_000;
 const SESSION_MAX: usize = 64;
 /// Bytes of the contents of one session.
 const SESSION_BYTES_MAX: usize = 32 << 20;
-/// Bytes of the contents of one tenant; beyond, the oldest of whichever session has most goes.
+/// Bytes of the contents of one tenant; beyond, the oldest of whichever session has most goes; of several, of the one that began first.
 const TENANT_BYTES_MAX: usize = 256 << 20;
 /// What names of handles begin with.
 const PREFIX: &str = "hdl_";
@@ -150,12 +151,16 @@ impl Kept {
         }
         loop {
             let mut of_tenant = bytes;
-            let mut by_session: HashMap<&str, usize> = HashMap::new();
+            // Bytes, and the turn of the oldest.
+            let mut by_session: HashMap<&str, (usize, u64)> = HashMap::new();
             for entry in self.all.values().filter(|entry| entry.owner.tenant == owner.tenant) {
                 of_tenant = of_tenant.saturating_add(entry.content.bytes());
-                *by_session.entry(&entry.owner.session).or_default() += entry.content.bytes();
+                let (bytes, oldest) = by_session.entry(&entry.owner.session).or_insert((0, u64::MAX));
+                *bytes = bytes.saturating_add(entry.content.bytes());
+                *oldest = (*oldest).min(entry.turn);
             }
-            let most = by_session.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(s, _)| s.to_owned());
+            let most = by_session.into_iter().max_by_key(|(_, (bytes, oldest))| (*bytes, Reverse(*oldest)));
+            let most = most.map(|(session, _)| session.to_owned());
             let Some(most) = most.filter(|_| of_tenant > TENANT_BYTES_MAX) else { break };
             if !self.drop_oldest(|entry| entry.owner.tenant == owner.tenant && entry.owner.session == most) {
                 break;

@@ -91,6 +91,7 @@ mod tests {
 
     use bartizan_base::Timestamp;
     use bartizan_model::DetailId;
+    use bartizan_rt::Tasks;
     use bartizan_store::MemoryCounters;
 
     use super::*;
@@ -102,12 +103,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn however_many_come_at_once_it_is_done_as_often_as_was_allowed() {
-        let counters = Arc::new(MemoryCounters::default());
+        let (counters, tasks) = (Arc::new(MemoryCounters::default()), Tasks::new());
         let all = (0..40).map(|_| {
             let counters = counters.clone();
-            tokio::spawn(
-                async move { count(&*counters, &Tenant::default_tenant(), &[one(1, 7)]).await.unwrap() },
-            )
+            tasks.spawn("counts", async move {
+                count(&*counters, &Tenant::default_tenant(), &[one(1, 7)]).await.unwrap()
+            })
         });
         let mut permitted = 0;
         for task in all.collect::<Vec<_>>() {

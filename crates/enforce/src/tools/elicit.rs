@@ -309,7 +309,8 @@ impl Visit {
             situation.purpose = purpose.or_else(|| self.situation.purpose.clone());
         }
         let visit = Self { world, caller, situation, entered, elicited, ..self.clone() };
-        Arc::new(visit).call().await
+        // Apart: whoever waits for a person holds none of it meanwhile.
+        Box::pin(Arc::new(visit).call()).await
     }
 }
 
