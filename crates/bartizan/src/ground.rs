@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bartizan_model::action::ChangeState;
 use bartizan_record::IntentRecorded;
@@ -67,6 +68,11 @@ pub(crate) fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |source| NodeError::Part { what, source: source.into() }
 }
 
+/// How often the lock of the data folder is tried, and how long between. Whoever had it may be about to end; and a child of
+/// theirs that was just made has it, too, for the moment until it becomes another program.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
+
 /// The data folder, held by this process alone.
 #[derive(Debug)]
 pub(crate) struct DataFolder {
@@ -78,17 +84,21 @@ impl DataFolder {
     /// Opens the folder, creating it where it is absent, and locks it.
     ///
     /// # Errors
-    /// When another process holds it.
+    /// When another process holds it, and goes on holding it for half a second.
     pub(crate) fn open(path: &Path) -> Result<Self, NodeError> {
         let io = |source| NodeError::Io { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(io)?;
         let lock =
             File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(NodeError::Locked(path.to_owned())),
-            Err(fs::TryLockError::Error(source)) => Err(io(source)),
+        for tried in 0..=LOCK_TRIES {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { path: path.to_owned(), _lock: lock }),
+                Err(fs::TryLockError::WouldBlock) if tried < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+                Err(fs::TryLockError::WouldBlock) => break,
+                Err(fs::TryLockError::Error(source)) => return Err(io(source)),
+            }
         }
+        Err(NodeError::Locked(path.to_owned()))
     }
 }
 
