@@ -42,6 +42,11 @@ const STEPS: &[Step] = &[
         name: "foreign MCP clients and a real server of tools",
         command: "python3 tests/outside/tools.py",
     },
+    // They are not built here; that they could be is told by the lock file.
+    Step {
+        name: "versions of the measurements",
+        command: "cargo tree --quiet --locked --depth 0 --manifest-path bench/Cargo.toml",
+    },
     Step { name: "as it is built by default", command: "cargo check --quiet --package bartizan --locked" },
 ];
 
